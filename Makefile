@@ -1,0 +1,37 @@
+# make bench   train ResNet-20 on digits over two ranks and show throughput and time to accuracy
+# make test    run the tests
+# make check   ruff and mypy
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+STAMP := $(VENV)/.complete
+
+.PHONY: bench test check setup clean
+.DELETE_ON_ERROR:
+
+bench: setup
+	@$(RUN) launch/local.py depth=20 dataset=digits
+
+test: setup
+	@$(RUN) -m pytest -q
+
+check: setup
+	@$(RUN) -m pip install -q -e ".[check]"
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+# One at a time: `make bench` and `make test` may be started together on a fresh machine.
+setup:
+	@flock .setup.lock $(MAKE) --no-print-directory $(STAMP)
+
+# Without the stamp whatever is there was interrupted, or is for other requirements: begin anew.
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "make: $(PYTHON) is not Python 3.11 or newer: say make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(RUN) -m pip install -q --disable-pip-version-check -e ".[test]"
+	@touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) .setup.lock

@@ -1,0 +1,1 @@
+"""What is measured: one run, from its configuration to its rows."""

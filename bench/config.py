@@ -1,0 +1,318 @@
+"""The configuration of one run: what the typed keys resolve to before anything starts."""
+
+import difflib
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from bench import grammar
+from bench.grammar import WordError
+from bench.keys import DATA_VARIABLE, RunKeys
+from resnet.architecture import IMAGENET_STAGES, Architecture
+from resnet.recipe import Recipe
+from resnet.recipe import load as load_recipe
+
+ROOT = Path(__file__).resolve().parent.parent
+PATHS = ("data", "results", "save", "resume")
+
+# Of each dataset: the network family its images are for, pixels a side, classes (None: counted).
+SHAPES: dict[str, tuple[str, int, int | None]] = {
+    "digits": ("cifar", 32, 10),
+    "cifar10": ("cifar", 32, 10),
+    "imagenet": ("imagenet", 224, 1000),
+    "imagefolder": ("imagenet", 224, None),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything that is measured, resolved; the same values on every rank.
+
+    Attributes:
+        data: folder of the dataset; None where the images need none.
+        steps: optimizer steps after which training stops, or None.
+        lr: peak learning rate, scaling included.
+        target: top-1 as a fraction, or None.
+        batch: images a device and micro-batch.
+        results: absolute path.
+
+    Raises:
+        WordError: values that do not go together; one line that names the word and what would do instead.
+    """
+
+    family: str
+    depth: int
+    shortcut: str
+    stride: str
+    kernels: str
+    dataset: str
+    data: str | None
+    image_size: int
+    num_classes: int
+    loader: str
+    recipe: Recipe
+    epochs: int
+    steps: int | None
+    lr: float
+    weight_decay: float
+    target: float | None
+    batch: int
+    grad_accum: int
+    engine: str
+    zero_stage: int
+    precision: str
+    seed: int
+    nodes: int
+    ranks_per_node: int
+    results: str
+    save: str | None
+    resume: str | None
+
+    def __post_init__(self) -> None:
+        for option in fields(RunKeys):
+            if option.name != "recipe":
+                grammar.check(option, getattr(self, option.name))
+        try:
+            Architecture(
+                family=self.family,
+                depth=self.depth,
+                shortcut=self.shortcut,
+                stride=self.stride,
+                num_classes=self.num_classes,
+            )
+        except ValueError as error:
+            raise WordError(str(error)) from None
+        if self.engine == "ddp" and self.zero_stage:
+            raise WordError(f"zero_stage={self.zero_stage}: ZeRO is DeepSpeed's; engine=deepspeed, or zero_stage=0")
+
+    @property
+    def world_size(self) -> int:
+        """Ranks in all."""
+        return self.nodes * self.ranks_per_node
+
+    @property
+    def global_batch(self) -> int:
+        """Images of one optimizer step."""
+        return self.batch * self.grad_accum * self.world_size
+
+    def name(self) -> str:
+        """A short name for people and for files; not unique."""
+        net = f"plain{self.depth}" if self.shortcut == "none" else f"resnet{self.depth}{self.shortcut}"
+        return f"{net}-{self.dataset}" if self.stride == "v1" else f"{net}-{self.stride}-{self.dataset}"
+
+    def config_hash(self) -> str:
+        """16 hexadecimal digits that say what is measured: all but where data, rows and weights lie."""
+        measured = {name: value for name, value in asdict(self).items() if name not in PATHS}
+        text = json.dumps(measured, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def to_json(self) -> str:
+        """The configuration as one line of JSON."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "RunConfig":
+        """Read what `to_json` wrote."""
+        values = json.loads(text)
+        recipe: dict[str, Any] = values["recipe"]
+        recipe["milestones"] = tuple(recipe["milestones"])
+        return cls(**{**values, "recipe": Recipe(**recipe)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """What the place of a run decides about keys that nobody typed.
+
+    Attributes:
+        ranks_per_node: GPUs of a machine there, or what stands in for them.
+        data: folder by dataset.
+        results: folder for rows.
+        visible: whether the place's file system can be looked at from here.
+    """
+
+    ranks_per_node: int
+    data: Mapping[str, str] = field(default_factory=dict)
+    results: str = str(ROOT / "results" / "v1")
+    visible: bool = True
+
+
+def resolve(keys: RunKeys, place: Place) -> tuple[RunConfig, list[str]]:
+    """Fill in what was not typed, from the dataset, the recipe and the place, and check the whole.
+
+    Returns:
+        The configuration, and one-line notices of what was decided that a person would want to know.
+
+    Raises:
+        WordError: one line that names the word and what would do instead.
+    """
+    dataset = keys.dataset or "imagenet"
+    family, image_size, num_classes = SHAPES[dataset]
+    family = keys.family or family
+    depth = _depth(keys, family)
+    recipe = load_recipe(keys.recipe or "fast", dataset, family, depth)
+    loader, data, notices = _images(keys, dataset, place)
+    synthetic = loader == "synthetic"
+    if synthetic and keys.target is not None:
+        raise WordError(f"target={keys.target:g}: synthetic images have no accuracy; leave target out, or loader=dali")
+    nodes, ranks = keys.nodes or 1, keys.ranks_per_node or place.ranks_per_node
+    grad_accum = keys.grad_accum or 1
+    batch = keys.batch or _batch(recipe, nodes, ranks, grad_accum)
+    lr = recipe.lr
+    if recipe.reference_batch:
+        lr *= batch * grad_accum * nodes * ranks / recipe.reference_batch
+    config = RunConfig(
+        family=family,
+        depth=depth,
+        shortcut=keys.shortcut or ("A" if family == "cifar" else "B"),
+        stride=keys.stride or "v1",
+        kernels=keys.kernels or "torch",
+        dataset=dataset,
+        data=data,
+        image_size=keys.image_size or image_size,
+        num_classes=_num_classes(keys, dataset, num_classes, data, place),
+        loader=loader,
+        recipe=recipe,
+        epochs=keys.epochs or (1 if synthetic else recipe.epochs),
+        steps=keys.steps or (None if keys.epochs else recipe.steps),
+        lr=lr if keys.lr is None else keys.lr,
+        weight_decay=recipe.weight_decay if keys.weight_decay is None else keys.weight_decay,
+        target=None if synthetic else keys.target or recipe.target,
+        batch=batch,
+        grad_accum=grad_accum,
+        engine=keys.engine or "deepspeed",
+        zero_stage=keys.zero_stage or 0,
+        precision=keys.precision or "bf16",
+        seed=keys.seed or 0,
+        nodes=nodes,
+        ranks_per_node=ranks,
+        results=_results(keys.results or place.results, place),
+        save=_weights(keys.save),
+        resume=_existing("resume", keys.resume, place) if keys.resume else None,
+    )
+    return config, notices
+
+
+def words(keys: RunKeys, config: RunConfig) -> list[str]:
+    """Words that resolve to `config` anywhere, once nodes= is added: what was typed and what the place decided."""
+    values = {option.name: getattr(keys, option.name) for option in fields(RunKeys)}
+    values |= {name: getattr(config, name) for name in (*PATHS, "dataset", "loader", "ranks_per_node", "seed")}
+    if config.dataset == "imagefolder":
+        values["num_classes"] = config.num_classes
+    return [grammar.word(name, value) for name, value in values.items() if value is not None and name != "nodes"]
+
+
+def _depth(keys: RunKeys, family: str) -> int:
+    if keys.depth is None:
+        raise WordError("depth is missing: add depth=50 (ImageNet), or depth=20 dataset=digits; --help lists every key")
+    guessed = keys.dataset is None and keys.family is None
+    if guessed and keys.depth not in IMAGENET_STAGES and keys.depth % 6 == 2:
+        depths = ", ".join(map(str, IMAGENET_STAGES))
+        raise WordError(
+            f"depth={keys.depth}: a depth of the cifar family; add dataset=digits or dataset=cifar10 "
+            f"(dataset=imagenet, the default, has depths {depths})"
+        )
+    return keys.depth
+
+
+def _images(keys: RunKeys, dataset: str, place: Place) -> tuple[str, str | None, list[str]]:
+    """Loader, folder and notices."""
+    loader = keys.loader or "dali"
+    if dataset == "digits":
+        if keys.data:
+            raise WordError(f"data={keys.data}: the digits come with scikit-learn; leave data out, or dataset=cifar10")
+        return loader, None, []
+    if keys.data is None and loader == "synthetic" and dataset != "imagefolder":
+        return loader, None, []
+    if folder := keys.data or place.data.get(dataset) or _in_environment(dataset):
+        folder = _existing("data", folder, place)
+        here = os.path.isdir(folder)
+        return loader, folder, [] if here else [f"data={folder} is not on this machine; it is taken as it stands"]
+    if dataset == "imagefolder" and keys.num_classes is None:
+        raise WordError("dataset=imagefolder: add data=PATH (or loader=synthetic num_classes=N)")
+    if loader == "synthetic":
+        return loader, None, []
+    missing = f"no images of {dataset} in the site profile or ${DATA_VARIABLE}"
+    if keys.loader or keys.target is not None:
+        word = grammar.word("loader", loader) if keys.loader else grammar.word("target", keys.target)
+        raise WordError(f"{word}: {missing}; add data=PATH")
+    notice = f"{missing}: measuring throughput on synthetic images (loader=synthetic); time-to-accuracy needs data=PATH"
+    return "synthetic", None, [notice]
+
+
+def _in_environment(dataset: str) -> str | None:
+    folder = Path(os.environ.get(DATA_VARIABLE) or "/nonexistent") / dataset
+    return str(folder) if folder.is_dir() else None
+
+
+def _num_classes(keys: RunKeys, dataset: str, known: int | None, data: str | None, place: Place) -> int:
+    source = f"dataset={dataset}"
+    if known is None and data is not None and (os.path.isdir(data) or place.visible):
+        train = Path(data) / "train"
+        if not train.is_dir():
+            found = ", ".join(sorted(entry.name for entry in os.scandir(data))[:6])
+            raise WordError(f"data={data}: expected a folder train of class folders in it; found {found or 'nothing'}")
+        known, source = sum(entry.is_dir() for entry in os.scandir(train)), str(train)
+    if known is None and keys.num_classes is None:
+        raise WordError(f"data={data}: not on this machine, so its classes cannot be counted; add num_classes=N")
+    if known is not None and keys.num_classes not in (None, known):
+        raise WordError(f"num_classes={keys.num_classes}: {source} has {known}; leave num_classes out")
+    return known or keys.num_classes or 0
+
+
+def _batch(recipe: Recipe, nodes: int, ranks: int, grad_accum: int) -> int:
+    if not recipe.batch_is_global:
+        return recipe.batch
+    world = nodes * ranks
+    share, rest = divmod(recipe.batch, world * grad_accum)
+    if rest or not share:
+        sizes = [size for size in range(1, recipe.batch + 1) if recipe.batch % (size * grad_accum) == 0]
+        fitting = ", ".join(map(str, sizes)) if sizes else "none"
+        raise WordError(
+            f"recipe={recipe.name}: its global batch of {recipe.batch} does not split over nodes={nodes} x "
+            f"ranks_per_node={ranks} x grad_accum={grad_accum}; world sizes that divide: {fitting} (or give batch=)"
+        )
+    return share
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(os.path.expanduser(path))
+
+
+def _existing(name: str, path: str, place: Place) -> str:
+    """An absolute path that exists, or may exist where the run will be."""
+    found = Path(_absolute(path))
+    suits = found.is_dir() if name == "data" else found.is_file()
+    if suits or (not place.visible and not found.exists()):
+        return str(found)
+    what = "folder" if name == "data" else "file"
+    if found.exists():
+        raise WordError(f"{name}={path}: not a {what}; nearest is {found.parent}")
+    missing = found
+    while not missing.parent.is_dir():
+        missing = missing.parent
+    close = difflib.get_close_matches(missing.name, os.listdir(missing.parent), n=1)
+    raise WordError(
+        f"{name}={path}: no such {what}; nearest is {missing.parent / close[0] if close else missing.parent}"
+    )
+
+
+def _results(path: str, place: Place) -> str:
+    folder = Path(_absolute(path))
+    there = next(part for part in (folder, *folder.parents) if part.exists())
+    if place.visible and not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+        raise WordError(f"results={path}: {there} is not a folder that can be written to")
+    return str(folder)
+
+
+def _weights(path: str | None) -> str | None:
+    if path is None:
+        return None
+    file = Path(_absolute(path))
+    if file.suffix != ".safetensors" or file.is_dir():
+        near = file / "weights.safetensors" if file.is_dir() else file.with_suffix(".safetensors")
+        raise WordError(f"save={path}: weights are written to a .safetensors file; nearest is save={near}")
+    return str(file)

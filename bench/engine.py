@@ -1,0 +1,184 @@
+"""Engines that turn a loss into an optimizer step on every rank: DeepSpeed, and DDP as the baseline beside it."""
+
+import contextlib
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from bench.config import RunConfig
+from resnet.recipe import decay_groups
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+COMM_DTYPE = "fp32"  # of gradients, in both engines
+
+
+class Engine(Protocol):
+    """What the training loop needs of an engine. One optimizer step is `grad_accum` pairs of forward and backward."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of one micro-batch, under the configured autocast. images: [N, 3, H, W] float32, channels_last."""
+
+    def backward(self, loss: Tensor) -> None:
+        """Backward of one micro-batch's mean loss; the last one of a step also reduces and updates."""
+
+
+def autocast(precision: str, device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """The autocast context of a precision: none for fp32, else bf16 or fp16 compute over fp32 master weights."""
+    return torch.autocast(device.type, DTYPES[precision], enabled=precision != "fp32")
+
+
+def sgd(model: nn.Module, config: RunConfig) -> torch.optim.SGD:
+    """SGD with momentum as the recipe has it, in torch's fused implementation."""
+    recipe = config.recipe
+    return torch.optim.SGD(
+        decay_groups(model.named_parameters(), recipe, config.weight_decay),
+        lr=config.lr,
+        momentum=recipe.momentum,
+        nesterov=recipe.nesterov,
+        fused=True,
+    )
+
+
+def set_lr(engine: Engine, lr: float) -> None:
+    """Set the learning rate of the next optimizer step."""
+    for group in engine.optimizer.param_groups:
+        group["lr"] = lr
+
+
+def build(config: RunConfig, model: nn.Module, device: torch.device) -> Engine:
+    """Wrap `model` (already on `device`) in the configured engine.
+
+    Raises:
+        ValueError: an engine that does not exist.
+    """
+    if config.engine == "deepspeed":
+        return DeepSpeedEngine(config, model)
+    if config.engine == "ddp":
+        return DdpEngine(config, model, device)
+    raise ValueError(f"engine={config.engine} is unknown: choose deepspeed or ddp")
+
+
+class DdpEngine:
+    """torch's DistributedDataParallel; the plain module where there is one rank."""
+
+    def __init__(self, config: RunConfig, model: nn.Module, device: torch.device) -> None:
+        self.model = model
+        self.device = device
+        self.precision = config.precision
+        self.grad_accum = config.grad_accum
+        self.micro_step = 0
+        if device.type == "cuda":
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.optimizer: torch.optim.Optimizer = sgd(model, config)
+        # BN buffers stay a rank's own during training, as under DeepSpeed; evaluation averages them.
+        self.wrapped = (
+            nn.parallel.DistributedDataParallel(
+                model,
+                device_ids=[device.index] if device.type == "cuda" else None,
+                broadcast_buffers=False,
+                gradient_as_bucket_view=True,
+            )
+            if config.world_size > 1
+            else model
+        )
+        self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
+
+    def forward(self, images: Tensor) -> Tensor:
+        last = self.micro_step + 1 == self.grad_accum
+        # DDP decides in forward whether this backward will reduce.
+        if not last and isinstance(self.wrapped, nn.parallel.DistributedDataParallel):
+            self.wrapped.require_backward_grad_sync = False
+        with autocast(self.precision, self.device):
+            return self.wrapped(images)
+
+    def backward(self, loss: Tensor) -> None:
+        self.scaler.scale(loss / self.grad_accum).backward()
+        if isinstance(self.wrapped, nn.parallel.DistributedDataParallel):
+            self.wrapped.require_backward_grad_sync = True
+        self.micro_step += 1
+        if self.micro_step == self.grad_accum:
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            self.optimizer.zero_grad(set_to_none=True)
+            self.micro_step = 0
+
+
+class DeepSpeedEngine:
+    """DeepSpeed with ZeRO 0, 1 or 2, torch autocast over fp32 master weights and gradients reduced in fp32."""
+
+    def __init__(self, config: RunConfig, model: nn.Module) -> None:
+        deepspeed = load_deepspeed()
+        self.model = model
+        settings = {
+            "train_micro_batch_size_per_gpu": config.batch,
+            "gradient_accumulation_steps": config.grad_accum,
+            "zero_optimization": {"stage": config.zero_stage},
+            "zero_allow_untested_optimizer": True,
+            "communication_data_type": COMM_DTYPE,
+            "steps_per_print": sys.maxsize,
+            "torch_autocast": {
+                "enabled": config.precision != "fp32",
+                "dtype": str(DTYPES[config.precision]).removeprefix("torch."),
+                # By default gradients of Conv2d and Linear would travel in the low precision; none shall.
+                "lower_precision_safe_modules": [],
+            },
+        }
+        self.engine, self.optimizer, _, _ = deepspeed.initialize(
+            model=model, optimizer=sgd(model, config), config=settings, dist_init_required=False
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.engine(images)
+
+    def backward(self, loss: Tensor) -> None:
+        self.engine.backward(loss)
+        self.engine.step()
+
+
+def load_deepspeed() -> Any:
+    """Import DeepSpeed quietly, with the environment's own ninja in reach of its compiled collectives."""
+    folder = str(Path(sys.executable).parent)
+    if folder not in os.environ.get("PATH", "").split(os.pathsep):
+        os.environ["PATH"] = folder + os.pathsep + os.environ.get("PATH", "")
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    import deepspeed
+
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    if not deepspeed.comm.is_initialized():
+        deepspeed.init_distributed(dist_backend=dist.get_backend(), verbose=False)
+    return deepspeed
+
+
+def get_momentum(engine: Engine, parameter: nn.Parameter) -> Tensor | None:
+    """Momentum buffer of a parameter in its shape, gathered over ranks under ZeRO (a collective there); None before it exists."""
+    if isinstance(engine, DeepSpeedEngine) and engine.engine.zero_optimization():
+        from deepspeed.utils import safe_get_full_optimizer_state
+
+        return safe_get_full_optimizer_state(parameter, "momentum_buffer")
+    return engine.optimizer.state.get(parameter, {}).get("momentum_buffer")
+
+
+def set_momentum(engine: Engine, parameter: nn.Parameter, value: Tensor) -> None:
+    """Set what `get_momentum` gives; on every rank."""
+    if isinstance(engine, DeepSpeedEngine) and engine.engine.zero_optimization():
+        from deepspeed.utils import safe_set_full_optimizer_state
+
+        zero = engine.optimizer
+        for group in zero.single_partition_of_fp32_groups:  # type: ignore[attr-defined]
+            # The state of a partition comes to be in its first step, which is yet to come.
+            zero.optimizer.state[group].setdefault("momentum_buffer", torch.zeros_like(group))  # type: ignore[attr-defined]
+        zero._lazy_init_hp_params_optimizer_state()  # type: ignore[attr-defined]
+        safe_set_full_optimizer_state(parameter, value, "momentum_buffer")
+    else:
+        engine.optimizer.state[parameter]["momentum_buffer"] = value.to(parameter).clone()

@@ -1,0 +1,104 @@
+"""What ended a run, in the words of the results tables."""
+
+import errno
+import json
+from dataclasses import asdict, dataclass
+
+KINDS = (
+    "data",
+    "config",
+    "diverged",
+    "oom",
+    "rank_lost",
+    "timeout",
+    "preempted",
+    "network",
+    "storage",
+    "unknown",
+)
+
+
+class Diverged(ArithmeticError):
+    """The training loss is not finite."""
+
+
+class Stopped(BaseException):
+    """A signal asked the run to end: not an error of the run, so no `except Exception` may swallow it."""
+
+
+class RankLost(RuntimeError):
+    """Another rank of the run is gone or no longer answers."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a run ended.
+
+    Attributes:
+        status: "failed", or "killed" where somebody ended it.
+        kind: one of `KINDS`.
+        message: one line.
+        rank: the rank that saw it first.
+    """
+
+    status: str
+    kind: str
+    message: str
+    rank: int
+
+    def __post_init__(self) -> None:
+        assert self.kind in KINDS, self.kind
+
+    def __str__(self) -> str:
+        return f"{self.status} ({self.kind}, rank {self.rank}): {self.message}"
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Failure":
+        return cls(**json.loads(text))
+
+
+def one_line(error: BaseException) -> str:
+    """The first line that says something, led by the type where the text alone would not say what happened."""
+    text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    if isinstance(error, (ValueError, Diverged, RankLost, Stopped)):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def classify(error: BaseException, rank: int) -> Failure:
+    """Name the failure behind an exception that ended a rank."""
+    return Failure(_status(error), _kind(error), one_line(error), rank)
+
+
+def _status(error: BaseException) -> str:
+    return "killed" if isinstance(error, (Stopped, KeyboardInterrupt)) else "failed"
+
+
+def _kind(error: BaseException) -> str:
+    import torch
+
+    from resnet.data import DataError
+
+    text = str(error).lower()
+    if isinstance(error, DataError):
+        return "data"
+    if isinstance(error, Diverged):
+        return "diverged"
+    if isinstance(error, RankLost):
+        return "rank_lost"
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in text:
+        return "oom"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES):
+        return "storage"
+    if any(word in text for word in ("closed by peer", "connection reset", "broken pipe", "remote process exited")):
+        return "rank_lost"
+    if isinstance(error, TimeoutError) or "timed out" in text or "timeout" in text:
+        return "timeout"
+    if isinstance(error, (ConnectionError, torch.distributed.DistNetworkError)):
+        return "network"
+    if isinstance(error, ValueError):
+        return "config"
+    return "unknown"

@@ -1,0 +1,241 @@
+"""The grammar of the command line: `key=value` words and comma sweeps, typed and explained by a dataclass of keys."""
+
+import difflib
+import itertools
+import math
+import re
+import shutil
+import textwrap
+import types
+import typing
+from collections.abc import Sequence
+from dataclasses import Field, field, fields
+from typing import Any, TypeVar
+
+from hydra import compose, initialize
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType
+from hydra.errors import HydraException
+
+from resnet.architecture import nearest
+
+Keys = TypeVar("Keys")
+
+KIND_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a name"}
+
+
+class WordError(ValueError):
+    """A word that cannot be used; the message is one line that names it and what would do instead."""
+
+
+def key(
+    meaning: str,
+    shown: str,
+    *,
+    default: Any = None,
+    unit: str = "",
+    choices: Sequence[str] = (),
+    later: Sequence[str] = (),
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
+    path: bool = False,
+) -> Any:
+    """A field of a dataclass of keys; its type is the field's annotation.
+
+    Args:
+        meaning: for the help.
+        shown: the default in words.
+        default: value of a key that was not typed.
+        unit: of a number.
+        choices: the only values of a text.
+        later: values that are planned and refused until then.
+        least, above, most: bounds of a number; `above` is exclusive.
+        path: whether the text is taken as it stands between commas, whatever characters it has.
+    """
+    return field(
+        default=default,
+        metadata={
+            "meaning": meaning,
+            "default": shown,
+            "unit": unit,
+            "choices": tuple(choices),
+            "later": tuple(later),
+            "least": least,
+            "above": above,
+            "most": most,
+            "path": path,
+        },
+    )
+
+
+def parse(words: Sequence[str], keys: type[Keys]) -> list[Keys]:
+    """Expand a command line into the whole product of its sweeps, the last word varying fastest.
+
+    Args:
+        words: `key=value` or `key=value,value` each.
+        keys: a dataclass whose fields were made by `key`.
+
+    Raises:
+        WordError: the first word that has no known key, a value of the wrong type or range, or a key typed twice.
+    """
+    options = {option.name: option for option in fields(keys)}  # type: ignore[arg-type]
+    parser = OverridesParser.create()
+    ConfigStore.instance().store(name=keys.__name__, node=keys)
+    values: dict[str, list[Any]] = {}
+    with initialize(version_base="1.3", config_path=None):
+        for word in words:
+            name = _name(word, options)
+            if name in values:
+                raise WordError(f"{word}: {name} is given twice; a sweep is written {name}=VALUE,VALUE")
+            values[name] = _values(word, options[name], keys.__name__, parser)
+    return [keys(**dict(zip(values, cell, strict=True))) for cell in itertools.product(*values.values())]
+
+
+def check(option: Field[Any], value: Any, spelled: str | None = None) -> None:
+    """Check a typed value against the choices and bounds of its key.
+
+    Args:
+        spelled: the word as it was typed, for the message.
+
+    Raises:
+        WordError: names the key, the value, what is allowed and the nearest of it.
+    """
+    rule, word = option.metadata, spelled or f"{option.name}={_show(value)}"
+    if value is None:
+        return
+    if rule["choices"] and value not in rule["choices"]:
+        allowed = ", ".join(rule["choices"])
+        if value in rule["later"]:
+            raise WordError(f"{word}: not available yet; choose from {allowed}")
+        raise WordError(f"{word}: choose from {allowed} (nearest: {option.name}={nearest(value, rule['choices'])})")
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        least, above, most = rule["least"], rule["above"], rule["most"]
+        low = (least is not None and value < least) or (above is not None and value <= above)
+        if low or (most is not None and value > most) or not math.isfinite(value):
+            raise WordError(f"{word}: {option.name} takes {accepts(option)}{_nearest_number(option, value)}")
+    if rule["path"] and value == "":
+        raise WordError(f"{option.name}=: {option.name} takes a path")
+
+
+def accepts(option: Field[Any]) -> str:
+    """What a key takes, in words: its choices, or its type with the bounds."""
+    rule = option.metadata
+    if rule["choices"]:
+        return "one of " + ", ".join(rule["choices"])
+    if rule["path"]:
+        return "a path"
+    words = {"above": "above", "least": "at least", "most": "at most"}
+    bounds = [f"{words[name]} {_show(rule[name])}" for name in words if rule[name] is not None]
+    return KIND_NAMES[kind(option)] + (", " + " and ".join(bounds) if bounds else "")
+
+
+def kind(option: Field[Any]) -> type:
+    """The type of a key's values, None left out."""
+    if isinstance(option.type, types.UnionType):
+        return next(part for part in typing.get_args(option.type) if part is not types.NoneType)
+    assert isinstance(option.type, type)
+    return option.type
+
+
+def word(name: str, value: Any) -> str:
+    """The word that parses back to `value`."""
+    text = _show(value)
+    if isinstance(value, str) and set(text) & set(",'\"\\"):
+        text = _quote(text)
+    return f"{name}={text}"
+
+
+def help_text(keys: type, width: int | None = None) -> str:
+    """Every key with its meaning, type or choices, unit and default."""
+    options = fields(keys)
+    margin = 2 + max(len(option.name) for option in options)
+    width = width or min(120, shutil.get_terminal_size().columns)
+    lines = []
+    for option in options:
+        rule = option.metadata
+        unit = f"; unit: {rule['unit']}" if rule["unit"] else ""
+        facts = f"type: {accepts(option)}{unit}; default: {rule['default']}"
+        for text, first in ((rule["meaning"], option.name), (facts, "")):
+            lines += textwrap.wrap(
+                text, width, initial_indent=f"{first:{margin}}", subsequent_indent=" " * margin, break_on_hyphens=False
+            )
+    return "\n".join(lines)
+
+
+def _name(word: str, options: dict[str, Field[Any]]) -> str:
+    name, equals, value = word.partition("=")
+    if equals and name in options:
+        return name
+    bare = name.strip().lstrip("-+~").replace("-", "_")
+    close = difflib.get_close_matches(bare.lower(), options, n=1, cutoff=0.6)
+    problem = "no such key" if equals else "words are key=value"
+    if close:
+        raise WordError(f"{word}: {problem}; did you mean {close[0]}={value or 'VALUE'}? (--help lists every key)")
+    likely = f"the nearest is {nearest(bare, list(options))}" if equals and bare else "for instance depth=50"
+    raise WordError(f"{word}: {problem}; {likely} (--help lists every key)")
+
+
+def _values(word: str, option: Field[Any], schema: str, parser: OverridesParser) -> list[Any]:
+    name, _, text = word.partition("=")
+    wrong = f"{word}: {name} takes {accepts(option)}"
+    if option.metadata["path"]:
+        text = (
+            ",".join(_quote(part) if part else "" for part in text.split(",")) if text[:1] not in ("'", '"') else text
+        )
+    if "${" in text:
+        raise WordError(f"{word}: nothing is filled in for ${{...}} here; write the value out")
+    try:
+        elements = _elements(parser.parse_override(f"{name}={text}"))
+    except HydraException:
+        raise WordError(f"{wrong}; a sweep is written {name}=VALUE,VALUE") from None
+    found = []
+    for element in elements:
+        try:
+            found.append(compose(schema, overrides=[f"{name}={element}"])[name])
+        except HydraException:
+            raise WordError(f"{wrong}{_nearest_number(option, element)}") from None
+        if found[-1] is None:
+            raise WordError(f"{wrong}; for the default leave {name} out")
+        check(option, found[-1], word if len(elements) == 1 else None)
+    return found
+
+
+def _elements(override: Override) -> list[str]:
+    """The values of one word, each in the grammar's own spelling."""
+    sweep = override.is_sweep_override()
+    if override.type != OverrideType.CHANGE or (sweep and not override.is_discrete_sweep()):
+        raise HydraException("neither a value nor a list of values")
+    if isinstance(override.value(), list | dict):
+        raise HydraException("a composite value")
+    return list(override.sweep_string_iterator()) if sweep else [override.get_value_element_as_str()]
+
+
+def _nearest_number(option: Field[Any], value: Any) -> str:
+    """` (nearest: key=bound)` for a number out of range, or the smallest one that is allowed for what is no number."""
+    if option.metadata["choices"] or kind(option) not in (int, float):
+        return ""
+    least, above, most = (option.metadata[name] for name in ("least", "above", "most"))
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = -math.inf
+    if most is not None and number > most:
+        return f" (nearest: {option.name}={_show(most)})"
+    if least is not None and number < least:
+        return f" (nearest: {option.name}={_show(least)})"
+    if kind(option) is int and abs(number) < 1e9:
+        return f" (nearest: {option.name}={round(number)})"
+    return ""
+
+
+def _quote(text: str) -> str:
+    # In the grammar's quotes a backslash is one, except in a run of them before a quote.
+    return "'" + re.sub(r"(\\*)('|$)", lambda run: run[1] * 2 + ("\\'" if run[2] else ""), text) + "'"
+
+
+def _show(value: Any) -> str:
+    if value is None:
+        return "none"
+    return str(value).lower() if isinstance(value, bool) else str(value)

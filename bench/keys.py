@@ -1,0 +1,81 @@
+"""The keys of one run, as they are typed."""
+
+from dataclasses import dataclass
+
+from bench.grammar import key
+from resnet.architecture import FAMILIES, KERNELS, SHORTCUTS, STRIDES
+from resnet.recipe import names as recipe_names
+
+DATA_VARIABLE = "RESNET_BENCH_DATA"
+DATASETS = ("digits", "cifar10", "imagenet", "imagefolder")
+
+
+@dataclass(kw_only=True)
+class RunKeys:
+    """What a run can be given; None where a key was not typed."""
+
+    depth: int | None = key(
+        "18, 34, 50, 101, 152 (imagenet family); 6n+2 from 8 on (cifar family)", "required", unit="layers", least=8
+    )
+    shortcut: str | None = key(
+        "none: plain net; A: zero-padded identity; B: projection where dimensions change; C: projections everywhere",
+        "A (cifar), B (imagenet)",
+        choices=SHORTCUTS,
+    )
+    stride: str | None = key(
+        "where a bottleneck halves the image: v1 in its first 1x1 (the paper), v1.5 in its 3x3", "v1", choices=STRIDES
+    )
+    family: str | None = key("which of the paper's two families of networks", "the dataset's", choices=FAMILIES)
+    dataset: str | None = key(
+        "digits come with scikit-learn; imagefolder is any PATH/train/CLASS/*, PATH/val/CLASS/*",
+        "imagenet",
+        choices=DATASETS,
+    )
+    data: str | None = key("folder of the dataset", f"site profile, else ${DATA_VARIABLE}/DATASET", path=True)
+    image_size: int | None = key(
+        "side of the images that the network sees", "32 (digits, cifar10), 224", unit="pixels", least=8
+    )
+    num_classes: int | None = key("outputs of the network", "the dataset's", unit="classes", least=2)
+    recipe: str | None = key(
+        "how to train: as the paper did, or as is fast today", "fast", choices=tuple(recipe_names())
+    )
+    epochs: int | None = key(
+        "passes over the training images", "the recipe's; 1 on synthetic images", unit="epochs", least=1
+    )
+    steps: int | None = key("optimizer steps to stop after, if that comes first", "no limit", unit="steps", least=1)
+    lr: float | None = key(
+        "peak learning rate, used as given", "the recipe's; in fast, linear in the global batch", above=0
+    )
+    weight_decay: float | None = key("L2 penalty", "the recipe's", least=0)
+    target: float | None = key(
+        "top-1 accuracy that time-to-accuracy is measured to", "the recipe's", unit="fraction", above=0, most=1
+    )
+    batch: int | None = key(
+        "images a device in one micro-batch", "the recipe's; paper splits its global batch", unit="images", least=1
+    )
+    grad_accum: int | None = key("micro-batches in an optimizer step", "1", unit="micro-batches", least=1)
+    zero_stage: int | None = key(
+        "what DeepSpeed's ZeRO parts over ranks: 0 nothing, 1 optimizer states, 2 gradients too", "0", least=0, most=2
+    )
+    engine: str | None = key("what reduces gradients and takes the step", "deepspeed", choices=("deepspeed", "ddp"))
+    loader: str | None = key(
+        "what reads the images; synthetic makes them up and measures compute alone",
+        "dali",
+        choices=("dali", "torch", "synthetic"),
+    )
+    kernels: str | None = key(
+        "what computes a layer: plain torch, or torch.compile", "torch", choices=KERNELS, later=("triton", "auto")
+    )
+    precision: str | None = key(
+        "of activations; master weights, BN and the reduction of gradients stay fp32",
+        "bf16",
+        choices=("fp32", "bf16", "fp16"),
+    )
+    seed: int | None = key("of initialization, sample order and augmentation", "0", least=0, most=2**31 - 1)
+    nodes: int | None = key("machines", "1", unit="nodes", least=1)
+    ranks_per_node: int | None = key(
+        "processes on each machine, one a GPU", "its GPUs; 2 without any", unit="ranks", least=1
+    )
+    results: str | None = key("folder that rows are written to", "results/v1 of the checkout", path=True)
+    save: str | None = key("weights to write after each epoch, as .safetensors", "not written", path=True)
+    resume: str | None = key("weights, written by save=, to go on from", "from scratch", path=True)

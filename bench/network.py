@@ -1,0 +1,45 @@
+"""The network of a run: built from the configuration, and warmed up before the clock starts."""
+
+import torch
+from torch import nn
+
+import resnet
+from bench.config import RunConfig
+from bench.engine import autocast
+from bench.timing import synchronize
+
+
+def build_model(config: RunConfig) -> nn.Module:
+    """The configured network, initialized under torch's current seed."""
+    return resnet.build(
+        family=config.family,
+        depth=config.depth,
+        shortcut=config.shortcut,
+        stride=config.stride,
+        num_classes=config.num_classes,
+        kernels=config.kernels,
+        # Zero gammas would kill a plain net, which has nothing beside the branch.
+        zero_init_residual=config.recipe.zero_init_residual and config.shortcut != "none",
+    )
+
+
+def warm_up(model: nn.Module, config: RunConfig, device: torch.device) -> None:
+    """Compile and choose kernels on random images before the clock starts; parameters, buffers and RNG stay as they were.
+
+    MLPerf Training allows it likewise: initialization may run on data that is not the dataset's.
+    """
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        shape = (config.batch, 3, config.image_size, config.image_size)
+        images = torch.randn(shape, device=device).contiguous(memory_format=torch.channels_last)
+        model.train()
+        for _ in range(2):
+            with autocast(config.precision, device):
+                logits = model(images)
+            logits.float().logsumexp(1).mean().backward()
+            model.zero_grad(set_to_none=True)
+        model.eval()
+        with torch.no_grad(), autocast(config.precision, device):
+            model(images)
+    model.load_state_dict(state)
+    synchronize(device)

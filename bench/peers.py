@@ -1,0 +1,224 @@
+"""The suite beside what one would use without it, interleaved on this machine.
+
+    python -m bench.peers [part=loaders,training] [rounds=9]
+
+Loaders alone (DALI against a torch DataLoader), and training blocks of one configuration: DeepSpeed against DDP, DALI
+against synthetic images (the loader's cost), the whole against the plain loop, and with against without measuring.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import statistics
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from bench import plain
+from bench.config import Place, RunConfig, resolve
+from bench.grammar import WordError, key, parse
+from bench.keys import RunKeys
+from bench.machine import cpu_model, gpu_name
+from bench.ranks import Ranks
+from bench.timing import now_s
+from resnet.data import Loader, Split, archives, file_list, make_loader, open_dataset
+from results.stats import paired_ratio
+
+BLOCK_IMAGES = 5120  # of CIFAR-10 in one block of training
+RANKS = 2
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Words of the command line."""
+
+    part: str = key("loaders", "what to compare; both: part=loaders,training", choices=("loaders", "training"))
+    rounds: int = key(9, "times that everything takes its turn, after one that does not count", least=2)
+    depth: int = key(20, "layers of the network in training, 6n+2", least=8)
+    batch: int = key(128, "images a rank in training", unit="images", least=1)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A loader benchmark: real images, side in pixels, and what a DataLoader over PIL with 2 workers reached on 2 cores."""
+
+    sample: str
+    split: Split
+    image_size: int
+    augment: str
+    batch: int
+    reference: float
+
+
+def loader_cases() -> Iterator[Case]:
+    """The three sizes of image that matter: CIFAR, small photographs, ImageNet's originals."""
+    cifar = open_dataset("cifar10", str(archives.unpack("cifar10-jpeg")), image_size=32, num_classes=10)
+    yield Case("cifar10-jpeg", cifar.train, 32, "fast", 128, 9100)
+    nette = open_dataset("imagefolder", str(archives.unpack("imagenette-128")), image_size=128, num_classes=10)
+    yield Case("imagenette-128", nette.train, 128, "fast", 64, 3300)
+    flat = file_list(str(archives.unpack("imagenet-samples-100")))
+    assert flat.paths is not None
+    # A hundred files are one second's work: the list is read ten times over.
+    many = dataclasses.replace(flat, paths=flat.paths * 10, labels=np.tile(flat.labels, 10))
+    yield Case("imagenet-samples-100", many, 224, "fast", 50, 730)
+
+
+def time_epoch(loader: Loader, epoch: int) -> float:
+    """Images/s of one epoch of a loader alone."""
+    start, images = now_s(), 0
+    for batch in loader.epoch(epoch):
+        images += len(batch.labels)
+    return images / (now_s() - start)
+
+
+def compare_loaders(rounds: int, console: Console) -> None:
+    """DALI against the torch DataLoader, one process with a thread or worker a core."""
+    device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    threads = len(os.sched_getaffinity(0))
+    table = Table(title=f"loaders alone, {threads} threads or workers, images/s: median (quartiles)")
+    for column in ("images", "size", "dali", "torch", "torch on the reference machine", "dali / torch [95%]"):
+        table.add_column(column, justify="left" if column == "images" else "right")
+    for case in loader_cases():
+        rates: dict[str, list[float]] = {"dali": [], "torch": []}
+        with contextlib.ExitStack() as stack:
+            loaders = {}
+            for kind in rates:
+                loaders[kind] = make_loader(
+                    kind,
+                    case.split,
+                    train=True,
+                    batch=case.batch,
+                    rank=0,
+                    world_size=1,
+                    seed=0,
+                    augment=case.augment,
+                    image_size=case.image_size,
+                    device=device,
+                    threads=threads,
+                )
+                stack.callback(loaders[kind].close)
+            for epoch in range(rounds + 1):
+                for kind, loader in loaders.items():
+                    rate = time_epoch(loader, epoch)
+                    if epoch:
+                        rates[kind].append(rate)
+        ratio = paired_ratio(rates["dali"], rates["torch"])
+        reference = f"{case.reference:,.0f}"
+        table.add_row(case.sample, str(case.image_size), spread(rates["dali"]), spread(rates["torch"]), reference, str(ratio))
+    console.print(table)
+
+
+def spread(samples: list[float]) -> str:
+    """Median and quartiles."""
+    low, _, high = statistics.quantiles(samples, n=4)
+    return f"{statistics.median(samples):,.0f} ({low:,.0f}-{high:,.0f})"
+
+
+def block_folder(source: Path, target: Path) -> None:
+    """A CIFAR-10 folder with the first images of each class, as links: one block of training is one epoch of it."""
+    for split, count in (("train", BLOCK_IMAGES // 10), ("test", 10)):
+        for folder in sorted((source / split).iterdir()):
+            (target / split / folder.name).mkdir(parents=True)
+            for file in sorted(folder.iterdir())[:count]:
+                (target / split / folder.name / file.name).symlink_to(file)
+
+
+def compare_training(keys: Keys, console: Console) -> None:
+    """Blocks of training over two ranks in turn with blocks of the plain loop."""
+    rates: dict[str, list[dict[str, float]]] = {}
+    with tempfile.TemporaryDirectory(prefix="peers-") as folder:
+        data = Path(folder) / "cifar10"
+        block_folder(archives.unpack("cifar10-jpeg"), data)
+        words = RunKeys(
+            depth=keys.depth, dataset="cifar10", data=str(data), batch=keys.batch, epochs=keys.rounds + 1,
+            ranks_per_node=RANKS, results=f"{folder}/results",
+        )  # fmt: skip
+        base, _ = resolve(words, Place(ranks_per_node=RANKS))
+        limit = BLOCK_IMAGES // base.global_batch
+        cells: dict[str, tuple[RunConfig, bool]] = {
+            "whole": (base, True),
+            "ddp": (dataclasses.replace(base, engine="ddp"), True),
+            "synthetic": (dataclasses.replace(base, loader="synthetic", target=None), True),
+            "unmeasured": (base, False),
+        }
+        path = Path(folder) / "cells.json"
+        path.write_text(
+            json.dumps(
+                {
+                    name: {"config": dataclasses.asdict(config), "measured": measured, "limit": limit}
+                    for name, (config, measured) in cells.items()
+                }
+            )
+        )
+        splits = open_dataset("cifar10", str(data), image_size=32, num_classes=10)
+        loop = plain.PlainLoop(splits.train, plain.Keys(depth=keys.depth, epochs=keys.rounds + 1))
+        loop.warm_up()
+        with Ranks("bench.blocks", [str(path)], RANKS) as ranks:
+            for turn in range(keys.rounds + 1):
+                # Every other round runs backwards, so that no one always follows the same neighbour.
+                for name in list(cells)[:: 1 if turn % 2 else -1]:
+                    rates.setdefault(name, []).append(json.loads(ranks.ask(f"{name} {turn}")))
+                rates.setdefault("plain", []).append({"images_per_s": loop.train()})
+    show_training({name: blocks[1:] for name, blocks in rates.items()}, base, console)
+
+
+def show_training(rates: dict[str, list[dict[str, float]]], config: RunConfig, console: Console) -> None:
+    """Print the comparison; the first round has been left out."""
+    images = {name: [block["images_per_s"] for block in blocks] for name, blocks in rates.items()}
+    table = Table(title=f"training {config.name()}, {config.precision}, {RANKS} ranks of batch {config.batch}, images/s")
+    for column in ("what", "images/s: median (quartiles)", "data wait", "instrumentation"):
+        table.add_column(column, justify="left" if column == "what" else "right")
+    about = {
+        "whole": "DeepSpeed, DALI",
+        "ddp": "DDP, DALI",
+        "synthetic": "DeepSpeed, SYNTHETIC images",
+        "unmeasured": "DeepSpeed, DALI, nothing measured",
+        "plain": "plain loop, one process, compiled",
+    }
+    for name, blocks in rates.items():
+        shares = [
+            f"{statistics.median(block[column] for block in blocks):.2%}" if column in blocks[0] else "-"
+            for column in ("data_wait_frac", "instrumentation_frac")
+        ]
+        table.add_row(about[name], spread(images[name]), *shares)
+    console.print(table)
+    whole = images["whole"]
+    cost = paired_ratio(whole, images["synthetic"])
+    for text, ratio in {
+        "DeepSpeed / DDP": paired_ratio(whole, images["ddp"]),
+        "whole / plain loop": paired_ratio(whole, images["plain"]),
+        "DALI / synthetic": cost,
+        "measured / unmeasured": paired_ratio(whole, images["unmeasured"]),
+    }.items():
+        console.print(f"{text}: {ratio} (median of paired ratios, 95% interval, {len(whole)} rounds)")
+    console.print(f"the loader's cost: {1 - cost.median:.1%} of throughput")
+
+
+def main(words: list[str]) -> int:
+    """Run the comparisons; returns the exit status."""
+    console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+    try:
+        cells = parse(words, Keys) if words else [Keys(part="loaders"), Keys(part="training")]
+        device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+        console.print(f"{cpu_model()}, {len(os.sched_getaffinity(0))} cores, {gpu_name(device) or 'no GPU'}")
+        for keys in cells:
+            if keys.part == "loaders":
+                compare_loaders(keys.rounds, console)
+            else:
+                compare_training(keys, console)
+    except (WordError, FileNotFoundError) as error:
+        print(f"bench.peers: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

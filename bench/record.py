@@ -1,0 +1,178 @@
+"""Rank 0's account of a run: its row, its journal, and the seconds that the accounting itself takes."""
+
+import hashlib
+import json
+import os
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench import machine, metrics
+from bench.config import RunConfig
+from bench.engine import COMM_DTYPE
+from bench.failure import Failure
+from bench.progress import Emitter
+from bench.timing import COLUMNS
+from bench.world import World
+from results.schema import SCHEMA_VERSION
+from results.store import RunWriter
+
+
+def run_row(config: RunConfig, run_id: str, restart: int) -> dict[str, Any]:
+    """What is known of a run before it starts, as columns of `runs`."""
+    commit, dirty = machine.git_state()
+    row = {
+        "run_id": run_id,
+        "schema_version": SCHEMA_VERSION,
+        "config_hash": config.config_hash(),
+        "git_commit": commit,
+        "dirty": dirty,
+        "recipe": config.recipe.name,
+        "comm_dtype": COMM_DTYPE,
+        "batch_per_device": config.batch,
+        "bn_span": config.batch,
+        "global_batch": config.global_batch,
+        "config_json": config.to_json(),
+        "slurm_job_id": os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ.get("SLURM_JOB_ID"),
+        "array_task": int(os.environ["SLURM_ARRAY_TASK_ID"]) if "SLURM_ARRAY_TASK_ID" in os.environ else None,
+        "restart_count": restart,
+        "nodelist": os.environ.get("SLURM_JOB_NODELIST"),
+        "init_start": datetime.now(UTC),
+        "target_top1": config.target,
+        "eval_interval": 1,
+        "warmup_steps": metrics.WARMUP_STEPS,
+        "steps_cap": config.steps,
+        "synthetic": config.loader == "synthetic",
+    }
+    same = "family depth shortcut stride dataset image_size num_classes kernels loader engine precision zero_stage"
+    more = "grad_accum nodes ranks_per_node world_size seed lr weight_decay epochs"
+    for name in (*same.split(), *more.split()):
+        row[name] = getattr(config, name)
+    return row
+
+
+def comparability_key(config: RunConfig, system_class: str) -> str:
+    """Hash of what two runs must share to be compared: the configuration without its seed, and the class of system."""
+    measured = {**json.loads(config.to_json()), "seed": None, "system_class": system_class}
+    for path in ("data", "results", "save", "resume"):
+        measured.pop(path, None)
+    return hashlib.sha256(json.dumps(measured, sort_keys=True).encode()).hexdigest()[:16]
+
+
+class Recorder:
+    """Writes a run down while it goes. Thread-safe: the watchdog may end the run from its own thread.
+
+    Args:
+        config: the run's configuration.
+        run_id: the launcher's name for the run.
+        restart: 0 for a first attempt.
+    """
+
+    def __init__(self, config: RunConfig, run_id: str, restart: int) -> None:
+        self._config = config
+        self._key = {"run_id": run_id, "restart": restart}
+        self._lock = threading.RLock()
+        self._finished = False
+        self._fields: dict[str, Any] = {}
+        self._null_reasons: dict[str, str] = {}
+        self._row = run_row(config, run_id, restart)
+        self._writer = RunWriter(Path(config.results), self._row)
+        self.progress = Emitter(config)
+
+    def system(self, device: torch.device) -> None:
+        """Describe the machine; the rest of the row hangs on it."""
+        row = machine.describe(device)
+        system_class = machine.system_class(row)
+        with self._lock:
+            self._writer.system(row)
+        self.update(
+            system_id=row["system_id"],
+            hardware=system_class,
+            comparability_key=comparability_key(self._config, system_class),
+        )
+
+    def update(self, **fields: Any) -> None:
+        """Columns of the run's row as they become known."""
+        with self._lock:
+            self._fields |= fields
+            self._writer.update(**fields)
+
+    def null(self, reason: str, *columns: str) -> None:
+        """Say why columns have no figure."""
+        self._null_reasons |= dict.fromkeys(columns, reason)
+
+    def steps(self, rank: int, rows: list[tuple[float, ...]]) -> None:
+        """Steps of one rank, each with the columns of `StepClock.drain`."""
+        with self._lock:
+            self._writer.steps([{**self._key, "rank": rank, **_typed(row)} for row in rows])
+
+    def epoch(self, **row: Any) -> None:
+        """An epoch's row."""
+        with self._lock:
+            self._writer.epoch({**self._key, **row})
+
+    def finish(self, status: str, failure: Failure | None = None, **fields: Any) -> None:
+        """Write the tables. Only the first call does anything."""
+        with self._lock:
+            if self._finished:
+                return
+            self._finished = True
+            self._fields |= fields
+            reasons = {name: why for name, why in self._null_reasons.items() if self._fields.get(name) is None}
+            self._writer.finish(
+                status,
+                failure_kind=failure.kind if failure else None,
+                failure_message=failure.message if failure else None,
+                run_stop=datetime.now(UTC),
+                null_reasons=reasons,
+                **fields,
+            )
+            self.progress.emit("end", status=status)
+            self.progress.close()
+
+    def fail(self, failure: Failure) -> None:
+        """Write the tables of a run that a failure ended."""
+        self.null(f"the run {failure.status}: {failure.kind}", "images_per_s", "tta_s", "final_top1", "best_top1")
+        self.finish(failure.status, failure)
+
+
+def _typed(row: tuple[float, ...]) -> dict[str, Any]:
+    named: dict[str, Any] = dict(zip(COLUMNS, row, strict=True))
+    return named | {"step": int(named["step"]), "t_ns": int(named["t_ns"])}
+
+
+def outcome(
+    config: RunConfig, world: World, throughput: metrics.Throughput, multiply_adds: int, parameters: int
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Throughput columns of a finished run, and the reasons of those that are null.
+
+    Returns:
+        Columns of `runs`, reasons by column.
+    """
+    rate = throughput.images_per_s
+    gpu = machine.gpu_name(world.device)
+    peak = metrics.peak_flops(gpu, config.precision)
+    steps = throughput.step_ms[metrics.WARMUP_STEPS :]
+    row = {
+        "images_per_s": rate,
+        "step_ms_p50": metrics.percentile(steps, 0.5) if steps else None,
+        "step_ms_p95": metrics.percentile(steps, 0.95) if steps else None,
+        "data_wait_frac": throughput.data_wait_frac,
+        "flops_per_image": 6 * multiply_adds,
+        "parameters": parameters,
+        "multiply_adds": multiply_adds,
+        "mfu": metrics.mfu(rate / world.size, multiply_adds, peak) if rate and peak else None,
+        "peak_flops_per_s": peak,
+        "peak_name": f"dense {config.precision} peak of {gpu}" if peak else None,
+    }
+    reasons = {}
+    if rate is None:
+        short = f"no longer than the warm-up of {metrics.WARMUP_STEPS} steps"
+        reasons |= dict.fromkeys(("images_per_s", "step_ms_p50", "step_ms_p95", "mfu"), short)
+    if peak is None:
+        unknown = f"the peak of {gpu or 'this CPU'} in {config.precision} is not known"
+        reasons |= {"mfu": unknown, "peak_flops_per_s": unknown}
+    return row, reasons

@@ -1,0 +1,206 @@
+"""Batch scripts for Slurm: written out, tested, or submitted through submitit."""
+
+import contextlib
+import io
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import submitit
+from submitit.core.utils import FailedJobError, FailedSubmissionError
+from submitit.slurm.slurm import _make_sbatch_string
+
+from bench.config import ROOT, RunConfig, words
+from launch.cluster import ClusterConfig
+from launch.job import Job, new_run_id
+from launch.plan import Cell, Plan
+from results.files import read_rows
+
+
+class BatchError(RuntimeError):
+    """Slurm is missing or refuses; the message is one line."""
+
+
+def dispatch(plan: Plan) -> int:
+    """Print, test or submit a plan.
+
+    Returns:
+        Exit status.
+
+    Raises:
+        BatchError: there is no Slurm here, or it refuses.
+    """
+    if plan.mode == "print":
+        print(script(plan.cells[0]))
+        return 0
+    if shutil.which("sbatch") is None:
+        raise BatchError(
+            "no sbatch on this machine: mode=print writes the batch script, and launch/local.py runs here without Slurm"
+        )
+    if plan.mode == "test":
+        for cell in plan.cells:
+            print(f"{cell.config.name()}: {test(cell)}", flush=True)
+        return 0
+    wanted = plan.cells if plan.rerun else _without_done(plan.cells)
+    for cell in wanted:
+        job_id, run_id = submit(cell)
+        print(f"job {job_id}  run {run_id}  nodes={cell.config.nodes} x {cell.config.ranks_per_node} ranks", flush=True)
+    return 0
+
+
+def script(cell: Cell) -> str:
+    """The batch script of one configuration, complete in itself: the job composes the configuration anew.
+
+    Only the line of --nodes depends on the number of nodes; the job asks Slurm for it.
+    """
+    config, cluster = cell.config, _cluster(cell)
+    logs = f'{shlex.quote(str(_jobs(config)))}/"$SLURM_JOB_NAME-$SLURM_JOB_ID"'
+    job = " \\\n    ".join(["-m launch.job", *map(shlex.quote, words(cell.keys, config))])
+    # Slurm makes no folders: its own log, of the batch script, goes to where the script is submitted from.
+    options = sbatch_options(config, cluster, logs, "%x-%j.out")
+    return _make_sbatch_string(
+        command=f"{srun(config, cluster)} {job}", folder=_jobs(config), use_srun=False, **options
+    )
+
+
+def test(cell: Cell) -> str:
+    """What Slurm says of a configuration's batch script without taking it.
+
+    Raises:
+        BatchError: it would refuse it.
+    """
+    asked = subprocess.run(["sbatch", "--test-only"], input=script(cell), capture_output=True, text=True)
+    answer = " ".join((asked.stderr + asked.stdout).split())
+    if asked.returncode:
+        raise BatchError(f"{cell.config.name()}: {answer}")
+    return answer
+
+
+def submit(cell: Cell) -> tuple[str, str]:
+    """Hand one configuration to Slurm.
+
+    Returns:
+        Job id, run id.
+
+    Raises:
+        BatchError: Slurm refuses.
+    """
+    config, cluster = cell.config, _cluster(cell)
+    run_id = new_run_id(config)
+    folder = _jobs(config) / run_id
+    folder.mkdir(parents=True)
+    executor = submitit.SlurmExecutor(folder, max_num_timeout=0, python=srun(config, cluster))
+    executor.update_parameters(
+        use_srun=False, **sbatch_options(config, cluster, shlex.quote(str(folder)), str(folder / "%x-%j.out"))
+    )
+    said = io.StringIO()  # submitit repeats sbatch's complaint on stderr
+    try:
+        with contextlib.redirect_stderr(said):
+            job = executor.submit(Job(config=config, run_id=run_id))
+    except (FailedJobError, FailedSubmissionError) as error:
+        shutil.rmtree(folder)
+        raise BatchError(f"{config.name()}: {error}") from None
+    return job.job_id, run_id
+
+
+def sbatch_options(config: RunConfig, cluster: ClusterConfig, logs: str, output: str) -> dict[str, Any]:
+    """A job's options in submitit's words.
+
+    Args:
+        logs: folder of the ranks' logs, as the shell reads it.
+        output: the batch script's own log, with sbatch's patterns.
+    """
+    named = ("account", "partition", "qos", "constraint", "exclude")
+    # A requeue would begin anew: until a job knows how to go on from its checkpoint there is none.
+    extra: dict[str, Any] = {"output": output, "no-requeue": True}
+    if cluster.reservation:
+        extra["reservation"] = cluster.reservation
+    return {
+        "job_name": config.name(),
+        "nodes": config.nodes,
+        "ntasks_per_node": config.ranks_per_node,
+        "gpus_per_node": config.ranks_per_node if cluster.gpus_per_node else None,
+        "cpus_per_task": cluster.cpus_per_task,
+        "time": cluster.time_min,
+        "signal_delay_s": cluster.signal_lead_s,
+        "stderr_to_stdout": True,
+        "wckey": None,
+        **{name: getattr(cluster, name) for name in named},
+        "additional_parameters": extra,
+        "setup": [*cluster.setup, *_exports(cluster), f"LOGS={logs}", 'mkdir -p "$LOGS"'],
+    }
+
+
+def srun(config: RunConfig, cluster: ClusterConfig) -> str:
+    """The line that starts the ranks, up to and with Python, as the shell reads it.
+
+    One rank's end ends the step; since 22.05 srun takes the cores of a task from its own line alone.
+    """
+    mounts = [str(ROOT), *([config.data] if config.data else []), config.results, *cluster.mounts]
+    command = [
+        "srun --unbuffered --kill-on-bad-exit=1 --wait=60",
+        f"--cpus-per-task={cluster.cpus_per_task}",
+        '--output="$LOGS/%x-%j.${SLURM_RESTART_COUNT:-0}-%t.log"',
+    ]
+    if cluster.container == "pyxis":
+        command.append(
+            shlex.join([f"--container-image={cluster.image}", f"--container-mounts={','.join(_pairs(mounts))}"])
+        )
+    if cluster.container == "apptainer":
+        assert cluster.image
+        command.append(shlex.join(["apptainer", "exec", "--nv", "--bind", ",".join(mounts), cluster.image]))
+    command.append(shlex.quote(cluster.python or (sys.executable if cluster.container == "none" else "python3")))
+    return " \\\n    ".join(command)
+
+
+def _exports(cluster: ClusterConfig) -> list[str]:
+    lines = [
+        f"export PYTHONPATH={shlex.quote(str(ROOT))}${{PYTHONPATH:+:$PYTHONPATH}}",
+        "export PYTHONSAFEPATH=1",
+        f"export OMP_NUM_THREADS={cluster.cpus_per_task}",
+        'export MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)',
+        "export MASTER_PORT=$((10000 + (SLURM_JOB_ID + 1009 * ${SLURM_RESTART_COUNT:-0}) % 20000))",
+    ]
+    if cluster.interface:
+        lines += [
+            f"export {name}={shlex.quote(cluster.interface)}" for name in ("NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME")
+        ]
+    if not cluster.gpus_per_node:
+        lines.append("export DS_ACCELERATOR=cpu")
+    return lines
+
+
+def _without_done(cells: Sequence[Cell]) -> list[Cell]:
+    """Leave out configurations that have a completed row, and say so."""
+    done: dict[str, set[str]] = {}
+    for root in {cell.config.results for cell in cells}:
+        rows, _ = read_rows(root, "runs")
+        done[root] = {row["config_hash"] for row in rows if row["status"] == "completed"}
+    wanted = []
+    for cell in cells:
+        # A row holds no path: whether it was this folder of images, or left these weights, cannot be told from it.
+        known = cell.config.dataset != "imagefolder" and cell.config.save is None
+        if known and cell.config.config_hash() in done[cell.config.results]:
+            what = f"{cell.config.name()} nodes={cell.config.nodes} seed={cell.config.seed}"
+            where = f"has a completed result in {cell.config.results}"
+            print(f"launch: {what} {where} and is not submitted; rerun=true submits it again", file=sys.stderr)
+        else:
+            wanted.append(cell)
+    return wanted
+
+
+def _cluster(cell: Cell) -> ClusterConfig:
+    assert cell.cluster, "slurm.py composes every cell with a profile"
+    return cell.cluster
+
+
+def _jobs(config: RunConfig) -> Path:
+    return Path(config.results) / "jobs"
+
+
+def _pairs(mounts: Sequence[str]) -> list[str]:
+    return [mount if ":" in mount else f"{mount}:{mount}" for mount in mounts]

@@ -1,0 +1,278 @@
+"""Runs configurations on this machine, one after the other in the foreground, through submitit's local executor."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import psutil
+import submitit
+from submitit.core.utils import environment_variables, pickle_load
+
+from bench.config import ROOT, RunConfig
+from bench.progress import VARIABLE as PROGRESS_VARIABLE
+from bench.progress import Display, Follower
+from launch.cluster import gpus_here
+from launch.job import Job, new_run_id
+from results.files import read_rows, table_files
+from results.recover import recover
+from results.report import failures, show, summary
+
+TABLES = ("runs", "epochs", "steps", "system")
+POLL_S = 0.1
+# When a rank is gone the others mostly see it and write down why; those stuck in a collective never do.
+PATIENCE_S = 15.0
+STOP_S = 10.0  # from SIGTERM to SIGKILL
+NO_TIMEOUT_MIN = 60 * 24 * 365  # submitit's default of two minutes would end a run; here its own end does
+TAIL_LINES = 15
+
+
+class Interrupted(BaseException):
+    """A signal told the launcher to stop."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.exit_status = 128 + number
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        completed: whether its row says so.
+        message: one line; empty where it completed.
+        tail: the last lines of a rank's stderr where the message does not explain it.
+    """
+
+    run_id: str
+    completed: bool
+    message: str = ""
+    tail: str = ""
+
+
+class Ranks:
+    """The processes of one run: submitit's controller and, under it, one process a rank."""
+
+    def __init__(self, job: submitit.LocalJob[None], size: int) -> None:
+        self.job, self.size = job, size
+        self.controller = psutil.Process(int(job.job_id))
+        self.processes: set[psutil.Process] = set()
+
+    def ended(self) -> bool:
+        """Whether all ranks have ended, in whatever way."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self.processes.update(self.controller.children())
+        return self.job.done()
+
+    def lost_one(self) -> bool:
+        """Whether a rank has ended without success; submitit's controller would wait for the others."""
+        if len(self.processes) < self.size:
+            return False
+        return len(_alive(self.processes)) + sum(self._succeeded(rank) for rank in range(self.size)) < self.size
+
+    def stop(self) -> None:
+        """End all processes of the run, in order if they can, and wait until they are gone."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self.processes.update(self.controller.children())
+        # Loader workers and compilers too: a killed rank does not take them along.
+        family = {child for process in _alive(self.processes) for child in _descendants(process)} | self.processes
+        try:
+            for process in _alive(self.processes):
+                process.terminate()
+            deadline = time.monotonic() + STOP_S
+            while _alive(self.processes) and time.monotonic() < deadline:
+                time.sleep(POLL_S)
+        finally:
+            for process in _alive(family):
+                process.kill()
+            deadline = time.monotonic() + STOP_S
+            while not self.job.done() and time.monotonic() < deadline:
+                time.sleep(POLL_S)
+            for process in _alive({self.controller}):
+                process.kill()
+
+    def tail(self) -> str:
+        """The last lines on a rank's stderr: of the first with a traceback, else of the first that said anything."""
+        texts = [path.read_text(errors="replace").strip() for path in self._stderr_files() if path.exists()]
+        text = next((text for text in texts if "Traceback" in text), next(filter(None, texts), ""))
+        return "\n".join(text.splitlines()[-TAIL_LINES:])
+
+    def _stderr_files(self) -> list[Path]:
+        return [self.job.task(rank).paths.stderr for rank in range(self.size)]
+
+    def _succeeded(self, rank: int) -> bool:
+        path = self.job.task(rank).paths.result_pickle
+        return path.exists() and pickle_load(path)[0] == "success"
+
+
+def run_all(configs: Sequence[RunConfig]) -> int:
+    """Run each configuration to its end, whatever becomes of the others, and show a table of all.
+
+    Returns:
+        The launcher's exit status: 0 where all completed, 128 + the number of a signal that ended it, else 1.
+    """
+    outcomes: list[Outcome] = []
+    status = 0
+    with interruptible():
+        try:
+            for index, config in enumerate(configs, start=1):
+                if len(configs) > 1:
+                    print(f"[{index}/{len(configs)}]", end=" ", flush=True)
+                outcomes.append(run_one(config, new_run_id(config)))
+                if not outcomes[-1].completed:
+                    status = 1
+                    print(outcomes[-1].tail, file=sys.stderr, end="\n" if outcomes[-1].tail else "")
+                    print(f"launch: {config.name()} {outcomes[-1].message}", file=sys.stderr, flush=True)
+        except Interrupted as interrupt:
+            status = interrupt.exit_status
+            left = len(configs) - len(outcomes)
+            print(f"launch: stopped by {interrupt}; {left} of {len(configs)} not completed", file=sys.stderr)
+    _show([outcome.run_id for outcome in outcomes], {config.results for config in configs})
+    return status
+
+
+def run_one(config: RunConfig, run_id: str) -> Outcome:
+    """Run one configuration to its end on this machine and show its progress.
+
+    Should a rank be lost, its siblings are ended; should rank 0 have died, its rows are recovered from its journal. The
+    processes' own output stays under RESULTS/jobs/RUN_ID unless the run completes.
+
+    Raises:
+        Interrupted: a signal told the launcher to stop; the ranks are gone and the rows written.
+    """
+    folder = Path(config.results) / "jobs" / run_id
+    progress = folder / "progress.jsonl"
+    display, follower = Display(config, sys.stdout), Follower(progress)
+    ranks = _start(config, run_id, folder, progress)
+    lost_at: float | None = None
+    cause, kind = "the process of rank 0 ended", "unknown"
+    try:
+        while not ranks.ended():
+            for event in follower.new_events():
+                display.feed(event)
+            if lost_at is None and ranks.lost_one():
+                lost_at = time.monotonic()
+                cause, kind = "a rank ended and the others could not go on", "rank_lost"
+            if lost_at is not None and time.monotonic() - lost_at > PATIENCE_S:
+                ranks.stop()
+            time.sleep(POLL_S)
+    except Interrupted as interrupt:
+        cause = f"stopped by {interrupt}"
+        raise
+    finally:
+        ranks.stop()
+        for event in follower.new_events():
+            display.feed(event)
+        display.close()
+        recover(config.results, [run_id], failure_kind=kind, failure_message=cause)
+    outcome = _outcome(config, run_id, ranks, folder)
+    if outcome.completed:
+        shutil.rmtree(folder)
+        with contextlib.suppress(OSError):  # not empty: there are others
+            folder.parent.rmdir()
+    return outcome
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Turn the signals that stop a command into `Interrupted`, but for those that it was started to ignore."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise Interrupted(number)
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number in numbers:
+        if before[number] != signal.SIG_IGN:
+            signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, before[number])
+
+
+def _start(config: RunConfig, run_id: str, folder: Path, progress: Path) -> Ranks:
+    folder.mkdir(parents=True)
+    executor = submitit.LocalExecutor(folder, max_num_timeout=0)
+    executor.update_parameters(
+        tasks_per_node=config.ranks_per_node, nodes=1, gpus_per_node=0, timeout_min=NO_TIMEOUT_MIN
+    )
+    # submitit sets CUDA_VISIBLE_DEVICES; the ranks see what the launcher sees.
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    job = Job(config=config, run_id=run_id, environment={"CUDA_VISIBLE_DEVICES": visible}, launcher_pid=os.getpid())
+    # A Ctrl-C reaches every process of the terminal; only the launcher shall act on it.
+    ignored = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGHUP)}
+    try:
+        with environment_variables(**_environment(config, progress)):
+            submitted = executor.submit(job)
+    finally:
+        for number, handler in ignored.items():
+            signal.signal(number, handler)
+    assert isinstance(submitted, submitit.LocalJob)
+    return Ranks(submitted, config.world_size)
+
+
+def _environment(config: RunConfig, progress: Path) -> dict[str, str]:
+    """Variables of the ranks that must stand before they start."""
+    threads = max(1, len(os.sched_getaffinity(0)) // config.ranks_per_node)
+    variables = {
+        PROGRESS_VARIABLE: str(progress),
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
+        "PYTHONSAFEPATH": "1",  # the working directory is no place to import from
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(threads),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(_free_port()),
+    }
+    if not gpus_here():
+        variables |= {"DS_ACCELERATOR": "cpu", "GLOO_SOCKET_IFNAME": "lo"}
+    return variables
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _outcome(config: RunConfig, run_id: str, ranks: Ranks, folder: Path) -> Outcome:
+    rows, _ = read_rows(config.results, "runs", [run_id])
+    if not rows:
+        return Outcome(run_id, False, f"ended before it wrote a row (logs in {folder})", ranks.tail())
+    row = rows[-1]
+    if row["status"] == "completed":
+        return Outcome(run_id, True)
+    message = f"{row['status']} ({row['failure_kind']}): {row['failure_message']} (logs in {folder})"
+    return Outcome(run_id, False, message, ranks.tail() if row["failure_kind"] == "unknown" else "")
+
+
+def _show(run_ids: Sequence[str], roots: set[str]) -> None:
+    for root in sorted(roots):
+        rows, _ = read_rows(root, "runs", run_ids)
+        if rows:
+            show(summary(rows), failures(rows))
+            for path in (path for table in TABLES for path in table_files(Path(root), table, run_ids)):
+                print(os.path.relpath(path) if path.is_relative_to(Path.cwd()) else path)
+
+
+def _alive(processes: set[psutil.Process]) -> list[psutil.Process]:
+    alive = []
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                alive.append(process)
+    return alive
+
+
+def _descendants(process: psutil.Process) -> list[psutil.Process]:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.children(recursive=True)
+    return []

@@ -1,0 +1,153 @@
+"""What a worker runs: one rank of one run, unpickled by submitit or started by `python -m launch.job key=value ...`."""
+
+import importlib.util
+import os
+import secrets
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+
+import psutil
+import submitit
+
+from bench import grammar
+from bench.config import ROOT, Place, RunConfig, resolve
+from bench.failure import Stopped
+from bench.grammar import WordError
+from bench.keys import RunKeys
+
+PACKAGES = ("kernels", "bench", "resnet", "results", "launch")
+STOP_SIGNALS = {
+    signal.SIGTERM: "stopped by SIGTERM",
+    signal.SIGUSR2: "stopped by SIGUSR2, which Slurm sends before the time limit: timeout",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One run, as submitit pickles it; calling it runs one rank.
+
+    Attributes:
+        config: what is run.
+        run_id: names the run's rows; the same on every rank and after a requeue.
+        environment: variables to set before torch is imported; None unsets one.
+        launcher_pid: process without which the rank is pointless, or None.
+    """
+
+    config: RunConfig
+    run_id: str
+    environment: Mapping[str, str | None] = field(default_factory=dict)
+    launcher_pid: int | None = None
+
+    def __call__(self) -> None:
+        for name, value in self.environment.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        check_packages()
+        set_ranks(self.config)
+        stop_on_signals()
+        if self.launcher_pid is not None:
+            threading.Thread(target=_outlive, args=(self.launcher_pid,), name="launcher", daemon=True).start()
+        from bench import train  # torch comes with it: only after the environment is set
+
+        train.run(self.config, run_id=self.run_id, restart=int(os.environ.get("SLURM_RESTART_COUNT") or 0))
+
+
+def check_packages(names: Sequence[str] = PACKAGES) -> None:
+    """Check that our packages are the checkout's: PyPI has others named kernels and bench.
+
+    Raises:
+        ImportError: another package of that name comes first on the path.
+    """
+    for name in names:
+        spec = importlib.util.find_spec(name)
+        origin = Path(spec.origin).resolve() if spec and spec.origin else None
+        if origin is None or ROOT not in origin.parents:
+            raise ImportError(
+                f"package {name} is {origin or 'missing'}, expected {ROOT / name}: put {ROOT} first on PYTHONPATH"
+            )
+
+
+def set_ranks(config: RunConfig) -> None:
+    """Tell torch and DeepSpeed who this process is, from submitit's or Slurm's variables.
+
+    RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE are set; MASTER_ADDR, MASTER_PORT come from the launcher. No GPU
+    is hidden: DeepSpeed indexes all of a node's by LOCAL_RANK.
+
+    Raises:
+        ValueError: the job has another number of processes than the configuration.
+    """
+    job = submitit.JobEnvironment()
+    if (job.num_nodes, job.num_tasks) != (config.nodes, config.world_size):
+        raise ValueError(
+            f"the job has {job.num_tasks} tasks on {job.num_nodes} nodes, expected nodes={config.nodes} "
+            f"ranks_per_node={config.ranks_per_node}"
+        )
+    os.environ["RANK"] = str(job.global_rank)
+    os.environ["WORLD_SIZE"] = str(job.num_tasks)
+    os.environ["LOCAL_RANK"] = str(job.local_rank)
+    os.environ["LOCAL_WORLD_SIZE"] = str(config.ranks_per_node)
+    cores = len(os.sched_getaffinity(0)) // config.ranks_per_node
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores)))
+
+
+def stop_on_signals() -> None:
+    """Let the signals that ask a job to stop raise `Stopped` in the main thread, in place of submitit's requeue."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        for each in STOP_SIGNALS:  # the run is ending: a second signal must not end the ending
+            signal.signal(each, signal.SIG_IGN)
+        raise Stopped(STOP_SIGNALS[signal.Signals(number)])
+
+    for number in STOP_SIGNALS:
+        signal.signal(number, stop)
+
+
+def new_run_id(config: RunConfig) -> str:
+    """A name for a run that no other has, and that sorts by time."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{config.name()}-{secrets.token_hex(4)}"
+
+
+def run_id_in_slurm(config: RunConfig) -> str:
+    """The run's name when only the job knows itself: the same on all ranks, and after a requeue."""
+    job = "_".join(os.environ[name] for name in ("SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID") if name in os.environ)
+    return f"{config.name()}-{config.config_hash()[:8]}-job{job or os.environ['SLURM_JOB_ID']}"
+
+
+def _outlive(pid: int, patience_s: float = 10.0) -> None:
+    """End this process once `pid` is gone: in order if the main thread still can, else at once."""
+    try:
+        launcher = psutil.Process(pid)
+        while launcher.is_running() and launcher.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(1.0)
+    except psutil.NoSuchProcess:
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(patience_s)
+    os._exit(1)
+
+
+def main(argv: Sequence[str]) -> None:
+    """The rank that a printed batch script starts; the number of nodes is the job's."""
+    try:
+        nodes = os.environ.get("SLURM_JOB_NUM_NODES")
+        if nodes is None:
+            raise WordError("launch.job is started by srun, in a script of `python launch/slurm.py ... mode=print`")
+        (keys,) = grammar.parse([*argv, f"nodes={nodes}"], RunKeys)
+        config, _ = resolve(keys, Place(ranks_per_node=1, visible=False))
+        job = Job(config=config, run_id=run_id_in_slurm(config))
+    except WordError as error:
+        sys.exit(f"launch.job: {error}")
+    job()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

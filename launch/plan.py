@@ -1,0 +1,110 @@
+"""From a command line to checked configurations."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from bench import grammar
+from bench.config import Place, RunConfig, resolve
+from bench.grammar import WordError, key
+from bench.keys import RunKeys
+from launch import cluster as clusters
+from launch.cluster import ClusterConfig
+
+Program = Literal["local", "slurm"]
+
+
+@dataclass(kw_only=True)
+class LaunchKeys(RunKeys):
+    """The keys of a run and those of the launcher."""
+
+    repeats: int = key("runs of each configuration, with seeds counting up from seed", "1", default=1, least=1)
+    rerun: bool = key("of slurm.py: submit also what has a completed result already", "false", default=False)
+    cluster: str | None = key("site profile in launch/conf/cluster or $RESNET_BENCH_CLUSTERS", "default")
+    mode: str | None = key(
+        "of slurm.py: submit and return; test: ask Slurm only; print: write the batch script of one configuration",
+        "submit",
+        choices=("print", "test", "submit"),
+    )
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One configuration of a sweep, with the words it came from and where it goes."""
+
+    keys: LaunchKeys
+    config: RunConfig
+    cluster: ClusterConfig | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A command line, whole and checked.
+
+    Attributes:
+        cells: in the order in which they run; none twice.
+        notices: lines for stderr, each once.
+    """
+
+    cells: list[Cell]
+    notices: list[str]
+    mode: str
+    rerun: bool
+
+
+def make_plan(program: Program, argv: Sequence[str]) -> Plan:
+    """Compose and check the whole product of a command line.
+
+    Raises:
+        ValueError: one line that names the first word that cannot be used, and what would do instead.
+    """
+    typed = grammar.parse(argv, LaunchKeys)
+    for name in ("mode", "rerun"):
+        if len({getattr(keys, name) for keys in typed}) > 1:
+            raise WordError(f"{name}: one value for all configurations, not a sweep")
+    mode, rerun = typed[0].mode or "submit", typed[0].rerun
+    if program == "local" and typed[0].mode:
+        raise WordError(f"mode={mode}: local.py runs at once; the modes are those of python launch/slurm.py")
+    notices: list[str] = []
+    cells: list[Cell] = []
+    for keys in typed:
+        cluster = clusters.load(keys.cluster or "default") if program == "slurm" or keys.cluster else None
+        place = _place(program, keys, cluster, mode)
+        for repeat in range(keys.repeats):
+            seeded = replace(keys, seed=(keys.seed or 0) + repeat)
+            config, said = resolve(seeded, place)
+            cells.append(Cell(seeded, config, cluster))
+            notices += said
+    unique: dict[tuple[RunConfig, str | None], Cell] = {}
+    for cell in cells:
+        unique.setdefault((cell.config, cell.keys.cluster), cell)
+    kept = list(unique.values())
+    if len(kept) < len(cells):
+        notices.append(f"{len(cells) - len(kept)} of {len(cells)} configurations repeat another: each is run once")
+    saves = Counter(cell.config.save for cell in kept if cell.config.save)
+    for path, count in saves.items():
+        if count > 1:
+            raise WordError(f"save={path}: {count} configurations would write it, each over the other; run them apart")
+    if mode == "print" and len(kept) > 1:
+        raise WordError(
+            f"mode=print: writes the script of one configuration, and these are {len(kept)}; one value a key"
+        )
+    return Plan(kept, list(dict.fromkeys(notices)), mode, rerun)
+
+
+def _place(program: Program, keys: LaunchKeys, cluster: ClusterConfig | None, mode: str) -> Place:
+    data = cluster.data if cluster else {}
+    if program == "local":
+        if (keys.nodes or 1) > 1:
+            raise WordError(f"nodes={keys.nodes}: local.py has this machine alone; nodes=1, or python launch/slurm.py")
+        where, gpus = "this machine", clusters.gpus_here()
+    else:
+        assert cluster
+        where, gpus = f"a node of cluster={cluster.name}", cluster.gpus_per_node
+    if gpus and (keys.ranks_per_node or 1) > gpus:
+        raise WordError(
+            f"ranks_per_node={keys.ranks_per_node}: {where} has {gpus} GPUs; nearest is ranks_per_node={gpus}"
+        )
+    place = Place(ranks_per_node=gpus or 2, data=data, visible=mode != "print")
+    return replace(place, results=cluster.results) if cluster and cluster.results else place

@@ -1,0 +1,110 @@
+"""Which residual networks exist: family, depth, shortcut and stride, checked without importing torch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+
+FAMILIES = ("imagenet", "cifar")
+SHORTCUTS = ("none", "A", "B", "C")
+STRIDES = ("v1", "v1.5")
+KERNELS = ("torch", "compile")
+
+# Blocks a stage, by depth (paper, Table 1).
+IMAGENET_STAGES = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+BOTTLENECK_DEPTHS = (50, 101, 152)
+
+
+def nearest(word: str, choices: Sequence[str]) -> str:
+    """The choice most like `word`, whatever the case; among equals the one whose first letter is closest."""
+
+    def likeness(choice: str) -> tuple[float, int]:
+        ratio = SequenceMatcher(None, word.lower(), choice.lower()).ratio()
+        return ratio, -abs(ord(choice[0].lower()) - ord(word[:1].lower() or "a"))
+
+    return max(choices, key=likeness)
+
+
+def check_choice(key: str, word: str, choices: Sequence[str]) -> None:
+    """Raises a ValueError of one line unless `word` is one of `choices`."""
+    if word not in choices:
+        closest = nearest(str(word), choices)
+        raise ValueError(f"{key}={word}: expected one of {', '.join(choices)}; nearest is {closest}")
+
+
+def check_kernels(kernels: str) -> None:
+    """Raises a ValueError of one line unless models can be built with `kernels`."""
+    if kernels in ("triton", "auto"):
+        available = ", ".join(KERNELS)
+        raise ValueError(f"kernels={kernels}: not available yet; available are {available}; nearest is compile")
+    check_choice("kernels", kernels, KERNELS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """One residual (or plain) network of the paper or of its extensions.
+
+    Source: arXiv:1512.03385, section 3.3, Table 1 (imagenet) and section 4.2 (cifar); stride v1.5 is that of
+    torchvision and fb.resnet.torch.
+
+    Attributes:
+        family: "imagenet" (7x7 stem, four stages) or "cifar" (3x3 stem, three stages of 16, 32 and 64 channels).
+        depth: layers with weights on the main path: 18, 34, 50, 101 or 152; in the cifar family any 6n + 2 from 8 on.
+        shortcut: "none" (plain net), "A" (identity with zero channels), "B" (projection where dimensions change) or "C"
+            (projection everywhere).
+        stride: where a bottleneck halves the image: "v1" in its first 1x1 convolution, "v1.5" in its 3x3.
+        num_classes: outputs of the last layer.
+
+    Raises:
+        ValueError: On construction, naming the word that is wrong and the nearest valid one, in one line.
+    """
+
+    family: str
+    depth: int
+    shortcut: str
+    stride: str = "v1"
+    num_classes: int
+
+    def __post_init__(self) -> None:
+        check_choice("family", self.family, FAMILIES)
+        self._check_depth()
+        check_choice("shortcut", self.shortcut, SHORTCUTS)
+        check_choice("stride", self.stride, STRIDES)
+        if self.stride == "v1.5" and not self.bottleneck:
+            where = f"family={self.family} depth={self.depth}"
+            depths = ", ".join(map(str, BOTTLENECK_DEPTHS))
+            raise ValueError(
+                f"stride=v1.5: {where} has no bottlenecks, only depths {depths} of family=imagenet have; nearest is v1"
+            )
+        if not _is_int(self.num_classes) or self.num_classes < 1:
+            raise ValueError(f"num_classes={self.num_classes}: expected a whole number from 1 on; nearest is 1")
+
+    def _check_depth(self) -> None:
+        depth, number = self.depth, _is_int(self.depth)
+        if self.family == "imagenet" and depth not in IMAGENET_STAGES:
+            depths = ", ".join(map(str, IMAGENET_STAGES))
+            closest = f"; nearest is {min(IMAGENET_STAGES, key=lambda d: abs(d - depth))}" if number else ""
+            hint = f" (depth={depth} exists with family=cifar)" if number and depth >= 8 and depth % 6 == 2 else ""
+            raise ValueError(f"depth={depth}: family=imagenet has depths {depths}{closest}{hint}")
+        if self.family == "cifar" and not (number and depth >= 8 and depth % 6 == 2):
+            closest = f"; nearest is {6 * max(1, round((depth - 2) / 6)) + 2}" if number else ""
+            hint = f" (depth={depth} exists with family=imagenet)" if depth in IMAGENET_STAGES else ""
+            raise ValueError(f"depth={depth}: family=cifar has depths 6n + 2 from 8 on{closest}{hint}")
+
+    @property
+    def bottleneck(self) -> bool:
+        """Whether blocks are bottlenecks (1x1, 3x3, 1x1) rather than pairs of 3x3 convolutions."""
+        return self.family == "imagenet" and self.depth in BOTTLENECK_DEPTHS
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """Blocks in each stage."""
+        return IMAGENET_STAGES[self.depth] if self.family == "imagenet" else ((self.depth - 2) // 6,) * 3
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of the 3x3 convolutions in each stage; a bottleneck puts out four times as many."""
+        return (64, 128, 256, 512) if self.family == "imagenet" else (16, 32, 64)
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -1,0 +1,56 @@
+"""Opens a dataset by its name."""
+
+import dataclasses
+import os
+import time
+from pathlib import Path
+
+from .cache import cache_root
+from .cifar import open_cifar10
+from .digits import open_digits
+from .errors import DataError
+from .folders import open_folders
+from .split import Splits
+
+DATASETS = ("digits", "cifar10", "imagenet", "imagefolder")
+
+
+def open_dataset(
+    name: str, path: str | os.PathLike[str] | None, *, image_size: int, num_classes: int | None = None
+) -> Splits:
+    """Open a dataset's training and evaluation splits; no image of a folder is read yet.
+
+    Args:
+        name: ``digits`` (needs no path), ``cifar10`` (image folders, python pickles or binary files), ``imagenet`` or
+            ``imagefolder`` (train/CLASS and val/CLASS or test/CLASS).
+        path: The dataset's folder.
+        image_size: Side in pixels to which loaders will bring the images; checked here so that errors come early.
+        num_classes: Number of classes that the model has, or None to take what is there.
+
+    Returns:
+        The splits; ``prepare_s`` is the time that writing the digits took, if it was needed.
+
+    Raises:
+        ValueError: The name is unknown, or image_size is too small.
+        DataError: The folder is missing or not laid out as expected, or num_classes is not what it holds.
+    """
+    if name not in DATASETS:
+        raise ValueError(f"dataset={name}: expected one of {', '.join(DATASETS)}")
+    if image_size < 8:
+        raise ValueError(f"image_size={image_size}: expected 8 or more pixels")
+    if name == "digits":
+        there = (cache_root() / "digits-32").is_dir()
+        started = time.perf_counter()
+        splits = open_digits()
+        if not there:
+            splits = dataclasses.replace(splits, prepare_s=time.perf_counter() - started)
+    else:
+        if path is None:
+            raise DataError(f"data: no path given; dataset={name} needs data=PATH")
+        root = Path(path).expanduser().absolute()
+        splits = open_cifar10(root) if name == "cifar10" else open_folders(name, root)
+    if num_classes is not None and num_classes != len(splits.classes):
+        where = path if path is not None else name
+        hint = "; dataset=imagefolder takes any number" if name == "imagenet" else ""
+        raise DataError(f"{where}: {len(splits.classes)} classes; expected num_classes={num_classes}{hint}")
+    return splits

@@ -1,0 +1,143 @@
+"""Saves and loads a network's weights as safetensors, complete or not at all; nothing is ever unpickled."""
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from resnet.model import ResNet
+
+
+class WeightsError(ValueError):
+    """A weights file cannot be written, read, or does not fit the model; the message is one line that says why."""
+
+
+def save_weights(model: nn.Module, path: str | os.PathLike[str], metadata: Mapping[str, str] | None = None) -> None:
+    """Writes the state dict of a `ResNet`, contiguous whatever its memory format, with its architecture as metadata.
+
+    The file appears complete or not at all: it is written beside `path`, flushed to disk and renamed. Call it on one
+    rank.
+
+    Args:
+        model: from `resnet.build`, not wrapped.
+        path: the file, customarily NAME.safetensors; its folder is created where missing.
+        metadata: strings to store beside family, depth, shortcut, stride and num_classes.
+
+    Raises:
+        WeightsError: The model is wrapped, metadata is not strings or contradicts the architecture, or the file cannot
+            be written.
+    """
+    path = Path(path)
+    stored = _architecture(model) | {"format": "pt"}
+    for key, value in (metadata or {}).items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise WeightsError(f"metadata {key!r}: expected strings, got {type(value).__name__} {value!r}")
+        if stored.setdefault(key, value) != value:
+            raise WeightsError(f"metadata {key}={value}: the model has {key}={stored[key]}")
+    # Engines keep parameters as views of one buffer, and channels_last ones are permuted: a plain copy is neither.
+    tensors = {
+        name: tensor.detach().to("cpu").clone(memory_format=torch.contiguous_format)
+        for name, tensor in model.state_dict().items()
+    }
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Not save_file, which lets nobody but the owner read the file.
+        with partial.open("wb") as file:
+            file.write(save(tensors, stored))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+        _flush_folder(path.parent)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{path}: cannot be written: {_line(error)}") from error
+    finally:
+        with suppress(OSError):
+            partial.unlink()
+
+
+def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> dict[str, str]:
+    """Loads every weight of a `ResNet` from a safetensors file; the model stays as it was where anything does not fit.
+
+    Files from elsewhere (torchvision's published weights, converted) load where names and shapes are equal. BN's
+    `num_batches_tracked` may be missing, as it is in old files, and is then zero. Values are cast to the model's
+    dtypes.
+
+    Args:
+        model: from `resnet.build`, not wrapped, on any device and in any memory format.
+        path: the file.
+
+    Returns:
+        The file's metadata.
+
+    Raises:
+        WeightsError: The file is missing or not safetensors; names, shapes or the architecture in its metadata differ.
+    """
+    path = Path(path)
+    architecture = _architecture(model)
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such weights file")
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            metadata: dict[str, str] = file.metadata() or {}
+            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{path}: not a readable safetensors file: {_line(error)}") from error
+    # Strides v1 and v1.5, and shortcuts none and A, have the same names and shapes: only the metadata tells them apart.
+    for key, value in architecture.items():
+        if metadata.get(key, value) != value:
+            raise WeightsError(f"{path}: weights of {key}={metadata[key]}, the model has {key}={value}")
+    expected = model.state_dict()
+    for name, tensor in expected.items():
+        if name.endswith(".num_batches_tracked"):
+            tensors.setdefault(name, torch.zeros_like(tensor, device="cpu"))
+    _check_names(path, expected, tensors)
+    model.load_state_dict(tensors)
+    return metadata
+
+
+def _architecture(model: nn.Module) -> dict[str, str]:
+    if not isinstance(model, ResNet):
+        kind = type(model).__name__
+        raise WeightsError(
+            f"model: expected a ResNet from resnet.build, got {kind}; pass what it wraps, if it wraps one"
+        )
+    return {key: str(value) for key, value in asdict(model.architecture).items()}
+
+
+def _check_names(path: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    problems = []
+    if missing := [name for name in expected if name not in found]:
+        problems.append(f"missing {_some(missing)}")
+    if unexpected := [name for name in found if name not in expected]:
+        problems.append(f"unexpected {_some(unexpected)}")
+    if shapes := [
+        f"{name} {list(found[name].shape)}, model {list(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in found and found[name].shape != tensor.shape
+    ]:
+        problems.append(f"of another shape {_some(shapes)}")
+    if problems:
+        raise WeightsError(f"{path}: does not fit the model: {'; '.join(problems)}")
+
+
+def _some(items: list[str]) -> str:
+    return ", ".join(items[:3]) + (f" and {len(items) - 3} more" if len(items) > 3 else "")
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _flush_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

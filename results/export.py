@@ -1,0 +1,207 @@
+"""Copies the rows of chosen runs to the tracked record, without what names a machine: `python -m results.export`."""
+
+import json
+import re
+import socket
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from results.files import read_file, read_rows, table_files, write_once
+from results.schema import PATH_KEYS, REALS, Row, file_schema, to_rows
+from results.words import DEFAULT_ROOT, RECORD_ROOT, command, nearest, parse, root_from
+
+USAGE = """
+python -m results.export run=ID[,ID] [key=value ...]: copy runs to the tracked record
+  run=ID[,ID]   runs to copy, all their attempts; the start or the end of an id will do
+  results=PATH  where they are (default: the checkout's results/v1)
+  to=PATH       where they go (default: the checkout's results/record)
+Host names, device serials and paths are dropped. Nothing is overwritten.
+"""
+TABLES = ("steps", "epochs", "system", "kernels", "runs")  # runs last: an attempt that has it is whole
+DROPPED = {"runs": ("nodelist",), "system": ("hostname", "gpu_uuids")}
+# Ids that link rows, and words from fixed lists: a host may be called like one of them.
+KEPT = (
+    "run_id", "system_id", "config_hash", "comparability_key", "dataset_hash", "git_commit", "family", "shortcut",
+    "stride", "recipe", "dataset", "sample", "kernels", "loader", "engine", "precision", "comm_dtype", "status",
+    "failure_kind", "op", "backend", "dtype", "layout", "l2",
+)
+
+_QUOTED = re.compile(r"""(['"`])(?:~|[A-Za-z]:|file:/)?[\\/].*?\1""")
+_URL = re.compile(r"\b[a-z][a-z0-9+.]*://\S+", re.IGNORECASE)
+_ABSOLUTE = re.compile(  # with what follows a blank, should it hold a slash: folder names may have blanks
+    r"(?<![\w.)/\\])(?:~|[A-Za-z]:)?[\\/][\w.~@+-][^\s'\"`,;:()\[\]{}<>|]*(?: +[^\s/]*/[^\s'\"`,;]+)*"
+)
+_RELATIVE = re.compile(r"(?<![\w/.])[\w.@+-]+(?:/[\w.@+-]+)+\.[A-Za-z][A-Za-z0-9]{0,4}\b")
+_SERIAL = re.compile(r"\b(?:GPU-|MIG-)?[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b", re.IGNORECASE)
+_ADDRESS = re.compile(  # IPv4, MAC, and GUID or full IPv6
+    r"\b\d{1,3}(?:\.\d{1,3}){3}\b|\b(?:[0-9a-f]{2}:){5}[0-9a-f]{2}\b|\b(?:[0-9a-f]{4}:){3,7}[0-9a-f]{4}\b",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Scrubber:
+    """Takes out of texts what names a machine.
+
+    Attributes:
+        hosts: host names to take out wherever they stand, with their domain.
+    """
+
+    hosts: frozenset[str]
+
+    def text(self, text: str) -> str:
+        """Returns a text with paths, URLs, addresses, serials and host names replaced by <path>, <host> and so on."""
+        text = _URL.sub("<url>", text)
+        text = _QUOTED.sub(r"\1<path>\1", text)
+        text = _ABSOLUTE.sub("<path>", text)
+        text = _RELATIVE.sub("<path>", text)
+        text = _SERIAL.sub("<serial>", text)
+        text = _ADDRESS.sub("<address>", text)
+        for host in sorted(self.hosts, key=len, reverse=True):
+            text = re.sub(rf"(?<![\w-]){re.escape(host)}(?:\.[\w-]+)*(?![\w-])", "<host>", text, flags=re.IGNORECASE)
+        return text
+
+    def value(self, value: Any) -> Any:
+        """Returns a value with every text in it, at any depth, taken through `text`."""
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, dict):
+            return {key: self.value(item) for key, item in value.items()}
+        return [self.value(item) for item in value] if isinstance(value, list) else value
+
+    def row(self, table: str, row: Row) -> Row:
+        """Returns a row of a table fit to be published."""
+        scrubbed = {column: value if column in KEPT else self.value(value) for column, value in row.items()}
+        if row.get("config_json") is not None:  # as JSON, so that its strings are whole and it stays readable
+            config = json.loads(row["config_json"])
+            kept = {key: value for key, value in config.items() if key not in PATH_KEYS}
+            scrubbed["config_json"] = json.dumps(self.value(kept), sort_keys=True)
+        return {**scrubbed, **dict.fromkeys(DROPPED.get(table, ()))}
+
+
+def expand_hosts(nodelist: str) -> set[str]:
+    """Returns the host names of a node list such as "gpu[01-03,7],login" (Slurm's form), at most 4096 of a range."""
+    hosts: set[str] = set()
+    for part in re.findall(r"[^,\[\]]*(?:\[[^\]]*\][^,\[\]]*)*", nodelist):
+        names = [""]
+        for fixed, ranges in re.findall(r"([^\[\]]*)(?:\[([^\]]*)\])?", part):
+            numbers = [number for span in ranges.split(",") for number in _span(span)] if ranges else [""]
+            names = [name + fixed + number for name in names for number in numbers]
+        hosts.update(name for name in names if name.strip())
+    return hosts
+
+
+def _span(span: str) -> list[str]:
+    low, dash, high = span.partition("-")
+    if not dash or not (low.isdecimal() and high.isdecimal()):
+        return [span]
+    return [str(number).zfill(len(low)) for number in range(int(low), min(int(high), int(low) + 4095) + 1)]
+
+
+def export(root: Path, run_ids: Sequence[str], to: Path) -> list[Path]:
+    """Copies runs, scrubbed, to another store.
+
+    Args:
+        root: store to copy from.
+        run_ids: whole ids.
+        to: store to copy to; it is made.
+
+    Returns:
+        The files written.
+
+    Raises:
+        ValueError: a run has no rows, is there already, has a file that cannot be read, or an id that names its host.
+            Nothing is written then.
+        OSError: the copies cannot be written.
+    """
+    plan: list[tuple[Path, pa.Table]] = []
+    for run_id in run_ids:
+        if not table_files(root, "runs", [run_id]):
+            raise ValueError(f"run={run_id}: has no rows in {root}")
+        if there := table_files(to, "runs", [run_id]):
+            raise ValueError(f"run={run_id}: exported already, and rows are written once ({there[0]})")
+        scrubber = Scrubber(_hosts(root, run_id))
+        if scrubber.text(run_id) != run_id:
+            raise ValueError(f"run={run_id}: the id itself names its host or a path")
+        for table in TABLES:
+            for path in table_files(root, table, [run_id]):
+                target = to / path.relative_to(root)
+                if not target.exists():  # else left by an export that ended before its rows of runs
+                    plan.append((target, _scrubbed(table, path, scrubber)))
+    plan.sort(key=lambda item: TABLES.index(item[0].parent.parent.name))
+    return [path for path, table in plan if write_once(path, [table])]
+
+
+def _hosts(root: Path, run_id: str) -> frozenset[str]:
+    hosts = {socket.gethostname()}
+    for table, column in (("runs", "nodelist"), ("system", "hostname")):
+        for row in read_rows(root, table, [run_id])[0]:
+            hosts |= expand_hosts(row.get(column) or "")
+    hosts |= {host.partition(".")[0] for host in hosts}
+    return frozenset(host for host in hosts - {"", "localhost"} if not host.isdecimal())
+
+
+def _scrubbed(table: str, path: Path, scrubber: Scrubber) -> pa.Table:
+    try:
+        found = read_file(path, table)
+    except ValueError as error:
+        raise ValueError(f"{path}: cannot be read: {error}") from None
+    if all(name in KEPT or not _has_text(found.schema.field(name).type) for name in found.column_names):
+        return found.cast(found.schema.with_metadata(file_schema(table).metadata))
+    rows = [scrubber.row(table, row) for row in to_rows(found)]
+    columns = {
+        field.name: pa.array(
+            [list(row[field.name].items()) if isinstance(row[field.name], dict) else row[field.name] for row in rows],
+            type=field.type,
+        )
+        for field in found.schema
+    }
+    return pa.table(columns, schema=found.schema.with_metadata(file_schema(table).metadata))
+
+
+def _has_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or (pa.types.is_nested(kind) and kind != REALS)
+
+
+def chosen_ids(words: Iterable[str], ids: Sequence[str]) -> list[str]:
+    """Finds whole run ids from whole ids, their starts or their ends.
+
+    Raises:
+        ValueError: no run has it, or more than one.
+    """
+    chosen: list[str] = []
+    for word in words:
+        found = [word] if word in ids else [one for one in ids if word and (one.startswith(word) or one.endswith(word))]
+        if len(found) != 1:
+            near = nearest(word, ids) or "none"
+            what = f"{len(found)} runs have it" if found else f"no such run; the nearest is {near}"
+            raise ValueError(f"run={word}: {what}")
+        chosen += [one for one in found if one not in chosen]
+    return chosen
+
+
+def _main(words: Sequence[str]) -> int:
+    given = parse(words, ("run", "results", "to"))
+    if "run" not in given:
+        raise ValueError("run=ID[,ID] is missing: which runs to export")
+    root = root_from(given, default=DEFAULT_ROOT)
+    to = Path(given["to"]).expanduser() if "to" in given else RECORD_ROOT
+    rows, _ = read_rows(root, "runs")
+    ids = sorted({row["run_id"] for row in rows})
+    for path in export(root, chosen_ids(given["run"].split(","), ids), to):
+        print(path)
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; exit status 2 for bad input."""
+    return command("results.export", _main, USAGE, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

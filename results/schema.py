@@ -1,0 +1,329 @@
+"""The tables of the store: columns with fixed types, and the check that a row fits them.
+
+Evolution: add nullable columns at the end of a table, nothing else; any other change is a new root (`v2/`). Numbers
+are int64 or float64 everywhere, because readers refuse mixed widths; timestamps are UTC microseconds; fractions are
+fractions, not percents. A missing number is null, never 0.0, and its reason is in `null_reasons`.
+"""
+
+import hashlib
+import json
+import math
+import numbers
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+
+from results.words import nearest
+
+SCHEMA_VERSION = 1
+Row = dict[str, Any]
+
+TEXT, INT, REAL, FLAG = pa.string(), pa.int64(), pa.float64(), pa.bool_()
+TIME = pa.timestamp("us", tz="UTC")
+TEXTS, REALS, TEXT_MAP = pa.list_(TEXT), pa.list_(REAL), pa.map_(TEXT, TEXT)
+
+
+def _columns(**groups: str | pa.DataType) -> pa.Schema:
+    """Schema from `name=type`."""
+    return pa.schema(list(groups.items()))
+
+
+SCHEMAS: dict[str, pa.Schema] = {
+    "runs": _columns(
+        run_id=TEXT, schema_version=INT, config_hash=TEXT, comparability_key=TEXT, system_id=TEXT, git_commit=TEXT,
+        dirty=FLAG,
+        family=TEXT, depth=INT, shortcut=TEXT, stride=TEXT, recipe=TEXT, dataset=TEXT, dataset_hash=TEXT,
+        image_size=INT, num_classes=INT, kernels=TEXT, loader=TEXT, engine=TEXT, precision=TEXT, comm_dtype=TEXT,
+        zero_stage=INT, grad_accum=INT, batch_per_device=INT, global_batch=INT, nodes=INT, world_size=INT, seed=INT,
+        config_json=TEXT,  # the whole configuration without its paths, see PATH_KEYS
+        slurm_job_id=TEXT, array_task=INT, restart_count=INT, nodelist=TEXT,
+        status=TEXT, failure_kind=TEXT, failure_message=TEXT,
+        init_start=TIME, init_stop=TIME, run_start=TIME, run_stop=TIME, prepare_s=REAL, downtime_s=REAL,
+        target_top1=REAL, best_top1=REAL, final_top1=REAL, epochs_to_target=INT,
+        tta_s=REAL,  # from before the first training data; evaluation inside
+        eval_interval=INT,  # epochs
+        images_per_s=REAL, step_ms_p50=REAL, step_ms_p95=REAL, data_wait_frac=REAL, flops_per_image=INT, mfu=REAL,
+        peak_mem_bytes=INT, energy_j=REAL, null_reasons=TEXT_MAP,
+        # beyond the specification, for honest reading
+        sample=TEXT,  # which copy of the dataset was read, such as cifar10-jpeg
+        synthetic=FLAG,  # no real image was read: throughput only
+        ranks_per_node=INT, lr=REAL, weight_decay=REAL,
+        epochs=INT,  # planned
+        steps_cap=INT,  # optimizer steps after which the run was told to stop
+        epochs_completed=INT, steps_completed=INT, images_per_epoch=INT,
+        warmup_steps=INT,  # leading optimizer steps left out of throughput and percentiles
+        bn_span=INT,  # images over which one batch normalisation takes its statistics
+        threads_per_rank=INT, loader_threads=INT,
+        hardware=TEXT,  # class of system, equal on machines whose timings may be compared
+        parameters=INT, multiply_adds=INT, peak_flops_per_s=REAL,
+        peak_name=TEXT,  # which peak mfu is a fraction of
+        elapsed_s=REAL,  # the clock of tta_s at its last reading
+        active_s=REAL,  # the part of elapsed_s that throughput divides by
+        instrumentation_s=REAL,  # spent in measuring, on rank 0
+        recovered=FLAG,  # the row was made from the journal of a dead run
+    ),
+    "epochs": _columns(
+        run_id=TEXT, restart=INT,
+        epoch=INT,  # 1 is the first
+        elapsed_s=REAL,  # clock of tta_s when this epoch's evaluation had ended, before its checkpoint
+        loss=REAL, top1=REAL, top5=REAL, lr=REAL,
+        images=INT,  # training images of this epoch over all ranks
+        eval_s=REAL, checkpoint_s=REAL,
+    ),
+    "steps": _columns(
+        run_id=TEXT, restart=INT, rank=INT, step=INT, t_ns=INT,
+        step_ms=REAL,  # whole wall time of one optimizer step, the wait for its data included
+        data_ms=REAL, compute_ms=REAL, comm_ms=REAL, loss=REAL,
+    ),
+    "system": _columns(
+        system_id=TEXT, cpu_model=TEXT, cpu_cores=INT, memory_bytes=INT, gpu_model=TEXT, gpu_count=INT,
+        gpu_uuids=TEXTS, gpu_memory_bytes=INT, sm_clock_max_mhz=INT, memory_clock_max_mhz=INT, power_cap_w=REAL,
+        driver=TEXT,
+        cuda=TEXT, cudnn=TEXT, nccl=TEXT, torch=TEXT, triton=TEXT, deepspeed=TEXT, dali=TEXT, nic=TEXT, topology=TEXT,
+        os=TEXT, container_digest=TEXT,
+        # beyond the specification
+        run_id=TEXT, restart=INT, hostname=TEXT, hardware=TEXT, python=TEXT,
+        versions=TEXT_MAP,  # other packages, by name
+    ),
+    "kernels": _columns(
+        run_id=TEXT, op=TEXT, backend=TEXT, shape=TEXT, dtype=TEXT, layout=TEXT, l2=TEXT, samples_us=REALS, p50=REAL,
+        bytes_min=INT, flops=INT, max_err=REAL, status=TEXT,
+    ),
+    "baselines": _columns(key=TEXT, run_ids=TEXTS, accepted_by=TEXT, reason=TEXT, change_marks=TEXTS),
+}
+
+# Without these a file is not one of ours.
+REQUIRED: dict[str, tuple[str, ...]] = {
+    "runs": ("run_id", "schema_version", "restart_count", "status"),
+    "epochs": ("run_id", "restart", "epoch"),
+    "steps": ("run_id", "restart", "rank", "step"),
+    "system": ("system_id",),
+    "kernels": ("run_id", "op"),
+    "baselines": ("key", "run_ids"),
+}
+STATUSES = ("completed", "failed", "killed")
+FAILURE_KINDS = (
+    "data", "config", "diverged", "oom", "rank_lost", "timeout", "preempted", "network", "storage", "unknown",
+)
+CHOICES: dict[tuple[str, str], tuple[str, ...]] = {
+    ("runs", "status"): (*STATUSES, "running"),  # running: in journals only
+    ("runs", "failure_kind"): FAILURE_KINDS,
+    ("runs", "family"): ("imagenet", "cifar"),
+    ("runs", "shortcut"): ("none", "A", "B", "C"),
+    ("runs", "stride"): ("v1", "v1.5"),
+    ("kernels", "l2"): ("warm", "cold"),
+}
+# Null in a run that ended early; each then needs a reason.
+FIGURES = (
+    "best_top1", "final_top1", "epochs_to_target", "tta_s", "images_per_s", "step_ms_p50", "step_ms_p95",
+    "data_wait_frac", "mfu", "peak_mem_bytes", "energy_j", "run_stop", "elapsed_s", "active_s", "instrumentation_s",
+    "steps_completed",
+)
+PATH_KEYS = ("data", "results", "save", "resume")  # of the configuration: particulars of one machine
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+_INT64 = range(-(2**63), 2**63)
+
+
+def table_schema(table: str) -> pa.Schema:
+    """Returns the schema of a table.
+
+    Raises:
+        ValueError: there is no such table.
+    """
+    if table not in SCHEMAS:
+        raise ValueError(f"{table}: no such table; did you mean {nearest(table, SCHEMAS)}?")
+    return SCHEMAS[table]
+
+
+def check_column(table: str, column: str) -> pa.DataType:
+    """Returns the type of a column.
+
+    Raises:
+        ValueError: the table or the column does not exist.
+    """
+    schema = table_schema(table)
+    index = schema.get_field_index(column)
+    if index < 0:
+        raise ValueError(f"{column}: no such column of {table}; did you mean {nearest(column, schema.names)}?")
+    return schema.field(index).type
+
+
+def clean_row(table: str, row: Mapping[str, Any]) -> Row:
+    """Checks one row and gives its values their exact Python types (numpy scalars become int and float).
+
+    Args:
+        table: name of the table.
+        row: values by column; absent columns are null. Timestamps are datetimes with a time zone.
+
+    Returns:
+        A new row with the same keys.
+
+    Raises:
+        ValueError: unknown column, wrong type, a value outside the column's choices, or a number in `runs` that is
+            not finite (there a figure is known or null).
+    """
+    return {column: clean_value(table, column, value) for column, value in row.items()}
+
+
+def clean_value(table: str, column: str, value: Any) -> Any:
+    """Checks one value; see `clean_row`."""
+    kind = check_column(table, column)
+    if value is None:
+        return None
+    if kind == REAL:
+        cleaned: Any = _real(value)
+        if cleaned is not None and table == "runs" and not math.isfinite(cleaned):
+            raise ValueError(f"{table}.{column}: {cleaned} is not a figure; leave it null and give a null_reason")
+    elif kind == INT:
+        cleaned = int(value) if _is_number(value, numbers.Integral) and int(value) in _INT64 else None
+    elif kind == TIME:
+        cleaned = value.astimezone(UTC) if isinstance(value, datetime) and value.tzinfo is not None else None
+    elif kind == FLAG:
+        cleaned = value if isinstance(value, bool) else None
+    elif kind == TEXT:
+        cleaned = str(value) if isinstance(value, str) else None
+    elif kind == TEXT_MAP:
+        cleaned = _text_map(value)
+    else:
+        cleaned = _list(value, kind.value_type)
+    if cleaned is None:
+        shown = repr(value)
+        shown = shown if len(shown) <= 60 else shown[:57] + "..."
+        raise ValueError(f"{table}.{column}: expected {_describe(kind)}, got {shown} ({type(value).__name__})")
+    choices = CHOICES.get((table, column))
+    if choices and cleaned not in choices:
+        raise ValueError(f"{table}.{column}: {cleaned!r} is not one of {', '.join(choices)}")
+    if column == "null_reasons":
+        for name in cleaned:
+            check_column(table, name)
+    return cleaned
+
+
+def clean_column(table: str, column: str, values: list[Any]) -> list[Any]:
+    """Checks many values of one column; those that have the exact type already cost little."""
+    kind = check_column(table, column)
+    if kind == REAL and table != "runs" and set(map(type, values)) <= {float, type(None)}:
+        return values
+    if kind == INT and set(map(type, values)) == {int} and min(values) in _INT64 and max(values) in _INT64:
+        return values
+    return [clean_value(table, column, value) for value in values]
+
+
+def merge(table: str, row: Mapping[str, Any], fields: Mapping[str, Any]) -> Row:
+    """Returns a row with checked fields laid over it; reasons for nulls add up and end when a value comes.
+
+    Raises:
+        ValueError: as `clean_row`, or a reason for a column that has a value.
+    """
+    fields = clean_row(table, fields)
+    merged = {**row, **fields}
+    new = fields.get("null_reasons") or {}
+    for column in new:
+        if merged.get(column) is not None:
+            raise ValueError(f"{table}.null_reasons: {column} has a value ({merged[column]}), so no reason to be null")
+    reasons = {**(row.get("null_reasons") or {}), **new}
+    kept = {column: reason for column, reason in reasons.items() if merged.get(column) is None}
+    merged["null_reasons"] = kept or None
+    return merged
+
+
+def to_table(table: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Builds a table with every column of the schema from checked rows."""
+    return from_columns(table, {name: [row.get(name) for row in rows] for name in table_schema(table).names}, len(rows))
+
+
+def from_columns(table: str, columns: Mapping[str, Sequence[Any]], count: int) -> pa.Table:
+    """Builds a table with every column of the schema from checked values; absent columns are null."""
+    arrays = []
+    for field in table_schema(table):
+        if field.name not in columns:
+            arrays.append(pa.nulls(count, field.type))
+            continue
+        values = columns[field.name]
+        if field.type == TEXT_MAP:
+            values = [None if value is None else list(value.items()) for value in values]
+        arrays.append(pa.array(values, type=field.type))
+    return pa.table(arrays, schema=file_schema(table))
+
+
+def to_rows(table: pa.Table) -> list[Row]:
+    """Returns a table's rows with maps as dicts."""
+    return table.to_pylist(maps_as_pydicts="strict")
+
+
+def file_schema(table: str) -> pa.Schema:
+    """Returns the schema as it is written: with the table's name and the schema's version as metadata."""
+    return table_schema(table).with_metadata({"table": table, "schema_version": str(SCHEMA_VERSION)})
+
+
+def to_json(table: str, row: Mapping[str, Any]) -> Row:
+    """Returns a checked row as JSON values (timestamps as microseconds since 1970, UTC)."""
+    return {
+        column: (value - EPOCH) // MICROSECOND if isinstance(value, datetime) else value
+        for column, value in row.items()
+    }
+
+
+def from_json(table: str, row: Mapping[str, Any]) -> Row:
+    """Inverse of `to_json`; checks the row as `clean_row` does."""
+    decoded = {
+        column: EPOCH + value * MICROSECOND if isinstance(value, int) and check_column(table, column) == TIME else value
+        for column, value in row.items()
+    }
+    return clean_row(table, decoded)
+
+
+def system_id(row: Mapping[str, Any]) -> str:
+    """Returns the content hash (16 hex digits) of a `system` row, whichever run it was written by."""
+    content = {key: value for key, value in row.items() if key not in ("system_id", "run_id", "restart")}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def strip_paths(config_json: str) -> str:
+    """Returns a configuration's JSON without the keys that hold paths.
+
+    Raises:
+        ValueError: it is not a JSON object.
+    """
+    try:
+        config = json.loads(config_json)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"runs.config_json: not JSON ({error})") from None
+    if not isinstance(config, dict):
+        raise ValueError(f"runs.config_json: expected an object, got {type(config).__name__}")
+    return json.dumps({key: value for key, value in config.items() if key not in PATH_KEYS}, sort_keys=True)
+
+
+def _is_number(value: Any, kind: type) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _real(value: Any) -> float | None:
+    if type(value) is float:
+        return value
+    return float(value) if _is_number(value, numbers.Real) else None
+
+
+def _text_map(value: Any) -> dict[str, str] | None:
+    if not isinstance(value, Mapping):
+        return None
+    fits = all(isinstance(key, str) and isinstance(item, str) for key, item in value.items())
+    return dict(value) if fits else None
+
+
+def _list(value: Any, item: pa.DataType) -> list[Any] | None:
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        return None
+    cleaned = [(_real(entry) if item == REAL else entry if isinstance(entry, str) else None) for entry in value]
+    return None if any(entry is None for entry in cleaned) else cleaned
+
+
+def _describe(kind: pa.DataType) -> str:
+    names = {
+        REAL: "a float", INT: "an int of 64 bits", FLAG: "a bool", TEXT: "a str", TIME: "a datetime with a time zone",
+        TEXT_MAP: "a dict of str to str", TEXTS: "a list of str", REALS: "a list of floats",
+    }
+    return names[kind]

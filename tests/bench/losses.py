@@ -1,0 +1,64 @@
+"""One rank that trains a few steps with every engine asked for and prints the losses; run by the engines' tests."""
+
+import json
+import sys
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn import functional
+
+from bench import engine as engines
+from bench.config import RunConfig
+from bench.network import build_model
+from bench.world import join
+
+
+def losses(config: RunConfig, rank: int, frozen: bool, steps: int, images: torch.Tensor, labels: torch.Tensor) -> list[float]:
+    """Global mean loss of each step on fixed images; sample order as the loaders have it."""
+    torch.manual_seed(config.seed)
+    model = build_model(config)
+    engine = engines.build(config, model, torch.device("cpu"))
+    model.train()
+    if frozen:
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+    found = []
+    for step in range(steps):
+        engines.set_lr(engine, config.lr)
+        total = torch.zeros(())
+        for micro in range(config.grad_accum):
+            start = (
+                step * config.global_batch + micro * config.batch * config.world_size + rank * config.batch
+            ) % len(labels)
+            batch = slice(start, start + config.batch)
+            loss = functional.cross_entropy(engine.forward(images[batch]).float(), labels[batch])
+            engine.backward(loss)
+            total += loss.detach() / config.grad_accum
+        if config.world_size > 1:
+            dist.all_reduce(total)
+        found.append(float(total) / config.world_size)
+    return found
+
+
+def main() -> None:
+    cases = json.loads(sys.argv[1])
+    world = join(lambda failure: None)
+    generator = np.random.Generator(np.random.PCG64(7))
+    images = torch.from_numpy(generator.standard_normal((320, 3, 32, 32), dtype=np.float32))
+    images = images.contiguous(memory_format=torch.channels_last)
+    labels = torch.from_numpy(generator.integers(0, 10, 320))
+    found = {
+        name: losses(RunConfig.from_json(json.dumps(case["config"])), world.rank, case["frozen"], case["steps"], images, labels)
+        for name, case in cases.items()
+    }
+    if world.rank == 0:
+        print("LOSSES " + json.dumps(found), flush=True)
+    world.barrier()
+    world.close()
+
+
+if __name__ == "__main__":
+    main()

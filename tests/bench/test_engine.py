@@ -1,0 +1,106 @@
+"""Engines agree: DeepSpeed with DDP, ZeRO 0 with 1 and 2, two ranks with one, accumulation with a larger batch."""
+
+import dataclasses
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.config import Place, RunConfig, resolve
+from bench.keys import RunKeys
+from bench.ranks import free_port, rank_environment
+
+SCRIPT = Path(__file__).with_name("losses.py")
+STEPS = 10
+
+
+def config(tmp_path_factory: pytest.TempPathFactory | None = None, **changes: object) -> RunConfig:
+    keys = RunKeys(depth=20, dataset="digits", precision="fp32", batch=8, lr=0.05, ranks_per_node=2)
+    resolved, _ = resolve(keys, Place(ranks_per_node=2))
+    return dataclasses.replace(resolved, **changes)  # type: ignore[arg-type]
+
+
+def run(cases: dict[str, RunConfig], size: int, frozen: bool = False) -> dict[str, list[float]]:
+    """Losses by case over `size` real ranks."""
+    described = {
+        name: {"config": dataclasses.asdict(case), "frozen": frozen, "steps": STEPS} for name, case in cases.items()
+    }
+    port = free_port()
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, str(SCRIPT), json.dumps(described)],
+            env=rank_environment(rank, size, port, 1),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(size)
+    ]
+    outputs = [rank.communicate(timeout=300) for rank in ranks]
+    assert all(rank.returncode == 0 for rank in ranks), outputs[0][1][-3000:] + outputs[-1][1][-3000:]
+    line = next(line for line in outputs[0][0].splitlines() if line.startswith("LOSSES "))
+    return json.loads(line.removeprefix("LOSSES "))
+
+
+@pytest.fixture(scope="module")
+def two_ranks() -> dict[str, list[float]]:
+    return run(
+        {
+            "ddp": config(engine="ddp"),
+            "zero0": config(),
+            "zero1": config(zero_stage=1),
+            "zero2": config(zero_stage=2),
+            "ddp_accum": config(engine="ddp", batch=4, grad_accum=2),
+            "zero0_accum": config(batch=4, grad_accum=2),
+            "zero2_accum": config(batch=4, grad_accum=2, zero_stage=2),
+            "ddp_bf16": config(engine="ddp", precision="bf16"),
+            "zero0_bf16": config(precision="bf16"),
+        },
+        2,
+    )
+
+
+@pytest.fixture(scope="module")
+def frozen() -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    two = {"ddp": config(engine="ddp"), "zero0": config(), "accum": config(batch=4, grad_accum=2)}
+    one = {"ddp": config(engine="ddp", batch=16, ranks_per_node=1), "zero0": config(batch=16, ranks_per_node=1)}
+    return run(two, 2, frozen=True), run(one, 1, frozen=True)
+
+
+def assert_equal(found: list[float], expected: list[float], relative: float) -> None:
+    assert len(found) == len(expected) == STEPS
+    assert all(math.isfinite(value) for value in expected)
+    assert expected[0] != expected[-1], "nothing was trained"
+    assert found == pytest.approx(expected, rel=relative)
+
+
+@pytest.mark.parametrize("other", ["ddp", "zero1", "zero2"])
+def test_engines_agree(two_ranks: dict[str, list[float]], other: str) -> None:
+    assert_equal(two_ranks[other], two_ranks["zero0"], 1e-6)
+
+
+@pytest.mark.parametrize("other", ["ddp_accum", "zero2_accum"])
+def test_engines_agree_on_accumulation(two_ranks: dict[str, list[float]], other: str) -> None:
+    assert_equal(two_ranks[other], two_ranks["zero0_accum"], 1e-6)
+
+
+def test_engines_agree_in_bf16(two_ranks: dict[str, list[float]]) -> None:
+    # Gradients are reduced in fp32 by both, so that even here only the order of sums could differ.
+    assert_equal(two_ranks["ddp_bf16"], two_ranks["zero0_bf16"], 1e-3)
+    assert two_ranks["zero0_bf16"] != two_ranks["zero0"], "bf16 did not compute in bf16"
+
+
+@pytest.mark.parametrize("engine", ["ddp", "zero0"])
+def test_two_ranks_equal_one_at_twice_the_batch(
+    frozen: tuple[dict[str, list[float]], dict[str, list[float]]], engine: str
+) -> None:
+    two, one = frozen
+    assert_equal(two[engine], one[engine], 1e-5)
+
+
+def test_accumulation_equals_a_larger_batch(frozen: tuple[dict[str, list[float]], dict[str, list[float]]]) -> None:
+    two, one = frozen
+    assert_equal(two["accum"], one["zero0"], 1e-5)

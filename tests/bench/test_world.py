@@ -1,0 +1,75 @@
+"""The watchdog: a failure on one rank reaches all, silence counts as loss, rank 0 has the last word."""
+
+import threading
+import time
+
+import torch.distributed as dist
+
+from bench.failure import Failure
+from bench.world import Watchdog
+
+
+class Ended(list[tuple[int, int]]):
+    """Exits that were asked for, as (rank, status)."""
+
+    def of(self, rank: int):  # noqa: ANN201 (a callable for Watchdog)
+        return lambda status: self.append((rank, status))
+
+
+def watchdogs(size: int, silent: set[int], handled: list[Failure], ended: Ended, **options: float) -> dict[int, Watchdog]:
+    store = dist.HashStore()
+    return {
+        rank: Watchdog(store, rank, size, handled.append, interval_s=0.05, exit=ended.of(rank), **options)
+        for rank in range(size)
+        if rank not in silent
+    }
+
+
+def wait(condition, seconds: float = 5.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return condition()
+
+
+def test_a_failure_on_one_rank_ends_the_others_and_is_written_once() -> None:
+    handled: list[Failure] = []
+    ended = Ended()
+    dogs = watchdogs(3, set(), handled, ended)
+    failure = Failure("failed", "data", "cat.jpg: truncated", 2)
+    assert dogs[2].report(failure) == failure
+    assert wait(lambda: sorted(ended) == [(0, 1), (1, 1)])
+    assert handled == [failure]
+
+
+def test_the_first_failure_is_the_one_that_counts() -> None:
+    handled: list[Failure] = []
+    ended = Ended()
+    dogs = watchdogs(3, set(), handled, ended)
+    first = Failure("failed", "data", "cat.jpg: truncated", 1)
+    echo = Failure("failed", "rank_lost", "Connection closed by peer", 2)
+    found: list[Failure] = []
+    later = threading.Thread(target=lambda: found.append(dogs[2].report(echo)))
+    later.start()  # an echo waits for its cause
+    dogs[1].report(first)
+    later.join()
+    assert found == [first]
+    assert handled == [first]
+
+
+def test_silence_is_loss() -> None:
+    handled: list[Failure] = []
+    ended = Ended()
+    watchdogs(3, {2}, handled, ended, stale_s=0.5)
+    assert wait(lambda: sorted(ended) == [(0, 1), (1, 1)])
+    assert handled[0].kind == "rank_lost" and "rank 2" in handled[0].message
+
+
+def test_a_rank_that_left_in_order_is_not_lost() -> None:
+    handled: list[Failure] = []
+    ended = Ended()
+    dogs = watchdogs(2, set(), handled, ended, stale_s=0.3)
+    dogs[1].close()
+    time.sleep(1.0)
+    dogs[0].close()
+    assert handled == [] and ended == []

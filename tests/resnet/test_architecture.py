@@ -1,0 +1,82 @@
+"""Which networks exist, and what a wrong word is answered with."""
+
+import dataclasses
+
+import pytest
+
+from resnet.architecture import Architecture, check_choice, check_kernels, nearest
+
+GOOD = {"family": "imagenet", "depth": 50, "shortcut": "B", "stride": "v1", "num_classes": 1000}
+
+
+@pytest.mark.parametrize(
+    ("change", "culprit", "valid"),
+    [
+        ({"family": "imagnet"}, "family=imagnet", "nearest is imagenet"),
+        ({"family": "CIFAR"}, "family=CIFAR", "nearest is cifar"),
+        ({"depth": 21}, "depth=21", "nearest is 18"),
+        ({"depth": 20}, "depth=20", "exists with family=cifar"),
+        ({"depth": 1000}, "depth=1000", "nearest is 152"),
+        ({"depth": "50"}, "depth=50", "18, 34, 50, 101, 152"),
+        ({"family": "cifar", "depth": 21}, "depth=21", "nearest is 20"),
+        ({"family": "cifar", "depth": 2}, "depth=2", "nearest is 8"),
+        ({"family": "cifar", "depth": 18}, "depth=18", "exists with family=imagenet"),
+        ({"family": "cifar", "depth": 20.0}, "depth=20.0", "6n + 2"),
+        ({"shortcut": "D"}, "shortcut=D", "nearest is C"),
+        ({"shortcut": "a"}, "shortcut=a", "nearest is A"),
+        ({"shortcut": "non"}, "shortcut=non", "nearest is none"),
+        ({"shortcut": ""}, "shortcut=", "none, A, B, C"),
+        ({"stride": "v2"}, "stride=v2", "nearest is v1"),
+        ({"stride": "1.5"}, "stride=1.5", "nearest is v1.5"),
+        ({"depth": 34, "stride": "v1.5"}, "stride=v1.5", "nearest is v1"),
+        ({"family": "cifar", "depth": 20, "stride": "v1.5"}, "stride=v1.5", "50, 101, 152"),
+        ({"num_classes": 0}, "num_classes=0", "nearest is 1"),
+        ({"num_classes": True}, "num_classes=True", "whole number"),
+    ],
+)
+def test_a_wrong_word_is_named_with_the_nearest_valid_one(change, culprit, valid):
+    with pytest.raises(ValueError) as caught:
+        Architecture(**(GOOD | change))
+    message = str(caught.value)
+    assert message.startswith(f"{culprit}:")
+    assert valid in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("kernels", ["triton", "auto"])
+def test_kernels_that_do_not_exist_yet_are_refused(kernels):
+    with pytest.raises(ValueError, match=rf"^kernels={kernels}: not available yet; available are torch, compile; .*$"):
+        check_kernels(kernels)
+
+
+def test_misspelt_kernels_are_refused():
+    with pytest.raises(ValueError, match="^kernels=complie: .*nearest is compile$"):
+        check_kernels("complie")
+
+
+def test_nearest_ignores_case_and_takes_the_closest_letter_where_nothing_is_alike():
+    assert nearest("VGG16", ["alexnet", "vgg16", "vgg19"]) == "vgg16"
+    assert nearest("z", ["a", "m", "q"]) == "q"
+
+
+def test_check_choice_accepts_a_choice():
+    check_choice("key", "b", ("a", "b"))
+
+
+def test_architecture_is_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Architecture(**GOOD).depth = 18
+
+
+@pytest.mark.parametrize("depth", [8, 14, 20, 26, 110, 1202])
+def test_cifar_blocks(depth):
+    blocks = Architecture(family="cifar", depth=depth, shortcut="A", num_classes=10).blocks
+    assert len(blocks) == 3
+    assert 2 * sum(blocks) + 2 == depth
+
+
+@pytest.mark.parametrize(("depth", "layers_per_block"), [(18, 2), (34, 2), (50, 3), (101, 3), (152, 3)])
+def test_imagenet_blocks(depth, layers_per_block):
+    architecture = Architecture(family="imagenet", depth=depth, shortcut="B", num_classes=10)
+    assert layers_per_block * sum(architecture.blocks) + 2 == depth
+    assert architecture.bottleneck == (layers_per_block == 3)

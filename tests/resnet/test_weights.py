@@ -1,0 +1,182 @@
+"""Weights files: what goes in comes out, and whatever does not fit is said in one line."""
+
+import os
+
+import pytest
+import safetensors.torch
+import torch
+from safetensors import safe_open
+
+import resnet
+from resnet import WeightsError, load_weights, peers, save_weights, weights
+
+
+def small(shortcut="A", seed=0, **words):
+    torch.manual_seed(seed)
+    return resnet.build(**({"family": "cifar", "depth": 8, "shortcut": shortcut, "num_classes": 10} | words))
+
+
+def trained(**words):
+    model = small(**words)
+    model(torch.randn(4, 3, 16, 16))
+    return model
+
+
+def equal(first, second):
+    other = second.state_dict()
+    return all(torch.equal(tensor, other[name]) for name, tensor in first.state_dict().items())
+
+
+def refusal(model, path):
+    """The message with which the file is refused; the model must not have changed."""
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(WeightsError) as caught:
+        load_weights(model, path)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    message = str(caught.value)
+    assert "\n" not in message and message.startswith(f"{path}: ")
+    return message
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_round_trip(tmp_path, memory_format):
+    model = trained(shortcut="B").to(memory_format=memory_format)
+    path = tmp_path / "new" / "w.safetensors"
+    save_weights(model, path, {"run_id": "r1"})
+    other = small("B", seed=1).to(memory_format=memory_format)
+    metadata = load_weights(other, path)
+    assert equal(model, other)
+    assert other.layer1[0].conv1.weight.is_contiguous(memory_format=memory_format)
+    architecture = {"family": "cifar", "depth": "8", "shortcut": "B", "stride": "v1", "num_classes": "10"}
+    assert metadata == architecture | {"format": "pt", "run_id": "r1"}
+    assert [p.name for p in path.parent.iterdir()] == ["w.safetensors"]
+
+
+def test_file_is_contiguous_and_readable_by_others(tmp_path):
+    model = trained().to(memory_format=torch.channels_last)
+    path = tmp_path / "w.safetensors"
+    save_weights(model, path)
+    stored = safetensors.torch.load_file(path)
+    assert set(stored) == set(model.state_dict())
+    assert all(torch.equal(stored[name], tensor) for name, tensor in model.state_dict().items())
+    assert os.stat(path).st_mode & 0o777 == 0o666 & ~_umask()
+
+
+def _umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def test_parameters_that_are_views_of_one_buffer(tmp_path):
+    model = trained()
+    flat = torch.nn.utils.parameters_to_vector(model.parameters()).detach()
+    offset = 0
+    for p in model.parameters():
+        p.data = flat[offset : offset + p.numel()].view(p.shape)
+        offset += p.numel()
+    save_weights(model, tmp_path / "w.safetensors")
+    other = small(seed=1)
+    load_weights(other, tmp_path / "w.safetensors")
+    assert equal(model, other)
+
+
+def test_compiled_and_reference_share_files(tmp_path):
+    model = trained()
+    save_weights(model, tmp_path / "w.safetensors")
+    other = small(seed=1, kernels="compile")
+    load_weights(other, tmp_path / "w.safetensors")
+    assert equal(model, other)
+
+
+def test_published_weights_without_metadata_and_batch_counts(tmp_path):
+    model = trained(shortcut="B")
+    state = {n: t.contiguous() for n, t in model.state_dict().items() if not n.endswith("num_batches_tracked")}
+    safetensors.torch.save_file(state, tmp_path / "w.safetensors")
+    other = trained(shortcut="B", seed=1)
+    assert load_weights(other, tmp_path / "w.safetensors") == {}
+    assert torch.equal(other.layer3[0].conv2.weight, model.layer3[0].conv2.weight)
+    assert other.bn1.num_batches_tracked == 0
+
+
+def test_missing_and_broken_files(tmp_path):
+    assert "no such weights file" in refusal(small(), tmp_path / "none.safetensors")
+    assert "no such weights file" in refusal(small(), tmp_path)
+    (tmp_path / "text.safetensors").write_text("hello, these are not weights")
+    assert "not a readable safetensors file" in refusal(small(), tmp_path / "text.safetensors")
+    torch.save(small().state_dict(), tmp_path / "pickle.pt")
+    assert "not a readable safetensors file" in refusal(small(), tmp_path / "pickle.pt")
+    save_weights(small(), tmp_path / "w.safetensors")
+    whole = (tmp_path / "w.safetensors").read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
+    assert "not a readable safetensors file" in refusal(small(), tmp_path / "cut.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"shortcut": "none"}, "weights of shortcut=A, the model has shortcut=none"),
+        ({"depth": 14}, "weights of depth=8, the model has depth=14"),
+        ({"num_classes": 100}, "weights of num_classes=10, the model has num_classes=100"),
+    ],
+)
+def test_another_architecture_is_refused_by_its_metadata(tmp_path, change, said):
+    save_weights(small(), tmp_path / "w.safetensors")
+    assert said in refusal(small(**change), tmp_path / "w.safetensors")
+
+
+def test_differing_names_and_shapes_are_listed(tmp_path):
+    state = small().state_dict()
+    state["head.weight"] = state.pop("fc.weight")
+    state["fc.bias"] = torch.zeros(100)
+    safetensors.torch.save_file(state, tmp_path / "w.safetensors")
+    message = refusal(small(), tmp_path / "w.safetensors")
+    assert "missing fc.weight;" in message
+    assert "unexpected head.weight;" in message
+    assert "of another shape fc.bias [100], model [10]" in message
+
+
+def test_long_lists_are_cut(tmp_path):
+    safetensors.torch.save_file({"fc.bias": torch.zeros(10)}, tmp_path / "w.safetensors")
+    assert "missing conv1.weight, bn1.weight, bn1.bias and 33 more" in refusal(small(), tmp_path / "w.safetensors")
+
+
+def test_an_interrupted_save_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "w.safetensors"
+    save_weights(small(), path)
+    before = path.read_bytes()
+
+    def full(source, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(weights.os, "replace", full)
+    with pytest.raises(WeightsError, match="cannot be written: .*No space left"):
+        save_weights(small(seed=1), path)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_unwritable_place(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WeightsError, match="cannot be written"):
+        save_weights(small(), tmp_path / "file" / "w.safetensors")
+
+
+def test_metadata_must_be_strings_and_agree_with_the_model(tmp_path):
+    with pytest.raises(WeightsError, match="^metadata 'epoch': expected strings"):
+        save_weights(small(), tmp_path / "w.safetensors", {"epoch": 3})
+    with pytest.raises(WeightsError, match="^metadata depth=20: the model has depth=8$"):
+        save_weights(small(), tmp_path / "w.safetensors", {"depth": "20"})
+    save_weights(small(), tmp_path / "w.safetensors", {"depth": "8"})
+    with safe_open(tmp_path / "w.safetensors", framework="pt") as file:
+        assert file.metadata()["depth"] == "8"
+
+
+@pytest.mark.parametrize(
+    "wrap", [torch.nn.Sequential, torch.nn.DataParallel, lambda model: peers.build("googlenet", 2)]
+)
+def test_a_wrapped_or_foreign_model_is_refused(tmp_path, wrap):
+    model = wrap(small())
+    with pytest.raises(WeightsError, match=f"expected a ResNet .*got {type(model).__name__}"):
+        save_weights(model, tmp_path / "w.safetensors")
+    assert not list(tmp_path.iterdir())

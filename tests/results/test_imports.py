@@ -1,0 +1,29 @@
+"""The store is a leaf: it works where neither torch nor the rest of the suite can be imported."""
+
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import results
+
+ROOT = Path(results.__file__).resolve().parents[1]
+
+
+def test_no_module_imports_torch_or_other_packages_of_the_suite():
+    modules = [f"results.{module.name}" for module in pkgutil.iter_modules(results.__path__)]
+    assert {"results.store", "results.report", "results.recover", "results.export", "results.schema"} <= set(modules)
+    code = f"""
+import importlib, sys
+for name in {modules!r}:
+    importlib.import_module(name)
+wrong = sorted({{name.partition(".")[0] for name in sys.modules}} & {{"torch", "bench", "launch", "resnet", "kernels"}})
+sys.exit(",".join(wrong) or 0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_all_names_are_there():
+    for name in results.__all__:
+        __import__(f"results.{name}")

@@ -1,0 +1,223 @@
+"""The writer, the write-once files and the reader."""
+
+import errno
+import os
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from results import files, schema
+from results.store import JournalError, RunWriter, StoreError, journals, read_rows, read_table
+
+EPOCH = {"epoch": 1, "elapsed_s": 2.0, "loss": 1.5, "top1": 0.5, "images": 1408}
+STEP = {"rank": 0, "step": 0, "t_ns": 1, "step_ms": 10.0, "data_ms": 0.1, "loss": float("nan")}
+
+
+def whole_run(root, run_id="r1", **row):
+    writer = RunWriter(root, {"run_id": run_id, "depth": 20, **row})
+    writer.system({"cpu_model": "some cpu"})
+    writer.steps([STEP, {**STEP, "step": 1, "loss": 2.5}])
+    writer.epoch(EPOCH)
+    return writer.finish("completed", images_per_s=100.0)
+
+
+def test_a_run_leaves_four_files_and_no_journal(tmp_path):
+    written = whole_run(tmp_path)
+    assert [path.parent.parent.name for path in written] == ["steps", "epochs", "system", "runs"]
+    assert all(path.name == "r1.0.parquet" and path.parent.name.startswith("month=") for path in written)
+    assert journals(tmp_path) == []
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == sorted(written)
+    for path in written:
+        metadata = pq.ParquetFile(path).metadata
+        assert metadata.row_group(0).column(0).compression == "ZSTD"
+        assert pq.read_schema(path).metadata[b"schema_version"] == b"1"
+        assert pq.read_schema(path).names == schema.SCHEMAS[path.parent.parent.name].names
+
+
+def test_rows_come_back(tmp_path):
+    whole_run(tmp_path, restart_count=2)
+    [run], bad = read_rows(tmp_path, "runs")
+    assert bad == []
+    assert (run["status"], run["images_per_s"]) == ("completed", 100.0)
+    assert (run["restart_count"], run["schema_version"]) == (2, 1)
+    [system], _ = read_rows(tmp_path, "system")
+    assert run["system_id"] == system["system_id"] == schema.system_id({"cpu_model": "some cpu"})
+    [epoch], _ = read_rows(tmp_path, "epochs")
+    assert {key: epoch[key] for key in EPOCH} == EPOCH
+    assert (epoch["run_id"], epoch["restart"]) == ("r1", 2)
+    steps, _ = read_rows(tmp_path, "steps")
+    assert [step["step"] for step in steps] == [0, 1]
+    assert steps[0]["loss"] != steps[0]["loss"] and steps[1]["loss"] == 2.5
+    assert {step["run_id"] for step in steps} == {"r1"}
+
+
+def test_a_failed_run_without_rows_has_only_its_row_and_reasons(tmp_path):
+    writer = RunWriter(tmp_path, {"run_id": "r1"})
+    [path] = writer.finish("failed", failure_kind="data", failure_message="empty class", peak_mem_bytes=7,
+                           null_reasons={"mfu": "no peak known"})
+    assert path.parent.parent.name == "runs"
+    [run], _ = read_rows(tmp_path, "runs")
+    assert run["null_reasons"]["images_per_s"] == "failed (data) before it was measured"
+    assert run["null_reasons"]["mfu"] == "no peak known"
+    assert "peak_mem_bytes" not in run["null_reasons"]
+    assert read_table(tmp_path, "steps")[0].num_rows == 0
+
+
+def test_steps_of_many_groups_come_back_in_order(tmp_path, monkeypatch):
+    monkeypatch.setattr("results.store.ROWS_PER_GROUP", 100)
+    writer = RunWriter(tmp_path, {"run_id": "r1"})
+    for first in range(0, 1000, 50):
+        writer.steps([{**STEP, "step": first + index} for index in range(50)])
+    steps_path = writer.finish("completed")[0]
+    assert pq.ParquetFile(steps_path).num_row_groups == 10
+    assert read_table(tmp_path, "steps")[0]["step"].to_pylist() == list(range(1000))
+
+
+def test_an_attempt_is_written_once(tmp_path):
+    before = {path: path.read_bytes() for path in whole_run(tmp_path)}
+    with pytest.raises(StoreError, match="exists already"):
+        RunWriter(tmp_path, {"run_id": "r1"})
+    for path in before:
+        with pytest.raises(FileExistsError, match="exists already"):
+            files.write_once(path, [schema.to_table("runs", [{"run_id": "other"}])])
+    assert {path: path.read_bytes() for path in before} == before
+    assert whole_run(tmp_path, restart_count=1)  # another attempt has files of its own
+    assert read_table(tmp_path, "runs")[0].num_rows == 2
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_name_taken_at_the_last_moment_stays(tmp_path, monkeypatch, links):
+    path = tmp_path / "t" / "month=2026-11" / "r.0.parquet"
+    if not links:
+        def refuse(*_):
+            raise OSError(errno.EPERM, "no hard links here")
+        monkeypatch.setattr(os, "link", refuse)
+    real = files.publish
+    monkeypatch.setattr(files, "publish", lambda temporary, name: (name.write_text("first"), real(temporary, name)))
+    with pytest.raises(FileExistsError):
+        files.write_once(path, [schema.to_table("runs", [{"run_id": "r"}])])
+    assert path.read_text() == "first"
+    assert list(path.parent.iterdir()) == [path]
+    monkeypatch.setattr(files, "publish", real)
+    assert files.write_once(path.with_name("s.0.parquet"), [schema.to_table("runs", [{"run_id": "s"}])])
+    assert pq.ParquetFile(path.with_name("s.0.parquet")).metadata.num_rows == 1
+
+
+def test_a_second_writer_of_an_attempt_is_refused(tmp_path):
+    RunWriter(tmp_path, {"run_id": "r1"})
+    with pytest.raises(JournalError, match="results.recover"):
+        RunWriter(tmp_path, {"run_id": "r1"})
+    assert [path.name for path in (tmp_path / "journal").iterdir()] == ["r1.0.jsonl"]
+
+
+def test_what_does_not_fit_leaves_the_journal_as_it_was(tmp_path):
+    with pytest.raises(ValueError, match="depth"):
+        RunWriter(tmp_path, {"run_id": "r1", "dept": 20})
+    with pytest.raises(ValueError, match="run_id"):
+        RunWriter(tmp_path, {"depth": 20})
+    with pytest.raises(ValueError, match="run_id '../x'"):
+        RunWriter(tmp_path, {"run_id": "../x"})
+    assert not list(tmp_path.iterdir())
+    writer = RunWriter(tmp_path, {"run_id": "r1"})
+    before = journals(tmp_path)[0].read_bytes()
+    for call in (
+        lambda: writer.update(status="completed"),
+        lambda: writer.update(mfu="high"),
+        lambda: writer.epoch({**EPOCH, "run_id": "r2"}),
+        lambda: writer.epoch({"loss": "x"}),
+        lambda: writer.steps([{**STEP, "restart": 1}]),
+        lambda: writer.steps([{**STEP, "step": "x"}]),
+        lambda: writer.steps([{**STEP, "stepp": 1}]),
+        lambda: writer.system({"gpu": 1}),
+        lambda: writer.finish("done"),
+        lambda: writer.finish("failed"),
+        lambda: writer.finish("completed", failure_kind="data"),
+        lambda: writer.finish("completed", mfu=float("nan")),
+    ):
+        with pytest.raises(ValueError):
+            call()
+    assert journals(tmp_path)[0].read_bytes() == before
+    writer.finish("completed")
+    with pytest.raises(StoreError, match="has ended"):
+        writer.epoch(EPOCH)
+    with pytest.raises(StoreError, match="has ended"):
+        writer.finish("completed")
+
+
+def test_finish_can_be_called_again_after_a_full_disk(tmp_path, monkeypatch):
+    writer = RunWriter(tmp_path, {"run_id": "r1"})
+    writer.epoch(EPOCH)
+    real, calls = files.publish, []
+
+    def full(temporary, path):
+        calls.append(path)
+        if "runs" in str(path):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(temporary, path)
+
+    monkeypatch.setattr(files, "publish", full)
+    with pytest.raises(OSError, match="No space"):
+        writer.finish("completed", mfu=0.5)
+    assert len(calls) == 2 and len(journals(tmp_path)) == 1
+    monkeypatch.setattr(files, "publish", real)
+    assert len(writer.finish("completed", mfu=0.5)) == 2
+    assert read_rows(tmp_path, "runs")[0][0]["mfu"] == 0.5
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_paths_and_host(tmp_path):
+    writer = RunWriter(tmp_path, {"run_id": "r1", "config_json": '{"data": "/d", "depth": 20}'})
+    assert writer.row["config_json"] == '{"depth": 20}'
+    assert writer.row["nodelist"] == os.uname().nodename
+    writer.update(config_json='{"save": "/d", "depth": 32}')
+    assert writer.row["config_json"] == '{"depth": 32}'
+    writer.finish("completed")
+
+
+def test_bad_files_are_listed_and_the_rest_is_read(tmp_path):
+    good = whole_run(tmp_path, "good")[-1]
+    whole = whole_run(tmp_path, "torn")[-1]
+    whole.write_bytes(whole.read_bytes()[:-100])
+    folder = good.parent
+    (folder / "empty.0.parquet").touch()
+    (folder / "text.0.parquet").write_text("not parquet")
+    pq.write_table(pa.table({"a": [1]}), folder / "foreign.0.parquet")
+    row = schema.to_table("runs", [{"run_id": "x"}])
+    narrow = row.set_column(row.schema.get_field_index("depth"), "depth", pa.array([20], pa.int32()))
+    pq.write_table(narrow, folder / "narrow.0.parquet")
+    pq.write_table(row.replace_schema_metadata({"schema_version": "2"}), folder / "later.0.parquet")
+    (folder / ".hidden.parquet").write_text("a temporary file")
+    table, bad = read_table(tmp_path, "runs")
+    assert table["run_id"].to_pylist() == ["good"]
+    reasons = {file.path.name.partition(".")[0]: file.reason for file in bad}
+    assert set(reasons) == {"torn", "empty", "text", "foreign", "narrow", "later"}
+    assert "run_id" in reasons["foreign"] and "depth" in reasons["narrow"] and "version 2" in reasons["later"]
+    assert all("\n" not in reason for reason in reasons.values())
+    assert (folder / "text.0.parquet").exists()  # set aside, not moved
+
+
+def test_columns_of_other_times_are_unified_by_name(tmp_path):
+    folder = whole_run(tmp_path, "now")[-1].parent
+    row = schema.to_table("runs", [schema.clean_row("runs", {"run_id": "then", "status": "completed", "depth": 20})])
+    pq.write_table(row.drop_columns(["mfu", "null_reasons"]), folder / "then.0.parquet")
+    later = row.append_column("colour", pa.array(["red"]))
+    pq.write_table(later.select(["colour", *row.column_names[::-1]]), folder / "zlater.0.parquet")
+    clash = row.append_column("colour", pa.array([1]))
+    pq.write_table(clash, folder / "zzclash.0.parquet")
+    rows, bad = read_rows(tmp_path, "runs")
+    assert [(row["run_id"], row["depth"], row["mfu"], row["colour"]) for row in rows] == [
+        ("now", 20, None, None), ("then", 20, None, None), ("then", 20, None, "red")
+    ]
+    assert [file.path.name for file in bad] == ["zzclash.0.parquet"] and "colour" in bad[0].reason
+    assert "month" not in rows[0]
+
+
+def test_reading_chosen_runs_or_nothing(tmp_path):
+    whole_run(tmp_path, "a")
+    whole_run(tmp_path, "a.b")
+    assert read_table(tmp_path, "runs", ["a"])[0]["run_id"].to_pylist() == ["a"]
+    empty, bad = read_table(tmp_path / "none", "runs")
+    assert (empty.num_rows, empty.column_names, bad) == (0, schema.SCHEMAS["runs"].names, [])
+    with pytest.raises(ValueError, match="runs"):
+        read_table(tmp_path, "run")
