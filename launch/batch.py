@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import shlex
 import shutil
 import subprocess
@@ -25,6 +26,14 @@ class BatchError(RuntimeError):
     """Slurm is missing or refuses; the message is one line."""
 
 
+def check_slurm(mode: str) -> None:
+    """Raises a BatchError where a mode needs Slurm and there is none."""
+    if mode != "print" and shutil.which("sbatch") is None:
+        raise BatchError(
+            "no sbatch on this machine: mode=print writes the batch script, and launch/local.py runs here without Slurm"
+        )
+
+
 def dispatch(plan: Plan) -> int:
     """Print, test or submit a plan.
 
@@ -32,23 +41,18 @@ def dispatch(plan: Plan) -> int:
         Exit status.
 
     Raises:
-        BatchError: there is no Slurm here, or it refuses.
+        BatchError: Slurm refuses.
     """
     if plan.mode == "print":
         print(script(plan.cells[0]))
-        return 0
-    if shutil.which("sbatch") is None:
-        raise BatchError(
-            "no sbatch on this machine: mode=print writes the batch script, and launch/local.py runs here without Slurm"
-        )
-    if plan.mode == "test":
+    elif plan.mode == "test":
         for cell in plan.cells:
             print(f"{cell.config.name()}: {test(cell)}", flush=True)
-        return 0
-    wanted = plan.cells if plan.rerun else _without_done(plan.cells)
-    for cell in wanted:
-        job_id, run_id = submit(cell)
-        print(f"job {job_id}  run {run_id}  nodes={cell.config.nodes} x {cell.config.ranks_per_node} ranks", flush=True)
+    else:
+        for cell in plan.cells if plan.rerun else _without_done(plan.cells):
+            job_id, run_id = submit(cell)
+            ranks = f"nodes={cell.config.nodes} ranks_per_node={cell.config.ranks_per_node}"
+            print(f"job {job_id}  run {run_id}  {ranks}", flush=True)
     return 0
 
 
@@ -140,7 +144,8 @@ def srun(config: RunConfig, cluster: ClusterConfig) -> str:
 
     One rank's end ends the step; since 22.05 srun takes the cores of a task from its own line alone.
     """
-    mounts = [str(ROOT), *([config.data] if config.data else []), config.results, *cluster.mounts]
+    files = [os.path.dirname(path) for path in (config.save, config.resume) if path]
+    mounts = [*dict.fromkeys(filter(None, [str(ROOT), config.data, config.results, *files])), *cluster.mounts]
     command = [
         "srun --unbuffered --kill-on-bad-exit=1 --wait=60",
         f"--cpus-per-task={cluster.cpus_per_task}",

@@ -29,19 +29,25 @@ def main(program: Program, argv: Sequence[str]) -> int:
         plan = make_plan(program, argv)
     except ValueError as error:
         return _complain(error)
-    for notice in plan.notices:
-        print(f"launch: {notice}", file=sys.stderr, flush=True)
-    # Imported late: the one needs what the other may not have, and neither is needed for a wrong word.
+    # Imported late: neither is needed for a wrong word, and both take their time.
     if program == "local":
         from launch.foreground import run_all
 
+        _say(plan.notices)
         return run_all([cell.config for cell in plan.cells])
     from launch import batch
 
     try:
+        batch.check_slurm(plan.mode)
+        _say(plan.notices)
         return batch.dispatch(plan)
     except batch.BatchError as error:
         return _complain(error, status=1)
+
+
+def _say(notices: Sequence[str]) -> None:
+    for notice in notices:
+        print(f"launch: {notice}", file=sys.stderr, flush=True)
 
 
 def _complain(error: Exception, status: int = 2) -> int:

@@ -221,3 +221,26 @@ def test_reading_chosen_runs_or_nothing(tmp_path):
     assert (empty.num_rows, empty.column_names, bad) == (0, schema.SCHEMAS["runs"].names, [])
     with pytest.raises(ValueError, match="runs"):
         read_table(tmp_path, "run")
+
+
+def test_what_reaches_the_disk_when(tmp_path, monkeypatch):
+    synced = []
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(os.readlink(f"/proc/self/fd/{fd}")), real(fd)))
+    if not os.path.isdir("/proc/self/fd"):
+        pytest.skip("needs /proc to name what is synced")
+    writer = RunWriter(tmp_path, {"run_id": "r1"})
+    journal = str(journals(tmp_path)[0])
+    synced.clear()
+    writer.steps([STEP])
+    assert synced == []
+    assert b'"steps"' in journals(tmp_path)[0].read_bytes()  # handed to the kernel all the same: kill -9 loses nothing
+    writer.epoch(EPOCH)
+    assert len(synced) == 1 and "r1.0.jsonl" in synced[0]  # its name is still the temporary one to some kernels
+    synced.clear()
+    paths = writer.finish("completed")
+    for path in paths:
+        assert any(os.path.basename(name).startswith(f".{path.name}.") and name.startswith(str(path.parent))
+                   for name in synced)
+        assert str(path.parent) in synced
+    assert os.path.dirname(journal) in synced

@@ -1,0 +1,98 @@
+"""The grammar of the command line: words, sweeps, types and the messages of words that cannot be used."""
+
+import shlex
+from dataclasses import dataclass
+
+import pytest
+
+from bench.grammar import WordError, help_text, key, parse, word
+
+
+@dataclass(kw_only=True)
+class Keys:
+    depth: int | None = key("layers", "required", unit="layers", least=2)
+    lr: float | None = key("learning rate", "0.1", above=0)
+    target: float | None = key("accuracy", "none", unit="fraction", above=0, most=1)
+    data: str | None = key("folder", "none", path=True)
+    shortcut: str | None = key("of blocks", "A", choices=("none", "A", "B", "C"), later=("D1",))
+    rerun: bool = key("again", "false", default=False)
+
+
+def cells(line: str) -> list[Keys]:
+    return parse(shlex.split(line), Keys)
+
+
+def test_values_have_the_types_of_their_keys() -> None:
+    (keys,) = cells("depth=20 lr=1 target=0.97 data=12 shortcut=none rerun=true")
+    assert keys == Keys(depth=20, lr=1.0, target=0.97, data="12", shortcut="none", rerun=True)
+    assert isinstance(keys.lr, float) and isinstance(keys.data, str)
+
+
+def test_commas_expand_to_the_whole_product_in_order() -> None:
+    assert [(keys.depth, keys.shortcut) for keys in cells("depth=18,34 shortcut=A,B")] == [
+        (18, "A"),
+        (18, "B"),
+        (34, "A"),
+        (34, "B"),
+    ]
+    assert [keys.depth for keys in cells("depth=range(2,8,3)")] == [2, 5]
+
+
+def test_no_words_are_one_cell_of_defaults() -> None:
+    assert parse([], Keys) == [Keys()]
+
+
+@pytest.mark.parametrize("path", ["/a b/c", "/ü=a#(b)", "~/x", "it's", "/a\\b\\", "/x,y", "'quoted'", "null", "$HOME"])
+def test_paths_are_taken_as_they_stand(path: str) -> None:
+    assert parse([word("data", path)], Keys)[0].data == path
+
+
+def test_typed_path_needs_quotes_for_a_comma_alone() -> None:
+    assert [keys.data for keys in parse(["data=/ü(1),/b#2"], Keys)] == ["/ü(1)", "/b#2"]
+    assert parse(["data='/x,y'"], Keys)[0].data == "/x,y"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("dept=20", "dept=20: no such key; did you mean depth=20?"),
+        ("--depth=20", "--depth=20: no such key; did you mean depth=20?"),
+        ("+depth=20", "+depth=20: no such key; did you mean depth=20?"),
+        ("hydra.run.dir=x", "hydra.run.dir=x: no such key; the nearest is "),
+        ("depth", "depth: words are key=value; did you mean depth=VALUE?"),
+        ("''", ": words are key=value; for instance depth=50"),
+        ("depth=zero", "depth=zero: depth takes a whole number, at least 2 (nearest: depth=2)"),
+        ("depth=3.7", "depth=3.7: depth takes a whole number, at least 2 (nearest: depth=4)"),
+        ("depth=-3", "depth=-3: depth takes a whole number, at least 2 (nearest: depth=2)"),
+        ("depth=4,1", "depth=1: depth takes a whole number, at least 2 (nearest: depth=2)"),
+        ("depth=", "depth=: depth takes a whole number, at least 2"),
+        ("depth=4,", "depth=4,: depth takes a whole number, at least 2; a sweep is written depth=VALUE,VALUE"),
+        ("depth=[4,5]", "depth=[4,5]: depth takes a whole number, at least 2; a sweep is written depth=VALUE,VALUE"),
+        ("depth=null", "depth=null: depth takes a whole number, at least 2; for the default leave depth out"),
+        ("depth=4 depth=5", "depth=5: depth is given twice; a sweep is written depth=VALUE,VALUE"),
+        ("depth='${lr}'", "depth=${lr}: nothing is filled in for ${...} here; write the value out"),
+        ("lr=0", "lr=0: lr takes a number, above 0"),
+        ("lr=nan", "lr=nan: lr takes a number, above 0"),
+        ("lr=inf", "lr=inf: lr takes a number, above 0"),
+        ("target=97", "target=97: target takes a number, above 0 and at most 1 (nearest: target=1)"),
+        ("shortcut=D", "shortcut=D: choose from none, A, B, C (nearest: shortcut=C)"),
+        ("shortcut=a", "shortcut=a: choose from none, A, B, C (nearest: shortcut=A)"),
+        ("shortcut=D1", "shortcut=D1: not available yet; choose from none, A, B, C"),
+        ("rerun=maybe", "rerun=maybe: rerun takes true or false"),
+        ("data=", "data=: data takes a path"),
+        ("data=/a,,/b", "data=/a,,/b: data takes a path"),
+    ],
+)
+def test_a_wrong_word_is_named_with_what_would_do(line: str, message: str) -> None:
+    with pytest.raises(WordError) as raised:
+        cells(line)
+    assert str(raised.value).startswith(message)
+    assert "\n" not in str(raised.value)
+
+
+def test_help_has_each_key_with_type_default_unit_and_meaning() -> None:
+    text = help_text(Keys, width=100)
+    assert max(map(len, text.splitlines())) <= 100
+    assert "depth     layers\n          type: a whole number, at least 2; unit: layers; default: required" in text
+    assert "shortcut  of blocks\n          type: one of none, A, B, C; default: A" in text
+    assert all(f"\n{name} " in f"\n{text}" for name in ("depth", "lr", "target", "data", "shortcut", "rerun"))
