@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 from hydra import compose, initialize
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, OverrideType
+from hydra.core.override_parser.types import OverrideType
 from hydra.errors import HydraException
+from omegaconf import DictConfig
 
 from resnet.architecture import nearest
 
@@ -83,13 +84,27 @@ def parse(words: Sequence[str], keys: type[Keys]) -> list[Keys]:
     options = {option.name: option for option in fields(keys)}  # type: ignore[arg-type]
     parser = OverridesParser.create()
     ConfigStore.instance().store(name=keys.__name__, node=keys)
-    values: dict[str, list[Any]] = {}
+    spelled: dict[str, list[str]] = {}
+    for typed in words:
+        name = _name(typed, options)
+        if name in spelled:
+            raise WordError(f"{typed}: {name} is given twice; a sweep is written {name}=VALUE,VALUE")
+        spelled[name] = _spelled(typed, options[name], parser)
+    originals = {typed.partition("=")[0]: typed for typed in words}
+    values: dict[str, list[Any]] = {name: [] for name in spelled}
     with initialize(version_base="1.3", config_path=None):
-        for word in words:
-            name = _name(word, options)
-            if name in values:
-                raise WordError(f"{word}: {name} is given twice; a sweep is written {name}=VALUE,VALUE")
-            values[name] = _values(word, options[name], keys.__name__, parser)
+        # Types do not depend on one another: the n-th values of all words are converted together.
+        for index in range(max(map(len, spelled.values()), default=0)):
+            row = {name: texts[index] for name, texts in spelled.items() if index < len(texts)}
+            config = _compose(keys.__name__, row, options)
+            for name, text in row.items():
+                original = originals[name] if len(spelled[name]) == 1 else f"{name}={text}"
+                if config[name] is None:
+                    raise WordError(
+                        f"{original}: {name} takes {accepts(options[name])}; for the default leave {name} out"
+                    )
+                check(options[name], config[name], original)
+                values[name].append(config[name])
     return [keys(**dict(zip(values, cell, strict=True))) for cell in itertools.product(*values.values())]
 
 
@@ -177,39 +192,37 @@ def _name(word: str, options: dict[str, Field[Any]]) -> str:
     raise WordError(f"{word}: {problem}; {likely} (--help lists every key)")
 
 
-def _values(word: str, option: Field[Any], schema: str, parser: OverridesParser) -> list[Any]:
+def _spelled(word: str, option: Field[Any], parser: OverridesParser) -> list[str]:
+    """The values of one word, each in the grammar's own spelling."""
     name, _, text = word.partition("=")
-    wrong = f"{word}: {name} takes {accepts(option)}"
-    if option.metadata["path"]:
-        text = (
-            ",".join(_quote(part) if part else "" for part in text.split(",")) if text[:1] not in ("'", '"') else text
-        )
     if "${" in text:
         raise WordError(f"{word}: nothing is filled in for ${{...}} here; write the value out")
+    if option.metadata["path"] and text[:1] not in ("'", '"'):
+        text = ",".join(_quote(part) if part else "" for part in text.split(","))
     try:
-        elements = _elements(parser.parse_override(f"{name}={text}"))
+        override = parser.parse_override(f"{name}={text}")
+        sweep = override.is_sweep_override()
+        if override.type == OverrideType.CHANGE and not isinstance(override.value(), list | dict):
+            if not sweep:
+                return [override.get_value_element_as_str()]
+            if override.is_discrete_sweep():
+                return list(override.sweep_string_iterator())
     except HydraException:
-        raise WordError(f"{wrong}; a sweep is written {name}=VALUE,VALUE") from None
-    found = []
-    for element in elements:
-        try:
-            found.append(compose(schema, overrides=[f"{name}={element}"])[name])
-        except HydraException:
-            raise WordError(f"{wrong}{_nearest_number(option, element)}") from None
-        if found[-1] is None:
-            raise WordError(f"{wrong}; for the default leave {name} out")
-        check(option, found[-1], word if len(elements) == 1 else None)
-    return found
+        pass
+    raise WordError(f"{word}: {name} takes {accepts(option)}; a sweep is written {name}=VALUE,VALUE")
 
 
-def _elements(override: Override) -> list[str]:
-    """The values of one word, each in the grammar's own spelling."""
-    sweep = override.is_sweep_override()
-    if override.type != OverrideType.CHANGE or (sweep and not override.is_discrete_sweep()):
-        raise HydraException("neither a value nor a list of values")
-    if isinstance(override.value(), list | dict):
-        raise HydraException("a composite value")
-    return list(override.sweep_string_iterator()) if sweep else [override.get_value_element_as_str()]
+def _compose(schema: str, texts: dict[str, str], options: dict[str, Field[Any]]) -> DictConfig:
+    try:
+        return compose(schema, overrides=[f"{name}={text}" for name, text in texts.items()])
+    except HydraException:
+        if len(texts) > 1:
+            for name, text in texts.items():
+                _compose(schema, {name: text}, options)
+            raise
+        ((name, text),) = texts.items()
+        near = _nearest_number(options[name], text)
+        raise WordError(f"{name}={text}: {name} takes {accepts(options[name])}{near}") from None
 
 
 def _nearest_number(option: Field[Any], value: Any) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -21,10 +22,11 @@ from bench.evaluate import evaluate
 from bench.failure import Diverged, classify
 from bench.metrics import Throughput
 from bench.network import build_model, warm_up
+from bench.prepare import prepare
 from bench.record import Recorder, outcome
 from bench.timing import StepClock, Stopwatch, now_s, synchronize
 from bench.world import World, join
-from resnet.data import Batch, Loader, make_loader, open_dataset
+from resnet.data import Batch, Loader, Split, make_loader
 from resnet.recipe import lr_factor
 
 DRAIN_S = 1.0  # between two looks at the steps' times and losses
@@ -126,54 +128,51 @@ class Trainer:
     def _open_data(self) -> None:
         """Start the run's clock, then touch the data for the first time.
 
-        One-time preparation of a dataset is timed apart and taken out of the clock; rank 0 does it, the others find it done.
+        What is prepared once for all runs is timed apart and taken out of the clock; rank 0 does it, the others find it
+        done.
         """
         config, world = self.config, self.world
         world.barrier()
-        self.started = datetime.now(UTC)
-        start_s = now_s()
-        self.splits = None
-        if config.loader != "synthetic":
-            if world.rank != 0:
-                world.barrier()
-            self.splits = open_dataset(
-                config.dataset, config.data, image_size=config.image_size, num_classes=config.num_classes
-            )
-            if world.rank == 0:
-                world.barrier()
-        prepare_s = world.all_reduce([self.splits.prepare_s if self.splits and world.rank == 0 else 0.0])[0]
+        started, start_s = datetime.now(UTC), now_s()
+        if world.rank != 0:
+            world.barrier()
+        self.splits, mean, prepare_s = prepare(config, world)
+        if world.rank == 0:
+            world.barrier()
+        prepare_s = world.all_reduce([prepare_s if world.rank == 0 else 0.0])[0]
         self.origin_s = start_s + prepare_s - self.before_s
-        self.train_loader = self._loader(train=True)
-        self.test_loader = self._loader(train=False) if self.splits else None
+        self.train_loader = self._loader(self.splits.train, mean)
+        # Synthetic images have nothing to evaluate.
+        self.test_loader = self._loader(self.splits.test, mean) if config.loader != "synthetic" else None
         per_epoch = self.train_loader.steps_per_epoch
-        if per_epoch == 0:
-            raise ValueError(
-                f"batch={config.batch}: a global batch of {config.global_batch} exceeds the "
-                f"{self.train_loader.images_per_epoch} training images: at most "
-                f"batch={max(1, self.train_loader.images_per_epoch // (config.grad_accum * world.size))}"
-            )
         self.total_steps = min(config.epochs * per_epoch, config.steps or sys.maxsize)
         self.epochs = -(-self.total_steps // per_epoch)
         if self.recorder:
             self.recorder.update(
-                init_stop=self.started,
-                run_start=self.started,
+                init_stop=started,
+                run_start=started,
                 prepare_s=prepare_s,
-                dataset_hash=self.splits.hash if self.splits else None,
-                sample=self.splits.name if self.splits else "synthetic",
+                dataset_hash=None if config.loader == "synthetic" else self.splits.hash,
+                sample=self.splits.name,
                 images_per_epoch=self.train_loader.images_per_epoch,
             )
-            about = f"{self.counts.parameters:,} parameters, {world.size} x {machine.gpu_name(world.device) or 'CPU rank'}"
-            about += f" on {self.splits.name if self.splits else 'SYNTHETIC images'}, {config.engine}, {config.precision}"
+            where = machine.gpu_name(world.device) or "CPU"
+            images = "SYNTHETIC images" if config.loader == "synthetic" else self.splits.name
             self.recorder.progress.emit(
-                "start", about=about, epochs=self.epochs, steps=self.total_steps, target=config.target
+                "start",
+                about=f"{self.counts.parameters:,} parameters, {world.size} ranks ({where}), {images}, "
+                f"{config.engine}, {config.kernels}, {config.precision}, batch {config.global_batch}",
+                epochs=self.epochs,
+                steps=self.total_steps,
+                target=config.target,
             )
 
-    def _loader(self, *, train: bool) -> Loader:
+    def _loader(self, split: Split, mean: np.ndarray | None) -> Loader:
         config, world = self.config, self.world
+        train = split.name == "train"
         return make_loader(
             config.loader,
-            self.splits,
+            split,
             train=train,
             batch=config.batch,
             rank=world.rank,
@@ -181,13 +180,11 @@ class Trainer:
             seed=config.seed,
             augment=config.recipe.augment,
             image_size=config.image_size,
-            num_classes=config.num_classes,
-            dataset=config.dataset,
             device=world.device,
             grad_accum=config.grad_accum,
             threads=world.threads,
-            first_epoch=self.first_epoch,
-            epochs=config.epochs,
+            mean_image=mean,
+            epochs=config.epochs if train else None,
         )
 
     def elapsed_s(self) -> float:
@@ -342,7 +339,7 @@ class Trainer:
 
     def _evaluate(self) -> tuple[float | None, float | None]:
         """Top-1 and top-5 (fractions) over the whole test set; None where there is none."""
-        if not self.test_loader or not self.splits:
+        if not self.test_loader:
             return None, None
         accuracy = evaluate(self.model, self.test_loader, self.config.precision, self.world)
         expected = len(self.splits.test.labels)

@@ -52,7 +52,6 @@ class Outcome:
         tail: the last lines of a rank's stderr where the message does not explain it.
     """
 
-    run_id: str
     completed: bool
     message: str = ""
     tail: str = ""
@@ -119,23 +118,25 @@ def run_all(configs: Sequence[RunConfig]) -> int:
     Returns:
         The launcher's exit status: 0 where all completed, 128 + the number of a signal that ended it, else 1.
     """
-    outcomes: list[Outcome] = []
-    status = 0
+    run_ids: list[str] = []
+    status, ended = 0, 0
     with interruptible():
         try:
             for index, config in enumerate(configs, start=1):
                 if len(configs) > 1:
-                    print(f"[{index}/{len(configs)}]", end=" ", flush=True)
-                outcomes.append(run_one(config, new_run_id(config)))
-                if not outcomes[-1].completed:
+                    print(f"[{index}/{len(configs)}] {config.name()} seed={config.seed}", flush=True)
+                run_ids.append(new_run_id(config))
+                outcome = run_one(config, run_ids[-1])
+                ended += 1
+                if not outcome.completed:
                     status = 1
-                    print(outcomes[-1].tail, file=sys.stderr, end="\n" if outcomes[-1].tail else "")
-                    print(f"launch: {config.name()} {outcomes[-1].message}", file=sys.stderr, flush=True)
+                    print(outcome.tail, file=sys.stderr, end="\n" if outcome.tail else "")
+                    print(f"launch: {config.name()} {outcome.message}", file=sys.stderr, flush=True)
         except Interrupted as interrupt:
             status = interrupt.exit_status
-            left = len(configs) - len(outcomes)
-            print(f"launch: stopped by {interrupt}; {left} of {len(configs)} not completed", file=sys.stderr)
-    _show([outcome.run_id for outcome in outcomes], {config.results for config in configs})
+            left = len(configs) - ended
+            print(f"launch: stopped by {interrupt}; {left} of {len(configs)} not run to their end", file=sys.stderr)
+    _show(run_ids, {config.results for config in configs})
     return status
 
 
@@ -246,12 +247,12 @@ def _free_port() -> int:
 def _outcome(config: RunConfig, run_id: str, ranks: Ranks, folder: Path) -> Outcome:
     rows, _ = read_rows(config.results, "runs", [run_id])
     if not rows:
-        return Outcome(run_id, False, f"ended before it wrote a row (logs in {folder})", ranks.tail())
+        return Outcome(False, f"ended before it wrote a row (logs in {folder})", ranks.tail())
     row = rows[-1]
     if row["status"] == "completed":
-        return Outcome(run_id, True)
+        return Outcome(True)
     message = f"{row['status']} ({row['failure_kind']}): {row['failure_message']} (logs in {folder})"
-    return Outcome(run_id, False, message, ranks.tail() if row["failure_kind"] == "unknown" else "")
+    return Outcome(False, message, ranks.tail() if row["failure_kind"] == "unknown" else "")
 
 
 def _show(run_ids: Sequence[str], roots: set[str]) -> None:

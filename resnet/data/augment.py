@@ -138,11 +138,16 @@ class Placement:
     flips: np.ndarray
     colour: np.ndarray | None
 
+    def part(self, rows: slice) -> "Placement":
+        """Return some of the rows."""
+        return Placement(self.shifts[rows], self.flips[rows], None if self.colour is None else self.colour[rows])
+
 
 def place(augmentation: Augmentation, u: np.ndarray) -> Placement:
     """Turn draws ([N, 16]) into shifts, flips and colour noise."""
     pad = augmentation.pad
-    shifts = (np.floor(u[:, [_Y, _X]] * (2 * pad + 1)) - pad).astype(np.int32)
+    # Indexing by a list of columns leaves columns contiguous; DALI takes rows only.
+    shifts = np.ascontiguousarray(np.floor(u[:, [_Y, _X]] * (2 * pad + 1)) - pad, np.int32)
     flips = u[:, _FLIP] < 0.5 if augmentation.flips else np.zeros(len(u), bool)
     colour = None
     if augmentation.pca:

@@ -54,33 +54,33 @@ class Colour:
         return (down * side + right) * 2 + placement.flips
 
     def __call__(self, pixels: torch.Tensor, placement: Placement) -> torch.Tensor:
-        """Normalize a batch; ``pixels`` is uint8 [N, S, S, 3], contiguous, and keeps its content."""
+        """Normalize a batch: uint8 [N, S, S, 3], contiguous, to a new float32 [N, 3, S, S] in channels_last."""
         if pixels.device.type == "cpu":
-            flat = self._on_cpu(pixels.numpy().reshape(len(pixels), -1), placement)
-            images = torch.from_numpy(flat).view(len(pixels), self._size, self._size, 3)
+            images = torch.empty(pixels.shape, dtype=torch.float32)
+            self.fill(images.numpy(), pixels.numpy(), placement)
         else:
             images = self._on_gpu(pixels, placement)
         return images.permute(0, 3, 1, 2)
 
-    def _on_cpu(self, pixels: np.ndarray, placement: Placement) -> np.ndarray:
+    def fill(self, out: np.ndarray, pixels: np.ndarray, placement: Placement) -> None:
+        """Normalize on the CPU: uint8 ``pixels`` to float32 ``out``, both [N, S, S, 3] and contiguous."""
         # One thread and cache-sized pieces: this runs beside the training's own threads, and numpy, unlike torch's
         # operators, brings up no second set of OpenMP threads.
-        out = np.empty(pixels.shape, np.float32)
+        flat, source = out.reshape(len(out), -1), pixels.reshape(len(pixels), -1)
         rows = self._rows(placement) if self._moves else None
         noise = None
         if placement.colour is not None:
             noise = np.tile(placement.colour * self._noise, (1, self._size))[:, None]
-        step = max(1, _CHUNK // pixels.shape[1])
-        for first in range(0, len(pixels), step):
+        step = max(1, _CHUNK // flat.shape[1])
+        for first in range(0, len(flat), step):
             part = slice(first, first + step)
-            piece = out[part]
-            np.copyto(piece, pixels[part])
+            piece = flat[part]
+            np.copyto(piece, source[part])
             piece *= self._scale
             piece += self._bank[rows[part]] if rows is not None else self._bank
             if noise is not None:
                 lines = piece.reshape(len(piece), self._size, -1)
                 lines += noise[part]
-        return out
 
     def _on_gpu(self, pixels: torch.Tensor, placement: Placement) -> torch.Tensor:
         images = pixels.to(torch.float32)

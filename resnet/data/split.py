@@ -18,7 +18,8 @@ class Split:
         labels: int64 [n], in 0 .. len(classes) - 1.
         classes: The class names in label order.
         paths: n encoded image files, or None.
-        images: uint8 [n, H, W, 3] in memory, or None. Exactly one of ``paths`` and ``images`` is given.
+        images: uint8 [n, H, W, 3] in memory, or None. Never both; neither is given where only synthetic images of
+            the dataset's size are wanted.
         hash: The dataset's content hash, the same for both splits.
     """
 
@@ -31,11 +32,11 @@ class Split:
     hash: str = ""
 
     def __post_init__(self) -> None:
-        if (self.paths is None) == (self.images is None):
-            raise ValueError(f"split {self.name!r} of {self.dataset!r}: exactly one of paths and images, not both or none")
-        held = len(self.paths) if self.paths is not None else len(self.images)  # type: ignore[arg-type]
-        if held != len(self.labels):
-            raise ValueError(f"split {self.name!r} of {self.dataset!r}: {held} images but {len(self.labels)} labels")
+        if self.paths is not None and self.images is not None:
+            raise ValueError(f"split {self.name!r} of {self.dataset!r}: both paths and images; expected one of them")
+        for held in (self.paths, self.images):
+            if held is not None and len(held) != len(self.labels):
+                raise ValueError(f"split {self.name!r} of {self.dataset!r}: {len(held)} images, {len(self.labels)} labels")
 
     def __len__(self) -> int:
         return len(self.labels)

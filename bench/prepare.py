@@ -1,0 +1,28 @@
+"""What a run reads: its dataset opened, and what is computed from it once for all runs."""
+
+import numpy as np
+
+from bench.config import RunConfig
+from bench.world import World
+from resnet.data import Splits, mean_image, open_dataset, synthetic_splits
+
+
+def prepare(config: RunConfig, world: World) -> tuple[Splits, np.ndarray | None, float]:
+    """Open the dataset of a run.
+
+    Returns:
+        The splits; the mean training image, float32 [S, S, 3] in [0, 255], where the recipe subtracts it; the seconds of
+        preparation that later runs will not need.
+
+    Raises:
+        resnet.data.DataError: a folder or an image of it is not as it should be; the message names it.
+    """
+    if config.loader == "synthetic":
+        return synthetic_splits(config.dataset, num_classes=config.num_classes), None, 0.0
+    splits = open_dataset(config.dataset, config.data, image_size=config.image_size, num_classes=config.num_classes)
+    if config.recipe.augment != "paper":
+        return splits, None, splits.prepare_s
+    mean, mean_s = mean_image(
+        splits.train, image_size=config.image_size, threads=world.threads, device=world.device, kind=config.loader
+    )
+    return splits, mean, splits.prepare_s + mean_s

@@ -1,0 +1,173 @@
+"""The peer: a torch DataLoader whose workers decode with PIL, with the same order and the same augmentation as DALI."""
+
+from collections.abc import Generator, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from . import sampler as order
+from .augment import Augmentation, draws, place, windows
+from .colour import Colour
+from .encoded import load_image, open_image, read_file
+from .errors import DataError
+from .split import Batch, Split
+from .stream import StreamLoader, requests
+
+_PREFETCH = 4
+
+
+class _Batches(Dataset[dict[str, Any]]):
+    """Whole batches by request: one item is one micro-batch, so that a worker returns one array and not N."""
+
+    def __init__(self, split: Split, augmentation: Augmentation, seed: int) -> None:
+        self._split = split
+        self._augmentation = augmentation
+        self._seed = seed
+
+    def __getitem__(self, request: tuple[int, order.Rows]) -> dict[str, Any]:
+        epoch, rows = request
+        size = self._augmentation.image_size
+        u = draws(self._seed, epoch, rows.positions)
+        placement = place(self._augmentation, u)
+        pixels = np.empty((len(u), size, size, 3), np.uint8)
+        try:
+            for i, index in enumerate(rows.indices):
+                if self._augmentation.geometry == "window":
+                    picture = self._window(int(index), u[i : i + 1])
+                else:
+                    picture = _shifted(self._whole(int(index)), placement.shifts[i])
+                pixels[i] = picture[:, ::-1] if placement.flips[i] else picture
+        except DataError as error:
+            # Raised in a worker it would arrive wrapped in a traceback; as a value it stays one line.
+            return {"failure": str(error)}
+        batch = {
+            "pixels": torch.from_numpy(pixels),
+            "labels": torch.from_numpy(self._split.labels[rows.indices]),
+            "placement": placement,
+        }
+        if rows.valid is not None:
+            batch["valid"] = torch.from_numpy(rows.valid)
+        return batch
+
+    def _open(self, index: int) -> tuple[str, Image.Image]:
+        if self._split.images is not None:
+            return "", Image.fromarray(self._split.images[index])
+        assert self._split.paths is not None
+        path = self._split.paths[index]
+        return path, open_image(path, read_file(path))
+
+    def _whole(self, index: int) -> np.ndarray:
+        """Decode an image and bring it to S x S: uint8 [S, S, 3]."""
+        size = self._augmentation.image_size
+        if self._split.images is not None and self._split.images.shape[1:3] == (size, size):
+            return self._split.images[index]
+        image = load_image(*self._open(index))
+        if image.size != (size, size):
+            image = image.resize((size, size), Image.Resampling.BILINEAR)
+        return np.asarray(image)
+
+    def _window(self, index: int, u: np.ndarray) -> np.ndarray:
+        """Decode an image, cut its window and resize it: uint8 [S, S, 3]."""
+        size = self._augmentation.image_size
+        path, image = self._open(index)
+        width, height = image.size
+        (box,) = windows(self._augmentation, u, np.array([[height, width]])).tolist()
+        top, left, tall, wide = box
+        # A JPEG that is twice as large as needed is decoded at half its size, and so on.
+        image.draft("RGB", (-(-width * size // wide), -(-height * size // tall)))
+        image = load_image(path, image)
+        across, down = image.width / width, image.height / height
+        corners = (left * across, top * down, (left + wide) * across, (top + tall) * down)
+        return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=corners))
+
+
+def _shifted(image: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """Move an image's crop down and right by ``shift`` (either sign) over zeros."""
+    down, right = shift.tolist()
+    if down == 0 and right == 0:
+        return image
+    height, width = image.shape[:2]
+    moved = np.zeros_like(image)
+    moved[max(-down, 0) : height - max(down, 0), max(-right, 0) : width - max(right, 0)] = image[
+        max(down, 0) : height + min(down, 0), max(right, 0) : width + min(right, 0)
+    ]
+    return moved
+
+
+class _Requests(Sampler[Any]):
+    """The rest of the run's requests, as the DataLoader wants them."""
+
+    def __init__(self, rows: order.Sampler, first_epoch: int, epochs: int | None) -> None:
+        self._arguments = (rows, first_epoch, epochs)
+
+    def __iter__(self) -> Iterator[tuple[int, order.Rows]]:
+        return requests(*self._arguments)
+
+
+def _as_is(batch: Any) -> Any:
+    return batch
+
+
+class TorchLoader(StreamLoader):
+    """A DataLoader of whole batches over worker processes (see `Loader`).
+
+    Workers return uint8, a quarter of the bytes through shared memory; the consumer normalizes on its device. They
+    live for the whole run.
+
+    Args:
+        split: What to read.
+        sampler: In which order.
+        augmentation: With which changes.
+        colour: How to normalize.
+        workers: Worker processes; 0 reads in the consumer's own.
+        device: Where the batches go.
+        epochs: Number of epochs, or None for no end.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        sampler: order.Sampler,
+        augmentation: Augmentation,
+        colour: Colour,
+        *,
+        workers: int,
+        device: torch.device,
+        epochs: int | None = None,
+    ) -> None:
+        super().__init__(sampler, epochs)
+        self._batches = _Batches(split, augmentation, sampler.seed)
+        self._colour = colour
+        self._workers = workers
+        self._device = device
+
+    def _open(self, first_epoch: int) -> Generator[Batch, None, None]:
+        on_gpu = self._device.type == "cuda"
+        loader: DataLoader[Any] = DataLoader(
+            self._batches,
+            sampler=_Requests(self._sampler, first_epoch, self._epochs),
+            batch_size=None,
+            num_workers=self._workers,
+            collate_fn=_as_is,
+            pin_memory=on_gpu,
+            prefetch_factor=_PREFETCH if self._workers else None,
+        )
+        stream = iter(loader)
+        try:
+            for batch in stream:
+                if "failure" in batch:
+                    raise DataError(batch["failure"])
+                pixels, labels = batch["pixels"], batch["labels"]
+                valid = batch.get("valid")
+                if on_gpu:
+                    pixels = pixels.to(self._device, non_blocking=True)
+                    labels = labels.to(self._device, non_blocking=True)
+                    valid = None if valid is None else valid.to(self._device, non_blocking=True)
+                yield Batch(self._colour(pixels, batch["placement"]), labels, valid)
+        finally:
+            # The iterator's end is the workers' end; its own finalizer runs late where a traceback still holds it.
+            if self._workers:
+                stream._shutdown_workers()  # type: ignore[union-attr]

@@ -1,0 +1,104 @@
+"""Site profiles: defaults, what each key may be, and the messages of what it may not."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bench.grammar import WordError
+from launch import cluster
+from launch.cluster import ClusterConfig, gpus_here, load, profiles
+
+
+@pytest.fixture
+def profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("RESNET_BENCH_CLUSTERS", str(tmp_path))
+
+    def write(text: str) -> ClusterConfig:
+        (tmp_path / "mine.yaml").write_text(text)
+        return load("mine")
+
+    return write
+
+
+def test_the_default_profile_has_every_key_and_the_example_explains_every_key() -> None:
+    keys = {option.name for option in dataclasses.fields(ClusterConfig)} - {"name"}
+    for name in ("default", "example"):
+        assert set(yaml.safe_load((cluster.FOLDER / f"{name}.yaml").read_text())) == keys
+        assert load(name).name == name
+    assert load("default").gpus_per_node == 8
+
+
+def test_a_profile_says_only_what_differs(profile) -> None:
+    found = profile("partition: gpu\ngpus_per_node: 4\nsetup: [module load cuda]\ndata: {cifar10: /data/c10}\n")
+    assert (found.partition, found.gpus_per_node, found.setup) == ("gpu", 4, ["module load cuda"])
+    assert found.data == {"cifar10": "/data/c10"}
+    assert found.cpus_per_task == load("default").cpus_per_task
+    assert "mine" in profiles()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("partiton: gpu", "'partiton', which is no key; nearest is partition"),
+        ("gpus_per_node: many", "cluster=mine: gpus_per_node: "),
+        ("gpus_per_node: -1", "gpus_per_node=-1, expected at least 0"),
+        ("cpus_per_task: 0", "cpus_per_task=0, expected at least 1"),
+        ("time: 12:00:00", 'time=43200, expected it in quotes, as "HH:MM:SS"'),
+        ('time: "soon"', "time=soon, expected HH:MM:SS"),
+        ('time: "00:02:00"', "signal_lead_s=120 leaves nothing of time=00:02:00"),
+        ("container: docker", "container=docker, expected one of none, pyxis, apptainer"),
+        ("container: pyxis", "container=pyxis needs an image"),
+        (
+            "data: {cifar: /x}",
+            "data of 'cifar', expected one of digits, cifar10, imagenet, imagefolder; nearest is cifar10",
+        ),
+        ("[1, 2", "is not YAML: "),
+        ("- 1", "holds no keys"),
+    ],
+)
+def test_a_wrong_profile_is_named_in_one_line(profile, text: str, message: str) -> None:
+    with pytest.raises(WordError) as raised:
+        profile(text)
+    assert message in str(raised.value) and str(raised.value).startswith("cluster=mine: ")
+    assert "\n" not in str(raised.value)
+
+
+def test_an_unknown_profile_is_named_with_the_nearest() -> None:
+    with pytest.raises(WordError, match=r"^cluster=exampel: .*\(nearest: cluster=example\)$"):
+        load("exampel")
+
+
+@pytest.mark.parametrize(
+    ("text", "minutes"),
+    [
+        ("90", 90),
+        ("10:30", 11),
+        ("02:00:00", 120),
+        ("00:10:01", 11),
+        ("1-00", 1440),
+        ("1-02:30", 1590),
+        ("2-0:0:0", 2880),
+    ],
+)
+def test_times_are_whole_minutes(profile, text: str, minutes: int) -> None:
+    assert profile(f'time: "{text}"').time_min == minutes
+
+
+def test_gpus_are_those_that_a_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    pynvml = pytest.importorskip("pynvml")
+    monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetCount", lambda: 4)
+    for visible, count in ((None, 4), ("0,2", 2), ("", 0)):
+        if visible is None:
+            monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        else:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        assert gpus_here() == count
+
+    def no_driver() -> None:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+
+    monkeypatch.setattr(pynvml, "nvmlInit", no_driver)
+    assert gpus_here() == 0

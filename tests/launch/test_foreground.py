@@ -1,0 +1,160 @@
+"""Runs on this machine: what they print and leave, and that nothing outlives a lost rank, a signal or the launcher."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from results.files import read_rows
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).parent
+
+# What launch/local.py does, with ranks that train nothing and less patience.
+LOCAL = """
+import sys
+import launch.foreground
+from launch.cli import main
+from stub import StubJob
+launch.foreground.Job = StubJob
+launch.foreground.PATIENCE_S = 0.5
+launch.foreground.STOP_S = 1.0
+sys.exit(main("local", sys.argv[1:]))
+"""
+
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    started: list[subprocess.Popen[str]] = []
+
+    def popen(does: str, *words: str, **environment: str) -> subprocess.Popen[str]:
+        variables = {**os.environ, "STUB": does, "PYTHONPATH": f"{ROOT}{os.pathsep}{HERE}", **environment}
+        for name in ("OMP_NUM_THREADS", "RESNET_BENCH_PROGRESS"):
+            if name not in environment:
+                variables.pop(name, None)
+        command = [sys.executable, "-c", LOCAL, "dataset=digits", f"results={tmp_path}/rows", *words]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        started.append(subprocess.Popen(command, env=variables, cwd=tmp_path, start_new_session=True, **pipes))
+        return started[-1]
+
+    yield popen
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def rows(tmp_path: Path) -> list[dict[str, object]]:
+    return read_rows(tmp_path / "rows", "runs")[0]
+
+
+def ranks(tmp_path: Path, count: int = 2) -> list[psutil.Process]:
+    """The rank processes, once all of them run."""
+    files = [tmp_path / "rows" / "pids" / str(rank) for rank in range(count)]
+    assert until(lambda: all(file.exists() and file.read_text() for file in files)), "the ranks did not start"
+    return [psutil.Process(int(file.read_text())) for file in files]
+
+
+def until(true: Callable[[], bool], patience_s: float = 60.0) -> bool:
+    deadline = time.monotonic() + patience_s
+    while not true():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def gone(process: psutil.Process) -> bool:
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_sweep_runs_in_order_and_ends_with_a_table_and_the_files(start: Start, tmp_path: Path) -> None:
+    process = start("complete", "depth=20,32", CUDA_VISIBLE_DEVICES="")
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert "[1/2] resnet20A-digits seed=0\nresnet20A-digits: a stub" in out and "resnet32A-digits: a stub" in out
+    assert out.count("completed") == 2 and out.count(".parquet") == 2
+    assert [(row["depth"], row["status"]) for row in sorted(rows(tmp_path), key=lambda row: str(row["run_id"]))] == [
+        (20, "completed"),
+        (32, "completed"),
+    ]
+    assert not (tmp_path / "rows" / "jobs").exists()
+
+
+def test_ranks_know_each_other_and_see_all_devices(start: Start, tmp_path: Path) -> None:
+    start("complete", "depth=20", CUDA_VISIBLE_DEVICES="").communicate(timeout=120)
+    seen = [json.loads((tmp_path / "rows" / "pids" / f"environment.{rank}.json").read_text()) for rank in range(2)]
+    assert [(each["RANK"], each["LOCAL_RANK"]) for each in seen] == [("0", "0"), ("1", "1")]
+    threads = max(1, len(os.sched_getaffinity(0)) // 2)
+    for each in seen:
+        assert (each["WORLD_SIZE"], each["LOCAL_WORLD_SIZE"], each["MASTER_ADDR"]) == ("2", "2", "127.0.0.1")
+        assert each["OMP_NUM_THREADS"] == str(threads)
+        assert each["CUDA_VISIBLE_DEVICES"] == "" and each["DS_ACCELERATOR"] == "cpu"
+    assert seen[0]["MASTER_PORT"] == seen[1]["MASTER_PORT"]
+
+
+def test_a_failed_run_is_said_in_one_line_and_the_next_still_runs(start: Start, tmp_path: Path) -> None:
+    process = start("data", "depth=20,32")
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    lines = [line for line in err.splitlines() if "launch:" in line]
+    assert len(lines) == 2
+    assert lines[0].startswith("launch: resnet20A-digits failed (data): /images/cat/1.jpg: truncated (logs in ")
+    assert len(rows(tmp_path)) == 2
+
+
+def test_a_run_without_a_row_shows_the_end_of_its_traceback(start: Start) -> None:
+    process = start("crash", "depth=20")
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "RuntimeError: no row was written" in err and "launch: resnet20A-digits ended before it wrote a row" in err
+
+
+@pytest.mark.parametrize("does", ["sleep", "deaf"])
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_rank_takes_its_siblings_along_and_the_row_is_kept(
+    start: Start, tmp_path: Path, does: str, victim: int
+) -> None:
+    process = start(does, "depth=20")
+    both = ranks(tmp_path)
+    both[victim].kill()
+    killed_at = time.monotonic()
+    _, err = process.communicate(timeout=60)
+    assert time.monotonic() - killed_at < 20
+    assert process.returncode == 1
+    assert all(gone(rank) for rank in both)
+    (row,) = rows(tmp_path)
+    assert row["status"] == "killed", err
+    assert bool(row["recovered"]) == (victim == 0 or does == "deaf")
+    assert not list((tmp_path / "rows" / "journal").glob("*.jsonl"))
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_ends_the_ranks_in_order_and_the_sweep(
+    start: Start, tmp_path: Path, number: signal.Signals, status: int
+) -> None:
+    process = start("sleep", "depth=20,32")
+    both = ranks(tmp_path)
+    os.killpg(process.pid, number) if number != signal.SIGTERM else process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == status, err
+    assert "killed (unknown): stopped by SIGTERM" in out
+    assert all(gone(rank) for rank in both)
+    assert f"launch: stopped by {number.name}; 2 of 2 not run to their end" in err
+    (row,) = rows(tmp_path)
+    assert (row["status"], row["failure_message"]) == ("killed", "stopped by SIGTERM")
+
+
+def test_ranks_do_not_outlive_a_killed_launcher(start: Start, tmp_path: Path) -> None:
+    process = start("sleep", "depth=20")
+    both = ranks(tmp_path)
+    process.kill()
+    assert until(lambda: all(gone(rank) for rank in both), 20)

@@ -1,0 +1,116 @@
+"""The rooms of the house: which package may import which, and which modules do without torch, DeepSpeed or DALI."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# A package and the others of ours that its modules may import.
+EDGES = {
+    "launch": {"bench", "resnet", "results"},
+    "bench": {"resnet", "kernels", "results"},
+    "resnet": {"kernels"},
+    "kernels": set(),
+    "results": set(),
+}
+HEAVY = {"torch", "torchvision", "triton", "deepspeed", "nvidia"}  # nvidia.dali
+# What no module of a package, or one module, may import: when it is loaded ("at import"), or at all ("anywhere").
+WITHOUT = [
+    ("results", HEAVY, "anywhere"),
+    ("kernels", HEAVY - {"torch", "triton"}, "anywhere"),
+    ("launch", HEAVY, "anywhere"),
+    ("bench/grammar.py", HEAVY, "anywhere"),
+    ("bench/keys.py", HEAVY, "anywhere"),
+    ("bench/config.py", HEAVY, "anywhere"),
+    ("bench/failure.py", HEAVY, "at import"),
+    ("bench/progress.py", HEAVY, "anywhere"),
+    ("resnet/architecture.py", HEAVY, "anywhere"),
+    ("resnet/recipe.py", HEAVY, "anywhere"),
+]
+# What loads without any of HEAVY, everything that it imports in turn included.
+LIGHT = [
+    "bench.config",
+    "bench.progress",
+    "launch.cli",
+    "launch.job",
+    "launch.foreground",
+    "launch.batch",
+    "results.report",
+]
+# What runs on a bare GPU machine, with neither DeepSpeed nor DALI, once it exists.
+BARE = ["bench.micro", "bench.step"]
+
+
+def modules(where: str) -> list[Path]:
+    path = ROOT / where
+    return [path] if path.suffix else sorted(path.rglob("*.py"))
+
+
+def imported(path: Path, *, at_import: bool) -> Iterator[str]:
+    """Full names of the modules that a file imports; functions and TYPE_CHECKING left out where `at_import`."""
+    pending: list[ast.AST] = [ast.parse(path.read_text(), str(path))]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            package = ".".join(path.relative_to(ROOT).parts[: -node.level]) if node.level else ""
+            module = ".".join(filter(None, (package, node.module)))
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+        elif at_import and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        elif at_import and isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            pending += node.orelse
+            continue
+        pending += ast.iter_child_nodes(node)
+
+
+@pytest.mark.parametrize("package", EDGES)
+def test_imports_go_one_way(package: str) -> None:
+    assert modules(package), f"there is no package {package}"
+    for path in modules(package):
+        ours = {name.partition(".")[0] for name in imported(path, at_import=False)} & set(EDGES)
+        strayed = ours - EDGES[package] - {package}
+        assert not strayed, f"{path.relative_to(ROOT)} imports {sorted(strayed)}; {package} may import {EDGES[package]}"
+
+
+@pytest.mark.parametrize(("where", "packages", "when"), WITHOUT)
+def test_what_does_without(where: str, packages: set[str], when: str) -> None:
+    assert modules(where)
+    for path in modules(where):
+        found = {name.partition(".")[0] for name in imported(path, at_import=when == "at import")} & packages
+        assert not found, f"{path.relative_to(ROOT)} imports {sorted(found)} {when}"
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_what_loads_without_torch(module: str) -> None:
+    code = f"import {module}, sys; sys.exit(' '.join(sorted({HEAVY} & set(sys.modules))) or 0)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, f"import {module} loads {done.stderr.strip()}"
+
+
+def test_what_a_bare_gpu_machine_runs() -> None:
+    """Follows the imports of our modules, since the machine at hand may have what the bare one lacks."""
+    paths = [ROOT / (name.replace(".", "/") + ".py") for name in BARE]
+    pending, seen = [path for path in paths if path.exists()], set()
+    while pending:
+        path = pending.pop()
+        if path in seen:
+            continue
+        seen.add(path)
+        for name in imported(path, at_import=True):
+            assert name.partition(".")[0] not in ("deepspeed", "nvidia"), f"{path.relative_to(ROOT)} imports {name}"
+            stems = [ROOT / part.replace(".", "/") for part in (name, name.rpartition(".")[0]) if part]
+            pending += [
+                file for stem in stems for file in (stem.with_suffix(".py"), stem / "__init__.py") if file.exists()
+            ]
+
+
+def test_nothing_is_named_after_the_standard_library() -> None:
+    stems = {path.stem for package in EDGES for path in modules(package)}
+    assert not stems & sys.stdlib_module_names - {"__init__", "__main__"}
