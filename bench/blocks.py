@@ -10,7 +10,7 @@ from bench.config import RunConfig
 from bench.ranks import answer
 from bench.record import Recorder
 from bench.timing import now_s, synchronize
-from bench.train import Trainer
+from bench.trainer import Trainer
 from bench.world import join
 
 

@@ -5,9 +5,10 @@ import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 import resnet
 from bench.config import RunConfig
@@ -62,8 +63,8 @@ def net_of(config: RunConfig) -> str:
 def save(path: str, engine: Engine, world: World, progress: Progress) -> None:
     """Write the weights to `path` and the momentum beside it; every rank must call it.
 
-    The momentum goes first, under a name of its own; the rename of the weights file, whose metadata names it, makes both
-    count at once. The momentum of an earlier call is removed after that.
+    The momentum goes first, under a name of its own; the rename of the weights file, whose metadata names it, makes
+    both count at once. The momentum of an earlier call is removed after that.
 
     Raises:
         OSError, resnet.WeightsError: the disk refuses; what was there before is still whole.
@@ -80,8 +81,9 @@ def save(path: str, engine: Engine, world: World, progress: Progress) -> None:
         old = _momentum_file(weights)
         partial = state.with_name(f".{state.name}.{os.getpid()}.partial")
         try:
-            save_file(momenta, partial, {"format": "pt"})
-            with partial.open("rb") as file:
+            with partial.open("wb") as file:
+                file.write(safetensors.torch.save(momenta, {"format": "pt"}))
+                file.flush()
                 os.fsync(file.fileno())
             os.replace(partial, state)
         finally:

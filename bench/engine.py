@@ -135,6 +135,18 @@ class DeepSpeedEngine:
         self.engine, self.optimizer, _, _ = deepspeed.initialize(
             model=model, optimizer=sgd(model, config), config=settings, dist_init_required=False
         )
+        if config.zero_stage:
+            self._link_momentum()
+
+    def _link_momentum(self) -> None:
+        """Make the momentum of ZeRO's partitions, zero as it begins, and let its parameters find it.
+
+        DeepSpeed does the latter itself, but after the step of the first parameter group, when the others have none yet.
+        """
+        zero: Any = self.optimizer
+        for partition in zero.single_partition_of_fp32_groups:
+            zero.optimizer.state[partition]["momentum_buffer"] = torch.zeros_like(partition)
+        zero._lazy_init_hp_params_optimizer_state()
 
     def forward(self, images: Tensor) -> Tensor:
         return self.engine(images)
@@ -161,7 +173,7 @@ def load_deepspeed() -> Any:
 
 
 def get_momentum(engine: Engine, parameter: nn.Parameter) -> Tensor | None:
-    """Momentum buffer of a parameter in its shape, gathered over ranks under ZeRO (a collective there); None before it exists."""
+    """Momentum of a parameter in its shape, None before it exists; under ZeRO a collective that gathers it."""
     if isinstance(engine, DeepSpeedEngine) and engine.engine.zero_optimization():
         from deepspeed.utils import safe_get_full_optimizer_state
 
@@ -174,11 +186,6 @@ def set_momentum(engine: Engine, parameter: nn.Parameter, value: Tensor) -> None
     if isinstance(engine, DeepSpeedEngine) and engine.engine.zero_optimization():
         from deepspeed.utils import safe_set_full_optimizer_state
 
-        zero = engine.optimizer
-        for group in zero.single_partition_of_fp32_groups:  # type: ignore[attr-defined]
-            # The state of a partition comes to be in its first step, which is yet to come.
-            zero.optimizer.state[group].setdefault("momentum_buffer", torch.zeros_like(group))  # type: ignore[attr-defined]
-        zero._lazy_init_hp_params_optimizer_state()  # type: ignore[attr-defined]
         safe_set_full_optimizer_state(parameter, value, "momentum_buffer")
     else:
         engine.optimizer.state[parameter]["momentum_buffer"] = value.to(parameter).clone()

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 from dataclasses import asdict, dataclass
 
 KINDS = (
@@ -70,7 +71,11 @@ def one_line(error: BaseException) -> str:
 
 def classify(error: BaseException, rank: int) -> Failure:
     """Name the failure behind an exception that ended a rank."""
-    return Failure(_status(error), _kind(error), one_line(error), rank)
+    kind, message = _kind(error), one_line(error)
+    if kind == "rank_lost" and not isinstance(error, RankLost):
+        # Collectives lead with a source file and end with advice: what happened is in between.
+        message = "another rank is gone: " + re.sub(r"\[\S+:\d+\]\s*", "", message).partition(". This is")[0]
+    return Failure(_status(error), kind, message, rank)
 
 
 def _status(error: BaseException) -> str:

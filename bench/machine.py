@@ -143,6 +143,7 @@ def describe(device: torch.device) -> dict[str, Any]:
 
 def system_class(row: dict[str, Any]) -> str:
     """What two machines must share for their figures to be comparable: hardware and major versions."""
-    hardware = f"{row['gpu_count']}x{row['gpu_model']}" if row["gpu_count"] else f"{row['cpu_cores']}x{row['cpu_model']}"
+    count, model = ("gpu_count", "gpu_model") if row["gpu_count"] else ("cpu_cores", "cpu_model")
+    hardware = f"{row[count]}x{row[model]}"
     majors = ",".join(f"{name}{'.'.join(str(row[name]).split('.')[:2])}" for name in ("torch", "deepspeed", "dali"))
     return f"{hardware};{majors};python{sys.version_info.major}.{sys.version_info.minor}"

@@ -24,7 +24,7 @@ def build_model(config: RunConfig) -> nn.Module:
 
 
 def warm_up(model: nn.Module, config: RunConfig, device: torch.device) -> None:
-    """Compile and choose kernels on random images before the clock starts; parameters, buffers and RNG stay as they were.
+    """Compile and choose kernels on random images before the clock starts; the network and the RNG stay as they were.
 
     MLPerf Training allows it likewise: initialization may run on data that is not the dataset's.
     """

@@ -24,7 +24,7 @@ from rich.table import Table
 
 from bench import plain
 from bench.config import Place, RunConfig, resolve
-from bench.grammar import WordError, key, parse
+from bench.grammar import WordError, help_text, key, parse
 from bench.keys import RunKeys
 from bench.machine import cpu_model, gpu_name
 from bench.ranks import Ranks
@@ -40,15 +40,15 @@ RANKS = 2
 class Keys:
     """Words of the command line."""
 
-    part: str = key("loaders", "what to compare; both: part=loaders,training", choices=("loaders", "training"))
-    rounds: int = key(9, "times that everything takes its turn, after one that does not count", least=2)
-    depth: int = key(20, "layers of the network in training, 6n+2", least=8)
-    batch: int = key(128, "images a rank in training", unit="images", least=1)
+    part: str = key("what to compare", "both", default="loaders", choices=("loaders", "training"))
+    rounds: int = key("turns of everything, after one that does not count", "9", default=9, least=2)
+    depth: int = key("layers of the network in training, 6n+2", "20", default=20, unit="layers", least=8)
+    batch: int = key("images a rank in training", "64", default=64, unit="images", least=1)
 
 
 @dataclass(frozen=True)
 class Case:
-    """A loader benchmark: real images, side in pixels, and what a DataLoader over PIL with 2 workers reached on 2 cores."""
+    """A loader benchmark: real images, side in pixels, and a DataLoader's images/s over PIL, 2 workers on 2 cores."""
 
     sample: str
     split: Split
@@ -112,7 +112,8 @@ def compare_loaders(rounds: int, console: Console) -> None:
                         rates[kind].append(rate)
         ratio = paired_ratio(rates["dali"], rates["torch"])
         reference = f"{case.reference:,.0f}"
-        table.add_row(case.sample, str(case.image_size), spread(rates["dali"]), spread(rates["torch"]), reference, str(ratio))
+        shown = [spread(rates["dali"]), spread(rates["torch"]), reference, str(ratio)]
+        table.add_row(case.sample, str(case.image_size), *shown)
     console.print(table)
 
 
@@ -173,7 +174,8 @@ def compare_training(keys: Keys, console: Console) -> None:
 def show_training(rates: dict[str, list[dict[str, float]]], config: RunConfig, console: Console) -> None:
     """Print the comparison; the first round has been left out."""
     images = {name: [block["images_per_s"] for block in blocks] for name, blocks in rates.items()}
-    table = Table(title=f"training {config.name()}, {config.precision}, {RANKS} ranks of batch {config.batch}, images/s")
+    title = f"training {config.name()}, {config.precision}, {RANKS} ranks of batch {config.batch}, images/s"
+    table = Table(title=title)
     for column in ("what", "images/s: median (quartiles)", "data wait", "instrumentation"):
         table.add_column(column, justify="left" if column == "what" else "right")
     about = {
@@ -204,9 +206,13 @@ def show_training(rates: dict[str, list[dict[str, float]]], config: RunConfig, c
 
 def main(words: list[str]) -> int:
     """Run the comparisons; returns the exit status."""
+    if any(word in ("-h", "--help", "help") for word in words):
+        print(help_text(Keys))
+        return 0
     console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
     try:
-        cells = parse(words, Keys) if words else [Keys(part="loaders"), Keys(part="training")]
+        parts = [] if any(word.startswith("part=") for word in words) else ["part=loaders,training"]
+        cells = parse([*parts, *words], Keys)
         device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
         console.print(f"{cpu_model()}, {len(os.sched_getaffinity(0))} cores, {gpu_name(device) or 'no GPU'}")
         for keys in cells:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import resnet
-from bench.grammar import WordError, key, parse
+from bench.grammar import WordError, help_text, key, parse
 from bench.progress import clock
 from bench.timing import now_s
 from resnet.data import DataError, Split, open_dataset
@@ -29,14 +29,14 @@ EVAL_BATCH = 500
 class Keys:
     """Words of the command line."""
 
-    data: str | None = key(None, "folder with CIFAR-10", path=True)
-    depth: int = key(20, "layers, 6n+2", least=8)
-    epochs: int = key(20, "passes over the training set", unit="epochs", least=1)
-    target: float = key(0.85, "top-1 that the time is taken to", above=0, most=1)
-    batch: int = key(128, "images a step", unit="images", least=1)
-    lr: float = key(0.2, "peak learning rate", above=0)
-    compile: bool = key(True, "whether torch.compile is used")
-    seed: int = key(0, "of weights and order", least=0)
+    data: str | None = key("folder with CIFAR-10", "required", path=True)
+    depth: int = key("6n+2", "20", default=20, unit="layers", least=8)
+    epochs: int = key("passes over the training set", "20", default=20, unit="epochs", least=1)
+    target: float = key("top-1 that the time is taken to", "0.85", default=0.85, unit="fraction", above=0, most=1)
+    batch: int = key("images a step", "128", default=128, unit="images", least=1)
+    lr: float = key("peak learning rate", "0.2", default=0.2, above=0)
+    compile: bool = key("whether torch.compile is used", "true", default=True)
+    seed: int = key("of weights and order", "0", default=0, least=0)
 
 
 class PlainLoop:
@@ -139,6 +139,9 @@ def decode(split: Split) -> Tensor:
 
 def main(words: list[str]) -> int:
     """Run the yardstick; returns the exit status."""
+    if any(word in ("-h", "--help", "help") for word in words):
+        print(help_text(Keys))
+        return 0
     try:
         cells = parse(words, Keys)
         if len(cells) != 1:
@@ -160,7 +163,8 @@ def main(words: list[str]) -> int:
         top1 = loop.evaluate(test, labels)
         if reached is None and top1 >= keys.target:
             reached = now_s() - start, epoch
-        print(f"epoch {epoch}/{keys.epochs}  {rates[-1]:,.0f} images/s  top-1 {top1:.2%}  {now_s() - start:.1f} s", flush=True)
+        line = f"epoch {epoch}/{keys.epochs}  {rates[-1]:,.0f} images/s  top-1 {top1:.2%}  {now_s() - start:.1f} s"
+        print(line, flush=True)
     mean = len(rates) / sum(1 / rate for rate in rates)
     print(f"plain loop on {splits.name}: {mean:,.0f} images/s, top-1 {top1:.2%} after {clock(now_s() - start)}")
     if reached is None:

@@ -11,8 +11,8 @@ def prepare(config: RunConfig, world: World) -> tuple[Splits, np.ndarray | None,
     """Open the dataset of a run.
 
     Returns:
-        The splits; the mean training image, float32 [S, S, 3] in [0, 255], where the recipe subtracts it; the seconds of
-        preparation that later runs will not need.
+        The splits; the mean training image, float32 [S, S, 3] in [0, 255], where the recipe subtracts it; the seconds
+        of preparation that later runs will not need.
 
     Raises:
         resnet.data.DataError: a folder or an image of it is not as it should be; the message names it.

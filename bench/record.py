@@ -168,7 +168,7 @@ def outcome(
         "peak_flops_per_s": peak,
         "peak_name": f"dense {config.precision} peak of {gpu}" if peak else None,
     }
-    reasons = {}
+    reasons: dict[str, str] = {}
     if rate is None:
         short = f"no longer than the warm-up of {metrics.WARMUP_STEPS} steps"
         reasons |= dict.fromkeys(("images_per_s", "step_ms_p50", "step_ms_p95", "mfu"), short)

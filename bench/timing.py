@@ -39,9 +39,9 @@ class Stopwatch:
 class StepClock:
     """Times of the steps of one stretch of training, kept raw.
 
-    A step runs from the end of the one before it to its own end; the time in which the loop waits for batches is its data
-    time. On a GPU the ends are CUDA events, so that nothing waits for the device until `drain`; there the data time is the
-    host's, which the device may hide.
+    A step runs from the end of the one before it to its own end; the time in which the loop waits for batches is its
+    data time. On a GPU the ends are CUDA events, so that nothing waits for the device until `drain`; there the data
+    time is the host's, which the device may hide.
 
     Args:
         device: where the steps run.
@@ -90,7 +90,7 @@ class StepClock:
             return []
         synchronize(self.device)
         losses = torch.stack([row[4] for row in self._pending]).tolist()
-        rows = []
+        rows: list[tuple[float, ...]] = []
         for (index, t_ns, data_s, end, _), loss in zip(self._pending, losses, strict=True):
             step_ms = self._between_ms(self._mark, end)
             rows.append((index, t_ns, step_ms, 1e3 * data_s, step_ms - 1e3 * data_s, loss))

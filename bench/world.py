@@ -176,7 +176,7 @@ class Watchdog:
     def handled(self) -> None:
         """Say, on rank 0, that the failure is written down; leave the others a moment to hear it."""
         with self.lock:
-            self.store.set(HANDLED_KEY, b"1")
+            self.store.set(HANDLED_KEY, "1")
         time.sleep(2 * self.interval_s)
 
     def close(self) -> None:
@@ -184,7 +184,7 @@ class Watchdog:
         with self.lock:
             self.closed.set()
             try:
-                self.store.set(f"left/{self.rank}", b"1")
+                self.store.set(f"left/{self.rank}", "1")
             except Exception:  # noqa: S110 (rank 0 served the store and has left before)
                 pass
         self.thread.join()

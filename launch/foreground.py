@@ -63,31 +63,28 @@ class Ranks:
     def __init__(self, job: submitit.LocalJob[None], size: int) -> None:
         self.job, self.size = job, size
         self.controller = psutil.Process(int(job.job_id))
-        self.processes: set[psutil.Process] = set()
+        self.processes: dict[int, psutil.Process] = {}
 
     def ended(self) -> bool:
         """Whether all ranks have ended, in whatever way."""
-        with contextlib.suppress(psutil.NoSuchProcess):
-            self.processes.update(self.controller.children())
+        self._find()
         return self.job.done()
 
-    def lost_one(self) -> bool:
-        """Whether a rank has ended without success; submitit's controller would wait for the others."""
-        if len(self.processes) < self.size:
-            return False
-        return len(_alive(self.processes)) + sum(self._succeeded(rank) for rank in range(self.size)) < self.size
+    def lost(self) -> list[int]:
+        """Ranks that ended without success; submitit's controller would wait for the others."""
+        return [rank for rank, process in self.processes.items() if not _alive([process]) and not self._succeeded(rank)]
 
     def stop(self) -> None:
         """End all processes of the run, in order if they can, and wait until they are gone."""
-        with contextlib.suppress(psutil.NoSuchProcess):
-            self.processes.update(self.controller.children())
+        self._find()
+        ranks = list(self.processes.values())
         # Loader workers and compilers too: a killed rank does not take them along.
-        family = {child for process in _alive(self.processes) for child in _descendants(process)} | self.processes
+        family = [child for process in _alive(ranks) for child in _descendants(process)] + ranks
         try:
-            for process in _alive(self.processes):
+            for process in _alive(ranks):
                 process.terminate()
             deadline = time.monotonic() + STOP_S
-            while _alive(self.processes) and time.monotonic() < deadline:
+            while _alive(ranks) and time.monotonic() < deadline:
                 time.sleep(POLL_S)
         finally:
             for process in _alive(family):
@@ -95,7 +92,7 @@ class Ranks:
             deadline = time.monotonic() + STOP_S
             while not self.job.done() and time.monotonic() < deadline:
                 time.sleep(POLL_S)
-            for process in _alive({self.controller}):
+            for process in _alive([self.controller]):
                 process.kill()
 
     def tail(self) -> str:
@@ -103,6 +100,13 @@ class Ranks:
         texts = [path.read_text(errors="replace").strip() for path in self._stderr_files() if path.exists()]
         text = next((text for text in texts if "Traceback" in text), next(filter(None, texts), ""))
         return "\n".join(text.splitlines()[-TAIL_LINES:])
+
+    def _find(self) -> None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for process in self.controller.children():
+                rank = process.environ().get("SUBMITIT_LOCAL_GLOBALID")
+                if rank is not None:  # else it is still a copy of the controller
+                    self.processes[int(rank)] = process
 
     def _stderr_files(self) -> list[Path]:
         return [self.job.task(rank).paths.stderr for rank in range(self.size)]
@@ -159,9 +163,9 @@ def run_one(config: RunConfig, run_id: str) -> Outcome:
         while not ranks.ended():
             for event in follower.new_events():
                 display.feed(event)
-            if lost_at is None and ranks.lost_one():
+            if lost_at is None and (lost := ranks.lost()):
                 lost_at = time.monotonic()
-                cause, kind = "a rank ended and the others could not go on", "rank_lost"
+                cause, kind = f"rank {lost[0]} is gone", "rank_lost"
             if lost_at is not None and time.monotonic() - lost_at > PATIENCE_S:
                 ranks.stop()
             time.sleep(POLL_S)
@@ -264,7 +268,7 @@ def _show(run_ids: Sequence[str], roots: set[str]) -> None:
                 print(os.path.relpath(path) if path.is_relative_to(Path.cwd()) else path)
 
 
-def _alive(processes: set[psutil.Process]) -> list[psutil.Process]:
+def _alive(processes: Sequence[psutil.Process]) -> list[psutil.Process]:
     alive = []
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):

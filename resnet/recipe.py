@@ -20,10 +20,10 @@ class Recipe:
         epochs: passes over the training set.
         steps: optimizer steps after which training stops if that comes first; None for no such limit.
         batch: images; over all devices and accumulation where `batch_is_global`, per device otherwise.
-        lr: peak learning rate for a global batch of `reference_batch` images (linear scaling), or as it is where that is None.
+        lr: peak learning rate for `reference_batch` images a step (linear scaling), or as it is where that is None.
         decay_bn_bias: whether weight decay reaches BN's parameters and biases, as in the paper.
         label_smoothing: fraction of the target spread over all classes.
-        schedule: "multistep" (divide by 10 at `milestones`) or "onecycle" (linear up over `warmup`, linear or cosine down).
+        schedule: "multistep" (divide by 10 at `milestones`) or "onecycle" (linear up over `warmup`, then down).
         milestones: fractions of the planned optimizer steps.
         warmup: fraction of the planned optimizer steps in which the rate rises.
         anneal: "linear" or "cosine", the way down of "onecycle".
@@ -116,7 +116,8 @@ def decay_groups(named_parameters: Any, recipe: Recipe, weight_decay: float) -> 
         named_parameters: pairs of name and parameter, as `nn.Module.named_parameters()` yields them.
         weight_decay: the coefficient of the decayed group.
     """
-    decayed, kept = [], []
+    decayed: list[Any] = []
+    kept: list[Any] = []
     for _, parameter in named_parameters:
         (decayed if parameter.ndim > 1 or recipe.decay_bn_bias else kept).append(parameter)
     groups = [{"params": decayed, "weight_decay": weight_decay}]

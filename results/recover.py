@@ -189,7 +189,7 @@ def _from_epochs(row: Row, epochs: list[Row]) -> dict[str, float | int | str]:
 
 def _throughput(row: Row, epochs: list[Row]) -> dict[str, float | int | str]:
     def none(why: str) -> dict[str, float | int | str]:
-        return {"images_per_s": why, "active_s": why}
+        return {"images_per_s": why, "train_s": why}
 
     if any(epoch.get(column) is None for epoch in epochs for column in ("elapsed_s", "images")):
         return none("killed; times or images of its epochs were not journalled")
@@ -210,7 +210,7 @@ def _throughput(row: Row, epochs: list[Row]) -> dict[str, float | int | str]:
     seconds -= sum(epoch.get("checkpoint_s") or 0.0 for epoch in epochs[base:-1])  # each comes after its epoch's clock
     if seconds <= 0:
         return none("killed; the times of its epochs contradict each other")
-    return {"images_per_s": sum(epoch["images"] for epoch in counted) / seconds, "active_s": seconds}
+    return {"images_per_s": sum(epoch["images"] for epoch in counted) / seconds, "train_s": seconds}
 
 
 def _from_steps(row: Row, file: BinaryIO) -> dict[str, float | int | str]:

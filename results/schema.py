@@ -60,7 +60,8 @@ SCHEMAS: dict[str, pa.Schema] = {
         parameters=INT, multiply_adds=INT, peak_flops_per_s=REAL,
         peak_name=TEXT,  # which peak mfu is a fraction of
         elapsed_s=REAL,  # the clock of tta_s at its last reading
-        active_s=REAL,  # the part of elapsed_s that throughput divides by
+        active_s=REAL,  # elapsed_s without the downtime before a restart
+        train_s=REAL,  # the part of it that throughput divides by
         instrumentation_s=REAL,  # spent in measuring, on rank 0
         recovered=FLAG,  # the row was made from the journal of a dead run
     ),
@@ -118,8 +119,8 @@ CHOICES: dict[tuple[str, str], tuple[str, ...]] = {
 # Null in a run that ended early; each then needs a reason.
 FIGURES = (
     "best_top1", "final_top1", "epochs_to_target", "tta_s", "images_per_s", "step_ms_p50", "step_ms_p95",
-    "data_wait_frac", "mfu", "peak_mem_bytes", "energy_j", "run_stop", "elapsed_s", "active_s", "instrumentation_s",
-    "steps_completed",
+    "data_wait_frac", "mfu", "peak_mem_bytes", "energy_j", "run_stop", "elapsed_s", "active_s", "train_s",
+    "instrumentation_s", "steps_completed",
 )
 PATH_KEYS = ("data", "results", "save", "resume")  # of the configuration: particulars of one machine
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -7,8 +7,10 @@ import weakref
 from collections.abc import Generator, Iterator
 from typing import Any
 
+_Items = queue.Queue[tuple[Any, BaseException | None]]
 
-def _work(source: Generator[Any, None, None], items: "queue.Queue[tuple[Any, BaseException | None]]", stop: threading.Event) -> None:
+
+def _work(source: Generator[Any, None, None], items: _Items, stop: threading.Event) -> None:
     try:
         for item in source:
             items.put((item, None))
@@ -23,7 +25,7 @@ def _work(source: Generator[Any, None, None], items: "queue.Queue[tuple[Any, Bas
         source.close()
 
 
-def _end(thread: threading.Thread, items: "queue.Queue[Any]", stop: threading.Event) -> None:
+def _end(thread: threading.Thread, items: _Items, stop: threading.Event) -> None:
     stop.set()
     while thread.is_alive():
         with contextlib.suppress(queue.Empty):
@@ -40,7 +42,7 @@ class Ahead:
     """
 
     def __init__(self, source: Generator[Any, None, None], depth: int, name: str) -> None:
-        self._items: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(depth)
+        self._items: _Items = queue.Queue(depth)
         stop = threading.Event()
         thread = threading.Thread(target=_work, args=(source, self._items, stop), name=name, daemon=True)
         self._exhausted = False

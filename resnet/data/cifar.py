@@ -1,4 +1,4 @@
-"""Reads the original CIFAR-10 files: the python pickles, without executing anything they hold, and the binary version."""
+"""Reads CIFAR-10's original files: the python pickles, executing nothing that they hold, and the binary version."""
 
 import hashlib
 import pickle
@@ -110,7 +110,7 @@ def open_cifar10(root: Path) -> Splits:
     """Open CIFAR-10 in whichever form ``root`` holds it.
 
     Image folders (train/CLASS and test/CLASS or val/CLASS) are named ``cifar10-jpeg``, because such copies are
-    compressed; the original python or binary files, directly in ``root`` or in the folder of their archive, ``cifar10``.
+    compressed; the original python or binary files, in ``root`` or in their archive's folder there, ``cifar10``.
 
     Raises:
         DataError: None of the three forms is there, or a file is missing or damaged.

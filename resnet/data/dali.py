@@ -1,4 +1,4 @@
-"""The default loader: NVIDIA DALI decodes, crops, resizes and mirrors, on the GPU where there is one, else on the CPU."""
+"""The default loader: NVIDIA DALI decodes, on the GPU where there is one, else on the CPU."""
 
 import collections
 import dataclasses
@@ -8,87 +8,23 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-import nvidia.dali as dali
 import torch
-from nvidia.dali import fn, types
 from PIL import Image
 
+from . import dali_graph
 from .ahead import Ahead
 from .augment import Augmentation, Placement, draws, place, windows
 from .colour import Colour
 from .encoded import check, decode, encode_ppm, read_file
 from .errors import DataError
+from .leases import Leases
+from .resample import resize
 from .sampler import Rows, Sampler
 from .split import Batch, Split
 from .stream import StreamLoader, requests
 
-# Batches inside DALI's pipeline, and finished ones that wait behind it.
-_PIPELINE_DEPTH = 2
-_READY_DEPTH = 2
-# Side of the small datasets' images, which then need no resizing.
-_SMALL_SIZE = 32
-
-
-def _resizes(augmentation: Augmentation) -> bool:
-    return augmentation.geometry == "window" or augmentation.image_size != _SMALL_SIZE
-
-
-def _pipeline(split: Split, augmentation: Augmentation, batch: int, threads: int, device: torch.device) -> dali.Pipeline:
-    """Build the pipeline: encoded bytes (or pixels), window or shift and flip in; uint8 [N, S, S, 3] out.
-
-    The inputs are named source, window_start, window_shape, shift and flip; those that the policy does without are
-    not there. Normalization is not DALI's: `resnet.data.colour` does it for every loader, on a CPU in a quarter of
-    the time.
-    """
-    size = augmentation.image_size
-    gpu = device.type == "cuda"
-    # Dynamic execution: every output owns its memory, so that torch can hold it without a copy.
-    pipeline = dali.Pipeline(
-        batch_size=batch,
-        num_threads=threads,
-        device_id=device.index if gpu else None,
-        prefetch_queue_depth=_PIPELINE_DEPTH,
-        exec_dynamic=True,
-    )
-    with pipeline:
-        window: dict[str, Any] = {}
-        mirror: dict[str, Any] = {}
-        if augmentation.geometry == "window":
-            start = fn.external_source(name="window_start", dtype=types.INT32, ndim=1)
-            shape = fn.external_source(name="window_shape", dtype=types.INT32, ndim=1)
-            window = {"start": start, "shape": shape, "axis_names": "HW"}
-        if augmentation.flips:
-            mirror = {"mirror": fn.external_source(name="flip", dtype=types.INT32, ndim=0)}
-        if split.images is not None:
-            images = fn.external_source(name="source", dtype=types.UINT8, ndim=3, layout="HWC")
-            images = images.gpu() if gpu else images
-            images = fn.slice(images, **window) if window else images
-        else:
-            source = fn.external_source(name="source", dtype=types.UINT8, ndim=1)
-            # Orientation tags are ignored, as everyone does who trains on ImageNet.
-            options = {"output_type": types.RGB, "adjust_orientation": False, "device": "mixed" if gpu else "cpu"}
-            if gpu:
-                options["jpeg_fancy_upsampling"] = True
-            if window:
-                images = fn.decoders.image_slice(source, **window, **options)
-            else:
-                images = fn.decoders.image(source, **options)
-        if window and not gpu:
-            # `_finish` resizes and mirrors.
-            pipeline.set_outputs(images)
-            return _built(pipeline)
-        if _resizes(augmentation):
-            fused = mirror if window else {}
-            images = fn.resize_crop_mirror(images, size=(size, size), crop=(size, size), **fused)
-        if augmentation.pad:
-            shift = fn.external_source(name="shift", dtype=types.INT32, ndim=1)
-            border = {"out_of_bounds_policy": "pad", "fill_values": 0}
-            images = fn.slice(images, start=shift, shape=(size, size), axis_names="HW", **border)
-        if mirror and not window:
-            images = fn.flip(images, horizontal=mirror["mirror"])
-        pipeline.set_outputs(images)
-    pipeline.build()
-    return pipeline
+# Finished batches that wait for the consumer.
+_READY = 2
 
 
 @dataclasses.dataclass(slots=True)
@@ -101,7 +37,7 @@ class _Sent:
 
 
 class DaliLoader(StreamLoader):
-    """Reads files in Python, hands them to DALI, and the result to torch, without a copy (see `Loader`).
+    """Reads files in Python, hands them to DALI, and the result to torch (see `Loader`).
 
     A thread of this loader's own reads ahead: it takes the next rows, reads and checks their files (several at a time,
     for the sake of network file systems), gives DALI the bytes and windows, and takes the finished batch. The consumer
@@ -134,9 +70,11 @@ class DaliLoader(StreamLoader):
         self._colour = colour
         self._threads = threads
         self._device = device
+        size = augmentation.image_size
+        self._leases = Leases((sampler.batch, size, size, 3))
 
     def _open(self, first_epoch: int) -> Generator[Batch, None, None]:
-        ahead = Ahead(self._produce(first_epoch), _READY_DEPTH, "dali-loader")
+        ahead = Ahead(self._produce(first_epoch), _READY, "dali-loader")
         try:
             for sent, output in ahead:
                 labels = torch.from_numpy(self._split.labels[sent.rows.indices])
@@ -154,68 +92,95 @@ class DaliLoader(StreamLoader):
 
     def _produce(self, first_epoch: int) -> Generator[tuple[_Sent, Any], None, None]:
         """Yield batches in order; runs in the reading thread, the only one that touches the pipeline."""
-        pipeline = _pipeline(self._split, self._augmentation, self._sampler.batch, self._threads, self._device)
+        graph = dali_graph.build(
+            self._split, self._augmentation, batch=self._sampler.batch, threads=self._threads, device=self._device
+        )
+        try:
+            yield from self._run(graph, first_epoch)
+        finally:
+            graph.pipeline = None
+
+    def _run(self, graph: dali_graph.Graph, first_epoch: int) -> Generator[tuple[_Sent, Any], None, None]:
         todo = requests(self._sampler, first_epoch, self._epochs)
         inside: collections.deque[_Sent] = collections.deque()
-        with ThreadPoolExecutor(self._threads, "dali-reader") as readers:
-            for epoch, rows in itertools.islice(todo, _PIPELINE_DEPTH):
-                inside.append(self._send(pipeline, readers, epoch, rows))
+        with ThreadPoolExecutor(self._threads, "dali-reader") as pool:
+            for epoch, rows in itertools.islice(todo, dali_graph.DEPTH):
+                inside.append(self._send(graph, pool, epoch, rows))
             # The first call runs the pipeline to its full depth, whether there is that much to do or not.
-            for _ in range(_PIPELINE_DEPTH - len(inside)):
-                _feed(pipeline, inside[-1].inputs)
-            pipeline.schedule_run()
+            for _ in range(dali_graph.DEPTH - len(inside)):
+                graph.feed(inside[-1].inputs)
+            graph.schedule()
             while inside:
                 try:
-                    (output,) = pipeline.share_outputs()
+                    output = graph.take()
                 except RuntimeError as error:
-                    raise self._blame(inside, error) from error
-                pipeline.release_outputs()
+                    raise self._blame(inside, error) from None
                 done = inside.popleft()
-                pixels = output.as_tensor()
-                if self._device.type == "cpu":
-                    pixels = self._colour(torch.from_dlpack(pixels), done.placement)
-                yield done, pixels
+                # The next batch goes in before this one is finished, so that DALI has always something to do.
                 for epoch, rows in itertools.islice(todo, 1):
-                    inside.append(self._send(pipeline, readers, epoch, rows))
-                    pipeline.schedule_run()
+                    inside.append(self._send(graph, pool, epoch, rows))
+                    graph.schedule()
+                if self._device.type == "cpu":
+                    yield done, self._finish(graph, pool, output, done.placement)
+                else:
+                    yield done, output.as_tensor()
 
-    def _send(self, pipeline: dali.Pipeline, readers: ThreadPoolExecutor, epoch: int, rows: Rows) -> _Sent:
+    def _send(self, graph: dali_graph.Graph, pool: ThreadPoolExecutor, epoch: int, rows: Rows) -> _Sent:
         """Read a batch's files and feed them with their windows, shifts and flips."""
-        augmentation = self._augmentation
         u = draws(self._sampler.seed, epoch, rows.positions)
-        placement = place(augmentation, u)
-        inputs: dict[str, Any] = {}
+        placement = place(self._augmentation, u)
+        inputs: dict[str, Any] = {"shift": placement.shifts, "flip": placement.flips.astype(np.int32)}
         if self._split.images is not None:
             inputs["source"] = self._split.images[rows.indices]
             sizes = np.tile(self._split.images.shape[1:3], (len(u), 1))
         else:
             parts = np.array_split(rows.indices, self._threads)
-            read = [file for part in readers.map(self._read, parts) for file in part]
-            inputs["source"] = [file[0] for file in read]
-            sizes = np.array([file[1:] for file in read])
-        if augmentation.geometry == "window":
-            boxes = windows(augmentation, u, sizes)
+            files = [file for part in pool.map(self._read, parts) for file in part]
+            inputs["source"] = [file[0] for file in files]
+            sizes = np.array([file[1:] for file in files])
+        if self._augmentation.geometry == "window":
+            boxes = windows(self._augmentation, u, sizes)
             inputs["window_start"], inputs["window_shape"] = boxes[:, :2].copy(), boxes[:, 2:].copy()
-        if augmentation.pad:
-            inputs["shift"] = placement.shifts
-        if augmentation.flips:
-            inputs["flip"] = placement.flips.astype(np.int32)
-        _feed(pipeline, inputs)
+        graph.feed(inputs)
         return _Sent(rows, placement, inputs)
 
     def _read(self, indices: np.ndarray) -> list[tuple[np.ndarray, int, int]]:
         """Read and check files: encoded bytes as uint8 [length], height and width of each."""
         assert self._split.paths is not None
         size = self._augmentation.image_size
+        as_it_is = self._augmentation.geometry == "shift" and size == dali_graph.SMALL_SIZE
         files = []
         for index in indices:
             path = self._split.paths[index]
             content, height, width = check(path, read_file(path))
-            if (height, width) != (size, size) and not _resizes(self._augmentation):
+            if as_it_is and (height, width) != (size, size):
                 image = decode(path, content).resize((size, size), Image.Resampling.BILINEAR)
                 content, height, width = encode_ppm(image), size, size
             files.append((np.frombuffer(content, np.uint8), height, width))
         return files
+
+    def _finish(
+        self, graph: dali_graph.Graph, pool: ThreadPoolExecutor, output: Any, placement: Placement
+    ) -> torch.Tensor:
+        """Resize and mirror what is ragged, and normalize, on the CPU: float32 [N, 3, S, S] in channels_last."""
+        images = self._leases.take()
+        size = self._augmentation.image_size
+
+        def part(rows: slice) -> None:
+            if graph.ragged:
+                count = rows.stop - rows.start
+                pixels = torch.empty(count, size, size, 3, dtype=torch.uint8)
+                for i, flip in enumerate(placement.flips[rows]):
+                    resize(np.asarray(output[rows.start + i]), pixels[i], flip)
+                source = pixels.numpy()
+            else:
+                source = np.asarray(output.as_tensor())[rows]
+            self._colour.fill(images[rows], source, placement.part(rows))
+
+        bounds = np.linspace(0, len(images), self._threads + 1).astype(int).tolist()
+        for _ in pool.map(part, map(slice, bounds[:-1], bounds[1:])):
+            pass
+        return torch.from_numpy(images).permute(0, 3, 1, 2)
 
     def _blame(self, inside: Iterable[_Sent], error: RuntimeError) -> Exception:
         """Find the file that DALI could not decode; its own message does not name it."""
@@ -232,26 +197,7 @@ class DaliLoader(StreamLoader):
             except DataError as found:
                 return found
         for path, content in suspects:
-            if not _decodes(content):
+            if not dali_graph.decodes(content):
                 return DataError(f"{path}: damaged image (DALI cannot decode it)")
         return error
 
-
-def _decodes(content: np.ndarray) -> bool:
-    """Try one encoded image alone, on the CPU."""
-    pipeline = dali.Pipeline(batch_size=1, num_threads=1, device_id=None, prefetch_queue_depth=1)
-    with pipeline:
-        source = fn.external_source(name="source", dtype=types.UINT8, ndim=1)
-        pipeline.set_outputs(fn.decoders.image(source, output_type=types.RGB))
-    pipeline.build()
-    pipeline.feed_input("source", [content])
-    try:
-        pipeline.run()
-    except RuntimeError:
-        return False
-    return True
-
-
-def _feed(pipeline: dali.Pipeline, inputs: dict[str, Any]) -> None:
-    for name, value in inputs.items():
-        pipeline.feed_input(name, value)

@@ -78,6 +78,11 @@ def load_image(path: str, image: Image.Image) -> Image.Image:
         raise DataError(f"{path}: damaged or truncated image ({reason})") from error
 
 
+def encode_ppm(image: Image.Image) -> bytes:
+    """Encode an RGB image as binary PPM, the form that costs next to nothing."""
+    return b"P6\n%d %d\n255\n" % image.size + image.tobytes()
+
+
 def _jpeg_frame(content: bytes) -> tuple[int, int] | None:
     """Return height and width from a JPEG's header where it is 8-bit grey or three-channel, else None."""
     at = 2
@@ -127,18 +132,10 @@ def check(path: str, content: bytes) -> tuple[bytes, int, int]:
         if size is not None and content[-2:] != b"\xff\xd9":
             decode(path, content)
     elif content.startswith(_PNG):
-        size = _png_header(content)
-        if size is not None and content[-8:-4] != b"IEND":
-            decode(path, content)
+        size = _png_header(content) if content[-8:-4] == b"IEND" else None
     if size is None:
         image = decode(path, content)
-        width, height = image.size
-        return b"P6\n%d %d\n255\n" % (width, height) + image.tobytes(), height, width
+        return encode_ppm(image), image.height, image.width
     if size[0] == 0 or size[1] == 0:
         raise DataError(f"{path}: an image of {size[1]} x {size[0]} pixels")
     return content, *size
-
-
-def encode_ppm(image: Image.Image) -> bytes:
-    """Encode an RGB image as binary PPM, the form that costs next to nothing."""
-    return b"P6\n%d %d\n255\n" % image.size + image.tobytes()

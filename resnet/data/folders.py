@@ -16,9 +16,12 @@ _HASH_SIZES = 65_536
 
 
 def _images_in(folder: str) -> list[str]:
-    """Return the image files directly in a folder, sorted by name, as full paths."""
-    with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if entry.name.lower().endswith(EXTENSIONS)]
+    """Return the image files directly in a folder, sorted by name, as full paths; a dangling link counts as a file."""
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if entry.name.lower().endswith(EXTENSIONS) and not entry.is_dir()]
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read ({error.strerror})") from error
     return [os.path.join(folder, name) for name in sorted(names)]
 
 
@@ -33,7 +36,11 @@ def read_split_folder(folder: Path) -> tuple[list[str], np.ndarray, list[str]]:
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; expected one sub-folder a class in it")
-    classes = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+    try:
+        with os.scandir(folder) as entries:
+            classes = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read ({error.strerror})") from error
     if not classes:
         flat = " (it holds images, but not sorted into one sub-folder a class)" if _images_in(str(folder)) else ""
         raise DataError(f"{folder}: no class folders{flat}; expected CLASS/*.jpg, *.jpeg or *.png")
@@ -56,18 +63,24 @@ def hash_files(root: Path, paths: list[str]) -> str:
 
     Returns:
         The first 16 hexadecimal digits of a SHA-256.
+
+    Raises:
+        DataError: A file cannot be read.
     """
     digest = hashlib.sha256()
     prefix = len(str(root)) + 1
     for path in paths:
         digest.update(os.fsencode(path[prefix:]) + b"\0")
     chosen = np.unique(np.linspace(0, len(paths) - 1, min(len(paths), _HASH_SIZES)).astype(np.int64))
-    sizes = np.array([os.path.getsize(paths[i]) for i in chosen], np.int64)
-    if len(paths) <= _HASH_CONTENT_FILES and sizes.sum() <= _HASH_CONTENT_BYTES:
-        for path in paths:
-            digest.update(Path(path).read_bytes())
-    else:
-        digest.update(sizes.astype("<i8").tobytes())
+    try:
+        sizes = np.array([os.path.getsize(paths[i]) for i in chosen], "<i8")
+        if len(paths) <= _HASH_CONTENT_FILES and sizes.sum() <= _HASH_CONTENT_BYTES:
+            for path in paths:
+                digest.update(Path(path).read_bytes())
+        else:
+            digest.update(sizes.tobytes())
+    except OSError as error:
+        raise DataError(f"{error.filename}: cannot be read ({error.strerror})") from error
     return digest.hexdigest()[:16]
 
 

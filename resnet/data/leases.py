@@ -6,7 +6,7 @@ import numpy as np
 
 
 class Leases:
-    """Hands out float32 arrays of one shape and uses their memory again, because fresh pages cost more than filling them.
+    """Hands out float32 arrays of one shape and uses their memory again: fresh pages cost more than filling them.
 
     An array's memory returns to the pool when the array, and whatever tensor was made of it, has been freed; a
     consumer that keeps its batches just makes the pool larger.

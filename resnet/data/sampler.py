@@ -65,7 +65,7 @@ class Sampler:
         if not self.train and self.grad_accum != 1:
             raise ValueError(f"grad_accum={self.grad_accum}: expected 1 in evaluation")
         if self.train and self.n < self.global_batch:
-            raise ValueError(f"global batch {self.global_batch} is larger than the {self.n} training images: use a smaller batch")
+            raise ValueError(f"global batch {self.global_batch}: expected at most {self.n}, the training images")
         if self.steps is not None and self.steps < 1:
             raise ValueError(f"steps_per_epoch={self.steps}: expected 1 or more")
 

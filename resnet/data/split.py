@@ -36,7 +36,8 @@ class Split:
             raise ValueError(f"split {self.name!r} of {self.dataset!r}: both paths and images; expected one of them")
         for held in (self.paths, self.images):
             if held is not None and len(held) != len(self.labels):
-                raise ValueError(f"split {self.name!r} of {self.dataset!r}: {len(held)} images, {len(self.labels)} labels")
+                counts = f"{len(held)} images but {len(self.labels)} labels"
+                raise ValueError(f"split {self.name!r} of {self.dataset!r}: {counts}")
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -1,4 +1,4 @@
-"""Runs one loader's batches as an endless stream over epochs, so that reading ahead does not stop where an epoch ends."""
+"""Runs a loader's batches as one stream over epochs, so that reading ahead does not stop where an epoch ends."""
 
 import itertools
 from collections.abc import Generator, Iterator
@@ -41,7 +41,11 @@ class StreamLoader:
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """Iterate over this rank's micro-batches of an epoch (see `resnet.data.split.Loader`)."""
-        if self._stream is None or self._position != (epoch, 0):
+        if not self._sampler.train and self._position is not None and self._position[1] == 0:
+            # Evaluations are all alike: whichever this is, it is the next one.
+            epoch = self._position[0]
+        ended = self._epochs is not None and epoch >= self._epochs
+        if self._stream is None or self._position != (epoch, 0) or ended:
             self._halt()
             self._stream = self._open(epoch)
             self._position = (epoch, 0)

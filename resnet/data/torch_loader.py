@@ -9,10 +9,11 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from . import sampler as order
-from .augment import Augmentation, draws, place, windows
+from .augment import Augmentation, Placement, draws, place, windows
 from .colour import Colour
 from .encoded import load_image, open_image, read_file
 from .errors import DataError
+from .resample import resize
 from .split import Batch, Split
 from .stream import StreamLoader, requests
 
@@ -32,19 +33,16 @@ class _Batches(Dataset[dict[str, Any]]):
         size = self._augmentation.image_size
         u = draws(self._seed, epoch, rows.positions)
         placement = place(self._augmentation, u)
-        pixels = np.empty((len(u), size, size, 3), np.uint8)
+        pixels = torch.empty(len(u), size, size, 3, dtype=torch.uint8)
+        pictures = self._windows if self._augmentation.geometry == "window" else self._wholes
         try:
-            for i, index in enumerate(rows.indices):
-                if self._augmentation.geometry == "window":
-                    picture = self._window(int(index), u[i : i + 1])
-                else:
-                    picture = _shifted(self._whole(int(index)), placement.shifts[i])
-                pixels[i] = picture[:, ::-1] if placement.flips[i] else picture
+            for i, picture in enumerate(pictures(rows.indices, u, placement)):
+                resize(picture, pixels[i], bool(placement.flips[i]))
         except DataError as error:
             # Raised in a worker it would arrive wrapped in a traceback; as a value it stays one line.
             return {"failure": str(error)}
         batch = {
-            "pixels": torch.from_numpy(pixels),
+            "pixels": pixels,
             "labels": torch.from_numpy(self._split.labels[rows.indices]),
             "placement": placement,
         }
@@ -53,35 +51,38 @@ class _Batches(Dataset[dict[str, Any]]):
         return batch
 
     def _open(self, index: int) -> tuple[str, Image.Image]:
+        """Read an image's file and header."""
         if self._split.images is not None:
             return "", Image.fromarray(self._split.images[index])
         assert self._split.paths is not None
         path = self._split.paths[index]
         return path, open_image(path, read_file(path))
 
-    def _whole(self, index: int) -> np.ndarray:
-        """Decode an image and bring it to S x S: uint8 [S, S, 3]."""
+    def _wholes(self, indices: np.ndarray, u: np.ndarray, placement: Placement) -> Iterator[np.ndarray]:
+        """Decode images, bring them to S x S and shift them: uint8 [S, S, 3] each."""
         size = self._augmentation.image_size
-        if self._split.images is not None and self._split.images.shape[1:3] == (size, size):
-            return self._split.images[index]
-        image = load_image(*self._open(index))
-        if image.size != (size, size):
-            image = image.resize((size, size), Image.Resampling.BILINEAR)
-        return np.asarray(image)
+        for index, shift in zip(indices.tolist(), placement.shifts, strict=True):
+            image = load_image(*self._open(index))
+            if image.size != (size, size):
+                image = image.resize((size, size), Image.Resampling.BILINEAR)
+            yield _shifted(np.array(image), shift)
 
-    def _window(self, index: int, u: np.ndarray) -> np.ndarray:
-        """Decode an image, cut its window and resize it: uint8 [S, S, 3]."""
+    def _windows(self, indices: np.ndarray, u: np.ndarray, placement: Placement) -> Iterator[np.ndarray]:
+        """Decode images and cut their windows: uint8 [h, w, 3] each."""
         size = self._augmentation.image_size
-        path, image = self._open(index)
-        width, height = image.size
-        (box,) = windows(self._augmentation, u, np.array([[height, width]])).tolist()
-        top, left, tall, wide = box
-        # A JPEG that is twice as large as needed is decoded at half its size, and so on.
-        image.draft("RGB", (-(-width * size // wide), -(-height * size // tall)))
-        image = load_image(path, image)
-        across, down = image.width / width, image.height / height
-        corners = (left * across, top * down, (left + wide) * across, (top + tall) * down)
-        return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=corners))
+        # All headers first: the windows are chosen for the whole batch in one go.
+        opened = [self._open(index) for index in indices.tolist()]
+        sizes = np.array([(image.height, image.width) for _, image in opened])
+        boxes = windows(self._augmentation, u, sizes).tolist()
+        for (path, image), (top, left, tall, wide) in zip(opened, boxes, strict=True):
+            width, height = image.size
+            # A JPEG whose window is twice as large as needed is decoded at half its size, and so on.
+            image.draft("RGB", (-(-width * size // wide), -(-height * size // tall)))
+            image = load_image(path, image)
+            across, down = image.width / width, image.height / height
+            left, wide = round(left * across), max(1, round(wide * across))
+            top, tall = round(top * down), max(1, round(tall * down))
+            yield np.array(image.crop((left, top, left + wide, top + tall)))
 
 
 def _shifted(image: np.ndarray, shift: np.ndarray) -> np.ndarray:
@@ -170,4 +171,4 @@ class TorchLoader(StreamLoader):
         finally:
             # The iterator's end is the workers' end; its own finalizer runs late where a traceback still holds it.
             if self._workers:
-                stream._shutdown_workers()  # type: ignore[union-attr]
+                stream._shutdown_workers()  # type: ignore[attr-defined]

@@ -15,7 +15,9 @@ from bench.network import build_model
 from bench.world import join
 
 
-def losses(config: RunConfig, rank: int, frozen: bool, steps: int, images: torch.Tensor, labels: torch.Tensor) -> list[float]:
+def losses(
+    config: RunConfig, rank: int, frozen: bool, steps: int, images: torch.Tensor, labels: torch.Tensor
+) -> list[float]:
     """Global mean loss of each step on fixed images; sample order as the loaders have it."""
     torch.manual_seed(config.seed)
     model = build_model(config)
@@ -50,10 +52,10 @@ def main() -> None:
     images = torch.from_numpy(generator.standard_normal((320, 3, 32, 32), dtype=np.float32))
     images = images.contiguous(memory_format=torch.channels_last)
     labels = torch.from_numpy(generator.integers(0, 10, 320))
-    found = {
-        name: losses(RunConfig.from_json(json.dumps(case["config"])), world.rank, case["frozen"], case["steps"], images, labels)
-        for name, case in cases.items()
-    }
+    found = {}
+    for name, case in cases.items():
+        config = RunConfig.from_json(json.dumps(case["config"]))
+        found[name] = losses(config, world.rank, case["frozen"], case["steps"], images, labels)
     if world.rank == 0:
         print("LOSSES " + json.dumps(found), flush=True)
     world.barrier()

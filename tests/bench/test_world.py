@@ -16,7 +16,9 @@ class Ended(list[tuple[int, int]]):
         return lambda status: self.append((rank, status))
 
 
-def watchdogs(size: int, silent: set[int], handled: list[Failure], ended: Ended, **options: float) -> dict[int, Watchdog]:
+def watchdogs(
+    size: int, silent: set[int], handled: list[Failure], ended: Ended, **options: float
+) -> dict[int, Watchdog]:
     store = dist.HashStore()
     return {
         rank: Watchdog(store, rank, size, handled.append, interval_s=0.05, exit=ended.of(rank), **options)

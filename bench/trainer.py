@@ -1,0 +1,391 @@
+"""The training loop that every figure of the suite comes from."""
+
+import math
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+import resnet
+from bench import checkpoint, machine
+from bench.config import RunConfig
+from bench.engine import Engine, build, set_lr
+from bench.evaluate import evaluate
+from bench.failure import Diverged
+from bench.metrics import Throughput
+from bench.network import build_model, warm_up
+from bench.prepare import prepare
+from bench.record import Recorder, outcome
+from bench.timing import StepClock, Stopwatch, now_s, synchronize
+from bench.world import World
+from resnet.data import Batch, Loader, Split, make_loader
+from resnet.recipe import lr_factor
+
+DRAIN_S = 1.0  # between two looks at the steps' times and losses
+COLD_STEPS = 50  # between two looks at the training error while the cold start of very deep nets lasts
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What an epoch of training came to: mean loss over all ranks, last learning rate, optimizer steps."""
+
+    loss: float
+    lr: float
+    steps: int
+
+
+class Trainer:
+    """The parts of one run, put together on one rank.
+
+    Args:
+        config: the run's configuration.
+        world: this rank among the others.
+        recorder: on rank 0; None elsewhere.
+        run_id, restart: written into checkpoints.
+        measured: False leaves out whatever measures a step, to see what that costs.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        world: World,
+        recorder: Recorder | None,
+        run_id: str = "",
+        restart: int = 0,
+        measured: bool = True,
+    ) -> None:
+        self.config, self.world, self.recorder, self.run_id, self.restart = config, world, recorder, run_id, restart
+        self.measured = measured
+        self.accounting = Stopwatch()
+        self.throughput = Throughput()
+        self.clock = StepClock(world.device)
+        if recorder:
+            recorder.system(world.device)
+            recorder.update(threads_per_rank=torch.get_num_threads(), loader_threads=world.threads)
+        torch.manual_seed(config.seed)
+        torch.backends.cudnn.benchmark = True
+        self.model = build_model(config).to(world.device)
+        self.counts = resnet.count(self.model, config.image_size)
+        warm_up(self.model, config, world.device)
+        saved = self._read_checkpoint(config.resume) if config.resume else None
+        self.engine: Engine = build(config, self.model, world.device)
+        self.step = 0
+        self.first_epoch = 0
+        self.cold = config.recipe.cold_lr is not None
+        self.cold_seen = torch.zeros(2, dtype=torch.float64, device=world.device)
+        self.top1: list[float] = []
+        self.tta_s: float | None = None
+        self.epochs_to_target: int | None = None
+        self.before_s = self.downtime_s = 0.0
+        if saved:
+            self._resume(saved)
+        self._open_data()
+
+    def _open_data(self) -> None:
+        """Start the run's clock, then touch the data for the first time.
+
+        What is prepared once for all runs is timed apart and taken out of the clock; rank 0 does it, the others find it
+        done.
+        """
+        config, world = self.config, self.world
+        world.barrier()
+        started, start_s = datetime.now(UTC), now_s()
+        if world.rank != 0:
+            world.barrier()
+        self.splits, mean, prepare_s = prepare(config, world)
+        if world.rank == 0:
+            world.barrier()
+        prepare_s = world.all_reduce([prepare_s if world.rank == 0 else 0.0])[0]
+        self.origin_s = start_s + prepare_s - self.before_s
+        self.energy_j = machine.energy_j(world.device)
+        self.train_loader = self._loader(self.splits.train, mean)
+        # Synthetic images have nothing to evaluate.
+        self.test_loader = self._loader(self.splits.test, mean) if config.loader != "synthetic" else None
+        per_epoch = self.train_loader.steps_per_epoch
+        self.total_steps = min(config.epochs * per_epoch, config.steps or sys.maxsize)
+        self.epochs = -(-self.total_steps // per_epoch)
+        if self.recorder:
+            self.recorder.update(
+                init_stop=started,
+                run_start=started,
+                prepare_s=prepare_s,
+                dataset_hash=None if config.loader == "synthetic" else self.splits.hash,
+                sample=self.splits.name,
+                images_per_epoch=self.train_loader.images_per_epoch,
+            )
+            where = machine.gpu_name(world.device) or "CPU"
+            images = "SYNTHETIC images" if config.loader == "synthetic" else self.splits.name
+            self.recorder.progress.emit(
+                "start",
+                about=f"{self.counts.parameters:,} parameters, {world.size} ranks ({where}), {images}, "
+                f"{config.engine}, {config.kernels}, {config.precision}, batch {config.global_batch}",
+                epochs=self.epochs,
+                steps=self.total_steps,
+                target=config.target,
+            )
+
+    def _loader(self, split: Split, mean: np.ndarray | None) -> Loader:
+        config, world = self.config, self.world
+        train = split.name == "train"
+        return make_loader(
+            config.loader,
+            split,
+            train=train,
+            batch=config.batch,
+            rank=world.rank,
+            world_size=world.size,
+            seed=config.seed,
+            augment=config.recipe.augment,
+            image_size=config.image_size,
+            device=world.device,
+            grad_accum=config.grad_accum,
+            threads=world.threads,
+            mean_image=mean,
+            epochs=config.epochs if train else None,
+        )
+
+    def elapsed_s(self) -> float:
+        """Seconds of the run's clock: data, training, evaluation and checkpoints, never paused."""
+        return now_s() - self.origin_s
+
+    def fit(self) -> None:
+        """Train and evaluate epoch by epoch, then write the outcome."""
+        try:
+            for epoch in range(self.first_epoch, self.epochs):
+                self._epoch(epoch)
+        finally:
+            self.train_loader.close()
+            if self.test_loader:
+                self.test_loader.close()
+        self._conclude()
+
+    def _epoch(self, epoch: int) -> None:
+        before = self.throughput.images, self.throughput.seconds
+        trained = self.train_epoch(epoch)
+        eval_start = now_s()
+        top1, top5 = self._evaluate()
+        elapsed_s = self.elapsed_s()
+        eval_s = now_s() - eval_start if self.test_loader else None
+        reached = False
+        if top1 is not None:
+            self.top1.append(top1)
+            if self.config.target is not None and self.tta_s is None and top1 >= self.config.target:
+                reached, self.tta_s, self.epochs_to_target = True, elapsed_s, epoch + 1
+        checkpoint_s = self._save(epoch) if self.config.save else None
+        if self.recorder:
+            with self.accounting.running():
+                images, seconds = self.throughput.images - before[0], self.throughput.seconds - before[1]
+                self.recorder.epoch(
+                    epoch=epoch + 1,
+                    elapsed_s=elapsed_s,
+                    loss=trained.loss,
+                    top1=top1,
+                    top5=top5,
+                    lr=trained.lr,
+                    images=trained.steps * self.config.global_batch,
+                    eval_s=eval_s,
+                    checkpoint_s=checkpoint_s,
+                )
+                self.recorder.progress.emit(
+                    "epoch",
+                    epoch=epoch + 1,
+                    loss=trained.loss,
+                    top1=top1,
+                    elapsed_s=elapsed_s,
+                    images_per_s=images / seconds if images else None,
+                    left_s=self._left_s(),
+                    reached=reached,
+                )
+
+    def _left_s(self) -> float:
+        """Time left at the pace so far, evaluation included."""
+        done = self.step - self.first_epoch * self.train_loader.steps_per_epoch
+        return (self.elapsed_s() - self.before_s) / max(done, 1) * (self.total_steps - self.step)
+
+    def train_epoch(self, epoch: int, limit: int | None = None) -> Epoch:
+        """One epoch of training, or its first `limit` steps."""
+        config, clock, throughput = self.config, self.clock, self.throughput
+        steps = min(self.train_loader.steps_per_epoch, self.total_steps - self.step, limit or sys.maxsize)
+        batches = self.train_loader.epoch(epoch)
+        rows: list[tuple[float, ...]] = []
+        lr = 0.0
+        self.model.train()
+        clock.start()
+        throughput.begin(now_s())
+        drained_s = now_s()
+        for _ in range(steps):
+            lr = self._lr()
+            set_lr(self.engine, lr)
+            loss = self._step(batches)
+            self.step += 1
+            if self.cold and self.step % COLD_STEPS == 0:
+                self._end_cold_start()
+            if self.measured:
+                clock.step(self.step, loss)
+                if throughput.step(config.global_batch):
+                    synchronize(self.world.device)
+                    throughput.warm(now_s())
+                if now_s() - drained_s > DRAIN_S:
+                    rows += self._drain(epoch)
+                    drained_s = now_s()
+        rows += self._drain(epoch)
+        synchronize(self.world.device)
+        throughput.end(now_s(), clock.waited_s)
+        if not rows:
+            return Epoch(float("nan"), lr, steps)
+        throughput.step_ms += [row[2] for row in rows]
+        with self.accounting.running():
+            parts = self.world.gather(torch.tensor(rows, dtype=torch.float64))
+            if self.recorder:
+                for rank, part in enumerate(parts[1:], start=1):
+                    self.recorder.steps(rank, [tuple(row) for row in part.tolist()])
+        return Epoch(sum(float(part[:, -1].mean()) for part in parts) / len(parts), lr, steps)
+
+    def _step(self, batches: Iterator[Batch]) -> Tensor:
+        """One optimizer step: `grad_accum` micro-batches. Returns this rank's detached mean loss."""
+        losses = []
+        for _ in range(self.config.grad_accum):
+            with self.clock.data():
+                batch = next(batches)
+            logits = self.engine.forward(batch.images).float()
+            loss = functional.cross_entropy(
+                logits, batch.labels, label_smoothing=self.config.recipe.label_smoothing
+            )
+            self.engine.backward(loss)
+            losses.append(loss.detach())
+            if self.cold:
+                wrong = (logits.detach().argmax(1) != batch.labels).sum()
+                self.cold_seen += torch.stack([wrong, torch.full_like(wrong, len(batch.labels))])
+        return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
+
+    def _lr(self) -> float:
+        recipe = self.config.recipe
+        if self.cold:
+            assert recipe.cold_lr is not None
+            return recipe.cold_lr * self.config.lr / recipe.lr
+        return self.config.lr * lr_factor(recipe, self.step, self.total_steps)
+
+    def _end_cold_start(self) -> None:
+        """Leave the cold start once the training error of the last steps, over all ranks, is low enough."""
+        wrong, seen = self.world.all_reduce(self.cold_seen.tolist())
+        self.cold_seen.zero_()
+        assert self.config.recipe.cold_error is not None
+        self.cold = wrong / seen >= self.config.recipe.cold_error
+
+    def _drain(self, epoch: int) -> list[tuple[float, ...]]:
+        """Read times and losses of the last steps, write them down, and stop the run at a loss that is not finite."""
+        with self.accounting.running():
+            rows = self.clock.drain()
+            for step, *_, loss in rows:
+                if not abs(loss) < float("inf"):
+                    raise Diverged(
+                        f"loss is {loss} at step {int(step)} (epoch {epoch + 1}): lr={self.config.lr:g} may be too high"
+                    )
+            if self.recorder and rows:
+                self.recorder.steps(0, rows)
+                mean_s = sum(row[2] for row in rows) / len(rows) / 1e3
+                self.recorder.progress.emit(
+                    "step",
+                    epoch=epoch + 1,
+                    step=self.step,
+                    images_per_s=self.config.global_batch / mean_s,
+                    loss=rows[-1][-1],
+                    left_s=self._left_s(),
+                )
+        return rows
+
+    def _evaluate(self) -> tuple[float | None, float | None]:
+        """Top-1 and top-5 (fractions) over the whole test set; None where there is none."""
+        if not self.test_loader:
+            return None, None
+        accuracy = evaluate(self.model, self.test_loader, self.config.precision, self.world)
+        expected = len(self.splits.test.labels)
+        assert accuracy.images == expected, f"evaluated {accuracy.images} of {expected} test images"
+        return accuracy.top1, accuracy.top5
+
+    def _save(self, epoch: int) -> float:
+        start = now_s()
+        assert self.config.save is not None
+        checkpoint.save(
+            self.config.save,
+            self.engine,
+            self.world,
+            checkpoint.Progress(
+                run_id=self.run_id,
+                restart=self.restart,
+                net=checkpoint.net_of(self.config),
+                epoch=epoch + 1,
+                step=self.step,
+                elapsed_s=self.elapsed_s(),
+                saved_at=datetime.now(UTC).timestamp(),
+                cold=self.cold,
+                tta_s=self.tta_s,
+                epochs_to_target=self.epochs_to_target,
+                top1=self.top1,
+            ),
+        )
+        return now_s() - start
+
+    def _read_checkpoint(self, path: str) -> checkpoint.Progress:
+        """Weights of the checkpoint to go on from, before an engine makes master copies of them."""
+        saved = checkpoint.read(path)
+        checkpoint.check(path, saved, self.config)
+        resnet.load_weights(self.model, path)
+        return saved
+
+    def _resume(self, saved: checkpoint.Progress) -> None:
+        """Go on after the last epoch of a checkpoint; the time since it was written counts as downtime."""
+        assert self.config.resume is not None
+        checkpoint.load_momentum(self.config.resume, saved, self.engine)
+        self.first_epoch, self.step = saved.epoch, saved.step
+        self.cold, self.top1, self.tta_s = saved.cold, list(saved.top1), saved.tta_s
+        self.epochs_to_target = saved.epochs_to_target
+        self.downtime_s = max(0.0, datetime.now(UTC).timestamp() - saved.saved_at)
+        self.before_s = saved.elapsed_s + self.downtime_s
+        if self.recorder:
+            self.recorder.update(downtime_s=self.downtime_s)
+
+    def _conclude(self) -> None:
+        elapsed_s = self.elapsed_s()
+        energy_j = machine.energy_j(self.world.device)
+        used_j = float("nan") if energy_j is None or self.energy_j is None else energy_j - self.energy_j
+        mine = torch.tensor([[machine.peak_memory_bytes(self.world.device), used_j]], dtype=torch.float64)
+        memory_bytes, ranks_j = torch.cat(self.world.gather(mine)).T.tolist()
+        if not self.recorder:
+            return
+        row, reasons = outcome(
+            self.config, self.world, self.throughput, self.counts.multiply_adds, self.counts.parameters
+        )
+        for column, reason in reasons.items():
+            self.recorder.null(reason, column)
+        if math.isnan(sum(ranks_j)):
+            self.recorder.null("no energy counter", "energy_j")
+        if not self.top1:
+            self.recorder.null("synthetic images: nothing to evaluate", "final_top1", "best_top1", "tta_s")
+            self.recorder.null("synthetic images", "dataset_hash", "epochs_to_target")
+        elif self.config.target is None:
+            self.recorder.null("no target", "tta_s", "epochs_to_target")
+        else:
+            missed = f"top-1 never reached {self.config.target:g} (best {max(self.top1):.4f})"
+            self.recorder.null(missed, "tta_s", "epochs_to_target")
+        self.recorder.finish(
+            "completed",
+            **row,
+            best_top1=max(self.top1, default=None),
+            final_top1=self.top1[-1] if self.top1 else None,
+            tta_s=self.tta_s,
+            epochs_to_target=self.epochs_to_target,
+            epochs_completed=self.epochs,
+            steps_completed=self.step,
+            peak_mem_bytes=int(max(memory_bytes)),
+            energy_j=None if math.isnan(sum(ranks_j)) else sum(ranks_j),
+            instrumentation_s=self.accounting.total_s,
+            elapsed_s=elapsed_s,
+            active_s=elapsed_s - self.downtime_s,
+            train_s=self.throughput.seconds,
+        )

@@ -1,0 +1,38 @@
+#!/bin/bash
+
+# Parameters
+#SBATCH --cpus-per-task=8
+#SBATCH --gpus-per-node=8
+#SBATCH --job-name=plain18-imagenet
+#SBATCH --no-requeue
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=8
+#SBATCH --open-mode=append
+#SBATCH --output=%x-%j.out
+#SBATCH --signal=USR2@120
+#SBATCH --time=240
+
+# setup
+export PYTHONPATH=/checkout${PYTHONPATH:+:$PYTHONPATH}
+export PYTHONSAFEPATH=1
+export OMP_NUM_THREADS=8
+export MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+export MASTER_PORT=$((10000 + (SLURM_JOB_ID + 1009 * ${SLURM_RESTART_COUNT:-0}) % 20000))
+LOGS=/scratch/rows/jobs/"$SLURM_JOB_NAME-$SLURM_JOB_ID"
+mkdir -p "$LOGS"
+
+# command
+export SUBMITIT_EXECUTOR=slurm
+srun --unbuffered --kill-on-bad-exit=1 --wait=60 \
+    --cpus-per-task=8 \
+    --output="$LOGS/%x-%j.${SLURM_RESTART_COUNT:-0}-%t.log" \
+    apptainer exec --nv --bind /checkout,/scratch/rows /images/suite.sif \
+    python3.12 -m launch.job \
+    depth=18 \
+    shortcut=none \
+    dataset=imagenet \
+    lr=0.5 \
+    loader=synthetic \
+    seed=0 \
+    ranks_per_node=8 \
+    results=/scratch/rows

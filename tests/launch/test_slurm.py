@@ -1,0 +1,119 @@
+"""Jobs on a true Slurm of two nodes: submitted, asked about, and from a printed script."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bench.config import ROOT
+from results.files import read_rows
+
+sys.path.insert(0, str(Path(__file__).parent))
+import slurm_cluster  # noqa: E402
+
+WORDS = ["depth=8", "dataset=digits", "nodes=2", "ranks_per_node=1", "epochs=1", "cluster=here"]
+PROFILE = """\
+partition: all
+gpus_per_node: 0
+cpus_per_task: 1
+time: "00:10:00"
+signal_lead_s: 30
+interface: lo
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[slurm_cluster.Cluster]:
+    if reason := slurm_cluster.missing():
+        pytest.skip(reason)
+    folder = Path(tempfile.mkdtemp(prefix="slurm"))  # pytest's own folders are too deep for a socket
+    try:
+        with slurm_cluster.cluster(folder) as found:
+            (folder / "here.yaml").write_text(PROFILE)
+            found.environment["RESNET_BENCH_CLUSTERS"] = str(folder)
+            yield found
+    finally:
+        shutil.rmtree(folder)
+
+
+def launch(cluster: slurm_cluster.Cluster, *words: str) -> subprocess.CompletedProcess[str]:
+    return cluster.call(sys.executable, str(ROOT / "launch" / "slurm.py"), *WORDS, *words, check=False)
+
+
+def logs(folder: Path) -> str:
+    return "\n".join(
+        f"{path}:\n{path.read_text()[-3000:]}"
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.suffix in (".log", ".out")
+    )
+
+
+def check_row(rows: Path, job_id: str, run_id: str) -> None:
+    (row,) = read_rows(rows, "runs")[0]
+    assert (row["run_id"], row["status"], row["slurm_job_id"]) == (run_id, "completed", job_id), logs(rows)
+    assert (row["nodes"], row["world_size"], row["nodelist"]) == (2, 2, "n[1-2]")
+    (epoch,) = read_rows(rows, "epochs")[0]
+    assert epoch["top1"] is not None
+
+
+def test_a_submitted_job_trains_over_both_nodes(cluster: slurm_cluster.Cluster, tmp_path: Path) -> None:
+    done = launch(cluster, f"results={tmp_path}/rows")
+    said = re.fullmatch(r"job (\d+)  run (\S+)  nodes=2 ranks_per_node=1\n", done.stdout)
+    assert said, done
+    assert cluster.wait(said[1]) == "COMPLETED", logs(tmp_path)
+    check_row(tmp_path / "rows", said[1], said[2])
+    again = launch(cluster, f"results={tmp_path}/rows")
+    assert (again.returncode, again.stdout) == (0, "") and "has a completed result" in again.stderr
+
+
+def test_a_printed_script_runs_wherever_it_is_submitted_from(cluster: slurm_cluster.Cluster, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere" / "kernels").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "kernels" / "__init__.py").write_text("raise ImportError('the wrong kernels')")
+    (tmp_path / "job.sh").write_text(launch(cluster, f"results={tmp_path}/rows", "mode=print").stdout)
+    job_id = cluster.call("sbatch", "--parsable", "../job.sh", cwd=tmp_path / "elsewhere").stdout.strip()
+    assert cluster.wait(job_id) == "COMPLETED", logs(tmp_path)
+    (row,) = read_rows(tmp_path / "rows", "runs")[0]
+    check_row(tmp_path / "rows", job_id, f"resnet8A-digits-{row['config_hash'][:8]}-job{job_id}")
+    assert os.listdir(tmp_path / "rows" / "jobs") == [f"resnet8A-digits-{job_id}"]
+    names = sorted(os.listdir(tmp_path / "rows" / "jobs" / f"resnet8A-digits-{job_id}"))
+    assert names == [f"resnet8A-digits-{job_id}.0-{rank}.log" for rank in range(2)]
+
+
+def test_slurm_says_when_a_job_would_start(cluster: slurm_cluster.Cluster, tmp_path: Path) -> None:
+    done = launch(cluster, f"results={tmp_path}/rows", "mode=test")
+    assert done.returncode == 0 and re.search(
+        r"^resnet8A-digits: .*Job \d+ to start at .* on nodes n\[1-2\]", done.stdout
+    )
+    done = launch(cluster, f"results={tmp_path}/rows", "mode=test", "nodes=3")
+    assert done.returncode == 2  # nodes is given twice
+    command = [
+        sys.executable,
+        str(ROOT / "launch" / "slurm.py"),
+        "depth=50",
+        "loader=synthetic",
+        "nodes=3",
+        "cluster=here",
+    ]
+    done = cluster.call(*command, "mode=test", check=False)
+    assert (
+        done.returncode == 1 and done.stderr.startswith("launch: resnet50B-imagenet: ") and done.stderr.count("\n") == 1
+    )
+    assert not (tmp_path / "rows").exists()
+
+
+def test_a_cancelled_job_leaves_its_row_and_ends_on_all_nodes(cluster: slurm_cluster.Cluster, tmp_path: Path) -> None:
+    rows = tmp_path / "rows"
+    command = [sys.executable, str(ROOT / "launch" / "slurm.py"), *WORDS[:-2], "epochs=500", "cluster=here"]
+    job_id = cluster.call(*command, f"results={rows}").stdout.split()[1]
+    slurm_cluster.until(lambda: any(b'"epoch"' in path.read_bytes() for path in rows.glob("journal/*.jsonl")), 60)
+    cluster.call("scancel", job_id)
+    assert cluster.wait(job_id, 60) == "CANCELLED"
+    slurm_cluster.until(lambda: bool(read_rows(rows, "runs")[0]), 10)
+    (row,) = read_rows(rows, "runs")[0]
+    assert row["status"] == "killed" and "SIGTERM" in row["failure_message"]

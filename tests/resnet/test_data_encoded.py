@@ -1,0 +1,120 @@
+import io
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from resnet.data.encoded import check, decode, read_file, to_rgb
+from resnet.data.errors import DataError
+
+
+def photograph(height=40, width=56):
+    """A smooth picture: JPEG keeps it well."""
+    y, x = np.mgrid[:height, :width]
+    return Image.fromarray(np.stack([x * 4, y * 6, (x + y) * 2], axis=2).astype(np.uint8))
+
+
+def encoded(image, form, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def test_read_file_returns_all_bytes(tmp_path):
+    content = os.urandom(300_000)
+    (tmp_path / "a").write_bytes(content)
+    assert read_file(str(tmp_path / "a")) == content
+    (tmp_path / "b").write_bytes(b"")
+    assert read_file(str(tmp_path / "b")) == b""
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(DataError, match="gone.jpg: cannot be read"):
+        read_file(str(tmp_path / "gone.jpg"))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        encoded(photograph(), "JPEG"),
+        encoded(photograph(), "JPEG", progressive=True),
+        encoded(photograph(), "JPEG", subsampling=0, comment=b"\xff\xc0 is no frame here"),
+        encoded(photograph().convert("L"), "JPEG"),
+        encoded(photograph(), "PNG"),
+        encoded(photograph().convert("L"), "PNG"),
+    ],
+)
+def test_common_forms_pass_untouched_with_their_size(content):
+    assert check("a", content) == (content, 40, 56)
+
+
+def test_an_embedded_thumbnail_does_not_confuse_the_size():
+    thumbnail = encoded(photograph(8, 8), "JPEG")
+    exif = Image.Exif()
+    exif[0x010E] = "thumbnail"
+    plain = encoded(photograph(), "JPEG", exif=exif)
+    # An application segment with a whole JPEG in it, before everything else.
+    segment = b"\xff\xed" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail
+    content = plain[:2] + segment + plain[2:]
+    assert check("a", content) == (content, 40, 56)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        encoded(photograph().convert("CMYK"), "JPEG"),
+        encoded(photograph().convert("RGBA"), "PNG"),
+        encoded(photograph().convert("P"), "PNG"),
+        encoded(photograph().convert("LA"), "PNG"),
+        encoded(photograph().convert("1"), "PNG"),
+        encoded(photograph(), "GIF"),
+        encoded(photograph(), "BMP"),
+        encoded(photograph(), "WEBP"),
+        encoded(photograph(), "PNG")[:-12],
+    ],
+)
+def test_other_forms_become_ppm_with_the_same_pixels(content):
+    ppm, height, width = check("a", content)
+    assert ppm.startswith(b"P6\n56 40\n255\n") and (height, width) == (40, 56)
+    decoded = Image.open(io.BytesIO(ppm))
+    assert (np.asarray(decoded) == np.asarray(decode("a", content))).all()
+    assert np.abs(np.asarray(decoded).astype(int) - np.asarray(photograph())).mean() < 70
+
+
+def test_sixteen_bits_keep_their_upper_eight():
+    wide = np.arange(0, 65536, 16, dtype=np.uint16).reshape(64, 64)
+    image = Image.open(io.BytesIO(encoded(Image.fromarray(wide), "PNG")))
+    rgb = np.asarray(to_rgb(image))
+    assert (rgb == (wide >> 8).astype(np.uint8)[:, :, None]).all()
+
+
+def test_bytes_after_the_end_are_allowed():
+    content = encoded(photograph(), "JPEG") + b"\0\0 trailing"
+    assert check("a", content) == (content, 40, 56)
+
+
+JPEG = encoded(photograph(), "JPEG")
+PNG = encoded(photograph(), "PNG")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"not an image at all\n" * 20,
+        JPEG[: len(JPEG) // 2],
+        JPEG[:-2],
+        JPEG[:150],
+        JPEG[:3],
+        b"\xff\xd8\xff\xd9",
+        JPEG[: JPEG.index(b"\xff\xda")],
+        PNG[: len(PNG) // 2],
+        PNG[:40],
+        b"\x89PNG\r\n\x1a\n",
+    ],
+)
+def test_what_is_not_a_whole_image_is_refused_by_name(content):
+    with pytest.raises(DataError, match="^some/file.jpg: ") as caught:
+        check("some/file.jpg", content)
+    assert "\n" not in str(caught.value)
