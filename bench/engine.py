@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -79,7 +80,9 @@ class DdpEngine:
         if device.type == "cuda":
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer: torch.optim.Optimizer = sgd(model, config)
-        # BN buffers stay a rank's own during training, as under DeepSpeed; evaluation averages them.
+        # BN buffers stay a rank's own during training, as under DeepSpeed; evaluation averages them. The option has a
+        # newer name in some of the versions of torch that are supported, and those warn.
+        warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated", category=FutureWarning)
         self.wrapped = (
             nn.parallel.DistributedDataParallel(
                 model,

@@ -36,7 +36,7 @@ BLOCK_IMAGES = 5120  # of CIFAR-10 in one block of training
 RANKS = 2
 
 
-@dataclass(frozen=True)
+@dataclass(kw_only=True)
 class Keys:
     """Words of the command line."""
 

@@ -25,7 +25,7 @@ from resnet.data import DataError, Split, open_dataset
 EVAL_BATCH = 500
 
 
-@dataclass(frozen=True)
+@dataclass(kw_only=True)
 class Keys:
     """Words of the command line."""
 

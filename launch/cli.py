@@ -41,7 +41,7 @@ def main(program: Program, argv: Sequence[str]) -> int:
         batch.check_slurm(plan.mode)
         _say(plan.notices)
         return batch.dispatch(plan)
-    except batch.BatchError as error:
+    except (batch.BatchError, OSError) as error:
         return _complain(error, status=1)
 
 

@@ -4,7 +4,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ from submitit.core.utils import environment_variables, pickle_load
 from bench.config import ROOT, RunConfig
 from bench.progress import VARIABLE as PROGRESS_VARIABLE
 from bench.progress import Display, Follower
+from bench.ranks import free_port
 from launch.cluster import gpus_here
 from launch.job import Job, new_run_id
 from results.files import read_rows, table_files
@@ -134,7 +134,8 @@ def run_all(configs: Sequence[RunConfig]) -> int:
                 ended += 1
                 if not outcome.completed:
                     status = 1
-                    print(outcome.tail, file=sys.stderr, end="\n" if outcome.tail else "")
+                    if outcome.tail:
+                        print(outcome.tail, file=sys.stderr)
                     print(f"launch: {config.name()} {outcome.message}", file=sys.stderr, flush=True)
         except Interrupted as interrupt:
             status = interrupt.exit_status
@@ -235,17 +236,11 @@ def _environment(config: RunConfig, progress: Path) -> dict[str, str]:
         "PYTHONSAFEPATH": "1",  # the working directory is no place to import from
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(threads),
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(_free_port()),
+        "MASTER_PORT": str(free_port()),
     }
     if not gpus_here():
         variables |= {"DS_ACCELERATOR": "cpu", "GLOO_SOCKET_IFNAME": "lo"}
     return variables
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _outcome(config: RunConfig, run_id: str, ranks: Ranks, folder: Path) -> Outcome:

@@ -79,8 +79,8 @@ def check_packages(names: Sequence[str] = PACKAGES) -> None:
 def set_ranks(config: RunConfig) -> None:
     """Tell torch and DeepSpeed who this process is, from submitit's or Slurm's variables.
 
-    RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE are set; MASTER_ADDR, MASTER_PORT come from the launcher. No GPU
-    is hidden: DeepSpeed indexes all of a node's by LOCAL_RANK.
+    RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE are set; MASTER_ADDR, MASTER_PORT and OMP_NUM_THREADS come from
+    the launcher. No GPU is hidden: DeepSpeed indexes all of a node's by LOCAL_RANK.
 
     Raises:
         ValueError: the job has another number of processes than the configuration.
@@ -95,8 +95,6 @@ def set_ranks(config: RunConfig) -> None:
     os.environ["WORLD_SIZE"] = str(job.num_tasks)
     os.environ["LOCAL_RANK"] = str(job.local_rank)
     os.environ["LOCAL_WORLD_SIZE"] = str(config.ranks_per_node)
-    cores = len(os.sched_getaffinity(0)) // config.ranks_per_node
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores)))
 
 
 def stop_on_signals() -> None:

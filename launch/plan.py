@@ -66,11 +66,14 @@ def make_plan(program: Program, argv: Sequence[str]) -> Plan:
     mode, rerun = typed[0].mode or "submit", typed[0].rerun
     if program == "local" and typed[0].mode:
         raise WordError(f"mode={mode}: local.py runs at once; the modes are those of python launch/slurm.py")
+    names = {keys.cluster or ("default" if program == "slurm" else None) for keys in typed}
+    profiles = {name: clusters.load(name) for name in names if name}
+    gpus_here = clusters.gpus_here() if program == "local" else 0
     notices: list[str] = []
     cells: list[Cell] = []
     for keys in typed:
-        cluster = clusters.load(keys.cluster or "default") if program == "slurm" or keys.cluster else None
-        place = _place(program, keys, cluster, mode)
+        cluster = profiles.get(keys.cluster or "default")
+        place = _local_place(keys, cluster, gpus_here) if program == "local" else _slurm_place(keys, cluster, mode)
         for repeat in range(keys.repeats):
             seeded = replace(keys, seed=(keys.seed or 0) + repeat)
             config, said = resolve(seeded, place)
@@ -93,18 +96,22 @@ def make_plan(program: Program, argv: Sequence[str]) -> Plan:
     return Plan(kept, list(dict.fromkeys(notices)), mode, rerun)
 
 
-def _place(program: Program, keys: LaunchKeys, cluster: ClusterConfig | None, mode: str) -> Place:
-    data = cluster.data if cluster else {}
-    if program == "local":
-        if (keys.nodes or 1) > 1:
-            raise WordError(f"nodes={keys.nodes}: local.py has this machine alone; nodes=1, or python launch/slurm.py")
-        where, gpus = "this machine", clusters.gpus_here()
-    else:
-        assert cluster
-        where, gpus = f"a node of cluster={cluster.name}", cluster.gpus_per_node
+def _local_place(keys: LaunchKeys, cluster: ClusterConfig | None, gpus: int) -> Place:
+    if (keys.nodes or 1) > 1:
+        raise WordError(f"nodes={keys.nodes}: local.py has this machine alone; nodes=1, or python launch/slurm.py")
+    return _place(keys, cluster, "this machine", gpus)
+
+
+def _slurm_place(keys: LaunchKeys, cluster: ClusterConfig | None, mode: str) -> Place:
+    assert cluster
+    place = _place(keys, cluster, f"a node of cluster={cluster.name}", cluster.gpus_per_node)
+    return replace(place, visible=mode != "print")
+
+
+def _place(keys: LaunchKeys, cluster: ClusterConfig | None, where: str, gpus: int) -> Place:
     if gpus and (keys.ranks_per_node or 1) > gpus:
         raise WordError(
             f"ranks_per_node={keys.ranks_per_node}: {where} has {gpus} GPUs; nearest is ranks_per_node={gpus}"
         )
-    place = Place(ranks_per_node=gpus or 2, data=data, visible=mode != "print")
+    place = Place(ranks_per_node=gpus or 2, data=cluster.data if cluster else {})
     return replace(place, results=cluster.results) if cluster and cluster.results else place

@@ -69,12 +69,25 @@ class DaliLoader(StreamLoader):
         self._augmentation = augmentation
         self._colour = colour
         self._threads = threads
-        self._device = device
+        self._device = torch.device("cuda", torch.cuda.current_device()) if device == torch.device("cuda") else device
         size = augmentation.image_size
         self._leases = Leases((sampler.batch, size, size, 3))
+        # Built ahead of the first epoch, because a GPU's decoder takes a while to start.
+        self._spare: dali_graph.Graph | None = self._build()
+
+    def _build(self) -> dali_graph.Graph:
+        return dali_graph.build(
+            self._split, self._augmentation, batch=self._sampler.batch, threads=self._threads, device=self._device
+        )
+
+    def close(self) -> None:
+        """End the reading thread and free the pipeline."""
+        super().close()
+        self._spare = None
 
     def _open(self, first_epoch: int) -> Generator[Batch, None, None]:
         ahead = Ahead(self._produce(first_epoch), _READY, "dali-loader")
+        reading: collections.deque[tuple[Any, torch.cuda.Event]] = collections.deque()
         try:
             for sent, output in ahead:
                 labels = torch.from_numpy(self._split.labels[sent.rows.indices])
@@ -84,17 +97,23 @@ class DaliLoader(StreamLoader):
                 else:
                     labels = labels.pin_memory().to(self._device, non_blocking=True)
                     valid = None if valid is None else valid.pin_memory().to(self._device, non_blocking=True)
-                    # DLPack orders DALI's memory by the current stream, now and when torch lets go of it.
                     images = self._colour(torch.from_dlpack(output), sent.placement)
+                    # DALI may use the pixels' memory again as soon as they are let go, but the kernels that read
+                    # them have only been queued: they are kept until those have run.
+                    event = torch.cuda.Event()
+                    event.record()
+                    reading.append((output, event))
+                    while reading and reading[0][1].query():
+                        reading.popleft()
                 yield Batch(images, labels, valid)
         finally:
             ahead.close()
+            for _, event in reading:
+                event.synchronize()
 
     def _produce(self, first_epoch: int) -> Generator[tuple[_Sent, Any], None, None]:
         """Yield batches in order; runs in the reading thread, the only one that touches the pipeline."""
-        graph = dali_graph.build(
-            self._split, self._augmentation, batch=self._sampler.batch, threads=self._threads, device=self._device
-        )
+        graph, self._spare = self._spare or self._build(), None
         try:
             yield from self._run(graph, first_epoch)
         finally:
@@ -166,16 +185,17 @@ class DaliLoader(StreamLoader):
         images = self._leases.take()
         size = self._augmentation.image_size
 
+        whole = None if graph.ragged else np.asarray(output.as_tensor())
+
         def part(rows: slice) -> None:
-            if graph.ragged:
-                count = rows.stop - rows.start
-                pixels = torch.empty(count, size, size, 3, dtype=torch.uint8)
-                for i, flip in enumerate(placement.flips[rows]):
-                    resize(np.asarray(output[rows.start + i]), pixels[i], flip)
-                source = pixels.numpy()
+            if whole is None:
+                resized = torch.empty(rows.stop - rows.start, size, size, 3, dtype=torch.uint8)
+                for i, flip in enumerate(placement.flips[rows].tolist()):
+                    resize(np.asarray(output[rows.start + i]), resized[i], flip)
+                pixels = resized.numpy()
             else:
-                source = np.asarray(output.as_tensor())[rows]
-            self._colour.fill(images[rows], source, placement.part(rows))
+                pixels = whole[rows]
+            self._colour.fill(images[rows], pixels, placement.part(rows))
 
         bounds = np.linspace(0, len(images), self._threads + 1).astype(int).tolist()
         for _ in pool.map(part, map(slice, bounds[:-1], bounds[1:])):

@@ -17,7 +17,10 @@ from .resample import resize
 from .split import Batch, Split
 from .stream import StreamLoader, requests
 
+# Batches a worker prepares ahead.
 _PREFETCH = 4
+# As PIL's thumbnails have it: the filter still averages over this many pixels each way, at hardly any difference.
+_REDUCING_GAP = 2
 
 
 class _Batches(Dataset[dict[str, Any]]):
@@ -76,13 +79,16 @@ class _Batches(Dataset[dict[str, Any]]):
         boxes = windows(self._augmentation, u, sizes).tolist()
         for (path, image), (top, left, tall, wide) in zip(opened, boxes, strict=True):
             width, height = image.size
-            # A JPEG whose window is twice as large as needed is decoded at half its size, and so on.
-            image.draft("RGB", (-(-width * size // wide), -(-height * size // tall)))
+            # A JPEG that stays larger than needed by _REDUCING_GAP is decoded at half its size, a quarter or an eighth.
+            image.draft("RGB", (_REDUCING_GAP * width * size // wide, _REDUCING_GAP * height * size // tall))
             image = load_image(path, image)
-            across, down = image.width / width, image.height / height
-            left, wide = round(left * across), max(1, round(wide * across))
-            top, tall = round(top * down), max(1, round(tall * down))
-            yield np.array(image.crop((left, top, left + wide, top + tall)))
+            if image.size == (width, height):
+                yield np.array(image.crop((left, top, left + wide, top + tall)))
+            else:
+                # Here the window's edges are between pixels, which only PIL's own resize can do.
+                x, y = image.width / width, image.height / height
+                box = (left * x, top * y, (left + wide) * x, (top + tall) * y)
+                yield np.array(image.resize((size, size), Image.Resampling.BILINEAR, box=box))
 
 
 def _shifted(image: np.ndarray, shift: np.ndarray) -> np.ndarray:
@@ -101,11 +107,13 @@ def _shifted(image: np.ndarray, shift: np.ndarray) -> np.ndarray:
 class _Requests(Sampler[Any]):
     """The rest of the run's requests, as the DataLoader wants them."""
 
-    def __init__(self, rows: order.Sampler, first_epoch: int, epochs: int | None) -> None:
-        self._arguments = (rows, first_epoch, epochs)
+    def __init__(self, sampler: order.Sampler, first_epoch: int, epochs: int | None) -> None:
+        self._sampler = sampler
+        self._first_epoch = first_epoch
+        self._epochs = epochs
 
     def __iter__(self) -> Iterator[tuple[int, order.Rows]]:
-        return requests(*self._arguments)
+        return requests(self._sampler, self._first_epoch, self._epochs)
 
 
 def _as_is(batch: Any) -> Any:

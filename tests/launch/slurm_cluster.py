@@ -1,7 +1,7 @@
 """A true Slurm of virtual nodes on this machine: munged, slurmctld and one slurmd a node, all in one folder.
 
-Nothing outside the folder is touched: the nodes' names resolve in a mount namespace that only the slurmds and their jobs
-see. There is no accounting, so sacct has nothing to say.
+Nothing outside the folder is touched: the nodes' names resolve in a mount namespace that only the slurmds and their
+jobs see. There is no accounting, so sacct has nothing to say.
 """
 
 import contextlib

@@ -23,7 +23,7 @@ def config() -> RunConfig:
 
 @pytest.fixture
 def slurm(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "OMP_NUM_THREADS"):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
         monkeypatch.setenv(name, "left over")
         monkeypatch.delenv(name)
     for name, value in {
@@ -46,19 +46,12 @@ def test_a_rank_knows_who_it_is(slurm: pytest.MonkeyPatch, config: RunConfig) ->
         "1",
         "2",
     ]
-    assert os.environ["OMP_NUM_THREADS"] == str(max(1, len(os.sched_getaffinity(0)) // 2))
 
 
 def test_another_number_of_tasks_is_refused(slurm: pytest.MonkeyPatch, config: RunConfig) -> None:
     slurm.setenv("SLURM_NTASKS", "2")
     with pytest.raises(ValueError, match="2 tasks on 2 nodes, expected nodes=2 ranks_per_node=2"):
         set_ranks(config)
-
-
-def test_threads_that_are_set_stay(slurm: pytest.MonkeyPatch, config: RunConfig) -> None:
-    slurm.setenv("OMP_NUM_THREADS", "5")
-    set_ranks(config)
-    assert os.environ["OMP_NUM_THREADS"] == "5"
 
 
 def test_a_job_is_pickled_by_reference(config: RunConfig) -> None:
