@@ -1,5 +1,6 @@
 # make bench   train ResNet-20 on digits over two ranks and show throughput and time to accuracy
 # make test    run the tests
+# make slurm   install Debian's Slurm (as root) and run the tests that need a real one, on two virtual nodes
 # make check   ruff and mypy
 
 PYTHON ?= python3
@@ -7,7 +8,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.complete
 
-.PHONY: bench test check setup clean
+.PHONY: bench test slurm check setup clean
 .DELETE_ON_ERROR:
 
 bench: setup
@@ -15,6 +16,16 @@ bench: setup
 
 test: setup
 	@$(RUN) -m pytest -q
+
+slurm: setup
+	@if ! command -v slurmctld >/dev/null; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y slurm-wlm munge; \
+	  else \
+	    echo "make: no slurmctld here; install Slurm and munge (Debian, as root: apt-get install slurm-wlm munge)" >&2; exit 1; \
+	  fi; \
+	fi
+	@$(RUN) -m pytest -q tests/launch/test_slurm.py
 
 check: setup
 	@$(RUN) -m pip install -q -e ".[check]"

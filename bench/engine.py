@@ -144,7 +144,7 @@ class DeepSpeedEngine:
     def _link_momentum(self) -> None:
         """Make the momentum of ZeRO's partitions, zero as it begins, and let its parameters find it.
 
-        DeepSpeed does the latter itself, but after the step of the first parameter group, when the others have none yet.
+        DeepSpeed does the latter itself, but after the first parameter group's step, when the others have none yet.
         """
         zero: Any = self.optimizer
         for partition in zero.single_partition_of_fp32_groups:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import sys
 import traceback
 
@@ -33,6 +34,9 @@ def run(config: RunConfig, *, run_id: str, restart: int = 0) -> None:
         trainer.fit()
         world.barrier()
     except BaseException as error:
+        # What ends the siblings may reach this rank too: it must not cut short the writing down.
+        for number in (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
         failure = classify(error, rank)
         if failure.kind == "unknown" and failure.status == "failed":
             traceback.print_exc()

@@ -89,7 +89,9 @@ def join(on_failure: Callable[[Failure], None]) -> World:
         torch.cuda.set_device(device)
     else:
         device = torch.device("cpu")
-    threads = max(1, len(os.sched_getaffinity(0)) // local_size)
+    # Slurm may have bound the task to its own cores already; the affinity is then not to be shared.
+    cores = os.environ.get("SLURM_CPUS_PER_TASK")
+    threads = int(cores) if cores else max(1, len(os.sched_getaffinity(0)) // local_size)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or threads))
 
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])

@@ -1,7 +1,9 @@
 """The default loader: NVIDIA DALI decodes, on the GPU where there is one, else on the CPU."""
 
 import collections
+import contextlib
 import dataclasses
+import functools
 import itertools
 from collections.abc import Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +25,8 @@ from .sampler import Rows, Sampler
 from .split import Batch, Split
 from .stream import StreamLoader, requests
 
-# Finished batches that wait for the consumer.
+# Decoded batches that wait to be finished, and finished ones that wait for the consumer.
+_DECODED = 1
 _READY = 2
 
 
@@ -86,7 +89,9 @@ class DaliLoader(StreamLoader):
         self._spare = None
 
     def _open(self, first_epoch: int) -> Generator[Batch, None, None]:
-        ahead = Ahead(self._produce(first_epoch), _READY, "dali-loader")
+        ahead = Ahead(self._produce(first_epoch), _DECODED, "dali-decode")
+        if self._device.type == "cpu":
+            ahead = Ahead(self._finish(ahead), _READY, "dali-finish")
         reading: collections.deque[tuple[Any, torch.cuda.Event]] = collections.deque()
         try:
             for sent, output in ahead:
@@ -97,7 +102,7 @@ class DaliLoader(StreamLoader):
                 else:
                     labels = labels.pin_memory().to(self._device, non_blocking=True)
                     valid = None if valid is None else valid.pin_memory().to(self._device, non_blocking=True)
-                    images = self._colour(torch.from_dlpack(output), sent.placement)
+                    images = self._colour(torch.from_dlpack(output.as_tensor()), sent.placement)
                     # DALI may use the pixels' memory again as soon as they are let go, but the kernels that read
                     # them have only been queued: they are kept until those have run.
                     event = torch.cuda.Event()
@@ -112,7 +117,7 @@ class DaliLoader(StreamLoader):
                 event.synchronize()
 
     def _produce(self, first_epoch: int) -> Generator[tuple[_Sent, Any], None, None]:
-        """Yield batches in order; runs in the reading thread, the only one that touches the pipeline."""
+        """Yield batches as DALI leaves them; runs in a thread of its own, the only one that touches the pipeline."""
         graph, self._spare = self._spare or self._build(), None
         try:
             yield from self._run(graph, first_epoch)
@@ -135,14 +140,11 @@ class DaliLoader(StreamLoader):
                 except RuntimeError as error:
                     raise self._blame(inside, error) from None
                 done = inside.popleft()
-                # The next batch goes in before this one is finished, so that DALI has always something to do.
+                # Before anything else is done with this one, so that DALI always has something to do.
                 for epoch, rows in itertools.islice(todo, 1):
                     inside.append(self._send(graph, pool, epoch, rows))
                     graph.schedule()
-                if self._device.type == "cpu":
-                    yield done, self._finish(graph, pool, output, done.placement)
-                else:
-                    yield done, output.as_tensor()
+                yield done, output
 
     def _send(self, graph: dali_graph.Graph, pool: ThreadPoolExecutor, epoch: int, rows: Rows) -> _Sent:
         """Read a batch's files and feed them with their windows, shifts and flips."""
@@ -178,29 +180,29 @@ class DaliLoader(StreamLoader):
             files.append((np.frombuffer(content, np.uint8), height, width))
         return files
 
-    def _finish(
-        self, graph: dali_graph.Graph, pool: ThreadPoolExecutor, output: Any, placement: Placement
-    ) -> torch.Tensor:
-        """Resize and mirror what is ragged, and normalize, on the CPU: float32 [N, 3, S, S] in channels_last."""
-        images = self._leases.take()
-        size = self._augmentation.image_size
+    def _finish(self, decoded: Ahead) -> Generator[tuple[_Sent, torch.Tensor], None, None]:
+        """Resize and mirror what is ragged, and normalize; for a CPU, in a thread beside the one that decodes."""
+        cuts = np.linspace(0, self._sampler.batch, self._threads + 1).astype(int).tolist()
+        parts = [slice(*cut) for cut in itertools.pairwise(cuts)]
+        with ThreadPoolExecutor(self._threads, "dali-finish") as pool, contextlib.closing(decoded):
+            for sent, output in decoded:
+                images = self._leases.take()
+                fill = functools.partial(self._fill, images, output, sent.placement)
+                for _ in pool.map(fill, parts):
+                    pass
+                yield sent, torch.from_numpy(images).permute(0, 3, 1, 2)
 
-        whole = None if graph.ragged else np.asarray(output.as_tensor())
-
-        def part(rows: slice) -> None:
-            if whole is None:
-                resized = torch.empty(rows.stop - rows.start, size, size, 3, dtype=torch.uint8)
-                for i, flip in enumerate(placement.flips[rows].tolist()):
-                    resize(np.asarray(output[rows.start + i]), resized[i], flip)
-                pixels = resized.numpy()
-            else:
-                pixels = whole[rows]
-            self._colour.fill(images[rows], pixels, placement.part(rows))
-
-        bounds = np.linspace(0, len(images), self._threads + 1).astype(int).tolist()
-        for _ in pool.map(part, map(slice, bounds[:-1], bounds[1:])):
-            pass
-        return torch.from_numpy(images).permute(0, 3, 1, 2)
+    def _fill(self, images: np.ndarray, output: Any, placement: Placement, rows: slice) -> None:
+        """Finish some rows of a batch into ``images``, float32 [N, S, S, 3]."""
+        if self._augmentation.geometry == "window":
+            size = self._augmentation.image_size
+            resized = torch.empty(rows.stop - rows.start, size, size, 3, dtype=torch.uint8)
+            for i, flip in enumerate(placement.flips[rows].tolist()):
+                resize(np.asarray(output[rows.start + i]), resized[i], flip)
+            pixels = resized.numpy()
+        else:
+            pixels = np.asarray(output.as_tensor())[rows]
+        self._colour.fill(images[rows], pixels, placement.part(rows))
 
     def _blame(self, inside: Iterable[_Sent], error: RuntimeError) -> Exception:
         """Find the file that DALI could not decode; its own message does not name it."""
