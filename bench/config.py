@@ -77,17 +77,22 @@ class RunConfig:
             if option.name != "recipe":
                 grammar.check(option, getattr(self, option.name))
         try:
-            Architecture(
-                family=self.family,
-                depth=self.depth,
-                shortcut=self.shortcut,
-                stride=self.stride,
-                num_classes=self.num_classes,
-            )
+            self.architecture  # noqa: B018 (it checks itself)
         except ValueError as error:
             raise WordError(str(error)) from None
         if self.engine == "ddp" and self.zero_stage:
             raise WordError(f"zero_stage={self.zero_stage}: ZeRO is DeepSpeed's; engine=deepspeed, or zero_stage=0")
+
+    @property
+    def architecture(self) -> Architecture:
+        """The network."""
+        return Architecture(
+            family=self.family,
+            depth=self.depth,
+            shortcut=self.shortcut,
+            stride=self.stride,
+            num_classes=self.num_classes,
+        )
 
     @property
     def world_size(self) -> int:

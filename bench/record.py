@@ -45,6 +45,8 @@ def run_row(config: RunConfig, run_id: str, restart: int) -> dict[str, Any]:
         "eval_interval": 1,
         "warmup_steps": metrics.WARMUP_STEPS,
         "steps_cap": config.steps,
+        "extension": config.architecture.extension,
+        "eval_protocol": "whole image" if config.dataset in ("digits", "cifar10") else "one central crop",
         "synthetic": config.loader == "synthetic",
     }
     same = "family depth shortcut stride dataset image_size num_classes kernels loader engine precision zero_stage"

@@ -96,6 +96,15 @@ class Architecture:
         return self.family == "imagenet" and self.depth in BOTTLENECK_DEPTHS
 
     @property
+    def extension(self) -> bool:
+        """Whether the paper has no such net: it used A and plain nets for all of CIFAR, B alone from 50 layers on."""
+        if self.shortcut == "none":
+            return self.bottleneck or self.depth not in (18, 34, 20, 32, 44, 56, 110)
+        if self.family == "cifar":
+            return self.shortcut != "A" or self.depth not in (20, 32, 44, 56, 110, 1202)
+        return self.shortcut != "B" if self.bottleneck else self.depth == 18 and self.shortcut != "A"
+
+    @property
     def blocks(self) -> tuple[int, ...]:
         """Blocks in each stage."""
         return IMAGENET_STAGES[self.depth] if self.family == "imagenet" else ((self.depth - 2) // 6,) * 3

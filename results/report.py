@@ -43,8 +43,9 @@ class _Notes:
         reason = " ".join(reason.split())
         return Text(f"-[{self._numbers.setdefault(reason, len(self._numbers) + 1)}]", style="dim")
 
-    def legend(self) -> Text | None:
-        lines = [f"[{number}] {reason}" for reason, number in self._numbers.items()]
+    def legend(self, extension: bool) -> Text | None:
+        lines = ["+ a net that the paper does not have"] if extension else []
+        lines += [f"[{number}] {reason}" for reason, number in self._numbers.items()]
         return Text("\n".join(lines), style="dim") if lines else None
 
 
@@ -64,10 +65,10 @@ def runs_table(rows: Sequence[Row]) -> Table:
     notes, ids = _Notes(), short_ids(rows)
     for row in rows:
         table.add_row(
-            _attempt(row, ids), _shown(row, "family"), _shown(row, "depth"), _shown(row, "shortcut"),
+            _attempt(row, ids), _shown(row, "family"), _shown(row, "depth"), _shortcut(row),
             _setting(row), *_figures(row, notes), _status(row),
         )
-    return _with_legend(table, notes)
+    return _with_legend(table, notes, rows)
 
 
 def summary(rows: Sequence[Row]) -> Table:
@@ -75,10 +76,10 @@ def summary(rows: Sequence[Row]) -> Table:
     table = _new_table("run", "model", "dataset, loader", *_FIGURE_HEADS, "target\ntop-1>", "status")
     notes, ids = _Notes(), short_ids(rows)
     for row in rows:
-        model = Text(f"{_shown(row, 'family')} {_shown(row, 'depth')} {_shown(row, 'shortcut')}")
+        model = Text(f"{_shown(row, 'family')} {_shown(row, 'depth')} {_shortcut(row)}")
         target = notes.figure(row, "target_top1", "{:.3f}".format)
         table.add_row(_attempt(row, ids), model, _data(row), *_figures(row, notes), target, _status(row))
-    return _with_legend(table, notes)
+    return _with_legend(table, notes, rows)
 
 
 def failures(rows: Sequence[Row]) -> Text | None:
@@ -132,14 +133,19 @@ def _new_table(*heads: str) -> Table:
     return table
 
 
-def _with_legend(table: Table, notes: _Notes) -> Table:
-    table.caption = notes.legend()
+def _with_legend(table: Table, notes: _Notes, rows: Sequence[Row]) -> Table:
+    table.caption = notes.legend(any(row.get("extension") for row in rows))
     table.caption_justify = "left"
     return table
 
 
 def _attempt(row: Row, ids: Mapping[str, str]) -> str:
     return ids[row["run_id"]] + (f".{row['restart_count']}" if row.get("restart_count") else "")
+
+
+def _shortcut(row: Row) -> str:
+    """The shortcut option, with a plus where the paper has no such net."""
+    return _shown(row, "shortcut") + ("+" if row.get("extension") else "")
 
 
 def _shown(row: Row, column: str) -> str:

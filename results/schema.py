@@ -49,6 +49,8 @@ SCHEMAS: dict[str, pa.Schema] = {
         # beyond the specification, for honest reading
         sample=TEXT,  # which copy of the dataset was read, such as cifar10-jpeg
         synthetic=FLAG,  # no real image was read: throughput only
+        extension=FLAG,  # the paper has no such net
+        eval_protocol=TEXT,  # which pixels of a test image are seen; errors compare within one protocol only
         ranks_per_node=INT, lr=REAL, weight_decay=REAL,
         epochs=INT,  # planned
         steps_cap=INT,  # optimizer steps after which the run was told to stop

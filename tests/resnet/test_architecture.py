@@ -80,3 +80,17 @@ def test_imagenet_blocks(depth, layers_per_block):
     architecture = Architecture(family="imagenet", depth=depth, shortcut="B", num_classes=10)
     assert layers_per_block * sum(architecture.blocks) + 2 == depth
     assert architecture.bottleneck == (layers_per_block == 3)
+
+
+@pytest.mark.parametrize(
+    ("family", "depth", "shortcut", "extension"),
+    [
+        ("imagenet", 18, "A", False), ("imagenet", 18, "B", True), ("imagenet", 34, "C", False),
+        ("imagenet", 34, "none", False), ("imagenet", 50, "B", False), ("imagenet", 50, "A", True),
+        ("imagenet", 152, "C", True), ("imagenet", 50, "none", True), ("cifar", 110, "A", False),
+        ("cifar", 1202, "A", False), ("cifar", 1202, "none", True), ("cifar", 20, "B", True), ("cifar", 8, "A", True),
+    ],
+)  # fmt: skip
+def test_extension_is_what_the_paper_does_not_have(family: str, depth: int, shortcut: str, extension: bool) -> None:
+    net = Architecture(family=family, depth=depth, shortcut=shortcut, num_classes=10)
+    assert net.extension is extension
