@@ -43,15 +43,16 @@ class DaliLoader(StreamLoader):
     """Reads files in Python, hands them to DALI, and the result to torch (see `Loader`).
 
     A thread of this loader's own reads ahead: it takes the next rows, reads and checks their files (several at a time,
-    for the sake of network file systems), gives DALI the bytes and windows, and takes the finished batch. The consumer
-    finds it ready; on a CPU normalized, on a GPU it normalizes it on its own stream.
+    for the sake of network file systems), gives DALI the bytes and windows, and takes what it has decoded. On a CPU a
+    second thread resizes and normalizes that, and the consumer finds its batch ready; on a GPU, where DALI has resized
+    it, the consumer normalizes it on its own stream.
 
     Args:
         split: What to read.
         sampler: In which order.
         augmentation: With which changes.
         colour: How to normalize.
-        threads: DALI's threads, and files read at a time.
+        threads: DALI's threads, and those that read and finish.
         device: Where the batches go; a GPU decodes, too.
         epochs: Number of epochs, or None for no end.
     """

@@ -13,7 +13,7 @@ from results.store import read_rows
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 
-# nvJPEG's inverse transform and the GPU's resize round otherwise than the CPU's: in levels of 255, before normalization.
+# nvJPEG's inverse transform and the GPU's resize round otherwise than the CPU's; in levels of 255.
 MEAN_LEVELS, WORST_SHARE = 1.5, 0.01
 STD = 255 * 0.226
 
