@@ -127,6 +127,7 @@ class DeepSpeedEngine:
             "zero_optimization": {"stage": config.zero_stage},
             "zero_allow_untested_optimizer": True,
             "communication_data_type": COMM_DTYPE,
+            "gradient_clipping": 0.0,  # by default DeepSpeed clips at a norm of 1, which no recipe here asks for
             "steps_per_print": sys.maxsize,
             "torch_autocast": {
                 "enabled": config.precision != "fp32",
@@ -159,8 +160,12 @@ class DeepSpeedEngine:
         self.engine.step()
 
 
-def load_deepspeed() -> Any:
-    """Import DeepSpeed quietly, with the environment's own ninja in reach of its compiled collectives."""
+def load_deepspeed(join: bool = True) -> Any:
+    """Import DeepSpeed quietly, with the environment's own ninja in reach of its compiled collectives.
+
+    Args:
+        join: let it use torch's process group, which must be there.
+    """
     folder = str(Path(sys.executable).parent)
     if folder not in os.environ.get("PATH", "").split(os.pathsep):
         os.environ["PATH"] = folder + os.pathsep + os.environ.get("PATH", "")
@@ -170,9 +175,21 @@ def load_deepspeed() -> Any:
     import deepspeed
 
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
-    if not deepspeed.comm.is_initialized():
+    if join and not deepspeed.comm.is_initialized():
         deepspeed.init_distributed(dist_backend=dist.get_backend(), verbose=False)
     return deepspeed
+
+
+def build_collectives() -> None:
+    """Compile what DeepSpeed would otherwise compile in a first run: its shared-memory collectives, on a CPU.
+
+    Where there is no compiler it goes through gloo instead, and says so itself.
+    """
+    load_deepspeed(join=False)
+    if not torch.cuda.is_available():
+        from deepspeed.comm.torch import build_shm_op
+
+        build_shm_op()
 
 
 def get_momentum(engine: Engine, parameter: nn.Parameter) -> Tensor | None:

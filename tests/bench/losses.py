@@ -21,6 +21,10 @@ def losses(
     """Global mean loss of each step on fixed images; sample order as the loaders have it."""
     torch.manual_seed(config.seed)
     model = build_model(config)
+    if frozen:  # at statistics that fit: the same ones on any number of ranks
+        with torch.no_grad():
+            for _ in range(30):
+                model.train()(images[:64])
     engine = engines.build(config, model, torch.device("cpu"))
     model.train()
     if frozen:
