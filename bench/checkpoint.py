@@ -111,7 +111,14 @@ def read(path: str) -> Progress:
         raise CheckpointError(f"resume={path}: not a readable safetensors file: {error}") from error
     if text is None:
         raise CheckpointError(f"resume={path}: weights without a training state; a run's save=PATH writes one")
-    progress = Progress(**json.loads(text))
+    try:
+        progress = Progress(**json.loads(text))
+        numbers = (progress.epoch, progress.step, progress.restart)
+        if not all(isinstance(number, int) and number >= 0 for number in numbers) or not progress.state:
+            raise ValueError
+        float(progress.elapsed_s), float(progress.saved_at)
+    except (TypeError, ValueError):
+        raise CheckpointError(f"resume={path}: its training state is damaged; resume from another checkpoint") from None
     if not weights.with_name(progress.state).is_file():
         raise CheckpointError(f"resume={path}: its momentum {progress.state} is missing from the same folder")
     return progress
@@ -124,8 +131,8 @@ def check(path: str, progress: Progress, config: RunConfig) -> None:
         CheckpointError: it is of another configuration, or of a run that was complete.
     """
     if progress.net != net_of(config):
-        theirs, ours = progress.net.split(), net_of(config).split()
-        differ = [f"{a} (here {b.partition('=')[2]})" for a, b in zip(theirs, ours, strict=True) if a != b]
+        theirs, ours = (dict(word.split("=", 1) for word in net.split()) for net in (progress.net, net_of(config)))
+        differ = [f"{word}={theirs.get(word)} (here {ours[word]})" for word in ours if theirs.get(word) != ours[word]]
         raise CheckpointError(f"resume={path}: the checkpoint has {', '.join(differ)}")
     if progress.epoch >= config.epochs or (config.steps and progress.step >= config.steps):
         raise CheckpointError(f"resume={path}: that run was complete at epoch {progress.epoch}, step {progress.step}")
@@ -133,7 +140,11 @@ def check(path: str, progress: Progress, config: RunConfig) -> None:
 
 def load_momentum(path: str, progress: Progress, engine: Engine) -> None:
     """Load the momentum of a checkpoint into the engine; every rank must call it."""
-    momenta = load_file(Path(path).with_name(progress.state))
+    state = Path(path).with_name(progress.state)
+    try:
+        momenta = load_file(state)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"resume={path}: its momentum {state} cannot be read: {error}") from error
     for name, parameter in engine.model.named_parameters():
         if name in momenta:
             set_momentum(engine, parameter, momenta[name])

@@ -195,7 +195,7 @@ def resolve(keys: RunKeys, place: Place) -> tuple[RunConfig, list[str]]:
         nodes=nodes,
         ranks_per_node=ranks,
         results=_results(keys.results or place.results, place),
-        save=_weights(keys.save),
+        save=_weights(keys.save, place),
         resume=_existing("resume", keys.resume, place) if keys.resume else None,
     )
     return config, notices
@@ -260,7 +260,8 @@ def _num_classes(keys: RunKeys, dataset: str, known: int | None, data: str | Non
         if not train.is_dir():
             found = ", ".join(sorted(entry.name for entry in os.scandir(data))[:6])
             raise WordError(f"data={data}: expected a folder train of class folders in it; found {found or 'nothing'}")
-        known, source = sum(entry.is_dir() for entry in os.scandir(train)), str(train)
+        known = sum(entry.is_dir() and not entry.name.startswith(".") for entry in os.scandir(train))
+        source = str(train)
     if known is None and keys.num_classes is None:
         raise WordError(f"data={data}: not on this machine, so its classes cannot be counted; add num_classes=N")
     if known is not None and keys.num_classes not in (None, known):
@@ -306,18 +307,24 @@ def _existing(name: str, path: str, place: Place) -> str:
 
 
 def _results(path: str, place: Place) -> str:
-    folder = Path(_absolute(path))
-    there = next(part for part in (folder, *folder.parents) if part.exists())
-    if place.visible and not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
-        raise WordError(f"results={path}: {there} is not a folder that can be written to")
+    return _writable("results", path, Path(_absolute(path)), place)
+
+
+def _writable(name: str, path: str, folder: Path, place: Place) -> str:
+    """A folder that is there or can be made."""
+    if place.visible:
+        there = next(part for part in (folder, *folder.parents) if part.exists())
+        if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)) or there.is_relative_to("/proc"):
+            raise WordError(f"{name}={path}: {there} is not a folder that can be written to")
     return str(folder)
 
 
-def _weights(path: str | None) -> str | None:
+def _weights(path: str | None, place: Place) -> str | None:
     if path is None:
         return None
     file = Path(_absolute(path))
     if file.suffix != ".safetensors" or file.is_dir():
         near = file / "weights.safetensors" if file.is_dir() else file.with_suffix(".safetensors")
         raise WordError(f"save={path}: weights are written to a .safetensors file; nearest is save={near}")
+    _writable("save", path, file.parent, place)
     return str(file)

@@ -1,6 +1,5 @@
 """What ended a run, in the words of the results tables."""
 
-import errno
 import json
 import re
 from dataclasses import asdict, dataclass
@@ -63,9 +62,11 @@ class Failure:
 
 def one_line(error: BaseException) -> str:
     """The first line that says something, led by the type where the text alone would not say what happened."""
-    text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    # A file's name may be no text at all: what cannot be encoded is shown escaped.
+    whole = str(error).encode("utf-8", "backslashreplace").decode()
     if isinstance(error, (ValueError, Diverged, RankLost, Stopped)):
-        return text
+        return " ".join(whole.split())
+    text = next((line.strip() for line in whole.splitlines() if line.strip()), "")
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
@@ -96,14 +97,14 @@ def _kind(error: BaseException) -> str:
         return "rank_lost"
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in text:
         return "oom"
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES):
-        return "storage"
     if any(word in text for word in ("closed by peer", "connection reset", "broken pipe", "remote process exited")):
         return "rank_lost"
     if isinstance(error, TimeoutError) or "timed out" in text or "timeout" in text:
         return "timeout"
     if isinstance(error, (ConnectionError, torch.distributed.DistNetworkError)):
         return "network"
+    if isinstance(error, OSError) and error.errno is not None:
+        return "storage"
     if isinstance(error, ValueError):
         return "config"
     return "unknown"

@@ -195,6 +195,8 @@ def _name(word: str, options: dict[str, Field[Any]]) -> str:
 def _spelled(word: str, option: Field[Any], parser: OverridesParser) -> list[str]:
     """The values of one word, each in the grammar's own spelling."""
     name, _, text = word.partition("=")
+    if text.strip() == "???":
+        raise WordError(f"{word}: {name} takes {accepts(option)}")
     if "${" in text:
         raise WordError(f"{word}: nothing is filled in for ${{...}} here; write the value out")
     if option.metadata["path"] and text[:1] not in ("'", '"'):
@@ -234,6 +236,8 @@ def _nearest_number(option: Field[Any], value: Any) -> str:
         number = float(value)
     except (TypeError, ValueError):
         number = -math.inf
+    if option.metadata["unit"] == "fraction" and 1 < number <= 100:  # a percentage
+        return f" (nearest: {option.name}={number / 100:g})"
     if most is not None and number > most:
         return f" (nearest: {option.name}={_show(most)})"
     if least is not None and number < least:

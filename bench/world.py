@@ -92,7 +92,10 @@ def join(on_failure: Callable[[Failure], None]) -> World:
     # Slurm may have bound the task to its own cores already; the affinity is then not to be shared.
     cores = os.environ.get("SLURM_CPUS_PER_TASK")
     threads = int(cores) if cores else max(1, len(os.sched_getaffinity(0)) // local_size)
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or threads))
+    given = os.environ.get("OMP_NUM_THREADS") or str(threads)
+    if not given.isdecimal() or int(given) < 1:
+        raise ValueError(f"OMP_NUM_THREADS={given}: expected a whole number, at least 1 (nearest: {threads})")
+    torch.set_num_threads(int(given))
 
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     wait = timedelta(minutes=5)
@@ -145,8 +148,10 @@ class Watchdog:
         self.reported = False
         now = time.monotonic()
         self.beats = [(0, now)] * size
+        self.looked_s = now
         self.thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         self.thread.start()
+        threading.Thread(target=self._guard, name="watchdog-guard", daemon=True).start()
 
     def report(self, failure: Failure, patience_s: float = 15.0) -> Failure:
         """Tell the other ranks of a failure of this one and wait until rank 0 has written it down.
@@ -199,8 +204,10 @@ class Watchdog:
         while not self.closed.wait(self.interval_s):
             with self.lock:
                 if self.closed.is_set() or self.reported:
+                    self.looked_s = time.monotonic()
                     continue
                 failure = self._look()
+                self.looked_s = time.monotonic()
                 if failure is None:
                     continue
                 self.reported = True
@@ -212,6 +219,16 @@ class Watchdog:
                     self.handled()
             self.exit(1)
             return
+
+    def _guard(self) -> None:
+        """End the process where the store no longer answers: a stopped rank 0 closes no connection, and calls wait."""
+        while not self.closed.wait(self.interval_s):
+            if time.monotonic() - self.looked_s > self.stale_s:
+                lost = f"rank 0, which serves the store, has been silent for {self.stale_s:.0f} s"
+                failure = Failure("failed", "rank_lost", lost, self.rank)
+                print(f"rank {self.rank}: run {failure}", file=sys.stderr, flush=True)
+                self.exit(1)
+                return
 
     def _look(self) -> Failure | None:
         try:

@@ -27,7 +27,7 @@ def main(program: Program, argv: Sequence[str]) -> int:
         return 0
     try:
         plan = make_plan(program, argv)
-    except ValueError as error:
+    except (ValueError, OSError) as error:  # a path too long, a working directory that is gone
         return _complain(error)
     # Imported late: neither is needed for a wrong word, and both take their time.
     if program == "local":

@@ -130,7 +130,10 @@ def run_all(configs: Sequence[RunConfig]) -> int:
                 if len(configs) > 1:
                     print(f"[{index}/{len(configs)}] {config.name()} seed={config.seed}", flush=True)
                 run_ids.append(new_run_id(config))
-                outcome = run_one(config, run_ids[-1])
+                try:
+                    outcome = run_one(config, run_ids[-1])
+                except OSError as error:  # a full disk, say: the others may write elsewhere
+                    outcome = Outcome(False, f"failed (storage): {error}")
                 ended += 1
                 if not outcome.completed:
                     status = 1
@@ -179,7 +182,7 @@ def run_one(config: RunConfig, run_id: str) -> Outcome:
             display.feed(event)
         display.close()
         recover(config.results, [run_id], failure_kind=kind, failure_message=cause)
-    outcome = _outcome(config, run_id, ranks, folder)
+    outcome = _outcome(config, run_id, ranks, folder, f"{kind}: {cause}")
     if outcome.completed:
         shutil.rmtree(folder)
         with contextlib.suppress(OSError):  # not empty: there are others
@@ -243,10 +246,10 @@ def _environment(config: RunConfig, progress: Path) -> dict[str, str]:
     return variables
 
 
-def _outcome(config: RunConfig, run_id: str, ranks: Ranks, folder: Path) -> Outcome:
+def _outcome(config: RunConfig, run_id: str, ranks: Ranks, folder: Path, cause: str) -> Outcome:
     rows, _ = read_rows(config.results, "runs", [run_id])
     if not rows:
-        return Outcome(False, f"ended before it wrote a row (logs in {folder})", ranks.tail())
+        return Outcome(False, f"ended before it wrote a row ({cause}; logs in {folder})", ranks.tail())
     row = rows[-1]
     if row["status"] == "completed":
         return Outcome(True)

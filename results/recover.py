@@ -87,6 +87,9 @@ def sweep(
             file = path.open("rb")
         except FileNotFoundError:  # another sweep was faster
             continue
+        except OSError as error:
+            result.bad.append(BadFile(path, str(error)))
+            continue
         with file:
             try:
                 contents = read(file, path.name)
@@ -102,6 +105,9 @@ def sweep(
             try:
                 write_attempt(root, contents, row, file)
             except FileExistsError:  # another sweep was faster, or the run wrote its row and died before the rest
+                continue
+            except ValueError as error:  # rows that no file can hold
+                result.bad.append(BadFile(path, str(error)))
                 continue
             result.rows.append(row)
     _remove_leftovers(root, stale_s)

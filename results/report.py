@@ -242,7 +242,9 @@ def _main(words: Sequence[str]) -> int:
         (row for row in found if matches(row, filters)), given.get("sort", "family,depth,shortcut,run_start,run_id")
     )
     if not rows:
-        raise ValueError(_nothing(root, filters, found, bad))
+        count = len(journals(root))
+        dead = f"; {count} without rows yet: python -m results.recover results={root}" if count else ""
+        raise ValueError(_nothing(root, filters, found, bad) + dead)
     notes = [f"cannot be read: {file.path}: {file.reason}" for file in bad]
     if any(row.get("recovered") for row in rows):
         notes.append("runs recovered from their journals: images/s of whole epochs after the first")

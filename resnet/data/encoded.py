@@ -2,6 +2,7 @@
 
 import io
 import os
+import stat
 
 import numpy as np
 from PIL import Image
@@ -21,9 +22,12 @@ def read_file(path: str) -> bytes:
     """
     # Plain system calls: at tens of thousands of small files a second, Python's file objects cost as much as decoding.
     try:
-        handle = os.open(path, os.O_RDONLY)
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe, too, opens at once
         try:
-            expected = os.fstat(handle).st_size
+            status = os.fstat(handle)
+            if not stat.S_ISREG(status.st_mode):
+                raise DataError(f"{path}: not a regular file; expected an image")
+            expected = status.st_size
             content = os.read(handle, expected + 1)
             while len(content) < expected:
                 more = os.read(handle, expected - len(content))

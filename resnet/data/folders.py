@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .encoded import read_file
 from .errors import DataError
 from .split import Split, Splits
 
@@ -76,7 +77,7 @@ def hash_files(root: Path, paths: list[str]) -> str:
         sizes = np.array([os.path.getsize(paths[i]) for i in chosen], "<i8")
         if len(paths) <= _HASH_CONTENT_FILES and sizes.sum() <= _HASH_CONTENT_BYTES:
             for path in paths:
-                digest.update(Path(path).read_bytes())
+                digest.update(read_file(path))
         else:
             digest.update(sizes.tobytes())
     except OSError as error:

@@ -65,7 +65,11 @@ class Sampler:
         if not self.train and self.grad_accum != 1:
             raise ValueError(f"grad_accum={self.grad_accum}: expected 1 in evaluation")
         if self.train and self.n < self.global_batch:
-            raise ValueError(f"global batch {self.global_batch}: expected at most {self.n}, the training images")
+            most = self.n // (self.world_size * self.grad_accum)
+            raise ValueError(
+                f"batch={self.batch}: with {self.world_size} ranks and grad_accum={self.grad_accum} a step takes "
+                f"{self.global_batch} of {self.n} training images; expected batch={most} or less"
+            )
         if self.steps is not None and self.steps < 1:
             raise ValueError(f"steps_per_epoch={self.steps}: expected 1 or more")
 

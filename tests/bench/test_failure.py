@@ -40,5 +40,6 @@ def test_kinds_are_those_of_the_tables() -> None:
 
 
 def test_the_message_is_the_first_line_that_says_something() -> None:
-    assert classify(DataError("\n  cat.jpg: truncated\nmore"), 0).message == "cat.jpg: truncated"
+    assert classify(DataError("a\nb.jpg: truncated"), 0).message == "a b.jpg: truncated"
+    assert classify(DataError("\udcff.jpg: truncated"), 0).message == "\\udcff.jpg: truncated"
     assert classify(RuntimeError("boom\nmore"), 0).message == "RuntimeError: boom"

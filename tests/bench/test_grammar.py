@@ -74,7 +74,7 @@ def test_typed_path_needs_quotes_for_a_comma_alone() -> None:
         ("lr=0", "lr=0: lr takes a number, above 0"),
         ("lr=nan", "lr=nan: lr takes a number, above 0"),
         ("lr=inf", "lr=inf: lr takes a number, above 0"),
-        ("target=97", "target=97: target takes a number, above 0 and at most 1 (nearest: target=1)"),
+        ("target=97", "target=97: target takes a number, above 0 and at most 1 (nearest: target=0.97)"),
         ("shortcut=D", "shortcut=D: choose from none, A, B, C (nearest: shortcut=C)"),
         ("shortcut=a", "shortcut=a: choose from none, A, B, C (nearest: shortcut=A)"),
         ("shortcut=D1", "shortcut=D1: not available yet; choose from none, A, B, C"),

@@ -75,3 +75,19 @@ def test_a_rank_that_left_in_order_is_not_lost() -> None:
     time.sleep(1.0)
     dogs[0].close()
     assert handled == [] and ended == []
+
+
+def test_a_store_that_no_longer_answers_ends_the_rank() -> None:
+    stuck = threading.Event()
+
+    class Stopped(dist.HashStore):  # as that of a rank 0 which was stopped, not killed
+        def add(self, key: str, amount: int) -> int:
+            stuck.wait()
+            return 0
+
+    ended = Ended()
+    Watchdog(Stopped(), 1, 2, lambda failure: None, interval_s=0.05, stale_s=0.5, exit=ended.of(1))
+    try:
+        assert wait(lambda: ended == [(1, 1)])
+    finally:
+        stuck.set()
