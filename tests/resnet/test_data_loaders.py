@@ -375,7 +375,7 @@ def test_synthetic_batches_are_normal_repeatable_and_sized_like_the_dataset():
         ("dali", {"augment": "shift"}, "augment=shift"),
         ("dali", {"augment": "paper"}, "expected mean_image"),
         ("dali", {"threads": 0}, "threads=0"),
-        ("torch", {"train": True, "batch": 64}, "global batch 64"),
+        ("torch", {"train": True, "batch": 64}, "batch=64: with 1 ranks"),
     ],
 )
 def test_impossible_loaders_are_refused(kind, changes, words, photographs):
