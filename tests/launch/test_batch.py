@@ -83,7 +83,7 @@ def cell(line: str) -> Cell:
 
 
 def anywhere(text: str) -> str:
-    return text.replace(str(ROOT), "/checkout").replace(sys.executable, "/python")
+    return text.replace(sys.executable, "/python").replace(str(ROOT), "/checkout")
 
 
 def directives(text: str) -> dict[str, str]:
