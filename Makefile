@@ -42,7 +42,6 @@ $(STAMP): pyproject.toml
 	  { echo "make: $(PYTHON) is not Python 3.11 or newer: say make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
 	$(RUN) -m pip install -q --disable-pip-version-check -e ".[test]"
-	$(RUN) -c 'from bench.engine import build_collectives; build_collectives()' >/dev/null
 	@touch $(STAMP)
 
 clean:

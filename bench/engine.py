@@ -5,7 +5,6 @@ import logging
 import os
 import sys
 import warnings
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -160,36 +159,20 @@ class DeepSpeedEngine:
         self.engine.step()
 
 
-def load_deepspeed(join: bool = True) -> Any:
-    """Import DeepSpeed quietly, with the environment's own ninja in reach of its compiled collectives.
-
-    Args:
-        join: let it use torch's process group, which must be there.
-    """
-    folder = str(Path(sys.executable).parent)
-    if folder not in os.environ.get("PATH", "").split(os.pathsep):
-        os.environ["PATH"] = folder + os.pathsep + os.environ.get("PATH", "")
+def load_deepspeed() -> Any:
+    """Import DeepSpeed quietly and let it use torch's process group, which must be there."""
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     import deepspeed
 
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
-    if join and not deepspeed.comm.is_initialized():
+    # On a CPU it would compile collectives of its own over shared memory. They spin while they wait, which takes the
+    # loader's cycles, and wait for ever for a rank that is gone; gloo does neither, and is what DDP uses.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    if not deepspeed.comm.is_initialized():
         deepspeed.init_distributed(dist_backend=dist.get_backend(), verbose=False)
     return deepspeed
-
-
-def build_collectives() -> None:
-    """Compile what DeepSpeed would otherwise compile in a first run: its shared-memory collectives, on a CPU.
-
-    Where there is no compiler it goes through gloo instead, and says so itself.
-    """
-    load_deepspeed(join=False)
-    if not torch.cuda.is_available():
-        from deepspeed.comm.torch import build_shm_op
-
-        build_shm_op()
 
 
 def get_momentum(engine: Engine, parameter: nn.Parameter) -> Tensor | None:
