@@ -43,7 +43,14 @@ def start(tmp_path: Path) -> Iterator[Start]:
                 variables.pop(name, None)
         command = [sys.executable, "-c", LOCAL, "dataset=digits", f"results={tmp_path}/rows", *words]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        started.append(subprocess.Popen(command, env=variables, cwd=tmp_path, start_new_session=True, **pipes))
+        # The tests themselves may run where these are ignored (nohup, a shell's background), and children inherit that.
+        numbers = (signal.SIGINT, signal.SIGHUP)
+        before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
+        try:
+            started.append(subprocess.Popen(command, env=variables, cwd=tmp_path, start_new_session=True, **pipes))
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
         return started[-1]
 
     yield popen
