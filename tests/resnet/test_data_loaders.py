@@ -3,18 +3,14 @@ import itertools
 import os
 import subprocess
 import sys
-import threading
-import time
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from readers import READERS, loader, read, stacked, worst
 
-from resnet.data import DataError, Split, make_loader, mean_image, open_dataset, synthetic_splits, unpack
-
-CPU = torch.device("cpu")
-READERS = ("dali", "torch")
+from resnet.data import Split, mean_image, open_dataset, synthetic_splits, unpack
 
 
 @pytest.fixture(scope="module")
@@ -39,44 +35,6 @@ def in_memory():
     images = generator.integers(0, 256, (23, 32, 32, 3), dtype=np.uint8)
     labels = np.arange(23) % 10
     return Split(name="train", dataset="cifar10", labels=labels, classes=list("abcdefghij"), images=images, hash="m")
-
-
-def loader(kind, split, **changes):
-    options = {
-        "train": False,
-        "batch": 4,
-        "rank": 0,
-        "world_size": 1,
-        "seed": 5,
-        "augment": "fast",
-        "image_size": 32,
-        "device": CPU,
-        "threads": 2 if kind == "dali" else 1,
-        **changes,
-    }
-    return make_loader(kind, split, **options)
-
-
-def read(kind, split, which=(0,), **changes):
-    """Return all batches of some epochs, copied, as (images, labels, valid)."""
-    made = loader(kind, split, **changes)
-    try:
-        return [
-            (batch.images.clone(), batch.labels.clone(), batch.valid) for e in which for batch in made.epoch(e)
-        ]
-    finally:
-        made.close()
-
-
-def stacked(batches):
-    return torch.cat([batch[0] for batch in batches]), torch.cat([batch[1] for batch in batches])
-
-
-def worst(one, two):
-    """Largest difference of two lists of batches in grey levels of 0 to 255 (of the least contrasty channel)."""
-    first, second = stacked(one), stacked(two)
-    assert (first[1] == second[1]).all()
-    return float((first[0] - second[0]).abs().max()) * 255 * 0.229
 
 
 @pytest.mark.parametrize("kind", READERS)
@@ -248,90 +206,6 @@ def test_kept_batches_keep_their_pixels(in_memory):
     assert all((one == two).all() for one, two in zip(kept, copies, strict=True))
     made.close()
     assert all((one == two).all() for one, two in zip(kept, copies, strict=True))
-
-
-def truncated(path):
-    content = path.read_bytes()
-    path.write_bytes(content[: len(content) * 2 // 3])
-    return "damaged or truncated image"
-
-
-def text(path):
-    path.write_text("this is a text file\n" * 10)
-    return "not an image that can be read"
-
-
-def empty(path):
-    path.write_bytes(b"")
-    return "empty file"
-
-
-def missing(path):
-    path.unlink()
-    return "cannot be read"
-
-
-def damaged_png(path):
-    """Whole to the last chunk, but wrong in the middle: only the decoder notices."""
-    Image.effect_noise((60, 60), 90).convert("RGB").save(path, format="png")
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 0xFF
-    path.write_bytes(content)
-    return "damaged or truncated image"
-
-
-@pytest.fixture
-def breakable(tmp_path):
-    for split in ("train", "val"):
-        (tmp_path / split / "a").mkdir(parents=True)
-        for i in range(20):
-            image = Image.effect_noise((50, 44), 40 + i).convert("RGB")
-            image.save(tmp_path / split / "a" / f"{i:02d}.jpg")
-    return tmp_path
-
-
-@pytest.mark.parametrize("kind", READERS)
-@pytest.mark.parametrize("damage", [truncated, text, empty, missing, damaged_png])
-@pytest.mark.parametrize("dataset", ["imagefolder", "cifar10"])
-def test_a_broken_file_is_named_and_the_loader_still_closes(kind, damage, dataset, breakable):
-    splits = open_dataset("imagefolder", breakable, image_size=32)
-    split = dataclasses.replace(splits.test, dataset=dataset)
-    culprit = breakable / "val" / "a" / "13.jpg"
-    words = damage(culprit)
-    made = loader(kind, split, batch=2)
-    started = time.perf_counter()
-    with pytest.raises(DataError) as caught:
-        for _ in made.epoch(0):
-            pass
-    assert str(caught.value).startswith(f"{culprit}: ") and words in str(caught.value)
-    assert "\n" not in str(caught.value)
-    made.close()
-    made.close()
-    assert time.perf_counter() - started < 20
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("dali")]
-
-
-@pytest.mark.parametrize("kind", READERS)
-def test_unusual_images_are_read_alike(kind, breakable):
-    folder = breakable / "val" / "a"
-    colours = np.random.default_rng(0).integers(0, 256, (6, 7, 3), dtype=np.uint8)
-    image = Image.fromarray(colours).resize((50, 44), Image.Resampling.BICUBIC)
-    grey = image.convert("L")
-    for name, mode, form in (("20", "L", "jpeg"), ("21", "CMYK", "jpeg"), ("22", "RGBA", "png"), ("23", "P", "png")):
-        image.convert(mode).save(folder / f"{name}.jpg", form, **({"quality": 95} if form == "jpeg" else {}))
-    wide = np.asarray(grey).astype(np.uint16) * 256 + 77
-    Image.fromarray(wide).save(folder / "24.png")
-    split = open_dataset("imagefolder", breakable, image_size=32).test
-    assert len(split) == 25
-    images, _ = stacked(read(kind, split, batch=5))
-    mean, std = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]]).view(2, 3, 1, 1)
-    shown = (images * std + mean) * 255
-    assert (shown[20] - shown[20].mean(0)).abs().max() < 0.01
-    assert (shown[24] - shown[24].mean(0)).abs().max() < 0.01
-    # All come from one picture.
-    assert (shown[20] - shown[24]).abs().mean() < 4
-    assert (shown[21] - shown[22]).abs().mean() < 6
-    assert (shown[22] - shown[23]).abs().mean() < 25
 
 
 def test_the_mean_image_is_the_mean_and_is_kept(photographs, in_memory, tmp_path, monkeypatch):
