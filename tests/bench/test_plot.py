@@ -1,0 +1,154 @@
+"""Pictures of measured kernels. Every time and rate here is made up for the test and describes no machine."""
+
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from bench import plot
+from results.files import table_path, write_once
+from results.schema import table_schema, to_table
+
+ROOT = Path(__file__).resolve().parents[2]
+RUN = "20000101-000000-testonly"
+GPU = "Test-Only GPU 1"
+RATES = {"copy_bytes_per_s": 1e12, "matrix_flops_per_s": 1e14}
+
+
+def kernel(op="bn_act", shape="8x7x7x64", backend="triton", p50=100.0, bytes_min=50_000_000, flops=10_000_000, **row):
+    known = {"dtype": "bf16", "layout": "channels_last", "l2": "cold", "status": "ok", "run_id": RUN}
+    return {"op": op, "shape": shape, "backend": backend, "p50": p50, "bytes_min": bytes_min, "flops": flops,
+            "samples_us": [p50] if p50 else [], "max_err": 0.0, **known, **RATES, **row}  # fmt: skip
+
+
+def store(root, rows, gpu_model=GPU):
+    """Writes rows as they come from a measurement, columns that this schema lacks included."""
+    for run_id in {row["run_id"] for row in rows}:
+        own = [row for row in rows if row["run_id"] == run_id]
+        table = to_table("kernels", own)
+        for name in RATES:
+            if name not in table_schema("kernels").names and any(name in row for row in own):
+                table = table.append_column(name, pa.array([row.get(name) for row in own], pa.float64()))
+        write_once(table_path(root, "kernels", "2000-01", run_id, 0), [table])
+        system = {"system_id": "test", "run_id": run_id, "gpu_model": gpu_model}
+        write_once(table_path(root, "system", "2000-01", run_id, 0), [to_table("system", [system])])
+    return root
+
+
+def many():
+    rows = []
+    for index, (op, flops, size) in enumerate(
+        [("bn_stats", 2e6, 1e6), ("bn_act", 3e6, 2e6), ("bn_act_backward_reduce", 6e6, 3e6), ("stem", 1e6, 4e6),
+         ("conv1x1", 3e9, 4e7), ("conv3x3", 9e9, 3e7), ("conv_dgrad", 8e9, 5e7)] * 4  # fmt: skip
+    ):
+        for step, backend in enumerate(("torch", "triton", "compile")):
+            for l2 in ("cold", "warm"):
+                scale = 1 + index // 7
+                floor_us = max(size * scale / 1e12, flops * scale / 1e14) * 1e6
+                p50 = floor_us * (2.4 - 0.5 * step + 0.03 * index) * (0.9 if l2 == "warm" else 1)
+                rows.append(kernel(op, f"256x{64 * scale}x{56 // scale}x{56 // scale}", backend, p50,
+                                   int(size * scale), int(flops * scale), l2=l2, dtype="fp16" if index == 5 else "bf16",
+                                   matrix_flops_per_s=1.2e14 if index == 5 else 1e14))  # fmt: skip
+    return rows
+
+
+@pytest.fixture
+def run(capsys):
+    def call(*words):
+        status = plot.main(list(words))
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return call
+
+
+def refused(called, message):
+    status, out, err = called
+    assert (status, out) == (2, "") and err.startswith("bench.plot: ") and err.count("\n") == 1
+    assert message in err
+    return True
+
+
+def test_pictures(tmp_path, run):
+    rows = many()
+    status, out, err = run(f"results={store(tmp_path / 'store', rows)}", f"to={tmp_path / 'new' / 'pictures'}")
+    assert (status, err) == (0, "")
+    svg, png = (Path(line) for line in out.splitlines())
+    assert svg.parent == png.parent == tmp_path / "new" / "pictures" and svg.stem == png.stem
+    assert ElementTree.parse(svg).getroot().tag == "{http://www.w3.org/2000/svg}svg"
+    with Image.open(png) as image:
+        image.verify()
+    with Image.open(png) as image:
+        assert image.format == "PNG" and min(image.size) > 800
+    text = svg.read_text()  # the words stand in comments beside their outlines
+    for word in (GPU, RUN, "measured", "FLOP / byte", "TFLOP/s", "time / floor", "torch", "triton", "compile",
+                 "1 TB/s and 100 TFLOP/s, bf16", "1 TB/s and 120 TFLOP/s, fp16", "256x64x56x56"):  # fmt: skip
+        assert word in text, word
+
+
+def test_the_same_rows_give_the_same_picture(tmp_path, run):
+    root = store(tmp_path / "store", [kernel(), kernel(backend="torch", p50=200.0)])
+    first = [run(f"results={root}", f"to={tmp_path / name}") for name in ("one", "two")]
+    assert [status for status, _, _ in first] == [0, 0]
+    one, two = (tmp_path / name / f"roofline-{RUN}.svg" for name in ("one", "two"))
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_floors_follow_the_rows():
+    found, left = plot.points([kernel(), kernel("conv1x1", flops=10**10, copy_bytes_per_s=2e12)])
+    assert left == []
+    assert [point.floor_s for point in found] == pytest.approx([50e-6, 1e-4])  # bytes bind one, FLOPs the other
+    assert [point.over_floor for point in found] == pytest.approx([2, 1])
+    assert [point.label for point in found] == ["bn_act  8x7x7x64  bf16", "conv1x1  8x7x7x64  bf16"]
+
+
+def test_a_kernel_without_flops_has_a_floor_but_no_intensity(tmp_path, run):
+    root = store(tmp_path / "store", [kernel(flops=None)])
+    assert run(f"results={root}", f"to={tmp_path}")[0] == 0
+
+
+def test_rows_without_a_time_are_named(tmp_path, run):
+    rates = {name: None for name in RATES}
+    wrong = [kernel("stem", p50=None, status="failed: wrong", **rates), kernel("bn_stats", status="failed: wrong")]
+    status, _, err = run(f"results={store(tmp_path / 'store', [kernel(), *wrong])}", f"to={tmp_path}")
+    assert status == 0
+    assert err.splitlines() == [
+        f"not drawn: {op}  8x7x7x64  bf16, triton: no time (failed: wrong)" for op in ("stem", "bn_stats")
+    ]
+    assert run(f"results={store(tmp_path / 'wrong', wrong)}", f"to={tmp_path}")[0] == 2
+
+
+def test_a_run_is_chosen_by_the_end_of_its_id_and_the_latest_by_default(tmp_path, run):
+    root = store(tmp_path / "store", [kernel(run_id="20000101-one"), kernel(run_id="20000102-two")])
+    assert "20000102-two" in run(f"results={root}", f"to={tmp_path}")[1]
+    assert "20000101-one" in run(f"results={root}", f"to={tmp_path}", "run=one")[1]
+    assert refused(run(f"results={root}", f"to={tmp_path}", "run=2000"), "several runs")
+    assert refused(run(f"results={root}", f"to={tmp_path}", "run=three"), "no such run")
+
+
+def test_what_cannot_be_drawn(tmp_path, run):
+    to = f"to={tmp_path / 'pictures'}"
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert refused(run(f"results={empty}", to), "no kernels in it")
+    assert refused(run(f"results={tmp_path / 'missing'}", to), "no such folder")
+    assert refused(run(f"results={empty}"), "to is missing")
+    assert refused(run(f"results={empty}", to, "rn=1"), "did you mean run=1?")
+    rates = {name: None for name in RATES}
+    assert refused(run(f"results={store(tmp_path / 'a', [kernel(**rates)])}", to), "copy_bytes_per_s")
+    assert refused(run(f"results={store(tmp_path / 'b', [kernel()], gpu_model=None)}", to), "no GPU model")
+    assert refused(run(f"results={store(tmp_path / 'c', [kernel(bytes_min=None)])}", to, "run=9"), "no such run")
+    assert not (tmp_path / "pictures").exists()
+
+
+def test_numbers_are_grouped():
+    assert plot._ranges([3, 1, 2, 7]) == "1-3, 7"
+
+
+def test_it_draws_without_torch():
+    code = "import bench.plot, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
