@@ -134,12 +134,14 @@ class Place:
 
     Attributes:
         ranks_per_node: GPUs of a machine there, or what stands in for them.
+        gpus: of a machine there; None where nobody knows.
         data: folder by dataset.
         results: folder for rows.
         visible: whether the place's file system can be looked at from here.
     """
 
     ranks_per_node: int
+    gpus: int | None = None
     data: Mapping[str, str] = field(default_factory=dict)
     results: str = str(ROOT / "results" / "v1")
     visible: bool = True
@@ -174,7 +176,7 @@ def resolve(keys: RunKeys, place: Place) -> tuple[RunConfig, list[str]]:
         depth=depth,
         shortcut=keys.shortcut or ("A" if family == "cifar" else "B"),
         stride=keys.stride or "v1",
-        kernels=keys.kernels or "torch",
+        kernels=_kernels(keys, place),
         dataset=dataset,
         data=data,
         image_size=keys.image_size or image_size,
@@ -204,7 +206,8 @@ def resolve(keys: RunKeys, place: Place) -> tuple[RunConfig, list[str]]:
 def words(keys: RunKeys, config: RunConfig) -> list[str]:
     """Words that resolve to `config` anywhere, once nodes= is added: what was typed and what the place decided."""
     values = {option.name: getattr(keys, option.name) for option in fields(RunKeys)}
-    values |= {name: getattr(config, name) for name in (*PATHS, "dataset", "loader", "ranks_per_node", "seed")}
+    decided = (*PATHS, "dataset", "kernels", "loader", "ranks_per_node", "seed")
+    values |= {name: getattr(config, name) for name in decided}
     if config.dataset == "imagefolder":
         values["num_classes"] = config.num_classes
     return [grammar.word(name, value) for name, value in values.items() if value is not None and name != "nodes"]
@@ -221,6 +224,20 @@ def _depth(keys: RunKeys, family: str) -> int:
             f"(dataset=imagenet, the default, has depths {depths})"
         )
     return keys.depth
+
+
+def _kernels(keys: RunKeys, place: Place) -> str:
+    """What computes the layers: on GPUs whatever is measured to be fastest."""
+    if keys.kernels is None:
+        return "auto" if place.gpus else "torch"
+    if place.gpus == 0 and keys.kernels == "auto":
+        raise WordError("kernels=auto: chooses by timing kernels on a GPU, and there is none; nearest is kernels=torch")
+    if place.gpus == 0 and keys.kernels == "triton" and os.environ.get("TRITON_INTERPRET") != "1":
+        raise WordError(
+            "kernels=triton: there is no GPU, and Triton's interpreter is for tests (minutes a step, its times mean "
+            "nothing); nearest is kernels=torch, or TRITON_INTERPRET=1 in the environment to interpret all the same"
+        )
+    return keys.kernels
 
 
 def _images(keys: RunKeys, dataset: str, place: Place) -> tuple[str, str | None, list[str]]:

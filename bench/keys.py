@@ -64,7 +64,10 @@ class RunKeys:
         choices=("dali", "torch", "synthetic"),
     )
     kernels: str | None = key(
-        "what computes a layer: plain torch, or torch.compile", "torch", choices=KERNELS, later=("triton", "auto")
+        "what computes a layer: plain torch, torch.compile, the suite's fused kernels, or of torch and those whichever is "
+        "measured to be faster",
+        "auto on GPUs, else torch",
+        choices=KERNELS,
     )
     precision: str | None = key(
         "of activations; master weights, BN and the reduction of gradients stay fp32",

@@ -1,11 +1,14 @@
 """The network of a run: built from the configuration, and warmed up before the clock starts."""
 
+from typing import Any
+
 import torch
+from rich.console import Console
 from torch import nn
 
 import resnet
 from bench.config import RunConfig
-from bench.engine import autocast
+from bench.engine import DTYPES, autocast
 from bench.timing import synchronize
 
 
@@ -23,11 +26,27 @@ def build_model(config: RunConfig) -> nn.Module:
     )
 
 
+def describe_choices(fused: Any) -> tuple[dict[str, str], str, str]:
+    """What computes each layer of a fused network, the hash of that, and the table it was chosen from, as text."""
+    text = ""
+    if fused.table is not None:
+        console = Console(width=140, highlight=False)
+        with console.capture() as capture:
+            console.print(fused.table.render())
+        text = capture.get()
+    return fused.describe(), fused.hash(), text
+
+
 def warm_up(model: nn.Module, config: RunConfig, device: torch.device) -> None:
     """Compile and choose kernels on random images before the clock starts; the network and the RNG stay as they were.
 
     MLPerf Training allows it likewise: initialization may run on data that is not the dataset's.
     """
+    if config.kernels == "auto":
+        from resnet.fused import choose_kernels  # imports Triton
+
+        shape = (config.batch, 3, config.image_size, config.image_size)
+        choose_kernels(model, shape, DTYPES[config.precision], device)
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         shape = (config.batch, 3, config.image_size, config.image_size)

@@ -84,6 +84,10 @@ class Display:
         if kind == "start":
             self._start = event
             self._console.print(f"{self._config.name()}: {event['about']}", markup=False)
+        elif kind == "choices":
+            fused = sum(not choice.startswith("torch/torch") for choice in event["layers"].values())
+            convolutions = f"fused kernels compute {fused} of {len(event['layers'])} convolutions, cuDNN the others"
+            self._console.print(f"{event['table']}kernels={self._config.kernels}: {convolutions}", markup=False)
         elif kind == "step":
             self._step(event)
         elif kind == "epoch":

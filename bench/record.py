@@ -56,9 +56,14 @@ def run_row(config: RunConfig, run_id: str, restart: int) -> dict[str, Any]:
     return row
 
 
-def comparability_key(config: RunConfig, system_class: str) -> str:
-    """Hash of what two runs must share to be compared: the configuration without its seed, and the class of system."""
+def comparability_key(config: RunConfig, system_class: str, choices_hash: str | None = None) -> str:
+    """Hash of what two runs must share to be compared.
+
+    That is the configuration without its seed, the class of system and, with fused kernels, what computes each layer.
+    """
     measured = {**json.loads(config.to_json()), "seed": None, "system_class": system_class}
+    if choices_hash:
+        measured["choices"] = choices_hash
     for path in ("data", "results", "save", "resume"):
         measured.pop(path, None)
     return hashlib.sha256(json.dumps(measured, sort_keys=True).encode()).hexdigest()[:16]
@@ -87,7 +92,7 @@ class Recorder:
     def system(self, device: torch.device) -> None:
         """Describe the machine; the rest of the row hangs on it."""
         row = machine.describe(device)
-        system_class = machine.system_class(row)
+        system_class = self._system_class = machine.system_class(row)
         with self._lock:
             self._writer.system(row)
         self.update(
@@ -101,6 +106,15 @@ class Recorder:
         with self._lock:
             self._fields |= fields
             self._writer.update(**fields)
+
+    def choices(self, layers: dict[str, str], choices_hash: str, table: str) -> None:
+        """What computes each layer, by its name; `table` shows what that was chosen from, and may be empty."""
+        self.update(
+            kernels_choices=json.dumps(layers),
+            choices_hash=choices_hash,
+            comparability_key=comparability_key(self._config, self._system_class, choices_hash),
+        )
+        self.progress.emit("choices", table=table, layers=layers, hash=choices_hash)
 
     def null(self, reason: str, *columns: str) -> None:
         """Say why columns have no figure."""

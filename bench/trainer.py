@@ -18,7 +18,7 @@ from bench.engine import Engine, build, set_lr
 from bench.evaluate import evaluate
 from bench.failure import Diverged
 from bench.metrics import Throughput
-from bench.network import build_model, warm_up
+from bench.network import build_model, describe_choices, warm_up
 from bench.prepare import prepare
 from bench.record import Recorder, outcome
 from bench.timing import StepClock, Stopwatch, now_s, synchronize
@@ -72,6 +72,8 @@ class Trainer:
         self.model = build_model(config).to(world.device)
         self.counts = resnet.count(self.model, config.image_size)
         warm_up(self.model, config, world.device)
+        if recorder and getattr(self.model, "fused", None) is not None:
+            recorder.choices(*describe_choices(self.model.fused))
         saved = self._read_checkpoint(config.resume) if config.resume else None
         self.engine: Engine = build(config, self.model, world.device)
         self.step = 0

@@ -113,5 +113,5 @@ def _place(keys: LaunchKeys, cluster: ClusterConfig | None, where: str, gpus: in
         raise WordError(
             f"ranks_per_node={keys.ranks_per_node}: {where} has {gpus} GPUs; nearest is ranks_per_node={gpus}"
         )
-    place = Place(ranks_per_node=gpus or 2, data=cluster.data if cluster else {})
+    place = Place(ranks_per_node=gpus or 2, gpus=gpus, data=cluster.data if cluster else {})
     return replace(place, results=cluster.results) if cluster and cluster.results else place

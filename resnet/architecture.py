@@ -7,7 +7,7 @@ from difflib import SequenceMatcher
 FAMILIES = ("imagenet", "cifar")
 SHORTCUTS = ("none", "A", "B", "C")
 STRIDES = ("v1", "v1.5")
-KERNELS = ("torch", "compile")
+KERNELS = ("torch", "compile", "triton", "auto")
 
 # Blocks a stage, by depth (paper, Table 1).
 IMAGENET_STAGES = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
@@ -29,14 +29,6 @@ def check_choice(key: str, word: str, choices: Sequence[str]) -> None:
     if word not in choices:
         closest = nearest(str(word), choices)
         raise ValueError(f"{key}={word}: expected one of {', '.join(choices)}; nearest is {closest}")
-
-
-def check_kernels(kernels: str) -> None:
-    """Raises a ValueError of one line unless models can be built with `kernels`."""
-    if kernels in ("triton", "auto"):
-        available = ", ".join(KERNELS)
-        raise ValueError(f"kernels={kernels}: not available yet; available are {available}; nearest is compile")
-    check_choice("kernels", kernels, KERNELS)
 
 
 @dataclass(frozen=True, kw_only=True)

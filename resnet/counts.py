@@ -43,6 +43,9 @@ def count(model: nn.Module, image_size: int, in_channels: int = 3) -> Counts:
         for t in tensors
     }
     shadow = copy.deepcopy(model, memo).eval()
+    for module in shadow.modules():
+        if getattr(module, "fused", None) is not None:  # kernels do not run on the meta device; modules and hooks do
+            module.fused = None  # type: ignore[assignment]
     multiply_adds = 0
 
     def add(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:

@@ -1,12 +1,12 @@
 """The layers of residual networks: convolutions, shortcuts, and the two blocks that hold them.
 
 Modules hold parameters under torchvision's names and nothing else; how they are computed is written in `conv_bn_act`,
-`join` and the blocks' `forward`. A fused kernel replaces a block's `forward` in a subclass and leaves the state dict
+`join` and the blocks' `forward`. Fused kernels take over a block's `forward` (`Block.fused`) and leave the state dict
 alone. BN modules are plain `nn.BatchNorm2d` whose output is the value before ReLU and addition, so hooks on them see
 what Figure 7 of the paper plots.
 """
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -117,6 +117,14 @@ def make_shortcut(option: str, c_in: int, c_out: int, stride: int) -> nn.Module 
     return None
 
 
+class ConvBn(NamedTuple):
+    """A convolution by its name in the network, and the BN behind it."""
+
+    name: str
+    conv: nn.Conv2d
+    bn: nn.BatchNorm2d
+
+
 class Block(nn.Module):
     """What both blocks share: a branch of layers, a shortcut and their join.
 
@@ -124,11 +132,15 @@ class Block(nn.Module):
         expansion: output channels over `width`.
         residual: False in a plain net, whose blocks have no shortcut.
         downsample: module on the shortcut, None for the identity (torchvision's name).
+        name: of the block in its network.
+        fused: what computes the block in place of the modules, or None.
     """
 
     expansion: ClassVar[int]
     residual: bool
     downsample: nn.Module | None
+    name: str = "block"
+    fused: Any = None
 
     def branch(self, x: Tensor) -> Tensor:
         """The residual function F(x): all layers up to and with the last BN, before addition and ReLU."""
@@ -144,8 +156,21 @@ class Block(nn.Module):
         """The BN before the addition, whose gamma `zero_init_residual` sets to zero."""
         raise NotImplementedError
 
+    def branch_layers(self) -> list[ConvBn]:
+        """The branch's convolutions with their BNs, in order."""
+        raise NotImplementedError
+
+    def conv_layers(self) -> list[ConvBn]:
+        """The branch's convolutions with their BNs, and last the projection's where there is one."""
+        layers = self.branch_layers()
+        if isinstance(self.downsample, Projection):
+            layers.append(ConvBn(f"{self.name}.downsample.0", *self.downsample))
+        return layers
+
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C_in, H, W] -> [N, width * expansion, H / stride, W / stride]; the unit that a fused kernel replaces."""
+        """[N, C_in, H, W] -> [N, width * expansion, H / stride, W / stride]; the unit that fused kernels replace."""
+        if self.fused is not None:
+            return self.fused.block(self, x)
         return join(self.branch(x), self.shortcut(x))
 
 
@@ -172,6 +197,12 @@ class BasicBlock(Block):
 
     def branch(self, x: Tensor) -> Tensor:
         return self.bn2(self.conv2(conv_bn_act(x, self.conv1, self.bn1)))
+
+    def branch_layers(self) -> list[ConvBn]:
+        return [
+            ConvBn(f"{self.name}.conv1", self.conv1, self.bn1),
+            ConvBn(f"{self.name}.conv2", self.conv2, self.bn2),
+        ]
 
     def last_bn(self) -> nn.BatchNorm2d:
         return self.bn2
@@ -205,6 +236,13 @@ class Bottleneck(Block):
     def branch(self, x: Tensor) -> Tensor:
         x = conv_bn_act(x, self.conv1, self.bn1)
         return self.bn3(self.conv3(conv_bn_act(x, self.conv2, self.bn2)))
+
+    def branch_layers(self) -> list[ConvBn]:
+        return [
+            ConvBn(f"{self.name}.conv1", self.conv1, self.bn1),
+            ConvBn(f"{self.name}.conv2", self.conv2, self.bn2),
+            ConvBn(f"{self.name}.conv3", self.conv3, self.bn3),
+        ]
 
     def last_bn(self) -> nn.BatchNorm2d:
         return self.bn3

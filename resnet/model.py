@@ -1,9 +1,11 @@
 """Both families of residual networks and their plain counterparts, built from a description."""
 
+from typing import Any, Self
+
 from torch import Tensor, nn
 
-from resnet.architecture import Architecture, check_kernels
-from resnet.layers import BasicBlock, Block, Bottleneck, conv, conv_bn_act, global_average, he_init
+from resnet.architecture import KERNELS, Architecture, check_choice
+from resnet.layers import BasicBlock, Block, Bottleneck, ConvBn, conv, conv_bn_act, global_average, he_init
 
 
 class ResNet(nn.Module):
@@ -20,9 +22,11 @@ class ResNet(nn.Module):
     Attributes:
         architecture: the same.
         maxpool: 3x3 max pooling with stride 2, None in the cifar family.
+        fused: what computes the network in place of the modules (`resnet.fused.Fused`), or None.
     """
 
     maxpool: nn.Module | None
+    fused: Any = None
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
@@ -37,6 +41,7 @@ class ResNet(nn.Module):
             for number in range(blocks):
                 stride = 2 if index > 0 and number == 0 else 1
                 block = self._block(channels, width, stride)
+                block.name = f"layer{index + 1}.{number}"
                 stage.append(block)
                 channels = width * block.expansion
             self.add_module(f"layer{index + 1}", stage)
@@ -56,8 +61,14 @@ class ResNet(nn.Module):
         """All blocks in order."""
         return [module for module in self.modules() if isinstance(module, Block)]
 
+    def conv_layers(self) -> list[ConvBn]:
+        """All convolutions with their BNs: the stem's, then block by block."""
+        return [ConvBn("conv1", self.conv1, self.bn1), *(p for b in self.residual_blocks() for p in b.conv_layers())]
+
     def stem(self, images: Tensor) -> Tensor:
         """The layers before the first stage: [N, 3, H, W] -> [N, 64, H / 4, W / 4] (cifar: [N, 16, H, W])."""
+        if self.fused is not None:
+            return self.fused.stem(self, images)
         x = conv_bn_act(images, self.conv1, self.bn1)
         return x if self.maxpool is None else self.maxpool(x)
 
@@ -70,10 +81,18 @@ class ResNet(nn.Module):
         Returns:
             [N, num_classes], in autocast's dtype where it is on.
         """
+        if self.fused is not None:
+            return self.fused.network(self, images)
         x = self.stem(images)
         for stage in self.stages():
             x = stage(x)
         return self.fc(global_average(x))
+
+    def train(self, mode: bool = True) -> Self:
+        """`nn.Module.train`."""
+        if self.fused is not None:
+            self.fused.forget()
+        return super().train(mode)
 
 
 def build(
@@ -96,14 +115,15 @@ def build(
         shortcut: "none" (plain net), "A", "B" or "C"; see `resnet.layers.make_shortcut`.
         stride: "v1" (the paper) or "v1.5" (torchvision; bottleneck nets only).
         num_classes: outputs.
-        kernels: "torch" is the reference; "compile" compiles `forward` as one graph at the first call.
+        kernels: "torch" is the reference; "compile" compiles `forward` as one graph at the first call; "triton" uses the
+            fused kernels of `kernels` by a fixed rule; "auto" measures at the first call which of them pay.
         zero_init_residual: start each residual block as the identity by a zero gamma in its last BN (Goyal et al.,
             arXiv:1706.02677, section 5.1). Not for plain nets, which it would cut.
 
     Raises:
         ValueError: A word is unknown or does not fit the others; one line with the nearest valid choice.
     """
-    check_kernels(kernels)
+    check_choice("kernels", kernels, KERNELS)
     architecture = Architecture(family=family, depth=depth, shortcut=shortcut, stride=stride, num_classes=num_classes)
     if zero_init_residual and shortcut == "none":
         raise ValueError("zero_init_residual=True: a plain net (shortcut=none) would put out zeros; nearest is False")
@@ -115,4 +135,18 @@ def build(
     if kernels == "compile":
         # One graph or an error: a graph break would fall back to the reference without a word.
         model.compile(fullgraph=True)
+    elif kernels in ("triton", "auto"):
+        fuse(model, kernels)
     return model
+
+
+def fuse(model: ResNet, kernels: str) -> None:
+    """Compute a network with the fused kernels from now on ("triton", "auto"), or with its modules again ("torch")."""
+    fused = None
+    if kernels != "torch":
+        from resnet.fused import Fused  # imports Triton
+
+        fused = Fused(kernels)
+    model.fused = fused
+    for block in model.residual_blocks():
+        block.fused = fused

@@ -73,12 +73,13 @@ def runs_table(rows: Sequence[Row]) -> Table:
 
 def summary(rows: Sequence[Row]) -> Table:
     """Returns the figures of runs that have just ended, one row each; `runs_table` has their settings too."""
-    table = _new_table("run", "model", "dataset, loader", *_FIGURE_HEADS, "target\ntop-1>", "status")
+    table = _new_table("run", "model", "dataset, loader,\nkernels", *_FIGURE_HEADS, "target\ntop-1>", "status")
     notes, ids = _Notes(), short_ids(rows)
     for row in rows:
         model = Text(f"{_shown(row, 'family')} {_shown(row, 'depth')} {_shortcut(row)}")
         target = notes.figure(row, "target_top1", "{:.3f}".format)
-        table.add_row(_attempt(row, ids), model, _data(row), *_figures(row, notes), target, _status(row))
+        data = _data(row).append(f" {_shown(row, 'kernels')}")
+        table.add_row(_attempt(row, ids), model, data, *_figures(row, notes), target, _status(row))
     return _with_legend(table, notes, rows)
 
 

@@ -158,8 +158,7 @@ def test_given_epochs_are_not_cut_by_the_papers_iterations(tmp_path: Path) -> No
         ("depth=21 dataset=digits", "depth=21: family=cifar has depths 6n + 2 from 8 on; nearest is 20"),
         ("depth=18 stride=v1.5", "stride=v1.5: family=imagenet depth=18 has no bottlenecks"),
         ("depth=50 engine=ddp zero_stage=1", "zero_stage=1: ZeRO is DeepSpeed's; engine=deepspeed, or zero_stage=0"),
-        ("depth=50 kernels=triton", "kernels=triton: not available yet; choose from torch, compile"),
-        ("depth=50 kernels=auto", "kernels=auto: not available yet; choose from torch, compile"),
+        ("depth=50 kernels=tritn", "kernels=tritn: choose from torch, compile, triton, auto (nearest: kernels=triton)"),
         ("depth=50 num_classes=3", "num_classes=3: dataset=imagenet has 1000; leave num_classes out"),
         ("depth=50 loader=synthetic target=0.7", "target=0.7: synthetic images have no accuracy"),
         ("depth=20 dataset=digits data=/x", "data=/x: the digits come with scikit-learn; leave data out"),
@@ -227,6 +226,23 @@ def test_words_resolve_to_the_same_configuration_elsewhere(line: str) -> None:
     elsewhere = Place(ranks_per_node=99, results="/other", visible=False)
     again, notices = resolve(keys_of(shlex.join([*words(keys_of(line), found), f"nodes={found.nodes}"])), elsewhere)
     assert again == found and not notices
+
+
+def test_kernels_are_chosen_by_measurement_where_there_are_gpus() -> None:
+    keys = keys_of("depth=20 dataset=digits")
+    assert resolve(keys, Place(ranks_per_node=8, gpus=8))[0].kernels == "auto"
+    assert resolve(keys, Place(ranks_per_node=2, gpus=0))[0].kernels == "torch"
+    assert resolve(keys_of("depth=20 dataset=digits kernels=torch"), Place(ranks_per_node=8, gpus=8))[0].kernels == "torch"
+
+
+def test_kernels_without_a_gpu_are_refused_unless_the_interpreter_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = Place(ranks_per_node=2, gpus=0)
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    for word, why in (("triton", "interpreter is for tests"), ("auto", "timing kernels on a GPU")):
+        with pytest.raises(WordError, match=rf"^kernels={word}: .*{why}.*nearest is kernels=torch[^\n]*$"):
+            resolve(keys_of(f"depth=20 dataset=digits kernels={word}"), cpu)
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    assert resolve(keys_of("depth=20 dataset=digits kernels=triton"), cpu)[0].kernels == "triton"
 
 
 def test_words_do_not_tell_the_number_of_nodes(folder: Path) -> None:

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from resnet.architecture import Architecture, check_choice, check_kernels, nearest
+from resnet.architecture import Architecture, check_choice, nearest
 
 GOOD = {"family": "imagenet", "depth": 50, "shortcut": "B", "stride": "v1", "num_classes": 1000}
 
@@ -41,17 +41,6 @@ def test_a_wrong_word_is_named_with_the_nearest_valid_one(change, culprit, valid
     assert message.startswith(f"{culprit}:")
     assert valid in message
     assert "\n" not in message
-
-
-@pytest.mark.parametrize("kernels", ["triton", "auto"])
-def test_kernels_that_do_not_exist_yet_are_refused(kernels):
-    with pytest.raises(ValueError, match=rf"^kernels={kernels}: not available yet; available are torch, compile; .*$"):
-        check_kernels(kernels)
-
-
-def test_misspelt_kernels_are_refused():
-    with pytest.raises(ValueError, match="^kernels=complie: .*nearest is compile$"):
-        check_kernels("complie")
 
 
 def test_nearest_ignores_case_and_takes_the_closest_letter_where_nothing_is_alike():

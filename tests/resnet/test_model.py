@@ -146,8 +146,8 @@ def test_zero_init_of_a_plain_net_is_refused():
 def test_wrong_words_reach_the_user_through_build():
     with pytest.raises(ValueError, match="^depth=21: .*nearest is 20"):
         small(depth=21)
-    with pytest.raises(ValueError, match="^kernels=triton: not available yet"):
-        small(kernels="triton")
+    with pytest.raises(ValueError, match="^kernels=tritn: .*nearest is triton"):
+        small(kernels="tritn")
 
 
 def test_bn_is_the_papers():

@@ -33,6 +33,7 @@ srun --unbuffered --kill-on-bad-exit=1 --wait=60 \
     dataset=imagenet \
     lr=0.5 \
     loader=synthetic \
+    kernels=auto \
     seed=0 \
     ranks_per_node=8 \
     results=/scratch/rows

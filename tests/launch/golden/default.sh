@@ -30,6 +30,7 @@ srun --unbuffered --kill-on-bad-exit=1 --wait=60 \
     depth=152 \
     dataset=imagenet \
     loader=synthetic \
+    kernels=auto \
     seed=0 \
     ranks_per_node=8 \
     results=/rows

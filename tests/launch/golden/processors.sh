@@ -30,6 +30,7 @@ srun --unbuffered --kill-on-bad-exit=1 --wait=60 \
     depth=20 \
     dataset=digits \
     loader=dali \
+    kernels=torch \
     seed=0 \
     ranks_per_node=1 \
     results=/scratch/rows

@@ -42,6 +42,7 @@ srun --unbuffered --kill-on-bad-exit=1 --wait=60 \
     'data=/datasets/image net' \
     recipe=paper \
     loader=dali \
+    kernels=auto \
     seed=3 \
     ranks_per_node=4 \
     results=/scratch/rows \

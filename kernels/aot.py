@@ -1,0 +1,189 @@
+"""Compile every kernel for every chip without a GPU, and write down what each takes of its chip.
+
+    python -m kernels.aot [chips=sm_90,sm_80] [ops=conv1x1] [per=first|all] [to=build/aot.parquet] [jobs=2]
+
+`per=first` compiles one configuration for each kernel, shape class and chip, in bf16; `per=all`, the default, every
+configuration of the chip's list, in bf16 and fp16. TRITON_CACHE_DIR is honoured. The exit status is 1 if a kernel
+fails: it spills, takes more shared memory than there is, misses its matrix instruction, or does not compile.
+"""
+
+import difflib
+import os
+import secrets
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from kernels import runtime
+from kernels.aot_cases import CASES
+from kernels.aot_compile import compile_all, compile_launch, one_line
+from kernels.aot_resources import Resources, failed
+from kernels.runtime import CHIPS, Launch
+
+__all__ = ["SCHEMA", "Resources", "collect", "compile_launch", "main", "parse"]
+
+DTYPES = {torch.bfloat16: "bf16", torch.float16: "fp16"}
+SCHEMA = pa.schema(
+    [(name, pa.string()) for name in ("kernel", "chip", "dtype", "shape_class", "config")]
+    + [(name, pa.int64()) for name in ("regs", "shared_bytes", "stack_bytes", "spills")]
+    + [(name, pa.string()) for name in ("matrix_instruction", "status")]
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The words of the command line; see the module."""
+
+    chips: tuple[str, ...] = CHIPS
+    ops: tuple[str, ...] = tuple(dict.fromkeys(case.op for case in CASES))
+    per: str = "all"
+    to: Path = Path("build/aot.parquet")
+    jobs: int = len(os.sched_getaffinity(0))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of the table to be; where a case could not be captured there is no launch, and its op is the kernel."""
+
+    kernel: str
+    chip: str
+    dtype: str
+    shape_class: str
+    config: str
+    launch: Launch | None = None
+    reason: str = ""
+
+
+def parse(words: Sequence[str]) -> Options:
+    """Read `key=value` words.
+
+    Raises:
+        ValueError: a key or a value that there is not; one line that names the nearest that there is.
+    """
+    choices = {"chips": CHIPS, "ops": Options().ops, "per": ("first", "all")}
+    values: dict[str, Any] = {}
+    for word in words:
+        key, _, value = word.partition("=")
+        if key not in Options.__dataclass_fields__ or not value:
+            raise ValueError(f"{word}: expected {', '.join(f'{name}=' for name in Options.__dataclass_fields__)}")
+        if key == "to":
+            values[key] = Path(value)
+        elif key == "jobs":
+            if not value.isdecimal() or int(value) < 1:
+                raise ValueError(f"{word}: expected a number of processes, 1 or more")
+            values[key] = int(value)
+        else:
+            given = value.split(",") if key != "per" else [value]
+            for one in given:
+                if one not in choices[key]:
+                    nearest = difflib.get_close_matches(one, choices[key], 1, 0)[0]
+                    raise ValueError(f"{key}={one}: not one of {', '.join(choices[key])}; nearest is {nearest}")
+            values[key] = tuple(given) if key != "per" else value
+    return Options(**values)
+
+
+def collect(options: Options) -> list[Entry]:
+    """Every launch that the chosen cases make, on each chip."""
+    entries = []
+    for chip in options.chips:
+        for case in (case for case in CASES if case.op in options.ops and (case.sample or options.per == "all")):
+            for dtype, word in list(DTYPES.items())[: 1 if options.per == "first" else None]:
+                for config in (None,) if options.per == "first" else case.configs(chip, dtype):
+                    try:
+                        with runtime.capture_launches(chip) as launches:
+                            case.call(dtype, config)
+                    except Exception as error:  # of any kind: it is this row's, and the others are compiled
+                        reason = one_line(error)
+                        entries.append(Entry(case.op, chip, word, case.shape_class, str(config), reason=reason))
+                        continue
+                    entries += [
+                        Entry(launch.kernel, chip, word, case.shape_class, describe(launch), launch)
+                        for launch in launches
+                    ]
+    return entries
+
+
+def describe(launch: Launch) -> str:
+    """How a launch is cut, as `Config` says it: 128x64x64/w4/s3. BLOCK_P is left out: it follows from the others."""
+    names = [name for name in launch.function.arg_names if name.startswith("BLOCK") and name != "BLOCK_P"]
+    cut = "x".join(str(launch.arguments[name]) for name in names)
+    return "/".join([cut, *(f"{name.removeprefix('num_')[0]}{value}" for name, value in launch.options.items())])
+
+
+def write(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Write the table as one zstd Parquet file, which appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        pq.write_table(pa.Table.from_pylist(list(rows), schema=SCHEMA), temporary, compression="zstd")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def summarize(rows: Sequence[dict[str, Any]], chips: Sequence[str]) -> Table:
+    """A line for each kernel: the most registers and shared memory that it takes on each chip."""
+    table = Table(title="most registers, most shared memory in KB")
+    for name in ("kernel", *chips):
+        table.add_column(name, justify="left" if name == "kernel" else "right")
+    for kernel in dict.fromkeys(row["kernel"] for row in rows):
+        cells = []
+        for chip in chips:
+            own = [row for row in rows if (row["kernel"], row["chip"]) == (kernel, chip)]
+            whole = [row for row in own if row["regs"] is not None]
+            most = [max((row[name] for row in whole), default=0) for name in ("regs", "shared_bytes")]
+            cell = f"{most[0]}, {most[1] / 1024:.0f}" if whole else ""
+            wrong = sum(row["status"] != "ok" for row in own)
+            cells.append(f"{cell} [red]{wrong} failed[/]" if wrong else cell)
+        table.add_row(kernel, *cells)
+    return table
+
+
+def main(words: Sequence[str]) -> int:
+    if runtime.INTERPRETED:
+        print("aot: TRITON_INTERPRET=1 is set, under which Triton compiles nothing; unset it", file=sys.stderr)
+        return 2
+    try:
+        options = parse(words)
+    except ValueError as error:
+        print(f"aot: {error}", file=sys.stderr)
+        return 2
+    start = time.monotonic()
+    entries = collect(options)
+    captured = [(entry, entry.launch) for entry in entries if entry.launch is not None]
+    outcomes = {id(entry): failed(entry.reason) for entry in entries if entry.launch is None}
+    compilations = 0
+    console = Console(stderr=True)
+    # Refreshed by hand: no thread of its own while processes are forked.
+    with Progress(console=console, auto_refresh=False, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("compiling", total=len(captured))
+        for places, resources in compile_all([(launch, entry.chip) for entry, launch in captured], options.jobs):
+            compilations += 1
+            outcomes |= {id(captured[place][0]): resources for place in places}
+            progress.update(task, advance=len(places), refresh=True)
+    keys = ("kernel", "chip", "dtype", "shape_class", "config")
+    rows = [{key: getattr(entry, key) for key in keys} | asdict(outcomes[id(entry)]) for entry in entries]
+    write(rows, options.to)
+    Console().print(summarize(rows, options.chips))
+    wrong = [row for row in rows if row["status"] != "ok"]
+    for row in wrong:
+        print("aot:", *(row[key] for key in keys), row["status"], file=sys.stderr)
+    print(
+        f"{compilations} compilations for {len(rows)} launches on {', '.join(options.chips)} in "
+        f"{time.monotonic() - start:.0f} s, {len(wrong)} launches failed: {options.to}"
+    )
+    return 1 if wrong or not rows else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

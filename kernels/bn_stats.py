@@ -1,0 +1,117 @@
+"""Batch statistics of an image, per channel, in one pass and one launch."""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from kernels import runtime, tile
+from kernels.operands import Running, check_image, check_running
+from kernels.tile import arrives_last, finalize_stats, merge_rows
+
+
+@triton.jit
+def bn_stats_kernel(
+    y_ptr,  # [M, C]
+    partials_ptr,  # [2, P, C] fp32
+    counter_ptr,  # int32, one for each block of channels
+    stats_ptr,  # [2, C] fp32
+    running_mean_ptr,  # [C] fp32
+    running_var_ptr,  # [C] fp32
+    M,
+    C,
+    TILES,
+    eps,
+    momentum,
+    RUNNING: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+    BLOCK_P: tl.constexpr,
+):
+    program, column = tl.program_id(0), tl.program_id(1)
+    P = tl.num_programs(0)
+    channels = column * BLOCK_C + tl.arange(0, BLOCK_C)
+    mask = channels < C
+    rows = tl.arange(0, BLOCK_M)
+    offsets = rows[:, None] * C + channels[None, :]
+    # Welford's update in each lane, so that rows are merged once, after the loop.
+    count = tl.zeros((BLOCK_M, 1), tl.float32)
+    mean = tl.zeros((BLOCK_M, BLOCK_C), tl.float32)
+    m2 = tl.zeros((BLOCK_M, BLOCK_C), tl.float32)
+    for i in tl.range(TILES, loop_unroll_factor=4):  # one image alone: tiles ahead hide memory's latency
+        row = (program * TILES + i) * BLOCK_M
+        valid = (row + rows < M)[:, None]
+        y = tl.load(y_ptr + row.to(tl.int64) * C + offsets, mask=valid & mask[None, :], other=0.0).to(tl.float32)
+        count += valid.to(tl.float32)
+        delta = tl.where(valid, y - mean, 0.0)
+        mean += delta / tl.maximum(count, 1.0)
+        m2 += tl.where(valid, delta * (y - mean), 0.0)
+    mean_c, m2_c = merge_rows(count, mean, m2)
+    tl.store(partials_ptr + program * C + channels, mean_c, mask=mask)
+    tl.store(partials_ptr + (P + program) * C + channels, m2_c, mask=mask)
+    if arrives_last(counter_ptr + column, P):
+        finalize_stats(
+            partials_ptr,
+            P,
+            TILES * BLOCK_M,
+            M,
+            channels,
+            mask,
+            C,
+            eps,
+            stats_ptr,
+            running_mean_ptr,
+            running_var_ptr,
+            momentum,
+            RUNNING,
+            BLOCK_C,
+            BLOCK_P,
+        )
+
+
+def bn_stats(y: Tensor, eps: float = 1e-5, running: Running | None = None) -> Tensor:
+    """Mean and 1 / sqrt(variance + eps) of each channel: batch normalization's statistics in training.
+
+    Of the values as stored, in fp32, by Welford's and Chan's updates: the variance of a channel whose mean is a
+    thousand times its deviation is right. Bytes moved: y once.
+
+    Args:
+        y: [N, C, H, W] channels_last, bf16, fp16 or fp32.
+        eps: added to the (biased) variance.
+        running: running statistics, updated in place with the unbiased variance; None leaves none.
+
+    Returns:
+        [2, C] fp32: mean and 1 / sqrt(variance + eps), in the form that `Norm` takes.
+
+    Raises:
+        KernelError: an operand that the kernel does not take.
+        ValueError: fewer than two values a channel, worded as in PyTorch.
+
+    Source: arXiv:1502.03167, algorithm 1.
+    """
+    check_image("y", y)
+    n, c, h, w = y.shape
+    m = n * h * w
+    if m < 2:
+        raise ValueError(f"Expected more than 1 value per channel when training, got input size {y.shape}")
+    if running is not None:
+        check_running(running, c, y.device)
+    cut = tile.cut(m, c, y.device, sums=True)
+    stats = runtime.empty((2, c), torch.float32, y.device)
+    arguments = {
+        "y_ptr": y,
+        "partials_ptr": runtime.empty((2, cut.grid[0], c), torch.float32, y.device),
+        "counter_ptr": runtime.counters(cut.grid[1], y.device),
+        "stats_ptr": stats,
+        "running_mean_ptr": running and running.mean,
+        "running_var_ptr": running and running.var,
+        "M": m,
+        "C": c,
+        "eps": float(eps),
+        "momentum": float(running.momentum) if running else 0.0,
+        "RUNNING": running is not None,
+        "BLOCK_P": tile.SUM_BLOCK // cut.block_c,
+        **cut.arguments,
+    }
+    runtime.launch("bn_stats", bn_stats_kernel, cut.grid, arguments, num_warps=tile.NUM_WARPS)
+    return stats

@@ -1,0 +1,262 @@
+"""Gradient of a stride-1 convolution's input, with all that follows it in one pass: skip, ReLU mask, BN's sums."""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from kernels import configs, runtime, tile
+from kernels.conv_tile import check_weight, end_with_sums, multiply, workspace
+from kernels.operands import Config, KernelError, Producer, check_image, check_producer
+from kernels.tile import affine, pixels, relu, unpack
+
+
+@triton.jit
+def conv_dgrad_kernel(
+    dy_ptr,  # [M, K]
+    weight_ptr,  # [K, TAPS, C]
+    skip_ptr,  # [M, SKIP_C]; where SKIP_STRIDE > 1, [N * SKIP_H * SKIP_W, SKIP_C]
+    y_ptr,  # [M, C]
+    stats_ptr,  # [2, C] fp32
+    norm_weight_ptr,  # [C] fp32
+    norm_bias_ptr,  # [C] fp32
+    mask_ptr,  # [M, C / 8] uint8
+    shortcut_y_ptr,  # [M, C]
+    shortcut_stats_ptr,  # [2, C] fp32
+    g_ptr,  # [M, C]
+    z_ptr,  # [M, C]
+    partials_ptr,  # [SUMS, P, C] fp32
+    groups_ptr,  # [SUMS, Q, C] fp32
+    counter_ptr,  # [blocks of columns, Q + 1] int32
+    sums_ptr,  # [SUMS, C] fp32
+    M,
+    H,
+    W,
+    SKIP_H,
+    SKIP_W,
+    GROUP,
+    TURNS,
+    K: tl.constexpr,
+    C: tl.constexpr,
+    SKIP_C: tl.constexpr,  # 0: there is none
+    SKIP_STRIDE: tl.constexpr,
+    TAPS: tl.constexpr,
+    PRODUCER: tl.constexpr,
+    MASK: tl.constexpr,
+    DUAL: tl.constexpr,  # the producer is a join with a projection
+    WRITE_ACTIVATION: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    BLOCK_P: tl.constexpr,
+):
+    BLOCKS: tl.constexpr = (C + BLOCK_N - 1) // BLOCK_N
+    column, program = tl.program_id(0) % BLOCKS, tl.program_id(0) // BLOCKS
+    row = program * BLOCK_M
+    columns = column * BLOCK_N + tl.arange(0, BLOCK_N)
+    g = multiply(
+        dy_ptr,
+        weight_ptr,
+        None,
+        None,
+        None,
+        row,
+        M,
+        H,
+        W,
+        H,
+        W,
+        columns,
+        TURNS,
+        K,
+        C,
+        TAPS,
+        1,
+        True,
+        False,
+        BLOCK_M,
+        BLOCK_N,
+        BLOCK_K,
+    )
+    rows = tl.arange(0, BLOCK_M)
+    valid = row + rows < M
+    mask = columns < C
+    inside = valid[:, None] & mask[None, :]
+    base = row.to(tl.int64) * C
+    offsets = rows[:, None] * C + columns[None, :]
+    if SKIP_C > 0:
+        if SKIP_STRIDE > 1:
+            n, h, w = pixels(row + rows, H, W)
+            n_0, h_0, w_0 = pixels(row, H, W)
+            met = valid & (h % SKIP_STRIDE == 0) & (w % SKIP_STRIDE == 0)
+            source_0 = (n_0 * SKIP_H + h_0 // SKIP_STRIDE) * SKIP_W + w_0 // SKIP_STRIDE
+            source = (n * SKIP_H + h // SKIP_STRIDE) * SKIP_W + w // SKIP_STRIDE - source_0
+        else:
+            met = valid
+            source_0 = row
+            source = rows
+        skip = tl.load(
+            skip_ptr + source_0.to(tl.int64) * SKIP_C + (source[:, None] * SKIP_C + columns[None, :]),
+            mask=met[:, None] & mask[None, :],
+            other=0.0,
+        )
+        g += skip.to(tl.float32)
+    if PRODUCER:
+        y = tl.load(y_ptr + base + offsets, mask=inside, other=0.0).to(tl.float32)
+        if MASK:
+            bytes_ = column * (BLOCK_N // 8) + tl.arange(0, BLOCK_N // 8)
+            packed = tl.load(
+                mask_ptr + row.to(tl.int64) * (C // 8) + (rows[:, None] * (C // 8) + bytes_[None, :]),
+                mask=valid[:, None] & (bytes_ < C // 8)[None, :],
+                other=0,
+            )
+            positive = unpack(packed, BLOCK_M, BLOCK_N)
+        else:
+            scale, shift = affine(stats_ptr, norm_weight_ptr, norm_bias_ptr, columns, mask, C)
+            z = tl.fma(y, scale[None, :], shift[None, :])
+            positive = z > 0.0
+            if WRITE_ACTIVATION:
+                tl.store(z_ptr + base + offsets, relu(z).to(z_ptr.dtype.element_ty), mask=inside)
+        g = tl.where(positive, g, 0.0)
+    stored = g.to(g_ptr.dtype.element_ty)
+    tl.store(g_ptr + base + offsets, stored, mask=inside)
+    if PRODUCER:
+        # Rows beyond M are 0 in g.
+        g = stored.to(tl.float32)
+        if WRITE_ACTIVATION:
+            # From the cache: kept until here beside z, y costs 60 registers a thread.
+            y = tl.load(y_ptr + base + offsets, mask=inside, other=0.0).to(tl.float32)
+        mean = tl.load(stats_ptr + columns, mask=mask, other=0.0)
+        invstd = tl.load(stats_ptr + C + columns, mask=mask, other=0.0)
+        sum_g = tl.sum(g, axis=0)
+        sum_g_xhat = tl.sum(g * (y - mean[None, :]), axis=0) * invstd
+        sum_g_shortcut = sum_g
+        if DUAL:
+            y = tl.load(shortcut_y_ptr + base + offsets, mask=inside, other=0.0).to(tl.float32)
+            mean = tl.load(shortcut_stats_ptr + columns, mask=mask, other=0.0)
+            invstd = tl.load(shortcut_stats_ptr + C + columns, mask=mask, other=0.0)
+            sum_g_shortcut = tl.sum(g * (y - mean[None, :]), axis=0) * invstd
+        end_with_sums(
+            sum_g,
+            sum_g_xhat,
+            sum_g_shortcut,
+            partials_ptr,
+            groups_ptr,
+            counter_ptr,
+            sums_ptr,
+            program,
+            tl.num_programs(0) // BLOCKS,
+            GROUP,
+            column,
+            C,
+            3 if DUAL else 2,
+            BLOCK_N,
+            BLOCK_P,
+        )
+
+
+def conv_dgrad(
+    dy: Tensor,
+    weight: Tensor,
+    *,
+    skip: Tensor | None = None,
+    skip_stride: int = 1,
+    producer: Producer | None = None,
+    write_activation: bool = False,
+    config: Config | None = None,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """g = d * [z > 0] with d = (gradient of the input of a stride-1 convolution) + skip, and BN's sums over g.
+
+    d[n, c, h, w] = sum over k, r, s of dy[n, k, h + p - r, w + p - s] * weight[k, c, r, s] + skip, where p = 0 for
+    1x1 and 1 for 3x3; z is what the producer made. In fp32, rounded once; the sums are of g as stored. Bytes moved: dy,
+    weight, skip, the producer's tensors, g and, where it is asked for, z.
+
+    Args:
+        dy: [N, K, H, W] channels_last, bf16, fp16 or fp32; K a multiple of 8.
+        weight: [K, C, R, R] of the dtype of dy, channels_last: memory in the order K, R, S, C; R is 1 or 3, C a
+            multiple of 8.
+        skip: gradient of the same input from elsewhere, [N, C', ceil(H / skip_stride), ceil(W / skip_stride)], C' >= C:
+            of its first C channels, at every `skip_stride`-th pixel; 0 at the others.
+        skip_stride: at least 1.
+        producer: of the convolution's input; None leaves mask and sums out: g = d.
+        write_activation: return z = relu(norm(y)) of a producer that is no join.
+        config: how to cut the work; None leaves it to `configs.choose`.
+
+    Returns:
+        g [N, C, H, W] channels_last; sums fp32 [2, C] of g and g * xhat, where xhat = (y - mean) * invstd, or [3, C]
+        with g * xhat of the shortcut, or None; z like g, or None.
+
+    Raises:
+        KernelError: an operand that the kernel does not take.
+
+    Source: arXiv:1502.03167, section 3 (the sums are the gradients of beta and gamma).
+    """
+    check_image("dy", dy)
+    n, k, h, w = dy.shape
+    c = check_weight(dy, weight, gradient=True)
+    if skip is not None:
+        check_skip(skip, dy, (n, c, h, w), skip_stride)
+    elif skip_stride != 1:
+        raise KernelError(f"skip_stride: {skip_stride} without skip; nearest is 1")
+    if producer is not None:
+        check_producer("producer", producer, (n, c, h, w), dy)
+    if write_activation and (producer is None or producer.mask is not None):
+        what = "no producer is given" if producer is None else "the producer is a join"
+        raise KernelError(f"write_activation: {what}, so z cannot be computed; nearest is False")
+    m = n * h * w
+    plan = configs.plan("conv_dgrad", dy.device, dy.dtype, m, c, k, config)
+    g = runtime.empty_image(n, c, h, w, dy.dtype, dy.device)
+    z = runtime.empty_image(n, c, h, w, dy.dtype, dy.device) if write_activation else None
+    dual = producer is not None and producer.shortcut_y is not None
+    rows = 0 if producer is None else 3 if dual else 2
+    sums = runtime.empty((rows, c), torch.float32, dy.device) if rows else None
+    norm = tile.norm_arguments(producer and producer.norm)
+    arguments = {
+        "dy_ptr": dy,
+        "weight_ptr": weight,
+        "skip_ptr": skip,
+        "y_ptr": producer and producer.y,
+        "stats_ptr": norm["stats_ptr"],
+        "norm_weight_ptr": norm["weight_ptr"],
+        "norm_bias_ptr": norm["bias_ptr"],
+        "mask_ptr": producer and producer.mask,
+        "shortcut_y_ptr": producer and producer.shortcut_y,
+        "shortcut_stats_ptr": producer.shortcut_norm.stats if producer and producer.shortcut_norm else None,
+        "g_ptr": g,
+        "z_ptr": z,
+        **workspace(plan, rows, c, dy.device),
+        "sums_ptr": sums,
+        "M": m,
+        "H": h,
+        "W": w,
+        "SKIP_H": skip.shape[2] if skip is not None else 0,
+        "SKIP_W": skip.shape[3] if skip is not None else 0,
+        "GROUP": plan.group,
+        "TURNS": weight.shape[2] ** 2 * plan.chunks,
+        "K": k,
+        "C": c,
+        "SKIP_C": skip.shape[1] if skip is not None else 0,
+        "SKIP_STRIDE": skip_stride,
+        "TAPS": weight.shape[2] ** 2,
+        "PRODUCER": producer is not None,
+        "MASK": producer is not None and producer.mask is not None,
+        "DUAL": dual,
+        "WRITE_ACTIVATION": write_activation,
+        "BLOCK_P": plan.block_p,
+        **plan.config.constexprs,
+    }
+    runtime.launch("conv_dgrad", conv_dgrad_kernel, plan.grid, arguments, **plan.config.options)
+    return g, sums, z
+
+
+def check_skip(skip: Tensor, like: Tensor, shape: tuple[int, int, int, int], stride: int) -> None:
+    """Check a gradient that is added at every `stride`-th pixel of an image of `shape`; see `conv_dgrad`."""
+    if stride < 1:
+        raise KernelError(f"skip_stride: {stride} is below 1; nearest is 1")
+    check_image("skip", skip, like=like)
+    n, c, h, w = shape
+    nearest = (n, max(skip.shape[1], c), -(-h // stride), -(-w // stride))
+    if tuple(skip.shape) != nearest:
+        raise KernelError(
+            f"skip: shape {tuple(skip.shape)} at stride {stride} does not fit {shape}; nearest is {nearest}"
+        )

@@ -1,0 +1,258 @@
+"""Which kernels run each link of a network: by policy, or by the measured time of every candidate's whole chain."""
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import torch
+
+from kernels import runtime
+from kernels.chains import Candidate, Chain, cudnn_benchmark, errors
+from kernels.choice_cache import ChoiceCache, identity
+from kernels.choice_table import Decision, Row, Table, agree
+from kernels.links import PARTS, TORCH, TUNED, Choice, Link, options, static_choice
+
+__all__ = [
+    "TORCH",
+    "Choice",
+    "ChoiceCache",
+    "CudaTimer",
+    "Decision",
+    "Link",
+    "Row",
+    "Table",
+    "Timer",
+    "agree",
+    "decide",
+    "static_choice",
+]
+
+Timer = Callable[[Callable[[], object]], float]  # microseconds that a callable takes
+
+SLACK = 2.0  # times torch's own error that a candidate may be off by, and
+TOLERANCE = 1e-4  # this much more
+BROKEN = 0.05  # of torch's own error: nothing could be compared with that
+MARGIN = 0.99  # of torch's time that ours has to stay below
+ROUNDS = 3  # interleaved: every candidate in the first, in the others those that came within
+CONTENTION = 1.2  # times the best of their mode
+
+
+def decide(
+    links: Iterable[Link],
+    device: torch.device,
+    *,
+    timer: Timer | None = None,
+    cache: ChoiceCache | None = None,
+    announce: Callable[[str], None] | None = None,
+) -> Table:
+    """Choose for each distinct link by measurement; what a cache holds is not measured again.
+
+    Every candidate is first compared with convolutions in fp64 and with torch's own error. One that is further off, or
+    does not run, is rejected with the reason and never timed. cuDNN wins unless ours is more than 1% faster; a prologue
+    goes with a dgrad of ours that writes z, and both count. Links in other dtypes than bf16 and fp16, and those that
+    no kernel takes, are torch's.
+
+    Args:
+        links: as often as a network has them.
+        device: where they are to run.
+        timer: takes a candidate (a callable with a `name`) and gives microseconds; None for `CudaTimer`.
+        cache: where choices are kept; None for the default folder.
+        announce: takes a line for each link measured; None for no lines.
+
+    Raises:
+        ValueError: no timer is given and the device is no GPU.
+        RuntimeError: a CUDA graph is being captured, torch's own chain is wrong, or a candidate broke the device.
+    """
+    if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
+        raise RuntimeError("decide: a CUDA graph is being captured, in which nothing can be timed; decide before it")
+    if timer is None:
+        if device.type != "cuda" or not torch.cuda.is_available():
+            raise ValueError(f"decide: nothing is timed on {device}; expected a CUDA device, nearest is static_choice")
+        timer = CudaTimer(device)
+    cache = cache or ChoiceCache()
+    chip = runtime.chip(device)
+    distinct = list(dict.fromkeys(links))
+    decisions = {}
+    for place, link in enumerate(distinct):
+        if link.dtype not in TUNED or not any(options(link, part, chip) for part in PARTS):
+            decisions[link] = Decision(TORCH)
+            continue
+        key = identity(device, asdict(link))
+        decision = cache.load(key, partial(_read, link, chip))
+        if decision is None:
+            decision = measure(link, device, timer)
+            cache.store(key, decision.to_dict())
+            if announce:
+                announce(_line(link, decision, place + 1, len(distinct)))
+        decisions[link] = decision
+    return Table(decisions, torch.cuda.get_device_name(device) if device.type == "cuda" else device.type)
+
+
+def _read(link: Link, chip: str, values: Any) -> Decision:
+    """What a cache kept for a link; ValueError where it is none of the link's candidates."""
+    decision = Decision.from_dict(values)
+    choice = decision.choice
+    for part in PARTS:
+        mode, config = getattr(choice, part), getattr(choice, f"{part}_config")
+        if mode != "torch" and config not in options(link, part, chip) or mode == "prologue" and link.role != "inner":
+            raise ValueError(f"{choice.names[part]} is no candidate")
+    return decision
+
+
+def measure(link: Link, device: torch.device, timer: Timer) -> Decision:
+    """Check and time every candidate of a link, and choose; see `decide`."""
+    times: dict[str, float] = {}
+    rejected: dict[str, str] = {}
+    valid: list[Candidate] = []
+    # cuDNN as it is trained with.
+    with torch.no_grad(), torch.autocast(device.type, enabled=False), cudnn_benchmark(True):
+        chain = Chain(link, device)
+        for part in PARTS:
+            passed = _check(chain, part, rejected)
+            times |= _time(passed, timer, chain.device, rejected)
+            valid += [candidate for candidate in passed if candidate.name in times]
+    return Decision(_fastest(valid, times), times, rejected)
+
+
+def _check(chain: Chain, part: str, rejected: dict[str, str]) -> list[Candidate]:
+    """Candidates of a part that compute what they should."""
+    exact = chain.exact(part)
+    first, *ours = chain.candidates(part)
+    own = errors(chain.outputs(first), exact)
+    for key, error in own.items():
+        if not error <= BROKEN:
+            raise RuntimeError(f"{chain.link}: {key} of {first.name} is off by {error:.1e}; nothing compares with that")
+    passed = [first]
+    for candidate in ours:
+        try:
+            found = errors(chain.outputs(candidate), exact)
+        except Exception as error:  # of any kind: validation, the compiler and the launch each have their own
+            wrong = [_reason(candidate, chain.device, error)]
+        else:
+            wrong = [
+                f"{key} is off by {error:.1e}, torch's by {own[key]:.1e}"
+                for key, error in found.items()
+                if not error <= SLACK * own[key] + TOLERANCE
+            ]
+        if not wrong:
+            passed.append(candidate)
+            continue
+        rejected[candidate.name] = ", ".join(wrong)
+        # It may have left the counters that launches share at anything.
+        runtime.counters(runtime.COUNTERS, chain.device).zero_()
+    return passed
+
+
+def _time(
+    candidates: list[Candidate], timer: Timer, device: torch.device, rejected: dict[str, str]
+) -> dict[str, float]:
+    """Medians over rounds in which the candidates take turns, so that a drift of clocks meets all of them."""
+    samples: dict[str, list[float]] = {}
+    field = candidates
+    for _ in range(ROUNDS):
+        for candidate in list(field):
+            try:
+                us = float(timer(candidate))
+            except Exception as error:
+                if candidate.mode == "torch":
+                    raise
+                rejected[candidate.name] = _reason(candidate, device, error)
+                samples.pop(candidate.name, None)
+                field = [other for other in field if other is not candidate]
+                continue
+            if not 0 < us < math.inf:
+                raise ValueError(f"{candidate.name}: the timer gave {us} us; expected a positive number")
+            samples.setdefault(candidate.name, []).append(us)
+        medians = {name: statistics.median(values) for name, values in samples.items()}
+        best: dict[str, float] = {}
+        for candidate in field:
+            best[candidate.mode] = min(medians[candidate.name], best.get(candidate.mode, math.inf))
+        field = [candidate for candidate in field if medians[candidate.name] <= CONTENTION * best[candidate.mode]]
+    return medians
+
+
+def _fastest(candidates: list[Candidate], times: dict[str, float]) -> Choice:
+    """The fastest combination that there is; torch's unless ours is faster by more than the margin."""
+    best: dict[tuple[str, str], Candidate] = {}
+    for candidate in candidates:  # among equals the first stays
+        key = candidate.part, candidate.mode
+        if key not in best or times[candidate.name] < times[best[key].name]:
+            best[key] = candidate
+
+    def us(*chosen: Candidate) -> float:
+        return sum(times[candidate.name] for candidate in chosen)
+
+    chosen = {}
+    for part in PARTS:
+        torchs, ours = best[part, "torch"], best.get((part, "triton"))
+        chosen[part] = ours if ours and us(ours) < MARGIN * us(torchs) else torchs
+    prologue, writer = best.get(("forward", "prologue")), best.get(("dgrad", "triton+z"))
+    if prologue and writer and us(prologue, writer) < MARGIN * us(chosen["forward"], chosen["dgrad"]):
+        chosen |= {"forward": prologue, "dgrad": writer}
+    forward, dgrad, inference = (chosen[part] for part in PARTS)
+    return Choice(
+        forward.mode, dgrad.mode.removesuffix("+z"), inference.mode, forward.config, dgrad.config, inference.config
+    )
+
+
+def _reason(candidate: Candidate, device: torch.device, error: Exception) -> str:
+    """Why a candidate does not run, on one line.
+
+    Raises:
+        RuntimeError: nothing else runs on the device any more either.
+    """
+    if device.type == "cuda":
+        try:
+            torch.cuda.synchronize(device)
+        except RuntimeError as broken:
+            raise RuntimeError(f"{candidate.name} broke {device}: {' '.join(str(broken).split()):.200}") from error
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+
+
+def _line(link: Link, decision: Decision, place: int, count: int) -> str:
+    row = Table({link: decision}).rows()[0]
+    modes = f"forward {row.forward}, dgrad {row.dgrad}, inference {row.inference}"
+    return f"kernels {place}/{count}: {row.layer} {row.role}: {modes}; {row.ratio:.2f}x of torch's speed"
+
+
+class CudaTimer:
+    """Median microseconds on a GPU with a cold L2 cache, launches of the CPU left out.
+
+    Before every run a buffer of several times the cache is written, as often as keeps the GPU busy while the CPU queues
+    the run: what is measured has no gaps in which a kernel waits for its launch, as none has in a CUDA graph.
+
+    Args:
+        device: the GPU.
+        repeats: runs that the median is over.
+    """
+
+    def __init__(self, device: torch.device, repeats: int = 15) -> None:
+        self.device, self.repeats = device, repeats
+        cache_bytes = torch.cuda.get_device_properties(device).L2_cache_size
+        self.buffer = torch.empty(max(4 * cache_bytes, 2**28), dtype=torch.uint8, device=device)
+
+    def __call__(self, run: Callable[[], object]) -> float:
+        with torch.cuda.device(self.device):
+            for _ in range(3):
+                run()
+            flush_us = self._elapsed_us(self.buffer.zero_, 1)
+            start = time.perf_counter()
+            run()
+            queue_us = (time.perf_counter() - start) * 1e6
+            flushes = 1 + math.ceil(1.5 * queue_us / flush_us)
+            return statistics.median(self._elapsed_us(run, flushes) for _ in range(self.repeats))
+
+    def _elapsed_us(self, run: Callable[[], object], flushes: int) -> float:
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        torch.cuda.synchronize()
+        for _ in range(flushes):
+            self.buffer.zero_()
+        start.record()
+        run()
+        end.record()
+        torch.cuda.synchronize()
+        return start.elapsed_time(end) * 1e3

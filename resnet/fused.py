@@ -1,0 +1,331 @@
+"""Networks over the fused kernels: the same modules and parameters, computed a block at a time.
+
+`kernels=triton` uses the fused kernels by a fixed rule, `kernels=auto` by what was measured for every layer. Modules keep
+the parameters and do not run themselves, so a hook on one of them would never fire: it is refused.
+"""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import kernels
+from kernels import Choice, Link, Norm, Running, Table, runtime
+from resnet.fused_block import BlockFunction, BlockPlan, Layer, StemFunction, StemPlan, forward_block, forward_stem
+from resnet.layers import Block, ConvBn, Projection, StridedIdentity, global_average
+
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+class Fused:
+    """How one network uses the fused kernels; shared by the network and its blocks.
+
+    Args:
+        kernels_word: "triton" or "auto".
+
+    Attributes:
+        choices: what computes each layer, by the convolution's name; empty until the first pass.
+        table: the measured choices of "auto", None before they are made and for "triton".
+    """
+
+    def __init__(self, kernels_word: str) -> None:
+        self.word = kernels_word
+        self.choices: dict[str, Choice] = {}
+        self.table: Table | None = None
+        self._packed: dict[str, Tensor] | None = None
+        self._folded: dict[str, tuple[Tensor, Tensor]] = {}
+        self._folded_from: tuple[int, ...] = ()
+
+    def forget(self) -> None:
+        """Forget weights that were folded for inference: parameters may be about to change."""
+        self._folded, self._folded_from = {}, ()
+
+    def describe(self) -> dict[str, str]:
+        """What computes each layer, by the convolution's name; empty before the first pass."""
+        return {name: " ".join(choice.names.values()) for name, choice in self.choices.items()}
+
+    def hash(self) -> str:
+        """16 hexadecimal digits of `describe`: timings of runs compare only where it is the same."""
+        return hashlib.sha256(json.dumps(self.describe(), sort_keys=True).encode()).hexdigest()[:16]
+
+    def network(self, model: Any, images: Tensor) -> Tensor:
+        """`ResNet.forward`: class scores of [N, 3, H, W]."""
+        dtype = compute_dtype(images)
+        self._ready(model, images, dtype)
+        with self._opened(model, dtype):
+            x = images.to(dtype).contiguous(memory_format=torch.channels_last)
+            x = self._stem(model, x)
+            for stage in model.stages():
+                x = stage(x)
+        return model.fc(global_average(x))
+
+    def stem(self, model: Any, images: Tensor) -> Tensor:
+        """`ResNet.stem`, alone."""
+        dtype = compute_dtype(images)
+        self._ready(model, images, dtype)
+        with self._opened(model, dtype):
+            return self._stem(model, images.to(dtype).contiguous(memory_format=torch.channels_last))
+
+    def block(self, block: Block, x: Tensor) -> Tensor:
+        """`Block.forward`."""
+        if self._packed is None:  # a block alone
+            dtype = compute_dtype(x)
+            if self.word == "auto" and not self.choices:
+                raise RuntimeError("kernels=auto: nothing chosen yet; run the whole network once, or resnet.choose_kernels")
+            self._check_device(x)
+            for link_name, link in block_links(block, x.shape, dtype, join=True):
+                if self.word == "triton":
+                    self.choices.setdefault(link_name, kernels.static_choice(link, runtime.chip(x.device)))
+            with self._opened(block, dtype):
+                return self.block(block, x.to(dtype).contiguous(memory_format=torch.channels_last))
+        parts = block.conv_layers()
+        keep = torch.is_grad_enabled()
+        if not keep and all(is_frozen(part.bn) for part in parts):
+            return self._infer(block, x)
+        layers = [self._layer(part) for part in parts]
+        projection = layers.pop() if isinstance(block.downsample, Projection) else None
+        skip, skip_stride = skip_of(block)
+        plan = BlockPlan(tuple(layers), projection, skip, skip_stride, keep)
+        assert self._packed is not None
+        weights = [self._packed[part.name] for part in parts]
+        parameters = [tensor for _, conv, bn in parts for tensor in (conv.weight, bn.weight, bn.bias)]
+        if keep:
+            return BlockFunction.apply(x, plan, weights, *parameters)
+        with torch.autocast(x.device.type, enabled=False):
+            return forward_block(x, plan, weights, parameters)[0]
+
+    def _stem(self, model: Any, x: Tensor) -> Tensor:
+        assert self._packed is not None
+        plan = StemPlan(self._layer(ConvBn("conv1", model.conv1, model.bn1)), model.maxpool is not None)
+        weight = self._packed["conv1"]
+        parameters = (model.conv1.weight, model.bn1.weight, model.bn1.bias)
+        if torch.is_grad_enabled():
+            return StemFunction.apply(x, plan, weight, *parameters)
+        with torch.autocast(x.device.type, enabled=False):
+            return forward_stem(x, plan, weight, parameters)[0]
+
+    def _infer(self, block: Block, x: Tensor) -> Tensor:
+        """A block in evaluation: BN folded into the convolutions, ReLU and addition in their epilogues."""
+        assert self._packed is not None
+        parts = block.conv_layers()
+        skip, skip_stride = skip_of(block)
+        residual: Tensor | None = None if skip == "none" else x
+        if skip == "projection":
+            residual, skip_stride = self._infer_layer(parts.pop(), x, None, 1, relu=False), 1
+        for part in parts[:-1]:
+            x = self._infer_layer(part, x, None, 1, relu=True)
+        return self._infer_layer(parts[-1], x, residual, skip_stride, relu=True)
+
+    def _infer_layer(self, part: ConvBn, x: Tensor, residual: Tensor | None, stride: int, relu: bool) -> Tensor:
+        name, conv, bn = part
+        runtime.set_layer(name)
+        choice = self.choices[name]
+        with torch.autocast(x.device.type, enabled=False):
+            if choice.inference == "triton":
+                if name not in self._folded:
+                    self._folded[name] = kernels.fold(conv.weight, frozen_norm(bn), x.dtype)
+                weight, bias = self._folded[name]
+                return kernels.conv_folded(
+                    x, weight, bias, stride=conv.stride[0], residual=residual, residual_stride=stride, relu=relu,
+                    config=choice.inference_config,
+                )  # fmt: skip
+            assert self._packed is not None
+            weight, padding = self._packed[name], list(conv.padding)
+            strides = list(conv.stride)
+            y = torch.ops.aten.convolution(x, weight, None, strides, padding, [1, 1], False, [0, 0], 1)
+            y = y.contiguous(memory_format=torch.channels_last)
+            return kernels.bn_act(y, frozen_norm(bn), shortcut=residual, shortcut_stride=stride, relu=relu)[0]
+
+    def _layer(self, part: ConvBn) -> Layer:
+        name, conv, bn = part
+        frozen = is_frozen(bn)
+        tracked = bn.training and bn.track_running_stats and bn.running_mean is not None
+        running = None
+        if tracked:
+            assert bn.running_mean is not None and bn.running_var is not None and bn.num_batches_tracked is not None
+            momentum = bn.momentum if bn.momentum is not None else 1.0 / float(bn.num_batches_tracked)
+            running = Running(bn.running_mean, bn.running_var, momentum)
+        stats = frozen_norm(bn).stats if frozen else None
+        size, stride, padding = conv.kernel_size[0], conv.stride[0], int(conv.padding[0])
+        return Layer(name, size, stride, padding, self.choices[name], bn.eps, running, frozen, stats)
+
+    @contextlib.contextmanager
+    def _opened(self, module: Any, dtype: torch.dtype) -> Iterator[None]:
+        """All convolution weights of a module in the dtype and layout of the kernels, in one launch; batches counted."""
+        check_modules(module)
+        parts = module.conv_layers()
+        counted = [bn for _, _, bn in parts if bn.training and bn.track_running_stats and bn.running_mean is not None]
+        if counted:
+            with torch.no_grad():
+                torch._foreach_add_([bn.num_batches_tracked for bn in counted], 1)
+            # Kernels write where autograd does not see it.
+            torch.autograd.graph.increment_version([bn.running_mean for bn in counted])
+            torch.autograd.graph.increment_version([bn.running_var for bn in counted])
+        elif not torch.is_grad_enabled():
+            self._check_folded(parts)
+        runtime.set_layer("weights")
+        with torch.no_grad():
+            packed = kernels.pack_weights([part.conv.weight.detach() for part in parts], dtype)
+        self._packed = dict(zip((part.name for part in parts), packed, strict=True))
+        try:
+            yield
+        finally:
+            self._packed = None
+
+    def _check_folded(self, parts: list[ConvBn]) -> None:
+        tensors = [t for _, conv, bn in parts for t in (conv.weight, bn.weight, bn.bias, bn.running_mean, bn.running_var)]
+        state = tuple(number for tensor in tensors for number in (tensor.data_ptr(), tensor._version))
+        if state != self._folded_from:
+            self._folded, self._folded_from = {}, state
+
+    def _check_device(self, x: Tensor) -> None:
+        if not runtime.runs_here(x.device):
+            raise ValueError(
+                f"kernels={self.word}: images on {x.device}, where Triton's kernels do not run; nearest is kernels=torch "
+                "(TRITON_INTERPRET=1 in the environment runs them in the interpreter, for tests)"
+            )
+
+    def _ready(self, model: Any, images: Tensor, dtype: torch.dtype) -> None:
+        """Check that kernels can run, and see to it that every layer has a choice."""
+        self._check_device(images)
+        if self.choices:
+            return
+        if self.word == "auto":
+            choose_kernels(model, tuple(images.shape), dtype, images.device)
+            return
+        chip = runtime.chip(images.device)
+        found = links(model, images.shape, dtype)
+        self.choices = {"conv1": kernels.TORCH, **{name: kernels.static_choice(link, chip) for name, link in found}}
+
+
+def compute_dtype(x: Tensor) -> torch.dtype:
+    """Autocast's dtype where it is on, else that of `x`."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+
+
+def is_frozen(bn: nn.BatchNorm2d) -> bool:
+    """Whether running statistics normalize, as `nn.BatchNorm2d` decides it."""
+    return not bn.training and bn.running_mean is not None
+
+
+def frozen_norm(bn: nn.BatchNorm2d) -> Norm:
+    """A BN over its running statistics."""
+    assert bn.running_mean is not None and bn.running_var is not None
+    stats = torch.stack([bn.running_mean, torch.rsqrt(bn.running_var + bn.eps)])
+    return Norm(stats, bn.weight.detach(), bn.bias.detach())
+
+
+def skip_of(block: Block) -> tuple[str, int]:
+    """Kind of a block's shortcut, and its stride."""
+    if not block.residual:
+        return "none", 1
+    if isinstance(block.downsample, StridedIdentity):
+        return "padded", block.downsample.stride
+    if isinstance(block.downsample, Projection):
+        conv = block.downsample[0]
+        assert isinstance(conv, nn.Conv2d)
+        return "projection", conv.stride[0]
+    return "identity", 1
+
+
+def check_modules(module: nn.Module) -> None:
+    """Refuse what the fused path would leave out.
+
+    Raises:
+        RuntimeError: a hook on a module that does not run, or a BN of another kind; one line that names the module.
+    """
+    blocks = [module] if isinstance(module, Block) else [m for m in module.modules() if isinstance(m, Block)]
+    inside = [(f"{block.name}.{name}", child) for block in blocks for name, child in block.named_modules() if name]
+    if not isinstance(module, Block):
+        inside += [(name, child) for name, child in module.named_children() if name in ("conv1", "bn1", "maxpool")]
+    for name, child in inside:
+        if any(getattr(child, hooks) for hooks in HOOKS):
+            raise RuntimeError(f"{name}: a hook on it would never fire, since the block is computed as one; use kernels=torch")
+        if isinstance(child, nn.modules.batchnorm._BatchNorm) and type(child) is not nn.BatchNorm2d:
+            raise RuntimeError(f"{name}: {type(child).__name__} is not fused; use nn.BatchNorm2d, or kernels=torch")
+
+
+def links(model: Any, shape: tuple[int, ...] | torch.Size, dtype: torch.dtype) -> list[tuple[str, Link]]:
+    """Every convolution of the blocks as a link of the chain of kernels, by name; the stem's is cuDNN's always.
+
+    Args:
+        model: a `ResNet`.
+        shape: of the images, [N, 3, H, W].
+        dtype: that the network computes in.
+    """
+    n, _, h, w = shape
+    found: list[tuple[str, Link]] = []
+    h, w = -(-h // model.conv1.stride[0]), -(-w // model.conv1.stride[0])
+    if model.maxpool is not None:
+        h, w = -(-h // 2), -(-w // 2)
+    join = False
+    for block in model.residual_blocks():
+        c_in = block.branch_layers()[0].conv.in_channels
+        found += block_links(block, (n, c_in, h, w), dtype, join=join)
+        for _, conv, _ in block.branch_layers():
+            h, w = -(-h // conv.stride[0]), -(-w // conv.stride[0])
+        join = block.residual
+    return found
+
+
+def block_links(
+    block: Block, shape: tuple[int, ...] | torch.Size, dtype: torch.dtype, *, join: bool
+) -> list[tuple[str, Link]]:
+    """The links of one block whose input has `shape`; see `links`."""
+    n, _, h, w = shape
+    skip, skip_stride = skip_of(block)
+    found = []
+    for i, (name, conv, _) in enumerate(block.branch_layers()):
+        at = (n, conv.in_channels, h, w)
+        place = {"role": "first", "skip": skip, "join": join, "skip_stride": skip_stride} if i == 0 else {"role": "inner"}
+        found.append((name, _link(conv, at, dtype, **place)))
+        h, w = -(-h // conv.stride[0]), -(-w // conv.stride[0])
+    if skip == "projection":
+        name, conv, _ = block.conv_layers()[-1]
+        found.append((name, _link(conv, tuple(shape), dtype, role="shortcut")))
+    return found
+
+
+def _link(conv: nn.Conv2d, shape: tuple[int, ...], dtype: torch.dtype, **place: Any) -> Link:
+    n, _, h, w = shape
+    return Link(
+        kernel=conv.kernel_size[0], stride=conv.stride[0], c_in=conv.in_channels, c_out=conv.out_channels,
+        n=n, h=h, w=w, dtype=str(dtype).removeprefix("torch."), **place,
+    )  # fmt: skip
+
+
+def choose_kernels(
+    model: Any, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, *, timer: Any = None, cache: Any = None
+) -> Table | None:
+    """Measure what computes each layer fastest, on rank 0, and tell all ranks; a collective where there are several.
+
+    Args:
+        model: a `ResNet` built with kernels="auto"; with other kernels nothing happens.
+        shape: of a micro-batch of images, [N, 3, H, W].
+        dtype: that the network computes in.
+        device: where it runs.
+        timer, cache: see `kernels.decide`.
+
+    Returns:
+        The choices, None where there are none to make.
+
+    Raises:
+        ValueError: there is no GPU to measure on.
+        RuntimeError: called while a CUDA graph is captured.
+    """
+    fused: Fused | None = getattr(model, "fused", None)
+    if fused is None or fused.word != "auto":
+        return None
+    named = links(model, shape, dtype)
+    table = None
+    leads = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
+    if leads:
+        table = kernels.decide([link for _, link in named], device, timer=timer, cache=cache)
+    fused.table = table = kernels.agree(table)
+    fused.choices = {name: table[link] for name, link in named} | {"conv1": kernels.TORCH}
+    return table

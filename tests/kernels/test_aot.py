@@ -1,0 +1,162 @@
+"""Every kernel compiles for every chip without a fault, and faults that are planted are found."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from kernels import aot, runtime
+from kernels.aot_resources import MATRIX_INSTRUCTIONS
+from kernels.runtime import CHIPS
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(*arguments, **environment):
+    """A Python process that does not interpret kernels."""
+    inherited = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=ROOT,
+        env={**inherited, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def planted():
+    done = run(Path(__file__).with_name("planted_kernels.py"))
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def entries():
+    """What is compiled, as far as it can be told in this process."""
+    return aot.collect(aot.Options(per="all"))
+
+
+def test_every_kernel_compiles_for_every_chip(tmp_path, entries):
+    path = tmp_path / "new" / "aot.parquet"
+    done = run("-m", "kernels.aot", "per=first", f"to={path}")
+    assert done.returncode == 0, done.stderr
+    table = pq.read_table(path)
+    assert table.schema.equals(aot.SCHEMA)
+    rows = table.to_pylist()
+    assert {(row["kernel"], row["chip"]) for row in rows} == {(entry.kernel, entry.chip) for entry in entries}
+    for row in rows:
+        assert row["status"] == "ok" and row["spills"] == row["stack_bytes"] == 0, row
+        assert row["regs"] > 0 and row["config"], row
+        if row["kernel"].startswith("conv"):
+            assert row["matrix_instruction"] == MATRIX_INSTRUCTIONS[row["chip"]][0], row
+    assert [file.name for file in path.parent.iterdir()] == ["aot.parquet"]
+    assert re.search(rf"compilations for {len(rows)} launches on {', '.join(CHIPS)} in \d+ s", done.stdout)
+
+
+def test_no_kernel_is_left_out(entries):
+    defined = {
+        name
+        for path in (ROOT / "kernels").glob("*.py")
+        for name in re.findall(r"^def (\w+_kernel)\(", path.read_text(), re.M)
+    }
+    assert all(entry.launch for entry in entries), [entry for entry in entries if not entry.launch][:3]
+    assert {entry.launch.function.__name__ for entry in entries} == defined - {"_nothing_kernel"}
+
+
+def test_first_has_every_kernel_with_every_flag_of_one(entries):
+    first = aot.collect(aot.Options(per="first"))
+    assert {entry.kernel for entry in first} == {entry.kernel for entry in entries}
+    assert len(first) < len(entries) / 5
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_a_sound_kernel_is_ok(planted, chip):
+    row = planted["sound"][chip]
+    assert row["status"] == "ok" and row["matrix_instruction"] == MATRIX_INSTRUCTIONS[chip][0]
+    assert 0 < row["regs"] < 255 and 0 < row["shared_bytes"] < 65_536 and row["spills"] == row["stack_bytes"] == 0
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_a_spill_is_found(planted, chip):
+    row = planted["spills"][chip]
+    assert row["spills"] > 0 and row["stack_bytes"] > 0
+    assert re.fullmatch(r"failed: \d+ spills, \d+ bytes of stack.*", row["status"])
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_too_much_shared_memory_is_found(planted, chip):
+    assert re.search(r"failed: .*\d+ bytes of shared memory, of which", planted["shared"][chip]["status"])
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_a_missing_matrix_instruction_is_found(planted, chip):
+    assert planted["no matrix"][chip]["status"] == f"failed: no {MATRIX_INSTRUCTIONS[chip][0]}"
+    assert planted["fp32"][chip]["status"] == "ok"  # tests' dtype, which no matrix instruction multiplies exactly
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_a_kernel_that_does_not_compile_is_a_row(planted, chip):
+    row = planted["broken"][chip]
+    assert row["status"].startswith("failed: ") and "128" in row["status"] and "\n" not in row["status"]
+    assert row["regs"] is None
+
+
+def test_arguments_are_specialized_as_the_launcher_does(planted):
+    signature = {
+        "x_ptr": "*bf16", "unused_ptr": "constexpr", "out_ptr": "*bf16", "M": "i32", "ONE": "constexpr", "FAR": "i64",
+        "factor": "fp32", "BLOCK": "constexpr",
+    }  # fmt: skip
+    sixteen = [["tt.divisibility", 16]]
+    assert planted["specialized"] == {
+        "signature": signature,
+        "constants": {"1": None, "4": 1, "7": 64},
+        "attributes": {"0": sixteen, "2": sixteen, "3": sixteen},
+    }
+
+
+def test_equal_variants_are_compiled_once(planted):
+    assert planted["groups"] == [[0, 1], [2]]
+
+
+def test_a_dead_compiler_is_a_failure(planted):
+    assert planted["dead"] == ["failed: the compiler died with status 3"]
+
+
+def test_words():
+    options = aot.parse(["chips=sm_90,gfx942", "ops=conv1x1", "per=first", "to=a/b.parquet", "jobs=3"])
+    assert options == aot.Options(
+        chips=("sm_90", "gfx942"), ops=("conv1x1",), per="first", to=Path("a/b.parquet"), jobs=3
+    )
+    assert aot.parse([]).chips == CHIPS
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("chips=sm_91", "nearest is sm_90"),
+        ("ops=conv1x2", "nearest is conv1x1"),
+        ("per=each", "not one of first, all"),
+        ("jobs=0", "1 or more"),
+        ("chip=sm_90", "chip=sm_90: expected chips="),
+        ("first", "first: expected chips="),
+        ("to=", "to=: expected chips="),
+    ],
+)
+def test_bad_words_name_what_would_do(word, said, monkeypatch, capsys):
+    with pytest.raises(ValueError, match=re.escape(said)):
+        aot.parse([word])
+    monkeypatch.setattr(runtime, "INTERPRETED", False)
+    assert aot.main([word]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_an_interpreting_process_is_refused(tmp_path):
+    done = run("-m", "kernels.aot", f"to={tmp_path / 'aot.parquet'}", TRITON_INTERPRET="1")
+    assert done.returncode == 2 and not list(tmp_path.iterdir())
+    assert done.stderr.strip() == "aot: TRITON_INTERPRET=1 is set, under which Triton compiles nothing; unset it"

@@ -1,0 +1,499 @@
+"""What is chosen: by policy, and by an injected timer, since nothing is timed in the interpreter."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from kernels import chains, dispatch, links, runtime
+from kernels.choice_cache import ChoiceCache
+from kernels.configs import candidates
+from kernels.dispatch import TORCH, Choice, CudaTimer, Decision, Link, Table, agree, decide, static_choice
+from kernels.links import name, options
+from kernels.operands import Config
+
+INNER = Link(1, 1, 32, 32, 2, 4, 4, "float16", "inner")
+SHORTCUT = Link(1, 2, 16, 32, 2, 4, 4, "float16", "shortcut")
+CHIP = runtime.chip(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+LAST = options(INNER, "dgrad", CHIP)[-1]
+
+
+class FakeTimer:
+    """Microseconds by the longest beginning of a candidate's name that `us` has, else 10."""
+
+    def __init__(self, **us: float) -> None:
+        self.us = {key.replace("_", " "): value for key, value in us.items()}
+        self.called: list[str] = []
+
+    def __call__(self, candidate) -> float:
+        self.called.append(candidate.name)
+        known = [key for key in self.us if candidate.name.startswith(key)]
+        return self.us[max(known, key=len)] if known else 10.0
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return ChoiceCache(tmp_path)
+
+
+@pytest.fixture
+def chosen(device, cache, monkeypatch):
+    """Decide for one link with a timer, all candidates being right."""
+    monkeypatch.setattr(dispatch, "_check", lambda chain, part, rejected: chain.candidates(part))
+    return lambda link, timer: decide([link], device, timer=timer, cache=cache)[link]
+
+
+@pytest.fixture
+def two_configs(monkeypatch):
+    """Fewer configurations to be checked: the default one and LAST."""
+    monkeypatch.setattr(links, "candidates", lambda *shape: (candidates(*shape)[0], LAST))
+
+
+def imagenet(kernel, stride, c_in, c_out, size, role, *rest):
+    return Link(kernel, stride, c_in, c_out, 256, size, size, "bfloat16", role, *rest)
+
+
+@pytest.mark.parametrize(
+    ("link", "forward", "dgrad", "inference"),
+    [
+        (imagenet(1, 1, 256, 64, 56, "first", "identity", True), "triton", "triton", "triton"),
+        (imagenet(1, 1, 512, 256, 28, "first", "projection", True, 2), "triton", "triton", "triton"),
+        (imagenet(1, 2, 512, 256, 28, "first", "projection", True, 2), "triton", "torch", "triton"),
+        (imagenet(3, 1, 64, 64, 56, "inner"), "prologue", "triton", "triton"),
+        (imagenet(3, 1, 128, 128, 28, "inner"), "prologue", "triton", "triton"),
+        (imagenet(3, 2, 128, 128, 56, "inner"), "torch", "torch", "triton"),
+        (imagenet(3, 1, 256, 256, 14, "inner"), "torch", "torch", "torch"),
+        (imagenet(1, 1, 256, 1024, 14, "inner"), "prologue", "triton", "triton"),
+        (imagenet(1, 2, 256, 512, 56, "shortcut"), "triton", "torch", "triton"),
+        (imagenet(1, 1, 64, 256, 56, "shortcut"), "triton", "triton", "triton"),
+        (imagenet(1, 1, 512, 2048, 7, "inner"), "torch", "torch", "torch"),
+        (imagenet(1, 1, 1024, 512, 14, "first", "projection", True, 2), "torch", "torch", "torch"),
+        (Link(3, 1, 16, 16, 128, 32, 32, "bfloat16", "inner"), "prologue", "triton", "triton"),
+        (Link(3, 1, 64, 64, 128, 8, 8, "float32", "first", "identity", True), "triton", "triton", "triton"),
+        (Link(3, 2, 16, 32, 128, 32, 32, "float16", "first", "padded", True, 2), "torch", "torch", "triton"),
+        (Link(1, 1, 8, 64, 128, 32, 32, "bfloat16", "inner"), "torch", "torch", "torch"),
+        (Link(1, 1, 36, 64, 128, 32, 32, "bfloat16", "inner"), "torch", "torch", "torch"),
+        (Link(1, 1, 64, 64, 128, 32, 32, "float64", "inner"), "torch", "torch", "torch"),
+    ],
+    ids=str,
+)
+def test_policy(link, forward, dgrad, inference):
+    for chip in runtime.CHIPS:
+        assert static_choice(link, chip) == Choice(forward, dgrad, inference)
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        INNER,
+        Link(3, 1, 16, 16, 2, 5, 7, "bfloat16", "inner"),
+        Link(1, 1, 32, 16, 1, 8, 7, "float16", "first", "padded", True, 2),
+        Link(1, 1, 32, 16, 2, 5, 5, "bfloat16", "first", "projection", True, 2),
+        Link(3, 1, 16, 24, 2, 8, 8, "float16", "first", "identity", True),
+        Link(3, 1, 16, 16, 2, 5, 5, "float16", "first"),
+        Link(3, 2, 16, 32, 2, 7, 7, "float16", "first", "padded", True, 2),
+        Link(1, 2, 16, 32, 2, 7, 7, "float16", "first", "projection", True, 2),
+        SHORTCUT,
+    ],
+    ids=str,
+)
+def test_every_candidate_of_every_kind_of_link_is_right(link, device, cache):
+    decision = decide([link], device, timer=FakeTimer(), cache=cache).decisions[link]
+    assert not decision.rejected
+    modes = {
+        part: {timed.split()[1] for timed in decision.times_us if timed.startswith(part)} for part in dispatch.PARTS
+    }
+    gradient_is_ours = link.stride == 1 or link.role == "shortcut"
+    prologue = gradient_is_ours and link.role == "inner"
+    assert modes == {
+        "forward": {"torch", "triton"} | ({"prologue"} if prologue else set()),
+        "dgrad": {"torch"} | ({"triton"} if gradient_is_ours else set()) | ({"triton+z"} if prologue else set()),
+        "inference": {"torch", "triton"},
+    }
+
+
+def test_the_slower_loses_in_each_part(chosen):
+    choice = chosen(INNER, FakeTimer(forward_triton=8, dgrad_triton=12, inference_triton=7))
+    assert (choice.forward, choice.dgrad, choice.inference) == ("triton", "torch", "triton")
+    assert choice.forward_config == options(INNER, "forward", CHIP)[0] and choice.dgrad_config is None
+
+
+def test_the_fastest_configuration_wins(chosen):
+    timer = FakeTimer(forward_triton=8, **{name("dgrad", "triton", LAST): 5})
+    choice = chosen(INNER, timer)
+    assert choice.dgrad_config == LAST
+    # Those far behind the best of their mode are timed once, the others in every round.
+    counts = {timed: timer.called.count(timed) for timed in set(timer.called)}
+    assert counts[name("dgrad", "triton", LAST)] == counts["dgrad torch"] == dispatch.ROUNDS
+    behind = [name("dgrad", "triton", config) for config in options(INNER, "dgrad", CHIP) if config != LAST]
+    assert behind and all(counts[timed] == 1 for timed in behind)
+
+
+def test_medians_over_rounds_are_compared(chosen):
+    times = iter([1.0, 30.0, 31.0])
+    timer = FakeTimer()
+    first = options(SHORTCUT, "dgrad", CHIP)[0]
+    choice = chosen(SHORTCUT, lambda c: next(times) if c.name == name("dgrad", "triton", first) else timer(c))
+    assert choice.dgrad == "torch"
+
+
+@pytest.mark.parametrize(("us", "winner"), [(10.0, "torch"), (9.9, "torch"), (9.89, "triton"), (10.1, "torch")])
+def test_torch_wins_ties(chosen, us, winner):
+    choice = chosen(INNER, FakeTimer(forward_triton=us, dgrad_triton=us, inference_triton=us, forward_prologue=99))
+    assert (choice.forward, choice.dgrad, choice.inference) == (winner,) * 3
+    if winner == "triton":
+        assert choice.forward_config == options(INNER, "forward", CHIP)[0]
+
+
+def test_a_prologue_is_chosen_with_the_dgrad_that_writes_z(chosen):
+    timer = FakeTimer(forward_prologue=5, **{"dgrad_triton+z": 11, name("dgrad", "triton+z", LAST): 10.5})
+    choice = chosen(INNER, timer)
+    assert (choice.forward, choice.dgrad, choice.dgrad_config) == ("prologue", "triton", LAST)
+    assert choice.names["dgrad"] == name("dgrad", "triton+z", LAST)
+
+
+def test_a_prologue_pays_for_z(chosen):
+    assert chosen(INNER, FakeTimer(forward_prologue=5, **{"dgrad_triton+z": 14.9})).forward == "torch"
+    with pytest.raises(ValueError, match="dgrad=torch with forward=prologue.*nearest is triton"):
+        Choice(forward="prologue", dgrad="torch")
+
+
+def plant(monkeypatch, op, spoil, config=LAST, **when):
+    """Spoil what an op returns with one configuration (and with the keyword arguments `when`)."""
+    right = getattr(chains, op)
+
+    def planted(*arguments, **keywords):
+        result = right(*arguments, **keywords)
+        if keywords["config"] == config and all(keywords.get(key) == value for key, value in when.items()):
+            return spoil(result)
+        return result
+
+    monkeypatch.setattr(chains, op, planted)
+
+
+def _raise(error):
+    raise error
+
+
+def _one_pixel(outputs):
+    outputs[0][0, 0, 0, 0] += 1.0
+    return outputs
+
+
+@pytest.mark.parametrize(
+    ("op", "when", "spoil", "names", "reason"),
+    [
+        ("conv1x1", {"prologue": None}, _one_pixel, ["forward triton"], "y is off by"),
+        ("conv1x1", {}, lambda r: (r[0], r[1] * 1.001), ["forward triton", "forward prologue"], "mean is off by"),
+        ("conv1x1", {}, lambda r: (r[0] * torch.nan, r[1]), ["forward triton", "forward prologue"], "y is off by nan"),
+        ("conv_dgrad", {"write_activation": False}, _one_pixel, ["dgrad triton"], "g is off by"),
+        (
+            "conv_dgrad",
+            {"write_activation": False},
+            lambda r: (r[0], r[1] * 0.99, None),
+            ["dgrad triton"],
+            "sum of g is",
+        ),
+        ("conv_dgrad", {"write_activation": True}, lambda r: (*r[:2], r[2] * 1.01), ["dgrad triton+z"], "z is off by"),
+        ("conv_folded", {}, lambda r: r * 1.01, ["inference triton"], "z is off by"),
+        (
+            "conv_folded",
+            {},
+            lambda r: _raise(RuntimeError("out of\nshared memory")),
+            ["inference triton"],
+            "out of shared",
+        ),
+    ],
+)
+def test_a_wrong_or_failing_configuration_is_rejected_and_not_timed(
+    monkeypatch, two_configs, device, cache, op, when, spoil, names, reason
+):
+    plant(monkeypatch, op, spoil, **when)
+    timer = FakeTimer(**{f"{planted}_{LAST}": 0.1 for planted in names}, forward_triton=8, dgrad_triton=8)
+    decision = decide([INNER], device, timer=timer, cache=cache).decisions[INNER]
+    assert list(decision.rejected) == [f"{planted} {LAST}" for planted in names]
+    for planted, why in decision.rejected.items():
+        assert reason in why and "\n" not in why
+        assert planted not in timer.called and planted not in decision.times_us
+        assert planted not in decision.choice.names.values()
+
+
+def test_what_a_kernel_leaves_unwritten_is_seen(monkeypatch, two_configs, device, cache):
+    empty = lambda shape, dtype, device: torch.zeros(tuple(shape), dtype=dtype, device=device)  # noqa: E731
+    monkeypatch.setattr(runtime, "empty", empty)  # not the tests' poison: the check has its own
+
+    def unwritten(x, *rest, config, **keywords):
+        return (
+            runtime.empty_image(*x.shape, x.dtype, x.device)
+            if config == LAST
+            else exact(x, *rest, config=config, **keywords)
+        )
+
+    exact = chains.conv_folded
+    monkeypatch.setattr(chains, "conv_folded", unwritten)
+    decision = decide([INNER], device, timer=FakeTimer(), cache=cache).decisions[INNER]
+    assert "nan" in decision.rejected[f"inference triton {LAST}"]
+    assert runtime.empty is empty
+
+
+def test_counters_that_a_failed_kernel_left_are_reset(monkeypatch, two_configs, device, cache):
+    first = options(INNER, "forward", CHIP)[0]
+
+    def spoil(result):
+        runtime.counters(8, device).fill_(1)
+        raise RuntimeError("illegal")
+
+    plant(monkeypatch, "conv1x1", spoil, config=first)
+    assert len(decide([INNER], device, timer=FakeTimer(), cache=cache).decisions[INNER].rejected) == 2
+
+
+def test_without_its_dgrad_there_is_no_prologue(monkeypatch, two_configs, device, cache):
+    right = chains.conv_dgrad
+    fails = lambda *a, **k: _raise(RuntimeError("spills")) if k["write_activation"] else right(*a, **k)  # noqa: E731
+    monkeypatch.setattr(chains, "conv_dgrad", fails)
+    decision = decide([INNER], device, timer=FakeTimer(forward_prologue=1), cache=cache).decisions[INNER]
+    assert decision.choice == TORCH and len(decision.rejected) == 2
+
+
+def test_a_candidate_that_fails_when_timed_is_rejected(device, cache):
+    def timer(candidate):
+        if candidate.mode != "torch" and candidate.part == "inference":
+            raise torch.OutOfMemoryError("out of memory")
+        return 10.0
+
+    decision = decide([SHORTCUT], device, timer=timer, cache=cache).decisions[SHORTCUT]
+    assert decision.choice == TORCH
+    assert all("out of memory" in why for why in decision.rejected.values()) and decision.rejected
+    assert not any(timed.startswith("inference triton") for timed in decision.times_us)
+
+
+def test_nothing_is_compared_with_a_wrong_torch_chain(monkeypatch, device, cache):
+    monkeypatch.setattr(chains, "bn_stats", lambda y, running: y.new_full((2, y.shape[1]), torch.nan).float())
+    with pytest.raises(RuntimeError, match="mean of forward torch is off by nan"):
+        decide([INNER], device, timer=FakeTimer(), cache=cache)
+
+
+@pytest.mark.parametrize("us", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_timer_gives_positive_numbers(chosen, us):
+    with pytest.raises(ValueError, match="forward torch: the timer gave"):
+        chosen(SHORTCUT, lambda candidate: us)
+
+
+def test_other_dtypes_and_channels_are_torchs_unmeasured(device, cache):
+    timer = FakeTimer()
+    links = [dataclasses.replace(INNER, dtype="float32"), dataclasses.replace(INNER, dtype="float64")]
+    links += [dataclasses.replace(INNER, c_in=20), dataclasses.replace(INNER, c_out=8)]
+    table = decide(links, device, timer=timer, cache=cache)
+    assert set(table.values()) == {TORCH} and not timer.called
+    assert [row.ratio for row in table.rows()] == [None] * 4
+
+
+def test_a_link_is_measured_once_and_announced(device, cache):
+    timer, lines = FakeTimer(forward_triton=5), []
+    table = decide([SHORTCUT, SHORTCUT], device, timer=timer, cache=cache, announce=lines.append)
+    assert len(table) == 1 and timer.called.count("forward torch") == dispatch.ROUNDS
+    assert len(lines) == 1 and lines[0].startswith("kernels 1/1: 1x1/2 16->32 2x4x4 float16 shortcut: forward triton")
+    assert lines[0].endswith("1.33x of torch's speed")
+
+
+def test_cudnns_search_is_on_while_candidates_run(monkeypatch, chosen):
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    seen = []
+    chosen(SHORTCUT, lambda candidate: seen.append(torch.backends.cudnn.benchmark) or 1.0)
+    assert set(seen) == {True} and torch.backends.cudnn.benchmark is False
+
+
+def test_nothing_is_timed_without_a_gpu():
+    with pytest.raises(ValueError, match="nothing is timed on cpu; expected a CUDA device, nearest is static_choice"):
+        decide([INNER], torch.device("cpu"))
+
+
+def test_nothing_is_timed_while_a_graph_is_captured(monkeypatch, device):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    with pytest.raises(RuntimeError, match="a CUDA graph is being captured") as error:
+        decide([INNER], device, timer=FakeTimer())
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"role": "iner"}, "role=iner: not one of inner, first, shortcut; nearest is inner"),
+        ({"skip": "identity"}, "role=inner: skip and join go with role first"),
+        ({"dtype": "bfloat"}, "nearest is bfloat16"),
+        ({"kernel": 7}, "kernel=7: expected 1 or 3; nearest is 3"),
+        ({"n": 0}, "n=0: expected a whole number of 1 or more"),
+        ({"role": "first", "skip": "identity", "skip_stride": 2}, "skip_stride=2: a skip of identity has every pixel"),
+    ],
+)
+def test_a_link_is_checked(change, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(INNER, **change)
+
+
+def some_table() -> Table:
+    config = Config((("BLOCK_M", 64), ("BLOCK_N", 32), ("BLOCK_K", 32)), 4, 3)
+    choice = Choice("prologue", "triton", "torch", config, LAST)
+    times = {"forward torch": 0.1 + 0.2, "dgrad torch": 30.7, "inference torch": 7.25}
+    times |= {choice.names["forward"]: 10.0, choice.names["dgrad"]: 1 / 3, "inference triton x": 8.0}
+    rejected = {"inference triton y": "RuntimeError: [/red] out of shared memory", "inference triton w": "z is off"}
+    decisions = {INNER: Decision(choice, times, rejected), dataclasses.replace(INNER, dtype="float32"): Decision(TORCH)}
+    return Table(decisions, "NVIDIA H100")
+
+
+def test_a_table_survives_json_exactly():
+    table = some_table()
+    again = Table.from_json(table.to_json())
+    assert again == table and again.to_json() == table.to_json() and again.hash() == table.hash()
+    assert again[INNER].forward_config == table[INNER].forward_config and list(again) == list(table)
+    assert Table.from_json(Table({}).to_json()) == Table({})
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"device": "", "decisions": [1]}', '{"device": "", "decisions": [{}]}']
+)
+def test_other_json_is_refused(text):
+    with pytest.raises(ValueError):
+        Table.from_json(text)
+
+
+def test_the_hash_is_of_links_and_choices():
+    table = some_table()
+    digits = table.hash()
+    assert len(digits) == 16 and int(digits, 16) >= 0
+    backwards = dict(reversed([(link, Decision(choice)) for link, choice in table.items()]))
+    assert Table(backwards).hash() == digits
+    for change in ({"dgrad_config": None}, {"inference": "triton"}, {"forward": "triton"}):
+        changed = Decision(dataclasses.replace(table[INNER], **change))
+        assert Table({**table.decisions, INNER: changed}).hash() != digits
+    assert Table({INNER: table.decisions[INNER]}).hash() != digits
+
+
+def test_rows_show_both_times_and_what_was_rejected():
+    row, unmeasured = some_table().rows()
+    assert (row.forward, row.dgrad, row.inference) == ("prologue 64x32x32/w4/s3", f"triton+z {LAST}", "cuDNN")
+    assert row.torch_us == pytest.approx(31.0) and row.chosen_us == pytest.approx(10 + 1 / 3)
+    assert row.ratio == pytest.approx(3.0) and row.inference_ratio == 1.0
+    assert row.rejected == "2, inference triton y: RuntimeError: [/red] out of shared memory"
+    assert unmeasured.forward == "cuDNN" and unmeasured.torch_us is None and unmeasured.rejected == ""
+
+
+def test_the_table_is_rendered():
+    console = Console(width=250, record=True, file=open(os.devnull, "w"))
+    console.print(some_table().render())
+    text = console.export_text()
+    for word in (
+        "NVIDIA H100",
+        "1x1 32->32 2x4x4 float16",
+        "31 -> 10",
+        "3.00x",
+        "cuDNN",
+        "[/red]",
+        some_table().hash(),
+    ):
+        assert word in text
+
+
+def test_without_ranks_a_table_is_its_own():
+    assert agree(some_table()) == some_table()
+    with pytest.raises(ValueError, match="rank 0 has no table"):
+        agree(None)
+
+
+RANK = """
+import sys
+import torch.distributed as dist
+from kernels.dispatch import Table, agree
+rank, place, text = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+dist.init_process_group("gloo", init_method=f"file://{place}", rank=rank, world_size=2)
+table = agree(Table.from_json(text) if rank == 0 else None)
+second = dist.new_group([1])
+if rank == 1:
+    assert agree(Table({}), second) == Table({})
+try:
+    agree(None if rank == 0 else table)
+except ValueError as error:
+    refused = str(error)
+print(table.to_json(), table.hash(), refused, sep="\\n")
+dist.destroy_process_group()
+"""
+
+
+def test_ranks_agree_on_the_first_ones(tmp_path):
+    text = some_table().to_json()
+    root = Path(dispatch.__file__).parents[1]
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-c", RANK, str(rank), str(tmp_path / "meeting"), text],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=root,
+        )
+        for rank in range(2)
+    ]
+    for rank in ranks:
+        out, errors = rank.communicate(timeout=60)
+        assert rank.returncode == 0, errors
+        table, digits, refused = out.splitlines()
+        assert digits == some_table().hash()
+        assert json.loads(table) == json.loads(text) and Table.from_json(table) == some_table()
+        assert "rank 0 has no table" in refused
+
+
+class FakeGpu:
+    """A clock, in microseconds, and a GPU that works off what was queued: buffers to be written, runs, events."""
+
+    def __init__(self, monkeypatch, flush_us, runs_us):
+        self.now, self.flush_us, self.runs_us, self.log = 0.0, flush_us, iter(runs_us), []
+        gpu = self
+
+        class Event:
+            def __init__(self, enable_timing):
+                assert enable_timing
+
+            def record(self):
+                self.at = gpu.now
+
+            def elapsed_time(self, end):
+                return (end.at - self.at) / 1e3
+
+        monkeypatch.setattr(torch.cuda, "Event", Event)
+        monkeypatch.setattr(torch.cuda, "synchronize", lambda device=None: self.log.append("synchronize"))
+        monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
+
+    def zero_(self):
+        self.log.append("flush")
+        self.now += self.flush_us
+
+    def run(self):
+        self.log.append("run")
+        self.now += next(self.runs_us)
+
+
+def test_the_timer_takes_the_median_of_cold_runs(monkeypatch):
+    gpu = FakeGpu(monkeypatch, 100.0, [900.0] * 4 + [50.0, 70.0, 900.0])
+    monkeypatch.setattr(dispatch.time, "perf_counter", iter([0.0, 250e-6]).__next__)
+    timer = object.__new__(CudaTimer)
+    timer.device, timer.repeats, timer.buffer = torch.device("cuda"), 3, gpu
+    assert timer(gpu.run) == pytest.approx(70.0)
+    # 250 us to queue a run take 1.5 * 250 / 100 buffers and one more to hide.
+    assert gpu.log[-24:] == [*["synchronize"], *["flush"] * 5, "run", "synchronize"] * 3
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_longer_work_takes_longer(device, cache):
+    timer = CudaTimer(device)
+    small, large = torch.ones(2**20, device=device), torch.ones(2**28, device=device)
+    assert 0 < timer(small.neg) < 0.5 * timer(large.neg)
+    link = Link(1, 1, 64, 64, 32, 28, 28, "bfloat16", "inner")
+    decision = decide([link], device, cache=cache).decisions[link]
+    assert {"forward torch", "dgrad torch", "inference torch"} <= decision.times_us.keys()

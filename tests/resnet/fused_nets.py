@@ -1,0 +1,109 @@
+"""Small networks of both families, and a few training steps of one, for the tests of the fused path."""
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from resnet.architecture import Architecture
+from resnet.layers import he_init
+from resnet.model import ResNet, fuse
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+class Narrow(Architecture):
+    """A bottleneck net of the imagenet family with few channels and blocks."""
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        return (2, 2, 1, 1)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        return (16, 24, 32, 40)
+
+
+class Basic(Architecture):
+    """A net of basic blocks of the imagenet family with few channels and blocks."""
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        return (2, 1, 1, 1)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        return (64, 64, 72, 80)
+
+
+def network(name: str, seed: int = 0) -> ResNet:
+    """ "cifar20-A", "bottleneck-v1.5-B", "basic-C" and so on: depth or kind, (stride,) shortcut; on the CPU, fp32."""
+    torch.manual_seed(seed)
+    kind, *stride, shortcut = name.split("-")
+    if kind.startswith("cifar"):
+        architecture = Architecture(
+            family="cifar", depth=int(kind.removeprefix("cifar")), shortcut=shortcut, num_classes=10
+        )
+    elif kind == "bottleneck":
+        architecture = Narrow(family="imagenet", depth=50, shortcut=shortcut, stride=stride[0], num_classes=10)
+    else:
+        architecture = Basic(family="imagenet", depth=18, shortcut=shortcut, num_classes=10)
+    model = ResNet(architecture)
+    he_init(model)
+    with torch.no_grad():  # BN away from the identity, so that no gamma or beta can be left out unseen
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.weight.uniform_(0.5, 1.5)
+                module.bias.uniform_(-0.3, 0.3)
+    return model
+
+
+def batch(name: str, step: int, size: int = 3) -> tuple[Tensor, Tensor]:
+    """Images [size, 3, H, W] in channels_last and labels, the same for a step whenever it is asked for."""
+    generator = torch.Generator().manual_seed(1000 + step)
+    side = 8 if name.startswith("cifar") else 40
+    images = torch.randn(size, 3, side, side, generator=generator)
+    labels = torch.randint(10, (size,), generator=generator)
+    return images.contiguous(memory_format=torch.channels_last).to(DEVICE), labels.to(DEVICE)
+
+
+@dataclass
+class Trained:
+    """What a few steps of training came to."""
+
+    losses: list[float]
+    gradients: dict[str, Tensor]
+    buffers: dict[str, Tensor]
+    parameters: dict[str, Tensor]
+
+
+def train(
+    name: str, kernels: str, steps: int, dtype: torch.dtype = torch.float32, model: ResNet | None = None, lr: float = 0.002
+) -> Trained:
+    """`steps` steps of SGD with momentum; gradients are those of the last step."""
+    model = copy.deepcopy(model) if model is not None else network(name)
+    model = model.to(DEVICE, dtype)
+    fuse(model, kernels)
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=1e-4)
+    losses = []
+    for step in range(steps):
+        images, labels = batch(name, step)
+        optimizer.zero_grad()
+        loss = functional.cross_entropy(model(images.to(dtype)), labels)
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    return Trained(
+        losses,
+        {key: p.grad.detach().clone() for key, p in model.named_parameters() if p.grad is not None},
+        {key: b.detach().clone() for key, b in model.named_buffers()},
+        {key: p.detach().clone() for key, p in model.named_parameters()},
+    )
+
+
+def distance(found: Tensor, exact: Tensor) -> float:
+    """Relative L2 distance."""
+    exact = exact.double()
+    return float((found.double() - exact).norm() / exact.norm().clamp_min(1e-30))
