@@ -1,6 +1,7 @@
 # make bench   train ResNet-20 on digits over two ranks and show throughput and time to accuracy
 # make test    run the tests
 # make slurm   install Debian's Slurm (as root) and run the tests that need a real one, on two virtual nodes
+# make gpu     everything that wants a GPU, in parts that can be resumed: tests, times, rows (see python -m bench.gpu help)
 # make check   ruff and mypy
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.complete
 
-.PHONY: bench test slurm check setup clean
+.PHONY: bench test slurm gpu check setup clean
 .DELETE_ON_ERROR:
 
 bench: setup
@@ -26,6 +27,10 @@ slurm: setup
 	  fi; \
 	fi
 	@$(RUN) -m pytest -q tests/launch/test_slurm.py
+
+# A GPU machine may have no network: what is installed there will do, as long as it has torch and Triton.
+gpu:
+	@if [ -f $(STAMP) ]; then python=$(RUN); else python=$(PYTHON); fi; "$$python" -m bench.gpu $(GPU)
 
 check: setup
 	@$(RUN) -m pip install -q -e ".[check]"

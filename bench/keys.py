@@ -64,8 +64,8 @@ class RunKeys:
         choices=("dali", "torch", "synthetic"),
     )
     kernels: str | None = key(
-        "what computes a layer: plain torch, torch.compile, the suite's fused kernels, or of torch and those whichever is "
-        "measured to be faster",
+        "what computes a layer: plain torch, torch.compile, the suite's fused kernels (triton), or for each layer the "
+        "faster of torch and those, measured before the run",
         "auto on GPUs, else torch",
         choices=KERNELS,
     )

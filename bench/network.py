@@ -1,5 +1,6 @@
 """The network of a run: built from the configuration, and warmed up before the clock starts."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -37,16 +38,21 @@ def describe_choices(fused: Any) -> tuple[dict[str, str], str, str]:
     return fused.describe(), fused.hash(), text
 
 
-def warm_up(model: nn.Module, config: RunConfig, device: torch.device) -> None:
+def warm_up(
+    model: nn.Module, config: RunConfig, device: torch.device, announce: Callable[[str], None] | None = None
+) -> None:
     """Compile and choose kernels on random images before the clock starts; the network and the RNG stay as they were.
 
     MLPerf Training allows it likewise: initialization may run on data that is not the dataset's.
+
+    Args:
+        announce: takes a line for each layer whose kernels are measured.
     """
     if config.kernels == "auto":
         from resnet.fused import choose_kernels  # imports Triton
 
         shape = (config.batch, 3, config.image_size, config.image_size)
-        choose_kernels(model, shape, DTYPES[config.precision], device)
+        choose_kernels(model, shape, DTYPES[config.precision], device, announce=announce)
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         shape = (config.batch, 3, config.image_size, config.image_size)

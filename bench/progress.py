@@ -84,6 +84,8 @@ class Display:
         if kind == "start":
             self._start = event
             self._console.print(f"{self._config.name()}: {event['about']}", markup=False)
+        elif kind == "note":
+            self._console.print(event["text"], markup=False)
         elif kind == "choices":
             fused = sum(not choice.startswith("torch/torch") for choice in event["layers"].values())
             convolutions = f"fused kernels compute {fused} of {len(event['layers'])} convolutions, cuDNN the others"

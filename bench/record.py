@@ -116,6 +116,10 @@ class Recorder:
         )
         self.progress.emit("choices", table=table, layers=layers, hash=choices_hash)
 
+    def say(self, line: str) -> None:
+        """Show a line to whoever watches the run."""
+        self.progress.emit("note", text=line)
+
     def null(self, reason: str, *columns: str) -> None:
         """Say why columns have no figure."""
         self._null_reasons |= dict.fromkeys(columns, reason)

@@ -71,7 +71,7 @@ class Trainer:
         torch.backends.cudnn.benchmark = True
         self.model = build_model(config).to(world.device)
         self.counts = resnet.count(self.model, config.image_size)
-        warm_up(self.model, config, world.device)
+        warm_up(self.model, config, world.device, recorder.say if recorder else None)
         if recorder and getattr(self.model, "fused", None) is not None:
             recorder.choices(*describe_choices(self.model.fused))
         saved = self._read_checkpoint(config.resume) if config.resume else None

@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from kernels.bn_act_backward import bn_act_backward_reduce, join_gradient
     from kernels.bn_act_backward_apply import bn_act_backward_apply
     from kernels.bn_stats import bn_stats
+    from kernels.choice_cache import ChoiceCache
+    from kernels.choice_table import Table, agree
     from kernels.conv1x1 import conv1x1
     from kernels.conv3x3 import conv3x3
     from kernels.conv_dgrad import conv_dgrad
     from kernels.conv_inference import conv_folded, fold
-    from kernels.choice_table import Table, agree
     from kernels.dispatch import decide
     from kernels.links import TORCH, Choice, Link, static_choice
     from kernels.operands import Config, KernelError, Norm, Producer, Running
@@ -52,12 +53,42 @@ _MODULES = {
     "Table": "choice_table",
     "TORCH": "links",
     "static_choice": "links",
+    "ChoiceCache": "choice_cache",
     "decide": "dispatch",
     "agree": "choice_table",
 }
 
 __version__ = "0.2.0"
-__all__ = ["__version__", *_MODULES]
+__all__ = [
+    "__version__",
+    "agree",
+    "bn_act",
+    "bn_act_backward_apply",
+    "bn_act_backward_reduce",
+    "bn_stats",
+    "Choice",
+    "ChoiceCache",
+    "Config",
+    "conv1x1",
+    "conv3x3",
+    "conv_dgrad",
+    "conv_folded",
+    "decide",
+    "fold",
+    "join_gradient",
+    "KernelError",
+    "Link",
+    "Norm",
+    "pack_weights",
+    "Producer",
+    "Running",
+    "static_choice",
+    "stem",
+    "stem_backward_apply",
+    "stem_backward_reduce",
+    "Table",
+    "TORCH",
+]
 
 
 def __getattr__(name: str) -> Any:

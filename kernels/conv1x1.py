@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from kernels import conv_tile
+from kernels import conv_forward
 from kernels.operands import Config, Norm, Running
 
 
@@ -41,7 +41,7 @@ def conv1x1(
 
     Source: arXiv:1512.03385, Figure 5; arXiv:1502.03167, algorithm 1.
     """
-    return conv_tile.forward(
+    return conv_forward.forward(
         "conv1x1",
         x,
         weight,

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from kernels import conv_tile
+from kernels import conv_forward
 from kernels.operands import Config, Norm, Running
 
 
@@ -42,7 +42,7 @@ def conv3x3(
 
     Source: arXiv:1512.03385, section 3.3 and Figure 5; arXiv:1502.03167, algorithm 1.
     """
-    return conv_tile.forward(
+    return conv_forward.forward(
         "conv3x3",
         x,
         weight,

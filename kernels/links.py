@@ -210,7 +210,7 @@ def static_choice(link: Link, chip: str) -> Choice:
         return TORCH
     ours = {part: bool(options(link, part, chip)) for part in PARTS}
     forward = ours["forward"] and (link.kernel == 1 or link.stride == 1)
-    dgrad = ours["dgrad"] and link.stride == 1 and link.role != "shortcut"
+    dgrad = ours["dgrad"] and link.role != "shortcut"
     prologue = forward and dgrad and link.role == "inner"
     return Choice(
         forward="prologue" if prologue else "triton" if forward else "torch",

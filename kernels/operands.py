@@ -107,7 +107,9 @@ def check_image(name: str, x: Tensor, *, like: Tensor | None = None, shape: Sequ
     if x.dim() != 4:
         raise KernelError(f"{name}: expected [N, C, H, W], got {x.dim()} axes; nearest is x[None]")
     if x.dtype not in DTYPES:
-        raise KernelError(f"{name}: dtype {_word(x.dtype)} is not one of bfloat16, float16, float32; nearest is float32")
+        raise KernelError(
+            f"{name}: dtype {_word(x.dtype)} is not one of bfloat16, float16, float32; nearest is float32"
+        )
     if not runtime.runs_here(x.device):
         raise KernelError(
             f"{name}: on {x.device}, where kernels do not run; nearest is a CUDA device "

@@ -11,7 +11,7 @@ from torch import Tensor
 from kernels import runtime
 from kernels.operands import DTYPES, KernelError
 
-BLOCK = 2048
+BLOCK = 1024
 ALIGNMENT = 128  # bytes between the beginnings of two weights
 NUM_WARPS = 4
 

@@ -1,13 +1,13 @@
 """Networks over the fused kernels: the same modules and parameters, computed a block at a time.
 
-`kernels=triton` uses the fused kernels by a fixed rule, `kernels=auto` by what was measured for every layer. Modules keep
-the parameters and do not run themselves, so a hook on one of them would never fire: it is refused.
+`kernels=triton` uses the fused kernels by a fixed rule, `kernels=auto` by what was measured for every layer. Modules
+keep the parameters and do not run themselves, so a hook on one of them would never fire: it is refused.
 """
 
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -54,29 +54,26 @@ class Fused:
 
     def network(self, model: Any, images: Tensor) -> Tensor:
         """`ResNet.forward`: class scores of [N, 3, H, W]."""
-        dtype = compute_dtype(images)
-        self._ready(model, images, dtype)
+        dtype = self._ready(model, images)
         with self._opened(model, dtype):
-            x = images.to(dtype).contiguous(memory_format=torch.channels_last)
-            x = self._stem(model, x)
+            x = self._stem(model, images.to(dtype).contiguous(memory_format=torch.channels_last))
             for stage in model.stages():
                 x = stage(x)
         return model.fc(global_average(x))
 
     def stem(self, model: Any, images: Tensor) -> Tensor:
         """`ResNet.stem`, alone."""
-        dtype = compute_dtype(images)
-        self._ready(model, images, dtype)
+        dtype = self._ready(model, images)
         with self._opened(model, dtype):
             return self._stem(model, images.to(dtype).contiguous(memory_format=torch.channels_last))
 
     def block(self, block: Block, x: Tensor) -> Tensor:
         """`Block.forward`."""
         if self._packed is None:  # a block alone
+            self._check_device(x)
             dtype = compute_dtype(x)
             if self.word == "auto" and not self.choices:
-                raise RuntimeError("kernels=auto: nothing chosen yet; run the whole network once, or resnet.choose_kernels")
-            self._check_device(x)
+                raise RuntimeError("kernels=auto: nothing chosen yet; run the whole network once, or choose_kernels")
             for link_name, link in block_links(block, x.shape, dtype, join=True):
                 if self.word == "triton":
                     self.choices.setdefault(link_name, kernels.static_choice(link, runtime.chip(x.device)))
@@ -127,7 +124,9 @@ class Fused:
         with torch.autocast(x.device.type, enabled=False):
             if choice.inference == "triton":
                 if name not in self._folded:
-                    self._folded[name] = kernels.fold(conv.weight, frozen_norm(bn), x.dtype)
+                    mean, var = bn.running_mean, bn.running_var
+                    assert mean is not None and var is not None
+                    self._folded[name] = kernels.fold(conv.weight, bn.weight, bn.bias, mean, var, bn.eps, x.dtype)
                 weight, bias = self._folded[name]
                 return kernels.conv_folded(
                     x, weight, bias, stride=conv.stride[0], residual=residual, residual_stride=stride, relu=relu,
@@ -155,7 +154,7 @@ class Fused:
 
     @contextlib.contextmanager
     def _opened(self, module: Any, dtype: torch.dtype) -> Iterator[None]:
-        """All convolution weights of a module in the dtype and layout of the kernels, in one launch; batches counted."""
+        """All convolution weights of a module in the kernels' dtype and layout, in one launch; batches counted."""
         check_modules(module)
         parts = module.conv_layers()
         counted = [bn for _, _, bn in parts if bn.training and bn.track_running_stats and bn.running_mean is not None]
@@ -177,8 +176,8 @@ class Fused:
             self._packed = None
 
     def _check_folded(self, parts: list[ConvBn]) -> None:
-        tensors = [t for _, conv, bn in parts for t in (conv.weight, bn.weight, bn.bias, bn.running_mean, bn.running_var)]
-        state = tuple(number for tensor in tensors for number in (tensor.data_ptr(), tensor._version))
+        tensors = [t for _, conv, bn in parts for t in (conv.weight, *bn.parameters(), *bn.buffers())]
+        state = tuple(n for tensor in tensors for n in (tensor.data_ptr(), tensor._version))
         if state != self._folded_from:
             self._folded, self._folded_from = {}, state
 
@@ -189,17 +188,19 @@ class Fused:
                 "(TRITON_INTERPRET=1 in the environment runs them in the interpreter, for tests)"
             )
 
-    def _ready(self, model: Any, images: Tensor, dtype: torch.dtype) -> None:
-        """Check that kernels can run, and see to it that every layer has a choice."""
+    def _ready(self, model: Any, images: Tensor) -> torch.dtype:
+        """Check that kernels can run, and see to it that every layer has a choice; the dtype to compute in."""
         self._check_device(images)
+        dtype = compute_dtype(images)
         if self.choices:
-            return
+            return dtype
         if self.word == "auto":
             choose_kernels(model, tuple(images.shape), dtype, images.device)
-            return
+            return dtype
         chip = runtime.chip(images.device)
         found = links(model, images.shape, dtype)
         self.choices = {"conv1": kernels.TORCH, **{name: kernels.static_choice(link, chip) for name, link in found}}
+        return dtype
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:
@@ -245,7 +246,9 @@ def check_modules(module: nn.Module) -> None:
         inside += [(name, child) for name, child in module.named_children() if name in ("conv1", "bn1", "maxpool")]
     for name, child in inside:
         if any(getattr(child, hooks) for hooks in HOOKS):
-            raise RuntimeError(f"{name}: a hook on it would never fire, since the block is computed as one; use kernels=torch")
+            raise RuntimeError(
+                f"{name}: a hook on it would never fire, since the block is computed as one; use kernels=torch"
+            )
         if isinstance(child, nn.modules.batchnorm._BatchNorm) and type(child) is not nn.BatchNorm2d:
             raise RuntimeError(f"{name}: {type(child).__name__} is not fused; use nn.BatchNorm2d, or kernels=torch")
 
@@ -282,7 +285,9 @@ def block_links(
     found = []
     for i, (name, conv, _) in enumerate(block.branch_layers()):
         at = (n, conv.in_channels, h, w)
-        place = {"role": "first", "skip": skip, "join": join, "skip_stride": skip_stride} if i == 0 else {"role": "inner"}
+        place = (
+            {"role": "first", "skip": skip, "join": join, "skip_stride": skip_stride} if i == 0 else {"role": "inner"}
+        )
         found.append((name, _link(conv, at, dtype, **place)))
         h, w = -(-h // conv.stride[0]), -(-w // conv.stride[0])
     if skip == "projection":
@@ -300,7 +305,14 @@ def _link(conv: nn.Conv2d, shape: tuple[int, ...], dtype: torch.dtype, **place: 
 
 
 def choose_kernels(
-    model: Any, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, *, timer: Any = None, cache: Any = None
+    model: Any,
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    device: torch.device,
+    *,
+    timer: Any = None,
+    cache: Any = None,
+    announce: Callable[[str], None] | None = None,
 ) -> Table | None:
     """Measure what computes each layer fastest, on rank 0, and tell all ranks; a collective where there are several.
 
@@ -309,7 +321,7 @@ def choose_kernels(
         shape: of a micro-batch of images, [N, 3, H, W].
         dtype: that the network computes in.
         device: where it runs.
-        timer, cache: see `kernels.decide`.
+        timer, cache, announce: see `kernels.decide`.
 
     Returns:
         The choices, None where there are none to make.
@@ -322,10 +334,19 @@ def choose_kernels(
     if fused is None or fused.word != "auto":
         return None
     named = links(model, shape, dtype)
-    table = None
-    leads = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
-    if leads:
-        table = kernels.decide([link for _, link in named], device, timer=timer, cache=cache)
-    fused.table = table = kernels.agree(table)
+    table, failure = None, None
+    try:
+        if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
+            found = [link for _, link in named]
+            table = kernels.decide(found, device, timer=timer, cache=cache, announce=announce)
+    except Exception as error:
+        failure = error
+    if failure is not None and not torch.distributed.is_initialized():
+        raise failure
+    try:
+        # Also where measuring failed: the other ranks wait for a table.
+        fused.table = table = kernels.agree(table)
+    except ValueError:
+        raise failure or RuntimeError("kernels=auto: rank 0 could not choose; its reason is in its log") from None
     fused.choices = {name: table[link] for name, link in named} | {"conv1": kernels.TORCH}
     return table

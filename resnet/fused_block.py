@@ -159,9 +159,7 @@ class _Node:
                  for at, name in ((1, "weight"), (2, "bias"))}  # fmt: skip
         ctx.names = (*kept, *norms)
         ctx.save_for_backward(*kept.values(), *norms.values())
-        ctx.like = [
-            (parameter.shape, parameter.stride(), parameter.dtype) for parameter in parameters[::3]
-        ]
+        ctx.like = [(parameter.shape, parameter.stride(), parameter.dtype) for parameter in parameters[::3]]
         ctx.set_materialize_grads(False)
 
     @staticmethod
@@ -255,7 +253,9 @@ def _backward_block(ctx: Any, dz: Tensor) -> tuple[Any, ...]:
     # The skip connection needs the masked gradient itself; a projection's BN takes it through the mask again.
     write = plan.skip in ("identity", "padded")
     gradient, sums, masked = _take_reduced(ctx, dz, own, write)
+    reduced: Tensor | None
     gradients[3 * last + 1], gradients[3 * last + 2] = sums[1], sums[0]
+    dy: Tensor
     dy_shortcut: Tensor | None = None
     applied = _apply(gradient, own, sums, masked, layers[last], plan.projection)
     if plan.projection is not None:
@@ -270,7 +270,7 @@ def _backward_block(ctx: Any, dz: Tensor) -> tuple[Any, ...]:
         activation = kept.get(f"z{i}")
         runtime.set_layer(layer.name)
         if layer.choice.dgrad == "triton":
-            inner, sums, rewritten = kernels.conv_dgrad(
+            inner, reduced, rewritten = kernels.conv_dgrad(
                 dy, weight, producer=before, write_activation=activation is None, config=layer.choice.dgrad_config
             )
             activation = rewritten if activation is None else activation
@@ -278,9 +278,10 @@ def _backward_block(ctx: Any, dz: Tensor) -> tuple[Any, ...]:
         else:
             inner = _input_gradient(dy, weight, before.y.shape, layer.stride, layer.padding)
             runtime.set_layer(layers[i - 1].name)
-            _, sums = kernels.bn_act_backward_reduce(inner, before)
+            _, reduced = kernels.bn_act_backward_reduce(inner, before)
             masked = False
-        assert activation is not None and sums is not None
+        assert activation is not None and reduced is not None
+        sums = reduced
         if needs[3 + 3 * i]:
             gradients[3 * i] = _weight_gradient(dy, activation, weight, layer, ctx.like[i])
         gradients[3 * i - 2], gradients[3 * i - 1] = sums[1], sums[0]
@@ -342,7 +343,9 @@ def _block_input_gradient(ctx: Any, dy: Tensor, weight: Tensor, x: Tensor, skip:
         )
     else:
         stride = 1
-        if layer.kernel == 1 and layer.stride > 1 and (before is not None or skip is not None):  # zero off the grid of its stride: not written there
+        if (
+            layer.kernel == 1 and layer.stride > 1 and (before is not None or skip is not None)
+        ):  # zero off the grid of its stride: not written there
             stride = layer.stride
             d = _input_gradient(dy, weight, (x.shape[0], x.shape[1], *dy.shape[2:]), 1, 0)
         else:
@@ -423,7 +426,7 @@ def _backward_stem(ctx: Any, dz: Tensor) -> tuple[Any, ...]:
         dy = kernels.stem_backward_apply(dz, kept["argmax"], y, norm, sums, frozen=layer.frozen)
     else:
         gradient, sums, masked = _take_reduced(ctx, dz, producer, False)
-        dy = kernels.bn_act_backward_apply(gradient, producer, sums, masked=masked, frozen=layer.frozen)
+        dy = _apply(gradient, producer, sums, masked, layer, None)
     weight = kept["weight0"]
     d_weight = _weight_gradient(dy, kept["x"], weight, layer, ctx.like[0]) if needs[3] else None
     d_images = _input_gradient(dy, weight, kept["x"].shape, layer.stride, layer.padding) if needs[0] else None

@@ -115,8 +115,8 @@ def build(
         shortcut: "none" (plain net), "A", "B" or "C"; see `resnet.layers.make_shortcut`.
         stride: "v1" (the paper) or "v1.5" (torchvision; bottleneck nets only).
         num_classes: outputs.
-        kernels: "torch" is the reference; "compile" compiles `forward` as one graph at the first call; "triton" uses the
-            fused kernels of `kernels` by a fixed rule; "auto" measures at the first call which of them pay.
+        kernels: "torch" is the reference; "compile" compiles `forward` as one graph at the first call; "triton" uses
+            the fused kernels of `kernels` by a fixed rule; "auto" measures at the first call which of them pay.
         zero_init_residual: start each residual block as the identity by a zero gamma in its last BN (Goyal et al.,
             arXiv:1706.02677, section 5.1). Not for plain nets, which it would cut.
 

@@ -66,6 +66,9 @@ SCHEMAS: dict[str, pa.Schema] = {
         train_s=REAL,  # the part of it that throughput divides by
         instrumentation_s=REAL,  # spent in measuring, on rank 0
         recovered=FLAG,  # the row was made from the journal of a dead run
+        cuda_graph=FLAG,  # the whole step was captured once and replayed
+        choices_hash=TEXT,  # of which kernel computes which layer, where kernels=triton or auto chose
+        kernels_choices=TEXT,  # the same in full, as JSON
     ),
     "epochs": _columns(
         run_id=TEXT, restart=INT,
@@ -92,7 +95,12 @@ SCHEMAS: dict[str, pa.Schema] = {
     ),
     "kernels": _columns(
         run_id=TEXT, op=TEXT, backend=TEXT, shape=TEXT, dtype=TEXT, layout=TEXT, l2=TEXT, samples_us=REALS, p50=REAL,
-        bytes_min=INT, flops=INT, max_err=REAL, status=TEXT,
+        bytes_min=INT, flops=INT,
+        max_err=REAL,  # largest relative L2 error of an output, against fp64
+        status=TEXT,  # ok, or what is wrong: "failed: ..." (never timed), "unavailable: ..."
+        copy_bytes_per_s=REAL,  # peak measured in the same process: bytes read and written by a large copy
+        matrix_flops_per_s=REAL,  # likewise: a large matrix product in the dtype
+        config=TEXT,  # how the kernel was cut, such as 128x64x64/w4/s3
     ),
     "baselines": _columns(key=TEXT, run_ids=TEXTS, accepted_by=TEXT, reason=TEXT, change_marks=TEXTS),
 }

@@ -232,7 +232,8 @@ def test_kernels_are_chosen_by_measurement_where_there_are_gpus() -> None:
     keys = keys_of("depth=20 dataset=digits")
     assert resolve(keys, Place(ranks_per_node=8, gpus=8))[0].kernels == "auto"
     assert resolve(keys, Place(ranks_per_node=2, gpus=0))[0].kernels == "torch"
-    assert resolve(keys_of("depth=20 dataset=digits kernels=torch"), Place(ranks_per_node=8, gpus=8))[0].kernels == "torch"
+    typed = keys_of("depth=20 dataset=digits kernels=torch")
+    assert resolve(typed, Place(ranks_per_node=8, gpus=8))[0].kernels == "torch"
 
 
 def test_kernels_without_a_gpu_are_refused_unless_the_interpreter_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from bench.config import Place, RunConfig, resolve
 from bench.keys import RunKeys
@@ -30,16 +31,18 @@ def steep(config: RunConfig) -> RunConfig:
     return dataclasses.replace(config, recipe=dataclasses.replace(config.recipe, zero_init_residual=False))
 
 
-def run(cases: dict[str, RunConfig], size: int, frozen: bool = False) -> dict[str, list[float]]:
+def run(
+    cases: dict[str, RunConfig], size: int, frozen: bool = False, steps: int = STEPS, **environment: str
+) -> dict[str, list[float]]:
     """Losses by case over `size` real ranks."""
     described = {
-        name: {"config": dataclasses.asdict(case), "frozen": frozen, "steps": STEPS} for name, case in cases.items()
+        name: {"config": dataclasses.asdict(case), "frozen": frozen, "steps": steps} for name, case in cases.items()
     }
     port = free_port()
     ranks = [
         subprocess.Popen(
             [sys.executable, str(SCRIPT), json.dumps(described)],
-            env=rank_environment(rank, size, port, 1),
+            env=rank_environment(rank, size, port, 1) | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -119,3 +122,37 @@ def test_two_ranks_equal_one_at_twice_the_batch(
 def test_accumulation_equals_a_larger_batch(frozen: tuple[dict[str, list[float]], dict[str, list[float]]]) -> None:
     two, one = frozen
     assert_equal(two["accum"], one["zero0"], 1e-5)
+
+
+FUSED_STEPS = 2
+
+
+@pytest.fixture(scope="module")
+def fused() -> dict[str, list[float]]:
+    small = {"depth": 8, "image_size": 8, "batch": 4, "grad_accum": 2, "lr": 0.02}
+    triton = {**small, "kernels": "triton"}
+    cases = {"torch_fp32": config(**small), "triton_fp32": config(**triton)}
+    cases["torch_bf16"] = config(**small, precision="bf16")
+    for name, engine in {
+        "ddp": {"engine": "ddp"}, "zero0": {}, "zero1": {"zero_stage": 1}, "zero2": {"zero_stage": 2},
+    }.items():  # fmt: skip
+        cases[f"{name}_bf16"] = config(**triton, **engine, precision="bf16")
+    return run(cases, 2, steps=FUSED_STEPS, TRITON_INTERPRET="" if torch.cuda.is_available() else "1")
+
+
+def test_fused_kernels_train_over_ranks_with_accumulation(fused: dict[str, list[float]]) -> None:
+    assert fused["triton_fp32"] == pytest.approx(fused["torch_fp32"], rel=1e-4)
+    assert fused["torch_fp32"][0] != fused["torch_fp32"][-1]
+
+
+@pytest.mark.parametrize("engine", ["zero0", "zero1", "zero2"])
+def test_engines_agree_over_fused_kernels_through_autocast(fused: dict[str, list[float]], engine: str) -> None:
+    assert fused[f"{engine}_bf16"] == pytest.approx(fused["ddp_bf16"], rel=2e-3)
+
+
+def test_fused_kernels_through_autocast_are_as_close_to_fp32_as_torch_is(fused: dict[str, list[float]]) -> None:
+    def error(name: str) -> float:
+        return max(abs(a - b) for a, b in zip(fused[name], fused["torch_fp32"], strict=True))
+
+    assert 0 < error("torch_bf16")
+    assert error("ddp_bf16") <= 2 * error("torch_bf16") + 0.01

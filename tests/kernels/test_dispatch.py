@@ -72,7 +72,7 @@ def imagenet(kernel, stride, c_in, c_out, size, role, *rest):
         (imagenet(3, 1, 256, 256, 14, "inner"), "torch", "torch", "torch"),
         (imagenet(1, 1, 256, 1024, 14, "inner"), "prologue", "triton", "triton"),
         (imagenet(1, 2, 256, 512, 56, "shortcut"), "triton", "torch", "triton"),
-        (imagenet(1, 1, 64, 256, 56, "shortcut"), "triton", "triton", "triton"),
+        (imagenet(1, 1, 64, 256, 56, "shortcut"), "triton", "torch", "triton"),
         (imagenet(1, 1, 512, 2048, 7, "inner"), "torch", "torch", "torch"),
         (imagenet(1, 1, 1024, 512, 14, "first", "projection", True, 2), "torch", "torch", "torch"),
         (Link(3, 1, 16, 16, 128, 32, 32, "bfloat16", "inner"), "prologue", "triton", "triton"),
@@ -100,6 +100,7 @@ def test_policy(link, forward, dgrad, inference):
         Link(3, 1, 16, 16, 2, 5, 5, "float16", "first"),
         Link(3, 2, 16, 32, 2, 7, 7, "float16", "first", "padded", True, 2),
         Link(1, 2, 16, 32, 2, 7, 7, "float16", "first", "projection", True, 2),
+        Link(1, 2, 16, 32, 2, 7, 7, "float16", "first"),
         SHORTCUT,
     ],
     ids=str,
@@ -337,6 +338,12 @@ def test_nothing_is_timed_while_a_graph_is_captured(monkeypatch, device):
 def test_a_link_is_checked(change, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(INNER, **change)
+
+
+def test_a_padded_skip_is_as_wide_as_the_output_of_the_block():
+    padded = dataclasses.replace(INNER, role="first", skip="padded", c_in=64, c_out=32, skip_stride=2)
+    assert padded.skip_channels == 128 and dataclasses.replace(padded, kernel=3, c_in=16).skip_channels == 32
+    assert dataclasses.replace(padded, skip="projection").skip_channels == 64
 
 
 def some_table() -> Table:

@@ -1,6 +1,6 @@
 """Small networks of both families, and a few training steps of one, for the tests of the fused path."""
 
-import copy
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +11,7 @@ from resnet.architecture import Architecture
 from resnet.layers import he_init
 from resnet.model import ResNet, fuse
 
+torch.backends.cudnn.allow_tf32 = False  # the reference in fp32 is to be just that
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -60,9 +61,9 @@ def network(name: str, seed: int = 0) -> ResNet:
     return model
 
 
-def batch(name: str, step: int, size: int = 3) -> tuple[Tensor, Tensor]:
+def batch(name: str, step: int, size: int = 4, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Images [size, 3, H, W] in channels_last and labels, the same for a step whenever it is asked for."""
-    generator = torch.Generator().manual_seed(1000 + step)
+    generator = torch.Generator().manual_seed(1000 * seed + step)
     side = 8 if name.startswith("cifar") else 40
     images = torch.randn(size, 3, side, side, generator=generator)
     labels = torch.randint(10, (size,), generator=generator)
@@ -71,7 +72,7 @@ def batch(name: str, step: int, size: int = 3) -> tuple[Tensor, Tensor]:
 
 @dataclass
 class Trained:
-    """What a few steps of training came to."""
+    """Where training stands after some steps: the losses so far, the last step's gradients, buffers, parameters."""
 
     losses: list[float]
     gradients: dict[str, Tensor]
@@ -79,31 +80,44 @@ class Trained:
     parameters: dict[str, Tensor]
 
 
-def train(
-    name: str, kernels: str, steps: int, dtype: torch.dtype = torch.float32, model: ResNet | None = None, lr: float = 0.002
-) -> Trained:
-    """`steps` steps of SGD with momentum; gradients are those of the last step."""
-    model = copy.deepcopy(model) if model is not None else network(name)
-    model = model.to(DEVICE, dtype)
+def train(name: str, kernels: str, steps: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> list[Trained]:
+    """`steps` steps of SGD with momentum; what they came to after the first and after the last."""
+    model = network(name).to(DEVICE, dtype)
     fuse(model, kernels)
-    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=1e-4)
-    losses = []
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.002, momentum=0.9, weight_decay=1e-4)
+    losses: list[float] = []
+    found = []
     for step in range(steps):
-        images, labels = batch(name, step)
+        images, labels = batch(name, step, seed=seed)
         optimizer.zero_grad()
         loss = functional.cross_entropy(model(images.to(dtype)), labels)
         loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))
-    return Trained(
-        losses,
-        {key: p.grad.detach().clone() for key, p in model.named_parameters() if p.grad is not None},
-        {key: b.detach().clone() for key, b in model.named_buffers()},
-        {key: p.detach().clone() for key, p in model.named_parameters()},
-    )
+        if step in (0, steps - 1):
+            gradients = {key: p.grad.detach().clone() for key, p in model.named_parameters() if p.grad is not None}
+            buffers = {key: b.detach().clone() for key, b in model.named_buffers()}
+            parameters = {key: p.detach().clone() for key, p in model.named_parameters()}
+            found.append(Trained(list(losses), gradients, buffers, parameters))
+    return found
 
 
 def distance(found: Tensor, exact: Tensor) -> float:
     """Relative L2 distance."""
     exact = exact.double()
     return float((found.double() - exact).norm() / exact.norm().clamp_min(1e-30))
+
+
+@functools.cache
+def calm_seed(name: str, steps: int) -> int:
+    """The seed of images, of four, on which torch in fp32 stays closest to fp64.
+
+    Where rounding decides the sign of a ReLU's input, gradients change by far more than rounding does, in whatever
+    implementation: such images show nothing of one.
+    """
+
+    def drift(seed: int) -> float:
+        found, exact = (train(name, "torch", steps, dtype, seed)[-1] for dtype in (torch.float32, torch.float64))
+        return max(distance(gradient, exact.gradients[key]) for key, gradient in found.gradients.items())
+
+    return min(range(4), key=drift)

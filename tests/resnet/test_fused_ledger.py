@@ -64,7 +64,7 @@ def bottleneck(stride):
             table[names[3]] = PROJECTION
             if stride == "v1":  # cuDNN's gradient of the first 1x1, on the grid of its stride
                 table[names[0]] = ["conv1x1", REDUCE, APPLY]
-            else:  # cuDNN's 3x3: what it reads is written, its statistics and the sums before it are passes of their own
+            else:  # cuDNN's 3x3: what it reads is written; statistics, and sums of the BN before it, are apart
                 table[names[0]] = ["conv1x1", "bn_act", DGRAD, REDUCE, APPLY]
                 table[names[1]] = ["bn_stats", APPLY]
     table["layer4.0.conv3"] = [*LAST_1X1, REDUCE]
@@ -102,7 +102,7 @@ class Seen(TorchDispatchMode):
 
 @functools.cache
 def step(name):
-    """One step of a network over the fused kernels: the network, launches, what torch did, and bytes kept for backward."""
+    """One step of a network over the fused kernels: network, launches, torch's operations, bytes kept, image side."""
     model = network(name)
     fuse(model, "triton")
     images, labels = batch(name, 0, SIZE)

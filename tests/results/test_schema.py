@@ -6,6 +6,7 @@ import pyarrow as pa
 import pytest
 
 from results import schema
+from results.files import read_rows, table_path, write_once
 
 ROW = {
     "run_id": "r1", "depth": 20, "dirty": True, "images_per_s": 1234.5, "mfu": None,
@@ -29,6 +30,23 @@ SPECIFIED = {
 @pytest.mark.parametrize("table", SPECIFIED)
 def test_every_specified_column_is_there(table):
     assert set(SPECIFIED[table].split()) <= set(schema.SCHEMAS[table].names)
+
+
+@pytest.mark.parametrize(
+    ("table", "last"),
+    [
+        ("runs", ["recovered", "cuda_graph", "choices_hash", "kernels_choices"]),
+        ("kernels", ["status", "copy_bytes_per_s", "matrix_flops_per_s", "config"]),
+    ],
+)
+def test_later_columns_come_last_and_older_files_lack_them(table, last, tmp_path):
+    assert schema.SCHEMAS[table].names[-len(last):] == last
+    whole = {"run_id": "r", "schema_version": 1, "restart_count": 0, "status": "completed", "op": "bn_stats"}
+    row = {name: value for name, value in whole.items() if name in schema.SCHEMAS[table].names}
+    older = schema.to_table(table, [row]).select(schema.SCHEMAS[table].names[: -len(last) + 1])
+    write_once(table_path(tmp_path, table, "2026-11", "r", 0), [older])
+    (read,), bad = read_rows(tmp_path, table)
+    assert not bad and [read[name] for name in last[1:]] == [None] * (len(last) - 1)
 
 
 def test_types_are_fixed_and_wide():

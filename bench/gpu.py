@@ -1,0 +1,301 @@
+"""Everything that wants a GPU, in the order of what is wanted most: `make gpu`, or
+
+    python -m bench.gpu [stages=1,2] [minutes=25] [results=PATH] [to=results/record] [restart=true]
+
+1 correctness of the kernels on the device; 2 ResNet-50 in bf16; 3 microbenchmarks; 4 ResNet-50 in fp16; 5 CIFAR nets
+with CUDA graphs; 6 max-autotune of torch.compile. A stage is cut into parts of at most eight minutes, each a process
+of its own that writes its rows as it goes. What is done is noted in RESULTS/gpu/state.json and left out the next time;
+a part that ran out of time is begun again, and goes on from the rows or the choices of kernels that it left. What each
+part printed is in RESULTS/gpu/PART.log.
+"""
+
+import contextlib
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench.grammar import help_text, key, parse
+from results.export import export
+from results.files import read_rows, table_files
+
+ROOT = Path(__file__).resolve().parent.parent
+PART_S = 480.0
+LEAST_S = 20.0  # with less time left no part is begun
+STAGES = {
+    1: "correctness on the device",
+    2: "ResNet-50 in bf16",
+    3: "microbenchmarks",
+    4: "ResNet-50 in fp16",
+    5: "CIFAR nets with CUDA graphs",
+    6: "max-autotune",
+}
+
+
+@dataclass(kw_only=True)
+class Keys:
+    """Words of the command line."""
+
+    stages: int | None = key("which of the stages 1 to 6", "all", least=1, most=6)
+    minutes: float | None = key("time after which nothing more is begun or goes on", "no limit", unit="min", above=0)
+    results: str = key(
+        "folder that rows are written to", "results/v1", default=str(ROOT / "results" / "v1"), path=True
+    )
+    to: str | None = key("folder that rows are exported to in the end, such as results/record", "none", path=True)
+    restart: bool = key("whether to begin anew, whatever was done", "false", default=False)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One process of a stage.
+
+    Attributes:
+        name: also of its log.
+        words: after `python -m`.
+        attempts: how often it may run out of time before it counts as failed; later ones go on from the first.
+    """
+
+    stage: int
+    name: str
+    words: tuple[str, ...]
+    attempts: int = 1
+
+
+@dataclass
+class State:
+    """What has been done, as it stands in the file.
+
+    Attributes:
+        path: of the file.
+        parts: status ("done", "failed", "out of time"), seconds and attempts of each part, by its name.
+        run_ids: of runs that more than one process writes, by part.
+    """
+
+    path: Path
+    parts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    run_ids: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path, *, restart: bool = False) -> "State":
+        """What the file says; nothing done where there is none, or it is to be begun anew."""
+        if restart or not path.exists():
+            return cls(path)
+        content = json.loads(path.read_text())
+        return cls(path, content["parts"], content["run_ids"])
+
+    def write(self) -> None:
+        """Replace the file."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.path.with_suffix(".tmp")
+        temporary.write_text(json.dumps({"parts": self.parts, "run_ids": self.run_ids}, indent=1))
+        os.replace(temporary, self.path)
+
+    def run_id(self, part: str) -> str:
+        """The run that a part goes on with; made at the first call."""
+        if part not in self.run_ids:
+            self.run_ids[part] = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{part}-{secrets.token_hex(4)}"
+        return self.run_ids[part]
+
+
+def parts_of(state: State, results: str, root: Path = ROOT) -> list[Part]:
+    """All parts in order."""
+    found = []
+    tests = sorted((root / "tests" / "kernels").glob("test_*.py"))
+    tests += sorted((root / "tests" / "resnet").glob("test_fused*.py"))
+    for path in tests:
+        where = str(path.relative_to(root))
+        name = f"tests-{path.parent.name}-{path.stem.removeprefix('test_')}"
+        found.append(Part(1, name, ("pytest", "-q", where), 3))
+    to = f"results={results}"
+
+    def step(stage: int, name: str, *words: str, attempts: int = 2) -> None:
+        found.append(Part(stage, name, ("bench.step", *words, to), attempts))
+
+    def micro(stage: int, name: str, *words: str, attempts: int = 4) -> None:
+        words = ("bench.micro", *words, f"run={state.run_id(name)}", to)
+        found.append(Part(stage, name, words, attempts))
+
+    fifty = ("depth=50", "stride=v1.5", "batch=256")
+    step(2, "resnet50-bf16", *fifty, "precision=bf16", "kernels=torch,compile,triton", "graphs=false,true")
+    # Choosing takes minutes the first time, and each choice is kept: what is cut off here goes on.
+    step(2, "resnet50-bf16-choose", *fifty, "precision=bf16", "kernels=torch,auto", "graphs=false", attempts=4)
+    step(2, "resnet50-bf16-auto", *fifty, "precision=bf16", "kernels=torch,compile,triton,auto", "graphs=false,true")
+    backends = "backend=triton,eager,compile,cudnn-fused"
+    micro(3, "micro-resnet50-bf16", *fifty, "precision=bf16", backends)
+    micro(3, "micro-resnet50-fp16", *fifty, "precision=fp16", backends)
+    step(4, "resnet50-fp16-choose", *fifty, "precision=fp16", "kernels=torch,auto", "graphs=false", attempts=4)
+    step(4, "resnet50-fp16", *fifty, "precision=fp16", "kernels=torch,compile,triton,auto", "graphs=false,true")
+    for depth in (20, 110):
+        cifar = (f"depth={depth}", "batch=128", "precision=bf16", "kernels=torch,compile,triton,auto")
+        step(5, f"resnet{depth}-cifar-graphs", *cifar, "graphs=true", attempts=3)
+        step(5, f"resnet{depth}-cifar", *cifar, "graphs=false", attempts=3)
+    autotuned = "kernels=torch,compile,compile-max-autotune,triton"
+    step(6, "resnet50-bf16-max-autotune", *fifty, "precision=bf16", autotuned, "graphs=false,true", attempts=4)
+    autotuned = "backend=triton,eager,compile-max-autotune"
+    micro(6, "micro-resnet50-bf16-max-autotune", *fifty, "precision=bf16", autotuned, attempts=6)
+    return found
+
+
+Runner = Callable[[Part, float], int | None]  # exit status within so many seconds, None where they were not enough
+
+
+def run_parts(
+    parts: Sequence[Part],
+    state: State,
+    runner: Runner,
+    *,
+    minutes: float | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Run what is not done yet, in order, and note what came of it.
+
+    Args:
+        runner: runs one part.
+        minutes: of all together, or None.
+    """
+    start = clock()
+    stage = 0
+    for part in parts:
+        before = state.parts.get(part.name, {})
+        if before.get("status") == "done":
+            continue
+        if part.stage != stage:
+            stage = part.stage
+            say(f"stage {stage}: {STAGES[stage]}")
+        for attempt in range(1, part.attempts + 1):
+            left_s = PART_S if minutes is None else min(PART_S, 60 * minutes - (clock() - start))
+            if left_s < LEAST_S:
+                say(f"{minutes:g} minutes are over before {part.name}; the same command goes on")
+                return
+            say(f"{part.name}: python -m {' '.join(part.words)}")
+            began = clock()
+            status = runner(part, left_s)
+            word = "out of time" if status is None else "done" if status == 0 else f"failed (exit status {status})"
+            seconds = round(clock() - began, 1)
+            state.parts[part.name] = {"status": word, "seconds": seconds, "attempts": attempt}
+            state.write()
+            say(f"{part.name}: {word} after {seconds:.0f} s")
+            if status is not None:
+                break
+
+
+def run(part: Part, limit_s: float, logs: Path) -> int | None:
+    """Run a part in a process group of its own, which ends with it; shows and logs what it prints."""
+    logs.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + limit_s
+    with (logs / f"{part.name}.log").open("a") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *part.words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, errors="replace", start_new_session=True,
+        )  # fmt: skip
+        overdue = watch_deadline(process, deadline)
+        assert process.stdout is not None
+        for line in process.stdout:
+            sys.stdout.write(line)
+            log.write(line)
+        status = process.wait()
+        expired = overdue()
+    return None if expired else status
+
+
+def watch_deadline(process: "subprocess.Popen[str]", deadline: float) -> Callable[[], bool]:
+    """Kill a process group at a deadline; what is returned ends the watch and says whether it came to that."""
+    ended, expired = threading.Event(), threading.Event()
+
+    def watch() -> None:
+        if not ended.wait(max(0.0, deadline - time.monotonic())):
+            expired.set()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+
+    def stop() -> bool:
+        ended.set()
+        thread.join()
+        return expired.is_set()
+
+    return stop
+
+
+def publish(results: Path, to: Path, say: Callable[[str], None] = print) -> int:
+    """Export the runs that are not there yet; returns how many."""
+    rows, _ = read_rows(results, "runs")
+    ids = sorted({row["run_id"] for row in rows if row["engine"] in ("step", "micro")})
+    new = [run_id for run_id in ids if not table_files(to, "runs", [run_id])]
+    for path in export(results, new, to):
+        say(str(path))
+    return len(new)
+
+
+def plot(results: Path, say: Callable[[str], None] = print) -> None:
+    """Draw every run that timed kernels, where there is something to draw with."""
+    rows, _ = read_rows(results, "kernels")
+    for run_id in sorted({row["run_id"] for row in rows}):
+        words = ["bench.plot", f"to={results / 'gpu'}", f"results={results}", f"run={run_id}"]
+        done = subprocess.run([sys.executable, "-m", *words], cwd=ROOT, capture_output=True, text=True)
+        lines = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines() or ["no message"]
+        say(f"plot of {run_id}: {lines[-1]}")
+
+
+def main(words: Sequence[str]) -> int:
+    """Run the stages; returns 0 when all that was asked for is done, 1 where something failed or there is no GPU.
+
+    2 is for a bad word, 3 for a limit of time that was reached.
+    """
+    if any(word in ("-h", "--help", "help") for word in words):
+        print(help_text(Keys))
+        return 0
+    try:
+        cells = parse(words, Keys)
+        keys = cells[0]
+        for name in ("minutes", "results", "to", "restart"):
+            if len({repr(getattr(cell, name)) for cell in cells}) > 1:
+                raise ValueError(f"{name}: takes one value; only stages can be several")
+    except ValueError as error:
+        print(f"bench.gpu: {error}", file=sys.stderr)
+        return 2
+    try:
+        import torch
+    except ImportError:
+        print("bench.gpu: torch is not installed for this Python; `make setup` installs it in .venv", file=sys.stderr)
+        return 1
+    if not torch.cuda.is_available():
+        print("bench.gpu: no CUDA device here, so nothing was run; `make test` checks the kernels without one",
+              file=sys.stderr)  # fmt: skip
+        return 1
+    results = Path(keys.results).expanduser().absolute()
+    state = State.read(results / "gpu" / "state.json", restart=keys.restart)
+    wanted = {cell.stages for cell in cells} if keys.stages else set(STAGES)
+    parts = [part for part in parts_of(state, str(results)) if part.stage in wanted]
+    state.write()
+    run_parts(parts, state, lambda part, limit_s: run(part, limit_s, results / "gpu"), minutes=keys.minutes)
+    plot(results)
+    if keys.to:
+        publish(results, Path(keys.to).expanduser().absolute())
+    return summary(parts, state)
+
+
+def summary(parts: Sequence[Part], state: State, say: Callable[[str], None] = print) -> int:
+    """Say what came of each part; returns the exit status."""
+    statuses = [state.parts.get(part.name, {}).get("status", "not begun") for part in parts]
+    for part, status in zip(parts, statuses, strict=True):
+        say(f"{part.stage} {part.name:36} {status}")
+    if any(status.startswith("failed") for status in statuses):
+        return 1
+    return 0 if all(status == "done" for status in statuses) else 3
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,150 @@
+"""Rows of what is timed on one GPU without a training run: the net, the run's row, and files of the `kernels` table."""
+
+import contextlib
+import hashlib
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench import machine, roofline
+from bench.config import ROOT
+from bench.roofline import Step
+from results.files import attempt_name, table_files, table_path, write_once
+from results.schema import FIGURES, SCHEMA_VERSION, Row, clean_row, to_table
+from results.store import RunWriter
+
+DEFAULT_RESULTS = str(ROOT / "results" / "v1")
+NOT_A_RUN = "neither data nor accuracy: random images that are on the device already"
+
+
+def net(
+    *,
+    depth: int,
+    stride: str | None = None,
+    family: str | None = None,
+    shortcut: str | None = None,
+    image_size: int | None = None,
+    batch: int | None = None,
+    precision: str = "bf16",
+) -> Step:
+    """The network of a benchmark and its floors; what is None follows from the depth (bottlenecks: stride v1.5).
+
+    Raises:
+        ValueError: words that do not go together; one line with what would do instead.
+    """
+    keys: dict[str, Any] = {
+        "depth": depth, "family": family, "shortcut": shortcut, "image_size": image_size, "batch": batch,
+    }  # fmt: skip
+    step = roofline.resolve(roofline.Keys(**keys, stride=stride or "v1", precision=precision))
+    if stride is None and step.architecture.bottleneck:
+        step = roofline.resolve(roofline.Keys(**keys, stride="v1.5", precision=precision))
+    return step
+
+
+def new_run_id(step: Step, *words: str) -> str:
+    """A name that no other run has and that sorts by time."""
+    architecture = step.architecture
+    shortcut = architecture.shortcut if architecture.shortcut != "none" else "plain"
+    version = f"-{architecture.stride}" if architecture.stride != "v1" else ""
+    name = "-".join((f"resnet{architecture.depth}{shortcut}{version}", step.precision, *words))
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{name}-{secrets.token_hex(4)}"
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """16 hexadecimal digits that say what is measured."""
+    text = json.dumps(config, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def comparability_key(config: Mapping[str, Any], system_class: str, choices_hash: str | None) -> str:
+    """Hash of what two runs must share to be compared: configuration without seed, class of system, kernels chosen."""
+    return config_hash({**config, "seed": None, "system_class": system_class, "choices_hash": choices_hash})
+
+
+def run_row(step: Step, config: Mapping[str, Any], run_id: str, engine: str, kernels: str) -> Row:
+    """What is known of a run before it starts, as columns of `runs`.
+
+    Args:
+        config: all that is measured; goes into `config_json` and `config_hash`.
+        engine: "step" or "micro".
+        kernels: of the variant; "all" where several are beside one another.
+    """
+    architecture = step.architecture
+    commit, dirty = machine.git_state()
+    return {
+        "run_id": run_id,
+        "schema_version": SCHEMA_VERSION,
+        "config_hash": config_hash(config),
+        "config_json": json.dumps(config, sort_keys=True),
+        "git_commit": commit,
+        "dirty": dirty,
+        "family": architecture.family,
+        "depth": architecture.depth,
+        "shortcut": architecture.shortcut,
+        "stride": architecture.stride,
+        "num_classes": architecture.num_classes,
+        "image_size": step.image_size,
+        "kernels": kernels,
+        "engine": engine,
+        "loader": "synthetic",
+        "synthetic": True,
+        "dataset": "cifar10" if architecture.family == "cifar" else "imagenet",  # whose sizes the random images have
+        "precision": step.precision,
+        "extension": architecture.extension,
+        "batch_per_device": step.batch,
+        "global_batch": step.batch,
+        "bn_span": step.batch,
+        "grad_accum": 1,
+        "zero_stage": 0,
+        "nodes": 1,
+        "world_size": 1,
+        "ranks_per_node": 1,
+        "seed": config.get("seed"),
+        "init_start": datetime.now(UTC),
+    }
+
+
+def open_run(root: str | Path, row: Row, config: Mapping[str, Any], device: torch.device) -> RunWriter:
+    """Begin a run's rows, the machine's among them."""
+    writer = RunWriter(root, row)
+    system = machine.describe(device)
+    writer.system(system)
+    system_class = machine.system_class(system)
+    writer.update(hardware=system_class, comparability_key=comparability_key(config, system_class, None))
+    return writer
+
+
+def reasons(row: Mapping[str, Any], reason: str = NOT_A_RUN) -> dict[str, str]:
+    """A reason for every figure that has no value."""
+    return {name: reason for name in FIGURES if row.get(name) is None}
+
+
+def write_kernels(root: str | Path, run_id: str, month: str, rows: Sequence[Mapping[str, Any]]) -> Path | None:
+    """Write rows of the `kernels` table as the next of the run's files: RUN.0, RUN.1 and so on, each written once.
+
+    Args:
+        month: YYYY-MM of the run.
+
+    Returns:
+        The file, None where there are no rows.
+
+    Raises:
+        ValueError: a row that does not fit the schema, or an id that cannot be a file's name.
+    """
+    attempt_name(run_id, 0)
+    number = len(table_files(Path(root), "kernels", [run_id]))
+    path = table_path(Path(root), "kernels", month, run_id, number)
+    cleaned = [clean_row("kernels", {**row, "run_id": run_id}) for row in rows]
+    return path if write_once(path, [to_table("kernels", cleaned)]) else None
+
+
+def write_system(root: str | Path, run_id: str, month: str, row: Mapping[str, Any]) -> None:
+    """Write the machine's row of a run, unless it is there."""
+    cleaned = clean_row("system", {**row, "run_id": run_id, "restart": 0})
+    with contextlib.suppress(FileExistsError):
+        write_once(table_path(Path(root), "system", month, run_id, 0), [to_table("system", [cleaned])])

@@ -1,0 +1,114 @@
+"""`make gpu`: order of the stages, what is resumed, and what it says without a GPU. No part is run here."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench import gpu, micro, step
+from bench.gpu import Part, State, parts_of, run_parts, summary
+
+ROOT = Path(__file__).resolve().parents[2]
+PARTS = [Part(1, "a", ("x",)), Part(2, "b", ("y",), attempts=3), Part(3, "c", ("z",))]
+
+
+class Fake:
+    """A runner and its clock; `statuses` are what parts end with, in order."""
+
+    def __init__(self, *statuses: int | None, seconds: float = 100.0) -> None:
+        self.statuses, self.seconds = list(statuses), seconds
+        self.ran: list[tuple[str, float]] = []
+        self.now = 0.0
+        self.said: list[str] = []
+
+    def __call__(self, part: Part, limit_s: float) -> int | None:
+        self.ran.append((part.name, limit_s))
+        self.now += min(self.seconds, limit_s)
+        return self.statuses.pop(0)
+
+    def go(self, state: State, minutes: float | None = None) -> list[str]:
+        run_parts(PARTS, state, self, minutes=minutes, clock=lambda: self.now, say=self.said.append)
+        return [name for name, _ in self.ran]
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> State:
+    return State(tmp_path / "gpu" / "state.json")
+
+
+def test_parts_run_in_order_and_what_is_done_is_left_out(state: State) -> None:
+    fake = Fake(0, 1, 0)
+    assert fake.go(state) == ["a", "b", "c"] and [limit for _, limit in fake.ran] == [480, 480, 480]
+    again = State.read(state.path)
+    assert {name: part["status"] for name, part in again.parts.items()} == {
+        "a": "done", "b": "failed (exit status 1)", "c": "done",
+    }  # fmt: skip
+    assert summary(PARTS, again, say=str) == 1
+    resumed = Fake(0)
+    assert resumed.go(again) == ["b"] and summary(PARTS, again, say=str) == 0
+    anew = Fake(0, 0, 0)
+    assert anew.go(State.read(state.path, restart=True)) == ["a", "b", "c"]
+
+
+def test_a_part_that_runs_out_of_time_goes_on(state: State) -> None:
+    fake = Fake(0, None, None, 0, None)
+    assert fake.go(state) == ["a", "b", "b", "b", "c"]
+    assert state.parts["b"] == {"status": "done", "seconds": 100.0, "attempts": 3}
+    assert state.parts["c"]["status"] == "out of time" and summary(PARTS, state, say=str) == 3
+
+
+def test_a_limit_of_time_cuts_the_last_part_and_begins_no_other(state: State) -> None:
+    fake = Fake(0, None, seconds=200.0)
+    fake.go(state, minutes=6)
+    assert fake.ran == [("a", 360), ("b", 160)]
+    assert "6 minutes are over before b" in fake.said[-1]
+    assert json.loads(state.path.read_text())["parts"]["b"]["status"] == "out of time"
+
+
+def test_stages_come_in_their_order_with_words_that_are_understood(tmp_path: Path) -> None:
+    state = State(tmp_path / "state.json")
+    parts = parts_of(state, str(tmp_path))
+    assert [part.stage for part in parts] == sorted(part.stage for part in parts)
+    assert {part.stage for part in parts} == set(gpu.STAGES)
+    assert len({part.name for part in parts}) == len(parts)
+    for part in parts:
+        module, *words = part.words
+        if module == "bench.step":
+            assert len(step.plan(words)) == 1
+        elif module == "bench.micro":
+            (one,) = micro.plan(words)
+            assert one.keys.run == state.run_ids[part.name]
+        else:
+            assert module == "pytest" and (ROOT / words[-1]).is_file()
+    kernels = [" ".join(part.words) for part in parts if part.stage == 2]
+    assert "kernels=torch,compile,triton graphs" in kernels[0] and "auto" in kernels[-1]
+    state.write()
+    assert [part.words for part in parts_of(State.read(state.path), str(tmp_path))] == [part.words for part in parts]
+
+
+def test_a_part_is_shown_logged_and_ended_in_time(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    quick = Part(1, "quick", ("platform",))
+    assert gpu.run(quick, 60, tmp_path) == 0
+    assert (tmp_path / "quick.log").read_text() == capfd.readouterr().out != ""
+    start = time.monotonic()
+    assert gpu.run(Part(1, "slow", ("http.server", "0", "--bind", "127.0.0.1")), 1.0, tmp_path) is None
+    assert time.monotonic() - start < 20
+
+
+@pytest.mark.parametrize("word", ["stages=7", "stage=1", "minutes=0", "minutes=1,2"])
+def test_a_bad_word_is_one_line_and_exit_status_2(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert gpu.main([word]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a CUDA device")
+def test_without_a_device_one_line_says_so(tmp_path: Path) -> None:
+    words = ["make", "gpu", f"GPU=results={tmp_path / 'v1'}", f"PYTHON={sys.executable}"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    said = [line for line in done.stderr.splitlines() if not line.startswith("make")]
+    assert done.returncode != 0 and done.stdout == "" and len(said) == 1 and "no CUDA device here" in said[0]
+    assert gpu.main([]) == 1 and not (tmp_path / "v1").exists()

@@ -1,0 +1,36 @@
+"""How an image is cut into tiles."""
+
+import itertools
+
+import pytest
+import torch
+
+from kernels import runtime, tile
+
+ROWS = (1, 2, 49, 12544, 200704, 3211264)
+CHANNELS = (3, 16, 64, 1023, 2048)
+
+
+@pytest.mark.parametrize("sums", [True, False])
+def test_every_row_and_channel_is_in_one_program(sums):
+    for rows, channels in itertools.product(ROWS, CHANNELS):
+        cut = tile.cut(rows, channels, torch.device("cpu"), sums=sums)
+        down, columns = cut.grid
+        height = cut.block_m * cut.tiles
+        assert (down - 1) * height < rows <= down * height
+        assert (columns - 1) * cut.block_c < channels <= columns * cut.block_c
+        assert cut.block_m * cut.block_c <= 4096 and cut.block_c % 8 == 0
+
+
+@pytest.mark.parametrize("chip", runtime.CHIPS)
+def test_programs_that_sum_run_at_once_and_leave_few_partials(chip):
+    with runtime.capture_launches(chip):
+        for rows, channels in itertools.product(ROWS, CHANNELS):
+            down, columns = tile.cut(rows, channels, torch.device("meta"), sums=True).grid
+            assert down * columns <= 2 * tile.PROCESSORS[chip]
+            if rows == 3211264:
+                assert down * columns >= 1.5 * tile.PROCESSORS[chip]
+
+
+def test_bits_of_a_byte_are_never_split():
+    assert tile.cut(1, 3, torch.device("cpu"), sums=True).block_c == 8

@@ -1,0 +1,66 @@
+"""`kernels=auto` on a network: what is measured decides each layer, is recorded, and computes the same."""
+
+import pytest
+import torch
+from fused_nets import DEVICE, batch, distance, network
+from torch.nn import functional
+
+import kernels
+from kernels import runtime
+from resnet.fused import choose_kernels, links
+from resnet.model import build, fuse
+
+NAME = "cifar8-A"
+
+
+def chosen(prefer, cache):
+    """A network whose layers were chosen by a timer for which candidates with `prefer` in their names are fast."""
+    model = network(NAME).to(DEVICE)
+    fuse(model, "auto")
+    images, labels = batch(NAME, 0)
+    timed = []
+
+    def timer(candidate):
+        timed.append(candidate.name)
+        return 1.0 if prefer(candidate.name) else 5.0
+
+    table = choose_kernels(model, tuple(images.shape), torch.float16, DEVICE, timer=timer, cache=cache)
+    return model, table, timed
+
+
+def step(model):
+    images, labels = batch(NAME, 0)
+    with runtime.record_launches() as launches:
+        functional.cross_entropy(model(images), labels).backward()
+    return {launch.kernel for launch in launches}, {key: p.grad for key, p in model.named_parameters()}
+
+
+def test_the_faster_wins_layer_by_layer_and_computes_the_same(tmp_path):
+    model, table, timed = chosen(lambda name: " torch" in name, kernels.ChoiceCache(tmp_path / "a"))
+    assert timed and set(table) == {link for _, link in links(model, batch(NAME, 0)[0].shape, torch.float16)}
+    launched, plain = step(model)
+    assert not launched & {"conv1x1", "conv3x3", "conv_dgrad"} and "bn_act_backward_reduce" in launched
+    other, other_table, _ = chosen(lambda name: " torch" not in name, kernels.ChoiceCache(tmp_path / "b"))
+    launched, fused = step(other)
+    assert {"conv3x3", "conv_dgrad"} <= launched
+    assert all(distance(fused[key], gradient) < 1e-4 for key, gradient in plain.items())
+    assert table.hash() != other_table.hash() and model.fused.hash() != other.fused.hash()
+    assert model.fused.describe()["conv1"].startswith("forward torch")
+    again, again_table, timed = chosen(lambda name: True, kernels.ChoiceCache(tmp_path / "b"))
+    assert not timed and again_table.hash() == other_table.hash(), "the cache was not read"
+    assert again.fused.hash() == other.fused.hash()
+
+
+def test_without_a_gpu_nothing_is_timed():
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU to time on")
+    model = build(family="cifar", depth=8, shortcut="A", num_classes=10, kernels="auto")
+    with pytest.raises(ValueError, match="nothing is timed on cpu; expected a CUDA device"):
+        model(batch(NAME, 0)[0].half())
+
+
+def test_a_block_alone_waits_for_its_network():
+    model = network(NAME).to(DEVICE)
+    fuse(model, "auto")
+    with pytest.raises(RuntimeError, match="^kernels=auto: nothing chosen yet"):
+        model.layer1[0](torch.randn(2, 16, 4, 4, device=DEVICE))
