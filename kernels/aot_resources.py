@@ -64,7 +64,7 @@ def read_resources(compiled: Any, chip: str, *, multiplies: bool) -> Resources:
         and on a missing matrix instruction.
     """
     if "cubin" in compiled.asm:
-        regs, stack, spills, code = _read_cubin(compiled.asm["cubin"])
+        regs, stack, spills, code = _read_cubin(compiled.asm["cubin"], multiplies)
         shared = compiled.metadata.shared
     else:
         code = compiled.asm["amdgcn"]
@@ -87,18 +87,24 @@ def read_resources(compiled: Any, chip: str, *, multiplies: bool) -> Resources:
     return Resources(regs, shared, stack, spills, found, f"failed: {'; '.join(wrong)}" if wrong else "ok")
 
 
-def _read_cubin(cubin: bytes) -> tuple[int, int, int, str]:
-    """Registers, stack bytes, spill instructions and SASS of a cubin, by the tools that Triton brings."""
+def _read_cubin(cubin: bytes, disassemble: bool) -> tuple[int, int, int, str]:
+    """Registers, stack bytes, spill instructions and SASS of a cubin, by the tools that Triton brings.
+
+    Disassembly takes as long as many a compilation; without a stack there is nothing to spill to, and it is left out
+    unless asked for.
+    """
     from triton import knobs
 
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
         usage = _run(knobs.nvidia.cuobjdump.path, "--dump-resource-usage", file.name)
-        sass = _run(knobs.nvidia.nvdisasm.path, "--print-code", "--no-dataflow", file.name)
-    numbers = re.search(r"\bREG:(\d+) STACK:(\d+)", usage)
-    if not numbers:
-        raise RuntimeError(f"cuobjdump: no REG and STACK in {usage.strip()[-200:]!r}")
+        numbers = re.search(r"\bREG:(\d+) STACK:(\d+)", usage)
+        if not numbers:
+            raise RuntimeError(f"cuobjdump: no REG and STACK in {usage.strip()[-200:]!r}")
+        sass = ""
+        if disassemble or int(numbers[2]):
+            sass = _run(knobs.nvidia.nvdisasm.path, "--print-code", "--no-dataflow", file.name)
     # The LOCAL of cuobjdump stays 0 whatever spills.
     return int(numbers[1]), int(numbers[2]), len(re.findall(r"\b(?:STL|LDL)\b", sass)), sass
 
