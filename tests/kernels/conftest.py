@@ -5,7 +5,6 @@ Tests of this folder may import the helpers that lie beside them.
 
 import dataclasses
 import inspect
-import os
 import sys
 from pathlib import Path
 
@@ -13,9 +12,6 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-if not torch.cuda.is_available():
-    os.environ["TRITON_INTERPRET"] = "1"  # before anything imports triton
-
 from interpreter_bf16 import exact_bf16  # noqa: E402
 
 from kernels import runtime, tile  # noqa: E402
