@@ -39,6 +39,7 @@ class _State:
 _state = _State()
 _counters: dict[tuple[int, int], Tensor] = {}
 COUNTERS = 8192
+CAPTURED = -1  # in place of a stream: launches that a CUDA graph captures
 
 
 def set_layer(name: str) -> None:
@@ -115,7 +116,8 @@ def empty_image(n: int, c: int, h: int, w: int, dtype: torch.dtype, device: torc
 def counters(count: int, device: torch.device) -> Tensor:
     """`count` int32 zeros for kernels whose last-arriving program finishes; that program sets its counter back to 0.
 
-    Launches of one stream share them, since they follow one another; each stream has its own.
+    Launches of one stream share them, since they follow one another; each stream has its own. CUDA graphs of a device
+    share one set too: those over these kernels are not to be replayed at the same time.
 
     Raises:
         ValueError: more than there are.
@@ -124,11 +126,14 @@ def counters(count: int, device: torch.device) -> Tensor:
         raise ValueError(f"counters: {count} asked for, {COUNTERS} there are")
     if device.type == "meta":
         return torch.empty(count, dtype=torch.int32, device=device)
-    stream = torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
-    if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
-        # Zeros that a graph makes exist in its replays alone, so they are not kept for other launches.
-        return torch.zeros(count, dtype=torch.int32, device=device)
-    key = (device.index or 0, stream)
-    if key not in _counters:
-        _counters[key] = torch.zeros(COUNTERS, dtype=torch.int32, device=device)
-    return _counters[key][:count]
+    index, stream = device.index or 0, 0
+    if device.type == "cuda":
+        if torch.cuda.is_current_stream_capturing():
+            # Zeros that a graph makes cost it a launch and exist in its replays alone: made only for want of others.
+            made = _counters.get((index, CAPTURED))
+            return (torch.zeros(count, dtype=torch.int32, device=device) if made is None else made)[:count]
+        stream = torch.cuda.current_stream(device).cuda_stream
+    for key in ((index, stream), (index, CAPTURED)):
+        if key not in _counters:
+            _counters[key] = torch.zeros(COUNTERS, dtype=torch.int32, device=device)
+    return _counters[index, stream][:count]

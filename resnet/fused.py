@@ -184,8 +184,8 @@ class Fused:
     def _check_device(self, x: Tensor) -> None:
         if not runtime.runs_here(x.device):
             raise ValueError(
-                f"kernels={self.word}: images on {x.device}, where Triton's kernels do not run; nearest is kernels=torch "
-                "(TRITON_INTERPRET=1 in the environment runs them in the interpreter, for tests)"
+                f"kernels={self.word}: images on {x.device}, where Triton's kernels do not run; nearest is "
+                "kernels=torch (TRITON_INTERPRET=1 in the environment runs them in the interpreter, for tests)"
             )
 
     def _ready(self, model: Any, images: Tensor) -> torch.dtype:

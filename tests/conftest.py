@@ -1,4 +1,4 @@
-"""Without a GPU the fused kernels run in Triton's interpreter, which has to be chosen before anything imports Triton."""
+"""Without a GPU the fused kernels run in the interpreter, which has to be chosen before anything imports Triton."""
 
 import os
 
