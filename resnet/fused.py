@@ -7,6 +7,7 @@ keep the parameters and do not run themselves, so a hook on one of them would ne
 import contextlib
 import hashlib
 import json
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,6 +19,7 @@ from kernels import Choice, Link, Norm, Running, Table, runtime
 from resnet.fused_block import BlockFunction, BlockPlan, Layer, StemFunction, StemPlan, forward_block, forward_stem
 from resnet.layers import Block, ConvBn, Projection, StridedIdentity, global_average
 
+_passes = threading.local()
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
@@ -36,9 +38,18 @@ class Fused:
         self.word = kernels_word
         self.choices: dict[str, Choice] = {}
         self.table: Table | None = None
-        self._packed: dict[str, Tensor] | None = None
         self._folded: dict[str, tuple[Tensor, Tensor]] = {}
         self._folded_from: tuple[int, ...] = ()
+
+    @property
+    def _packed(self) -> dict[str, Tensor] | None:
+        """Packed weights by name while a pass of this thread goes on."""
+        return getattr(_passes, "packed", {}).get(id(self))
+
+    @_packed.setter
+    def _packed(self, packed: dict[str, Tensor] | None) -> None:
+        others = {key: value for key, value in getattr(_passes, "packed", {}).items() if key != id(self)}
+        _passes.packed = others if packed is None else {**others, id(self): packed}
 
     def forget(self) -> None:
         """Forget weights that were folded for inference: parameters may be about to change."""
@@ -52,6 +63,7 @@ class Fused:
         """16 hexadecimal digits of `describe`: timings of runs compare only where it is the same."""
         return hashlib.sha256(json.dumps(self.describe(), sort_keys=True).encode()).hexdigest()[:16]
 
+    @torch.compiler.disable
     def network(self, model: Any, images: Tensor) -> Tensor:
         """`ResNet.forward`: class scores of [N, 3, H, W]."""
         dtype = self._ready(model, images)
@@ -61,12 +73,14 @@ class Fused:
                 x = stage(x)
         return model.fc(global_average(x))
 
+    @torch.compiler.disable
     def stem(self, model: Any, images: Tensor) -> Tensor:
         """`ResNet.stem`, alone."""
         dtype = self._ready(model, images)
         with self._opened(model, dtype):
             return self._stem(model, images.to(dtype).contiguous(memory_format=torch.channels_last))
 
+    @torch.compiler.disable
     def block(self, block: Block, x: Tensor) -> Tensor:
         """`Block.forward`."""
         if self._packed is None:  # a block alone

@@ -161,10 +161,14 @@ class _Node:
         ctx.save_for_backward(*kept.values(), *norms.values())
         ctx.like = [(parameter.shape, parameter.stride(), parameter.dtype) for parameter in parameters[::3]]
         ctx.set_materialize_grads(False)
+        ctx.unpacked = ctx.reduced = None
 
     @staticmethod
     def kept(ctx: Any) -> dict[str, Tensor]:
-        return dict(zip(ctx.names, ctx.saved_tensors, strict=True))
+        """What was saved, by name; unpacked once, though the block behind asks for it too."""
+        if ctx.unpacked is None:
+            ctx.unpacked = dict(zip(ctx.names, ctx.saved_tensors, strict=True))
+        return ctx.unpacked
 
 
 def _norm(kept: dict[str, Tensor], i: int) -> Norm:
@@ -198,7 +202,7 @@ class BlockFunction(torch.autograd.Function):
         with torch.autocast(x.device.type, enabled=False):
             z, kept = forward_block(x, plan, weights, parameters)
         _Node.save(ctx, kept, parameters)
-        ctx.plan, ctx.producer_of, ctx.reduced = plan, BlockFunction.producer, None
+        ctx.plan, ctx.producer_of = plan, BlockFunction.producer
         return z
 
     @staticmethod
@@ -221,7 +225,9 @@ class BlockFunction(torch.autograd.Function):
         if dz is None:
             return (None,) * len(ctx.needs_input_grad)
         with torch.autocast(dz.device.type, enabled=False):
-            return _backward_block(ctx, dz)
+            gradients = _backward_block(ctx, dz)
+        ctx.unpacked = None
+        return gradients
 
 
 def _take_reduced(ctx: Any, dz: Tensor, producer: Producer, write: bool) -> tuple[Tensor, Tensor, bool]:
@@ -396,7 +402,7 @@ class StemFunction(torch.autograd.Function):
         with torch.autocast(images.device.type, enabled=False):
             z, kept = forward_stem(images, plan, weight, parameters)
         _Node.save(ctx, kept, parameters)
-        ctx.plan, ctx.producer_of, ctx.reduced = plan, None if plan.pool else StemFunction.producer, None
+        ctx.plan, ctx.producer_of = plan, None if plan.pool else StemFunction.producer
         return z
 
     @staticmethod
@@ -411,7 +417,9 @@ class StemFunction(torch.autograd.Function):
         if dz is None:
             return (None,) * len(ctx.needs_input_grad)
         with torch.autocast(dz.device.type, enabled=False):
-            return _backward_stem(ctx, dz)
+            gradients = _backward_stem(ctx, dz)
+        ctx.unpacked = None
+        return gradients
 
 
 def _backward_stem(ctx: Any, dz: Tensor) -> tuple[Any, ...]:

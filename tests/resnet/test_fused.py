@@ -7,6 +7,7 @@ import torch
 from fused_nets import DEVICE, batch, calm_seed, distance, network, train
 from torch import nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 import kernels
 from resnet.model import fuse
@@ -169,6 +170,40 @@ def test_a_block_alone():
     assert all(distance(a, b) < 1e-4 for a, b in zip(result, expected, strict=True))
 
 
+def test_checkpointed_blocks_and_a_hook_between_them():
+    """Blocks by themselves: recomputed in the backward pass, with a hook that changes the gradient on its way."""
+    gradients = {}
+    for word in ("torch", "triton"):
+        model = network("cifar8-B").to(DEVICE)
+        fuse(model, word)
+        x = model.stem(batch("cifar8-B", 0)[0])
+        for block in model.residual_blocks():
+            x = checkpoint(block, x, use_reentrant=False)
+            x.register_hook(lambda gradient: gradient * 2)
+        functional.cross_entropy(model.fc(x.mean((2, 3))), batch("cifar8-B", 0)[1]).backward()
+        gradients[word] = {key: p.grad for key, p in model.named_parameters()}
+    for key, expected in gradients["torch"].items():
+        assert distance(gradients["triton"][key], expected) < 1e-4, key
+
+
+def test_two_passes_before_either_goes_back():
+    gradients = {}
+    for word in ("torch", "triton"):
+        model = network("cifar8-A").to(DEVICE)
+        fuse(model, word)
+        losses = [functional.cross_entropy(model(images), labels) for images, labels in map(cifar8_batch, range(2))]
+        losses[0].backward(retain_graph=True)
+        losses[1].backward()
+        losses[0].backward()
+        gradients[word] = {key: p.grad for key, p in model.named_parameters()}
+    for key, expected in gradients["torch"].items():
+        assert distance(gradients["triton"][key], expected) < 1e-4, key
+
+
+def cifar8_batch(step):
+    return batch("cifar8-A", step)
+
+
 def test_momentum_of_none_and_untracked_statistics():
     buffers = {}
     for word in ("torch", "triton"):
@@ -215,6 +250,13 @@ def test_a_second_derivative_is_refused():
     (gradient,) = torch.autograd.grad(model(images).square().sum(), model.conv1.weight, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         gradient.sum().backward()
+
+
+def test_compiling_it_whole_is_refused():
+    model, images = fused_net()
+    with pytest.raises(Exception, match="(?i)disable"):
+        torch.compile(model, fullgraph=True, backend="eager")(images)
+    torch._dynamo.reset()
 
 
 def test_one_value_a_channel_is_refused_as_in_torch():
