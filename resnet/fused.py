@@ -16,7 +16,9 @@ from torch import Tensor, nn
 
 import kernels
 from kernels import Choice, Link, Norm, Running, Table, runtime
-from resnet.fused_block import BlockFunction, BlockPlan, Layer, StemFunction, StemPlan, forward_block, forward_stem
+from resnet.fused_block import BlockFunction, BlockPlan, forward_block
+from resnet.fused_node import Layer
+from resnet.fused_stem import StemFunction, StemPlan, forward_stem
 from resnet.layers import Block, ConvBn, Projection, StridedIdentity, global_average
 
 _passes = threading.local()
