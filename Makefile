@@ -15,8 +15,12 @@ STAMP := $(VENV)/.complete
 bench: setup
 	@$(RUN) launch/local.py depth=20 dataset=digits
 
+# Interpreted kernels take one core each and share nothing; the other tests start ranks and workers of their own.
+INTERPRETED := tests/kernels $(wildcard tests/resnet/test_fused*.py)
+
 test: setup
-	@$(RUN) -m pytest -q
+	@$(RUN) -m pytest -q $(INTERPRETED:%=--ignore=%); others=$$?; \
+	  $(RUN) -m pytest -q -n 2 --dist=loadfile $(INTERPRETED) && exit $$others
 
 slurm: setup
 	@if ! command -v slurmctld >/dev/null; then \

@@ -1,0 +1,221 @@
+"""A network over the fused kernels behaves as a module does: evaluation, freezing, hooks, blocks alone, refusals."""
+
+import pytest
+import torch
+from fused_nets import DEVICE, batch, distance, network
+from torch import nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+import kernels
+from resnet.model import fuse
+
+
+@pytest.mark.parametrize("name", ["cifar8-A", "cifar8-none", "bottleneck-v1.5-B", "basic-C"])
+def test_evaluation_folds_bn_into_the_convolutions(name):
+    model = network(name).to(DEVICE)
+    images, _ = batch(name, 0)
+    model(images)  # running statistics away from their first values
+    model.eval()
+    with torch.no_grad():
+        expected = model(images)
+        fuse(model, "triton")
+        with kernels.runtime.record_launches() as launches:
+            found = model(images)
+        assert distance(found, expected) < 1e-5
+        names = {launch.kernel for launch in launches}
+        assert "conv_inference" in names and not names & {"bn_stats", "bn_act_backward_reduce"}
+        model.layer1[0].conv1.weight.mul_(1.5)  # a new value under the same parameter
+        fuse(model, "torch")
+        expected = model(images)
+        fuse(model, "triton")
+        assert distance(model(images), expected) < 1e-5
+
+
+def test_folded_weights_are_made_once_and_anew_after_training():
+    model = network("cifar8-A").to(DEVICE)
+    fuse(model, "triton")
+    images, _ = batch("cifar8-A", 0)
+    model.eval()
+    with torch.no_grad():
+        model(images)
+        folded = model.fused._folded["layer1.0.conv1"][0]
+        model(images)
+        assert model.fused._folded["layer1.0.conv1"][0] is folded
+        # An engine may update parameters behind autograd's back; evaluation begins with eval().
+        model.layer1[0].conv1.weight.data.mul_(2)
+        model.eval()
+        twice = model(images)
+        fuse(model, "torch")
+        assert distance(twice, model(images)) < 1e-5
+
+
+def frozen_gradients(kernels_word):
+    model = network("bottleneck-v1.5-B").to(DEVICE)
+    images, labels = batch("bottleneck-v1.5-B", 0)
+    model(images)
+    fuse(model, kernels_word)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+    functional.cross_entropy(model(images), labels).backward()
+    return {key: p.grad for key, p in model.named_parameters()}, dict(model.named_buffers())
+
+
+def test_frozen_bn_has_gradients_of_its_own():
+    (expected, before), (found, after) = frozen_gradients("torch"), frozen_gradients("triton")
+    for key, gradient in expected.items():
+        assert distance(found[key], gradient) < 1e-4, key
+    for key, value in before.items():
+        assert distance(after[key], value) < 1e-6, f"{key} changed although it is frozen"
+
+
+def test_a_frozen_part_of_the_network_gets_no_gradient():
+    model = network("cifar8-B").to(DEVICE)
+    fuse(model, "triton")
+    for parameter in [*model.layer1.parameters(), *model.conv1.parameters(), *model.bn1.parameters()]:
+        parameter.requires_grad_(False)
+    images, labels = batch("cifar8-B", 0)
+    functional.cross_entropy(model(images), labels).backward()
+    assert all(parameter.grad is None for parameter in model.layer1.parameters())
+    fuse(model, "torch")
+    found = {key: p.grad for key, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    functional.cross_entropy(model(images), labels).backward()
+    assert found.keys() == {key for key, p in model.named_parameters() if p.grad is not None}
+    for key, parameter in model.named_parameters():
+        if parameter.grad is not None:
+            assert distance(found[key], parameter.grad) < 1e-4, key
+
+
+@pytest.mark.parametrize("name", ["cifar8-A", "bottleneck-v1-B"])
+def test_gradients_of_images_and_of_a_second_consumer(name):
+    """A block's output that is looked at from two places: its gradient takes another way than the fused one."""
+    gradients = {}
+    for word in ("torch", "triton"):
+        model = network(name).to(DEVICE)
+        fuse(model, word)
+        images, labels = batch(name, 0)
+        images.requires_grad_(True)
+        features = []
+        handle = model.layer2.register_forward_hook(lambda module, inputs, output, seen=features: seen.append(output))
+        loss = functional.cross_entropy(model(images), labels) + (features[0] * 0.1).square().mean()
+        loss.backward()
+        handle.remove()
+        gradients[word] = {key: p.grad for key, p in model.named_parameters()} | {"images": images.grad}
+    for key, expected in gradients["torch"].items():
+        assert distance(gradients["triton"][key], expected) < 1e-4, key
+
+
+def test_a_block_alone():
+    for word in ("torch", "triton"):
+        model = network("bottleneck-v1-A").to(DEVICE)
+        fuse(model, word)
+        x = torch.randn(2, 64, 6, 6, generator=torch.Generator().manual_seed(5)).to(DEVICE).requires_grad_(True)
+        z = model.layer2[0](x)
+        (z * torch.arange(z.shape[1], device=DEVICE)[:, None, None]).mean().backward()
+        result = [z.detach(), x.grad, *(p.grad for p in model.layer2[0].parameters())]
+        if word == "torch":
+            expected = result
+    assert all(distance(a, b) < 1e-4 for a, b in zip(result, expected, strict=True))
+
+
+def test_checkpointed_blocks_and_a_hook_between_them():
+    """Blocks by themselves: recomputed in the backward pass, with a hook that changes the gradient on its way."""
+    gradients = {}
+    for word in ("torch", "triton"):
+        model = network("cifar8-B").to(DEVICE)
+        fuse(model, word)
+        x = model.stem(batch("cifar8-B", 0)[0])
+        for block in model.residual_blocks():
+            x = checkpoint(block, x, use_reentrant=False)
+            x.register_hook(lambda gradient: gradient * 2)
+        functional.cross_entropy(model.fc(x.mean((2, 3))), batch("cifar8-B", 0)[1]).backward()
+        gradients[word] = {key: p.grad for key, p in model.named_parameters()}
+    for key, expected in gradients["torch"].items():
+        assert distance(gradients["triton"][key], expected) < 1e-4, key
+
+
+def test_two_passes_before_either_goes_back():
+    gradients = {}
+    for word in ("torch", "triton"):
+        model = network("cifar8-A").to(DEVICE)
+        fuse(model, word)
+        losses = [functional.cross_entropy(model(images), labels) for images, labels in map(cifar8_batch, range(2))]
+        losses[0].backward(retain_graph=True)
+        losses[1].backward()
+        losses[0].backward()
+        gradients[word] = {key: p.grad for key, p in model.named_parameters()}
+    for key, expected in gradients["torch"].items():
+        assert distance(gradients["triton"][key], expected) < 1e-4, key
+
+
+def cifar8_batch(step):
+    return batch("cifar8-A", step)
+
+
+def test_momentum_of_none_and_untracked_statistics():
+    buffers = {}
+    for word in ("torch", "triton"):
+        model = network("cifar8-none").to(DEVICE)
+        model.layer1[0].bn1.momentum = None
+        model.layer2[0].bn2 = nn.BatchNorm2d(32, track_running_stats=False, device=DEVICE)
+        fuse(model, word)
+        with torch.no_grad():
+            outputs = [model(batch("cifar8-none", step)[0]) for step in range(2)]
+            model.eval()
+            outputs.append(model(batch("cifar8-none", 2)[0]))
+        buffers[word] = {**dict(model.named_buffers()), **dict(enumerate(outputs))}
+    for key, expected in buffers["torch"].items():
+        assert distance(buffers["triton"][key], expected) < 1e-5, key
+
+
+def test_the_same_weights_move_between_kernels():
+    model = network("bottleneck-v1.5-B")
+    state = model.state_dict()
+    fuse(model, "triton")
+    assert list(model.state_dict()) == list(state)
+    network("bottleneck-v1.5-B", seed=1).load_state_dict(model.state_dict())
+
+
+def fused_net(name="cifar8-A"):
+    model = network(name).to(DEVICE)
+    fuse(model, "triton")
+    return model, batch(name, 0)[0]
+
+
+def test_what_would_be_left_out_is_refused():
+    model, images = fused_net()
+    handle = model.layer1[0].bn1.register_forward_hook(lambda *_: None)
+    with pytest.raises(RuntimeError, match=r"^layer1\.0\.bn1: a hook .*kernels=torch$"):
+        model(images)
+    handle.remove()
+    model.layer1[0].bn1 = nn.SyncBatchNorm(16)
+    with pytest.raises(RuntimeError, match=r"^layer1\.0\.bn1: SyncBatchNorm is not fused; .*kernels=torch$"):
+        model(images)
+
+
+def test_a_second_derivative_is_refused():
+    model, images = fused_net()
+    (gradient,) = torch.autograd.grad(model(images).square().sum(), model.conv1.weight, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
+
+
+def test_compiling_it_whole_is_refused():
+    model, images = fused_net()
+    with pytest.raises(Exception, match="(?i)disable"):
+        torch.compile(model, fullgraph=True, backend="eager")(images)
+    torch._dynamo.reset()
+
+
+def test_one_value_a_channel_is_refused_as_in_torch():
+    model, _ = fused_net()
+    with pytest.raises(ValueError, match="Expected more than 1 value per channel when training"):
+        model(torch.randn(1, 3, 4, 4, device=DEVICE))
+
+
+def test_images_elsewhere_are_refused():
+    model, images = fused_net()
+    with pytest.raises(ValueError, match="^kernels=triton: images on meta, .*nearest is kernels=torch"):
+        model.to("meta")(images.to("meta"))
