@@ -87,8 +87,9 @@ class Display:
         elif kind == "note":
             self._console.print(event["text"], markup=False)
         elif kind == "choices":
-            fused = sum(not choice.startswith("torch/torch") for choice in event["layers"].values())
-            convolutions = f"fused kernels compute {fused} of {len(event['layers'])} convolutions, cuDNN the others"
+            layers = event["layers"].values()
+            fused = sum(not choice.startswith("forward torch dgrad torch ") for choice in layers)
+            convolutions = f"in training fused kernels compute {fused} of {len(layers)} convolutions, cuDNN the others"
             self._console.print(f"{event['table']}kernels={self._config.kernels}: {convolutions}", markup=False)
         elif kind == "step":
             self._step(event)

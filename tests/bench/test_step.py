@@ -130,7 +130,7 @@ def test_every_variant_leaves_a_run_and_the_failed_one_its_reason(
     monkeypatch.setattr(Stepper, "time", lambda self, steps: ([float(next(samples)) for _ in range(steps)], 1.0))
     for peak in ("copy_peak", "matrix_peak"):
         monkeypatch.setattr(gpu_timing, peak, lambda *_: 1e12)
-    monkeypatch.setenv("TRITON_INTERPRET", "0")
+    monkeypatch.setattr("kernels.runtime.INTERPRETED", False)
     words = [*SMALL, "kernels=torch,triton", "graphs=false", "rounds=3", "steps=2", f"results={tmp_path}"]
     (one,) = step.plan(words)
     with (tmp_path / "log").open("w") as log:
