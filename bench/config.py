@@ -327,6 +327,16 @@ def _results(path: str, place: Place) -> str:
     return _writable("results", path, Path(_absolute(path)), place)
 
 
+def check_folder(name: str, path: str) -> Path:
+    """A folder of this machine that rows can be written to, made absolute; it need not be there yet.
+
+    Raises:
+        WordError: one line that names the word and what stands in the way.
+    """
+    _writable(name, path, Path(_absolute(path)), Place(ranks_per_node=1))
+    return Path(_absolute(path))
+
+
 def _writable(name: str, path: str, folder: Path, place: Place) -> str:
     """A folder that is there or can be made."""
     if place.visible:

@@ -10,6 +10,7 @@ part printed is in RESULTS/gpu/PART.log.
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import secrets
@@ -24,9 +25,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.grammar import help_text, key, parse
-from results.export import export
-from results.files import read_rows, table_files
+try:
+    from bench.children import die_with_parent, exit_on_signals
+    from bench.config import check_folder
+    from bench.grammar import help_text, key, parse
+    from results.export import export
+    from results.files import read_rows, table_files
+except ModuleNotFoundError as missing:
+    sys.exit(f"bench.gpu: {missing.name} is not installed for {sys.executable}: make setup installs it in .venv")
 
 ROOT = Path(__file__).resolve().parent.parent
 PART_S = 480.0
@@ -89,8 +95,14 @@ class State:
         """What the file says; nothing done where there is none, or it is to be begun anew."""
         if restart or not path.exists():
             return cls(path)
-        content = json.loads(path.read_text())
-        return cls(path, content["parts"], content["run_ids"])
+        try:
+            content = json.loads(path.read_text())
+            parts, run_ids = content["parts"], content["run_ids"]
+            if not (isinstance(parts, dict) and isinstance(run_ids, dict)):
+                raise TypeError("parts and run_ids are no objects")
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}: does not say what was done ({error!r}); restart=true begins anew") from None
+        return cls(path, parts, run_ids)
 
     def write(self) -> None:
         """Replace the file."""
@@ -196,15 +208,19 @@ def run(part: Part, limit_s: float, logs: Path) -> int | None:
     with (logs / f"{part.name}.log").open("a") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", *part.words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, errors="replace", start_new_session=True,
+            text=True, errors="replace", start_new_session=True, preexec_fn=die_with_parent,
         )  # fmt: skip
         overdue = watch_deadline(process, deadline)
         assert process.stdout is not None
-        for line in process.stdout:
-            sys.stdout.write(line)
-            log.write(line)
-        status = process.wait()
-        expired = overdue()
+        try:
+            for line in process.stdout:
+                sys.stdout.write(line)
+                log.write(line)
+            status = process.wait()
+        finally:  # a signal, say: what the part started must not go on beside the next run
+            expired = overdue()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
     return None if expired else status
 
 
@@ -263,6 +279,8 @@ def main(words: Sequence[str]) -> int:
         for name in ("minutes", "results", "to", "restart"):
             if len({repr(getattr(cell, name)) for cell in cells}) > 1:
                 raise ValueError(f"{name}: takes one value; only stages can be several")
+        results = check_folder("results", keys.results)
+        to = check_folder("to", keys.to) if keys.to else None
     except ValueError as error:
         print(f"bench.gpu: {error}", file=sys.stderr)
         return 2
@@ -275,15 +293,25 @@ def main(words: Sequence[str]) -> int:
         print("bench.gpu: no CUDA device here, so nothing was run; `make test` checks the kernels without one",
               file=sys.stderr)  # fmt: skip
         return 1
-    results = Path(keys.results).expanduser().absolute()
-    state = State.read(results / "gpu" / "state.json", restart=keys.restart)
+    exit_on_signals()
+    (results / "gpu").mkdir(parents=True, exist_ok=True)
+    lock = (results / "gpu" / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until this process ends
+        state = State.read(results / "gpu" / "state.json", restart=keys.restart)
+    except BlockingIOError:
+        print(f"bench.gpu: results={results}: another run is timing there; wait for its end", file=sys.stderr)
+        return 2
+    except ValueError as error:
+        print(f"bench.gpu: {error}", file=sys.stderr)
+        return 2
     wanted = {cell.stages for cell in cells} if keys.stages else set(STAGES)
     parts = [part for part in parts_of(state, str(results)) if part.stage in wanted]
     state.write()
     run_parts(parts, state, lambda part, limit_s: run(part, limit_s, results / "gpu"), minutes=keys.minutes)
     plot(results)
-    if keys.to:
-        publish(results, Path(keys.to).expanduser().absolute())
+    if to:
+        publish(results, to)
     return summary(parts, state)
 
 

@@ -128,7 +128,8 @@ def check(option: Field[Any], value: Any, spelled: str | None = None) -> None:
     if isinstance(value, int | float) and not isinstance(value, bool):
         least, above, most = rule["least"], rule["above"], rule["most"]
         low = (least is not None and value < least) or (above is not None and value <= above)
-        if low or (most is not None and value > most) or not math.isfinite(value):
+        high = most is not None and value > most
+        if low or high or (abs(value) > 2**53 if isinstance(value, int) else not math.isfinite(value)):
             raise WordError(f"{word}: {option.name} takes {accepts(option)}{_nearest_number(option, value)}")
     if rule["path"] and value == "":
         raise WordError(f"{option.name}=: {option.name} takes a path")
@@ -236,6 +237,8 @@ def _nearest_number(option: Field[Any], value: Any) -> str:
         number = float(value)
     except (TypeError, ValueError):
         number = -math.inf
+    except OverflowError:
+        number = math.inf
     if option.metadata["unit"] == "fraction" and 1 < number <= 100:  # a percentage
         return f" (nearest: {option.name}={number / 100:g})"
     if most is not None and number > most:

@@ -15,7 +15,11 @@ class RunKeys:
     """What a run can be given; None where a key was not typed."""
 
     depth: int | None = key(
-        "18, 34, 50, 101, 152 (imagenet family); 6n+2 from 8 on (cifar family)", "required", unit="layers", least=8
+        "18, 34, 50, 101, 152 (imagenet family); 6n+2 from 8 on (cifar family)",
+        "required",
+        unit="layers",
+        least=8,
+        most=12_002,
     )
     shortcut: str | None = key(
         "none: plain net; A: zero-padded identity; B: projection where dimensions change; C: projections everywhere",

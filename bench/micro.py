@@ -26,13 +26,14 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import gpu_rows, gpu_timing, machine
-from bench.config import ROOT
+from bench.children import die_with_parent, exit_on_signals
+from bench.config import ROOT, check_folder
 from bench.grammar import WordError, help_text, key, parse
 from bench.micro_cases import OPS, cases
 from bench.micro_measure import BACKENDS, DTYPES, Peaks, case_table, measure, new_table, rows_of
 from bench.roofline import Step
 from resnet.architecture import FAMILIES, SHORTCUTS, STRIDES
-from results.files import read_rows, table_files
+from results.files import attempt_name, read_rows, table_files
 
 CHUNK = 6  # cases between two files of rows
 PIPE_WIDTH = 150
@@ -44,7 +45,7 @@ class Keys:
 
     op: str = key("which kernels", "all", default="all", choices=("all", *OPS))
     backend: str | None = key("what computes them, in turn in one process", "all", choices=BACKENDS)
-    depth: int = key("network whose layers are timed", "50", default=50, unit="layers", least=8)
+    depth: int = key("network whose layers are timed", "50", default=50, unit="layers", least=8, most=12_002)
     shortcut: str | None = key("its shortcuts", "A (cifar), B (imagenet)", choices=SHORTCUTS)
     stride: str | None = key("where a bottleneck halves the image", "v1.5 where there are any", choices=STRIDES)
     family: str | None = key("which of the paper's two families of networks", "the depth's", choices=FAMILIES)
@@ -96,6 +97,9 @@ def plan(words: Sequence[str]) -> list[Plan]:
     plans = []
     for cells in grouped.values():
         keys = cells[0]
+        check_folder("results", keys.results)
+        if keys.run is not None:
+            attempt_name(keys.run, 0)
         step = gpu_rows.net(
             depth=keys.depth, stride=keys.stride, family=keys.family, shortcut=keys.shortcut,
             image_size=keys.image_size, batch=keys.batch, precision=keys.precision,
@@ -174,7 +178,9 @@ def verify(words: tuple[str, ...]) -> tuple[list[dict[str, str]], str]:
     # The child has its own environment: under the interpreter Triton makes no kernels for a device.
     command = [sys.executable, "-m", "bench.micro_verify", *words]
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, preexec_fn=die_with_parent
+    )
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     wrong = (done.stderr.strip().splitlines() or ["no message"])[-1] if done.returncode else ""
     return lines, wrong
@@ -230,6 +236,7 @@ def main(words: list[str]) -> int:
     except ValueError as error:
         print(f"bench.micro: {error}", file=sys.stderr)
         return 2
+    exit_on_signals()
     console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
     if not torch.cuda.is_available():
         return 0 if verify_and_predict(plans, console) else 1

@@ -40,7 +40,11 @@ class Keys:
     """Words of the command line."""
 
     depth: int | None = key(
-        "18, 34, 50, 101, 152 (imagenet family); 6n+2 from 8 on (cifar family)", "required", unit="layers", least=8
+        "18, 34, 50, 101, 152 (imagenet family); 6n+2 from 8 on (cifar family)",
+        "required",
+        unit="layers",
+        least=8,
+        most=12_002,
     )
     shortcut: str | None = key("none (plain net), A, B or C", "A (cifar), B (imagenet)", choices=SHORTCUTS)
     stride: str = key("where a bottleneck halves the image", "v1", default="v1", choices=STRIDES)

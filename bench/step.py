@@ -27,7 +27,8 @@ from rich.console import Console
 
 import resnet
 from bench import gpu_rows, gpu_timing, machine
-from bench.config import ROOT
+from bench.children import die_with_parent, exit_on_signals
+from bench.config import ROOT, check_folder
 from bench.engine import DTYPES
 from bench.grammar import help_text, key, parse
 from bench.roofline import Step
@@ -62,7 +63,7 @@ PIPE_WIDTH = 140
 class Keys:
     """Words of the command line."""
 
-    depth: int = key("network", "50", default=50, unit="layers", least=8)
+    depth: int = key("network", "50", default=50, unit="layers", least=8, most=12_002)
     shortcut: str | None = key("its shortcuts", "A (cifar), B (imagenet)", choices=SHORTCUTS)
     stride: str | None = key("where a bottleneck halves the image", "v1.5 where there are any", choices=STRIDES)
     family: str | None = key("which of the paper's two families of networks", "the depth's", choices=FAMILIES)
@@ -98,6 +99,7 @@ def plan(words: Sequence[str]) -> list[Plan]:
     plans = []
     for cells in grouped.values():
         keys = cells[0]
+        check_folder("results", keys.results)
         step = gpu_rows.net(
             depth=keys.depth, stride=keys.stride, family=keys.family, shortcut=keys.shortcut,
             image_size=keys.image_size, batch=keys.batch, precision=keys.precision,
@@ -253,7 +255,7 @@ def verify(architecture: Architecture) -> str:
     # The child has its own environment: under the interpreter Triton makes no kernels for a device.
     done = subprocess.run(
         [sys.executable, "-m", "bench.step_verify", *words], cwd=ROOT, env={**os.environ, "TRITON_INTERPRET": "1"},
-        capture_output=True, text=True,
+        capture_output=True, text=True, preexec_fn=die_with_parent,
     )  # fmt: skip
     said = [json.loads(line)["status"] for line in done.stdout.splitlines() if line.startswith("{")]
     return said[0] if said else (done.stderr.strip().splitlines() or ["bench.step_verify failed"])[-1]
@@ -289,6 +291,7 @@ def main(words: list[str]) -> int:
     except ValueError as error:
         print(f"bench.step: {error}", file=sys.stderr)
         return 2
+    exit_on_signals()
     console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
     if not torch.cuda.is_available():
         return 0 if verify_and_predict(plans, console) else 1

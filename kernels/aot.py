@@ -32,6 +32,13 @@ from kernels.runtime import CHIPS, Launch
 
 __all__ = ["SCHEMA", "Resources", "collect", "compile_launch", "main", "parse"]
 
+USAGE = """\
+python -m kernels.aot [chips=sm_90,sm_80] [ops=conv1x1] [per=first|all] [to=build/aot.parquet] [jobs=2]
+  chips=   of sm_80, sm_90, sm_100, gfx942 (default: all)
+  ops=     operations, such as conv1x1,bn_act (default: all)
+  per=     first: one configuration a kernel, shape class and chip, in bf16; all (default): every one, bf16 and fp16
+  to=      the Parquet table
+  jobs=    processes (default: one a core)"""
 DTYPES = {torch.bfloat16: "bf16", torch.float16: "fp16"}
 SCHEMA = pa.schema(
     [(name, pa.string()) for name in ("kernel", "chip", "dtype", "shape_class", "config")]
@@ -76,8 +83,10 @@ def parse(words: Sequence[str]) -> Options:
         key, _, value = word.partition("=")
         if key not in Options.__dataclass_fields__ or not value:
             raise ValueError(f"{word}: expected {', '.join(f'{name}=' for name in Options.__dataclass_fields__)}")
+        if key in values:
+            raise ValueError(f"{word}: {key} is given twice; several values are written {key}=VALUE,VALUE")
         if key == "to":
-            values[key] = Path(value)
+            values[key] = _file(value)
         elif key == "jobs":
             if not value.isdecimal() or int(value) < 1:
                 raise ValueError(f"{word}: expected a number of processes, 1 or more")
@@ -88,8 +97,18 @@ def parse(words: Sequence[str]) -> Options:
                 if one not in choices[key]:
                     nearest = difflib.get_close_matches(one, choices[key], 1, 0)[0]
                     raise ValueError(f"{key}={one}: not one of {', '.join(choices[key])}; nearest is {nearest}")
-            values[key] = tuple(given) if key != "per" else value
+            values[key] = tuple(dict.fromkeys(given)) if key != "per" else value
     return Options(**values)
+
+
+def _file(value: str) -> Path:
+    """A path that a file can be written to."""
+    path = Path(value).expanduser().absolute()
+    there = next(folder for folder in path.parents if folder.exists())
+    if path.is_dir() or not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)) or there.is_relative_to("/proc"):
+        nearest = path / "aot.parquet" if path.is_dir() else Options().to
+        raise ValueError(f"to={value}: no file can be written there; nearest is to={nearest}")
+    return path
 
 
 def collect(options: Options) -> list[Entry]:
@@ -153,6 +172,9 @@ def main(words: Sequence[str]) -> int:
     if runtime.INTERPRETED:
         print("aot: TRITON_INTERPRET=1 is set, under which Triton compiles nothing; unset it", file=sys.stderr)
         return 2
+    if any(word in ("-h", "--help", "help") for word in words):
+        print(USAGE)
+        return 0
     try:
         options = parse(words)
     except ValueError as error:

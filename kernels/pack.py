@@ -80,7 +80,7 @@ def pack_weights(weights: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
     return copies
 
 
-@functools.lru_cache(maxsize=16)
+@functools.cache  # for good: a CUDA graph reads a table at its address
 def _tables(
     key: tuple[tuple[int, tuple[int, ...], tuple[int, ...]], ...], dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor, list[int], int]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 # Read before triton is: under the interpreter `triton.jit` makes no kernels for a device.
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+INTERPRETED = os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "yes", "on", "y")
 # Contraction of a*b+c must not depend on the compiler's default, which later versions of Triton turn off: the backward
 # pass computes masks anew and has to round as the forward pass did.
 os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")

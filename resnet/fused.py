@@ -32,7 +32,7 @@ class Fused:
         kernels_word: "triton" or "auto".
 
     Attributes:
-        choices: what computes each layer, by the convolution's name; empty until the first pass.
+        choices: what computes each layer, by the convolution's name, in the dtype of the last pass; empty before it.
         table: the measured choices of "auto", None before they are made and for "triton".
     """
 
@@ -40,8 +40,7 @@ class Fused:
         self.word = kernels_word
         self.choices: dict[str, Choice] = {}
         self.table: Table | None = None
-        self._folded: dict[str, tuple[Tensor, Tensor]] = {}
-        self._folded_from: tuple[int, ...] = ()
+        self.chosen: dict[torch.dtype, tuple[dict[str, Choice], Table | None]] = {}
 
     @property
     def _packed(self) -> dict[str, Tensor] | None:
@@ -52,10 +51,6 @@ class Fused:
     def _packed(self, packed: dict[str, Tensor] | None) -> None:
         others = {key: value for key, value in getattr(_passes, "packed", {}).items() if key != id(self)}
         _passes.packed = others if packed is None else {**others, id(self): packed}
-
-    def forget(self) -> None:
-        """Forget weights that were folded for inference: parameters may be about to change."""
-        self._folded, self._folded_from = {}, ()
 
     def describe(self) -> dict[str, str]:
         """What computes each layer, by the convolution's name; empty before the first pass."""
@@ -69,7 +64,7 @@ class Fused:
     def network(self, model: Any, images: Tensor) -> Tensor:
         """`ResNet.forward`: class scores of [N, 3, H, W]."""
         dtype = self._ready(model, images)
-        with self._opened(model, dtype):
+        with self._opened(model, model.conv_layers(), dtype):
             x = self._stem(model, images.to(dtype).contiguous(memory_format=torch.channels_last))
             for stage in model.stages():
                 x = stage(x)
@@ -79,21 +74,23 @@ class Fused:
     def stem(self, model: Any, images: Tensor) -> Tensor:
         """`ResNet.stem`, alone."""
         dtype = self._ready(model, images)
-        with self._opened(model, dtype):
+        with self._opened(model, model.conv_layers()[:1], dtype):
             return self._stem(model, images.to(dtype).contiguous(memory_format=torch.channels_last))
 
     @torch.compiler.disable
     def block(self, block: Block, x: Tensor) -> Tensor:
         """`Block.forward`."""
         if self._packed is None:  # a block alone
-            self._check_device(x)
+            self._check_images(x)
             dtype = compute_dtype(x)
-            if self.word == "auto" and not self.choices:
+            if dtype in self.chosen:
+                self.choices, self.table = self.chosen[dtype]
+            elif self.word == "auto":
                 raise RuntimeError("kernels=auto: nothing chosen yet; run the whole network once, or choose_kernels")
-            for link_name, link in block_links(block, x.shape, dtype, join=True):
-                if self.word == "triton":
-                    self.choices.setdefault(link_name, kernels.static_choice(link, runtime.chip(x.device)))
-            with self._opened(block, dtype):
+            else:
+                chip, found = runtime.chip(x.device), block_links(block, x.shape, dtype, join=True)
+                self.choices = {name: kernels.static_choice(link, chip) for name, link in found}
+            with self._opened(block, block.conv_layers(), dtype):
                 return self.block(block, x.to(dtype).contiguous(memory_format=torch.channels_last))
         parts = block.conv_layers()
         keep = torch.is_grad_enabled()
@@ -139,11 +136,10 @@ class Fused:
         choice = self.choices[name]
         with torch.autocast(x.device.type, enabled=False):
             if choice.inference == "triton":
-                if name not in self._folded:
-                    mean, var = bn.running_mean, bn.running_var
-                    assert mean is not None and var is not None
-                    self._folded[name] = kernels.fold(conv.weight, bn.weight, bn.bias, mean, var, bn.eps, x.dtype)
-                weight, bias = self._folded[name]
+                # Each time: how an engine or an average of weights changes parameters cannot always be seen.
+                mean, var = bn.running_mean, bn.running_var
+                assert mean is not None and var is not None
+                weight, bias = kernels.fold(conv.weight, bn.weight, bn.bias, mean, var, bn.eps, x.dtype)
                 return kernels.conv_folded(
                     x, weight, bias, stride=conv.stride[0], residual=residual, residual_stride=stride, relu=relu,
                     config=choice.inference_config,
@@ -169,53 +165,49 @@ class Fused:
         return Layer(name, size, stride, padding, self.choices[name], bn.eps, running, frozen, stats)
 
     @contextlib.contextmanager
-    def _opened(self, module: Any, dtype: torch.dtype) -> Iterator[None]:
-        """All convolution weights of a module in the kernels' dtype and layout, in one launch; batches counted."""
+    def _opened(self, module: nn.Module, parts: list[ConvBn], dtype: torch.dtype) -> Iterator[None]:
+        """Convolution weights in the kernels' dtype and layout, in one launch, and batches counted."""
         check_modules(module)
-        parts = module.conv_layers()
-        counted = [bn for _, _, bn in parts if bn.training and bn.track_running_stats and bn.running_mean is not None]
-        if counted:
-            with torch.no_grad():
-                torch._foreach_add_([bn.num_batches_tracked for bn in counted], 1)
-            # Kernels write where autograd does not see it.
-            torch.autograd.graph.increment_version([bn.running_mean for bn in counted])
-            torch.autograd.graph.increment_version([bn.running_var for bn in counted])
-        elif not torch.is_grad_enabled():
-            self._check_folded(parts)
         runtime.set_layer("weights")
         with torch.no_grad():
             packed = kernels.pack_weights([part.conv.weight.detach() for part in parts], dtype)
+        counted = [bn for _, _, bn in parts if bn.training and bn.track_running_stats and bn.running_mean is not None]
+        if counted:
+            buffers = [dict(bn.named_buffers(recurse=False)) for bn in counted]
+            with torch.no_grad():
+                torch._foreach_add_([own["num_batches_tracked"] for own in buffers], 1)
+            # Kernels write where autograd does not see it.
+            written = [own[name] for own in buffers for name in ("running_mean", "running_var")]
+            torch.autograd.graph.increment_version(written)
         self._packed = dict(zip((part.name for part in parts), packed, strict=True))
         try:
             yield
         finally:
             self._packed = None
 
-    def _check_folded(self, parts: list[ConvBn]) -> None:
-        tensors = [t for _, conv, bn in parts for t in (conv.weight, *bn.parameters(), *bn.buffers())]
-        state = tuple(n for tensor in tensors for n in (tensor.data_ptr(), tensor._version))
-        if state != self._folded_from:
-            self._folded, self._folded_from = {}, state
-
-    def _check_device(self, x: Tensor) -> None:
+    def _check_images(self, x: Tensor) -> None:
         if not runtime.runs_here(x.device):
             raise ValueError(
                 f"kernels={self.word}: images on {x.device}, where Triton's kernels do not run; nearest is "
                 "kernels=torch (TRITON_INTERPRET=1 in the environment runs them in the interpreter, for tests)"
             )
+        if x.dim() != 4:
+            raise ValueError(f"images: expected [N, C, H, W], got shape {tuple(x.shape)}; nearest is images[None]")
+        if 0 in x.shape:
+            raise ValueError(f"images: shape {tuple(x.shape)} is empty; nearest is a batch of 1")
 
     def _ready(self, model: Any, images: Tensor) -> torch.dtype:
         """Check that kernels can run, and see to it that every layer has a choice; the dtype to compute in."""
-        self._check_device(images)
+        self._check_images(images)
         dtype = compute_dtype(images)
-        if self.choices:
-            return dtype
-        if self.word == "auto":
-            choose_kernels(model, tuple(images.shape), dtype, images.device)
-            return dtype
-        chip = runtime.chip(images.device)
-        found = links(model, images.shape, dtype)
-        self.choices = {"conv1": kernels.TORCH, **{name: kernels.static_choice(link, chip) for name, link in found}}
+        if dtype not in self.chosen:
+            if self.word == "auto":
+                choose_kernels(model, tuple(images.shape), dtype, images.device)
+            else:
+                chip, found = runtime.chip(images.device), links(model, images.shape, dtype)
+                static = {name: kernels.static_choice(link, chip) for name, link in found}
+                self.chosen[dtype] = {"conv1": kernels.TORCH, **static}, None
+        self.choices, self.table = self.chosen[dtype]
         return dtype
 
 
@@ -251,10 +243,11 @@ def skip_of(block: Block) -> tuple[str, int]:
 
 
 def check_modules(module: nn.Module) -> None:
-    """Refuse what the fused path would leave out.
+    """Refuse what the fused path would leave out or compute as something else.
 
     Raises:
-        RuntimeError: a hook on a module that does not run, or a BN of another kind; one line that names the module.
+        RuntimeError: a hook on a module that does not run, or a module other than those that the network was built
+            with; one line that names it.
     """
     blocks = [module] if isinstance(module, Block) else [m for m in module.modules() if isinstance(m, Block)]
     inside = [(f"{block.name}.{name}", child) for block in blocks for name, child in block.named_modules() if name]
@@ -265,8 +258,34 @@ def check_modules(module: nn.Module) -> None:
             raise RuntimeError(
                 f"{name}: a hook on it would never fire, since the block is computed as one; use kernels=torch"
             )
-        if isinstance(child, nn.modules.batchnorm._BatchNorm) and type(child) is not nn.BatchNorm2d:
-            raise RuntimeError(f"{name}: {type(child).__name__} is not fused; use nn.BatchNorm2d, or kernels=torch")
+        if problem := _problem(name.rpartition(".")[2], child):
+            raise RuntimeError(f"{name}: {problem} is not fused; use kernels=torch")
+
+
+def _problem(role: str, module: nn.Module) -> str | None:
+    """What about a module is not as the networks of this package have it, None where nothing is.
+
+    Args:
+        role: its last name, such as "conv2"; a projection's parts are "0" and "1".
+    """
+    kind = type(module).__name__
+    if role.startswith("conv") or role == "0":
+        if type(module) is not nn.Conv2d:
+            return f"{kind} in place of a Conv2d"
+        size = module.kernel_size[0]
+        fits = module.kernel_size == (size, size) and module.padding == (size // 2, size // 2) and module.bias is None
+        plain = module.dilation == (1, 1) and module.groups == 1 and module.padding_mode == "zeros"
+        return None if fits and plain and module.stride[0] == module.stride[1] else f"Conv2d({module.extra_repr()})"
+    if role.startswith("bn") or role == "1":
+        if type(module) is not nn.BatchNorm2d:
+            return f"{kind} in place of a BatchNorm2d"
+        return None if module.affine else "BatchNorm2d without weight and bias"
+    if role == "maxpool":
+        known = type(module) is nn.MaxPool2d and not (module.ceil_mode or module.return_indices)
+        if known and (module.kernel_size, module.stride, module.padding, module.dilation) == (3, 2, 1, 1):
+            return None
+        return f"{kind}({module.extra_repr()})"
+    return None if isinstance(module, StridedIdentity | Projection) else f"{kind} on a shortcut"
 
 
 def links(model: Any, shape: tuple[int, ...] | torch.Size, dtype: torch.dtype) -> list[tuple[str, Link]]:
@@ -365,4 +384,5 @@ def choose_kernels(
     except ValueError:
         raise failure or RuntimeError("kernels=auto: rank 0 could not choose; its reason is in its log") from None
     fused.choices = {name: table[link] for name, link in named} | {"conv1": kernels.TORCH}
+    fused.chosen[dtype] = fused.choices, table
     return table

@@ -1,6 +1,6 @@
 """Both families of residual networks and their plain counterparts, built from a description."""
 
-from typing import Any, Self
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -88,12 +88,6 @@ class ResNet(nn.Module):
             x = stage(x)
         return self.fc(global_average(x))
 
-    def train(self, mode: bool = True) -> Self:
-        """`nn.Module.train`."""
-        if self.fused is not None:
-            self.fused.forget()
-        return super().train(mode)
-
 
 def build(
     *,
@@ -142,6 +136,7 @@ def build(
 
 def fuse(model: ResNet, kernels: str) -> None:
     """Compute a network with the fused kernels from now on ("triton", "auto"), or with its modules again ("torch")."""
+    check_choice("kernels", kernels, ("torch", "triton", "auto"))
     fused = None
     if kernels != "torch":
         from resnet.fused import Fused  # imports Triton

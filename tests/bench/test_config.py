@@ -154,6 +154,8 @@ def test_given_epochs_are_not_cut_by_the_papers_iterations(tmp_path: Path) -> No
     [
         ("", "depth is missing: add depth=50 (ImageNet), or depth=20 dataset=digits"),
         ("depth=20", "depth=20: a depth of the cifar family; add dataset=digits or dataset=cifar10"),
+        ("depth=50 batch=" + 400 * "9", f"batch={400 * '9'}: batch takes a whole number, at least 1"),
+        ("depth=6000000002 dataset=digits", "depth=6000000002: depth takes a whole number, at least 8 and at most"),
         ("depth=21", "depth=21: family=imagenet has depths 18, 34, 50, 101, 152; nearest is 18"),
         ("depth=21 dataset=digits", "depth=21: family=cifar has depths 6n + 2 from 8 on; nearest is 20"),
         ("depth=18 stride=v1.5", "stride=v1.5: family=imagenet depth=18 has no bottlenecks"),

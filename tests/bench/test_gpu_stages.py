@@ -2,11 +2,13 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -115,3 +117,31 @@ def test_without_a_device_one_line_says_so(tmp_path: Path) -> None:
     said = [line for line in done.stderr.splitlines() if not line.startswith("make")]
     assert done.returncode != 0 and done.stdout == "" and len(said) == 1 and "no CUDA device here" in said[0]
     assert gpu.main([]) == 1 and not (tmp_path / "v1").exists()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"parts": [], "run_ids": {}}'])
+def test_a_damaged_state_is_named_with_the_way_out(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "state.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=f"^{path}: does not say what was done .*restart=true begins anew$"):
+        gpu.State.read(path)
+    assert gpu.State.read(path, restart=True).parts == {}
+
+
+def test_a_part_does_not_outlive_a_killed_run(tmp_path: Path) -> None:
+    """By SIGTERM, which runs `finally`, and by SIGKILL, which nothing runs after."""
+    code = (
+        "import sys; from pathlib import Path; from bench import gpu; from bench.children import exit_on_signals\n"
+        "exit_on_signals(); gpu.run(gpu.Part(1, 'nap', ('tests_nap',)), 60, Path(sys.argv[1]))"
+    )
+    (tmp_path / "tests_nap.py").write_text("import os, time; print(os.getpid(), flush=True); time.sleep(60)")
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}"}
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        command = [sys.executable, "-u", "-c", code, str(tmp_path)]
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as parent:
+            assert parent.stdout is not None
+            child = psutil.Process(int(parent.stdout.readline()))
+            parent.send_signal(number)
+            parent.wait(timeout=20)
+            child.wait(timeout=20)
+        assert not child.is_running()

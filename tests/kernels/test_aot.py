@@ -129,11 +129,11 @@ def test_a_dead_compiler_is_a_failure(planted):
 
 
 def test_words():
-    options = aot.parse(["chips=sm_90,gfx942", "ops=conv1x1", "per=first", "to=a/b.parquet", "jobs=3"])
+    options = aot.aot.parse(["chips=sm_90,gfx942", "ops=conv1x1", "per=first", "to=a/b.parquet", "jobs=3"])
     assert options == aot.Options(
         chips=("sm_90", "gfx942"), ops=("conv1x1",), per="first", to=Path("a/b.parquet"), jobs=3
     )
-    assert aot.parse([]).chips == CHIPS
+    assert aot.aot.parse([]).chips == CHIPS
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_words():
 )
 def test_bad_words_name_what_would_do(word, said, monkeypatch, capsys):
     with pytest.raises(ValueError, match=re.escape(said)):
-        aot.parse([word])
+        aot.aot.parse([word])
     monkeypatch.setattr(runtime, "INTERPRETED", False)
     assert aot.main([word]) == 2
     assert capsys.readouterr().err.count("\n") == 1
@@ -160,3 +160,15 @@ def test_an_interpreting_process_is_refused(tmp_path):
     done = run("-m", "kernels.aot", f"to={tmp_path / 'aot.parquet'}", TRITON_INTERPRET="1")
     assert done.returncode == 2 and not list(tmp_path.iterdir())
     assert done.stderr.strip() == "aot: TRITON_INTERPRET=1 is set, under which Triton compiles nothing; unset it"
+
+
+@pytest.mark.parametrize("word", ["to=/tmp", "to=/proc/aot.parquet", "to=/etc/hostname/aot.parquet"])
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_compiled(word):
+    with pytest.raises(ValueError, match=f"^{word}: no file can be written there; nearest is to="):
+        aot.parse([word])
+
+
+def test_words_that_are_given_twice():
+    with pytest.raises(ValueError, match="^per=all: per is given twice"):
+        aot.parse(["per=first", "per=all"])
+    assert aot.parse(["chips=sm_90,sm_90"]).chips == ("sm_90",)

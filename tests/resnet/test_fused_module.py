@@ -1,5 +1,8 @@
 """A network over the fused kernels behaves as a module does: evaluation, freezing, hooks, blocks alone, refusals."""
 
+import copy
+import re
+
 import pytest
 import torch
 from fused_nets import DEVICE, batch, distance, network
@@ -32,22 +35,30 @@ def test_evaluation_folds_bn_into_the_convolutions(name):
         assert distance(model(images), expected) < 1e-5
 
 
-def test_folded_weights_are_made_once_and_anew_after_training():
-    model = network("cifar8-A").to(DEVICE)
-    fuse(model, "triton")
-    images, _ = batch("cifar8-A", 0)
+def test_evaluation_sees_every_change_of_a_parameter():
+    """Also those that autograd does not: of `.data`, and of a part that alone is in evaluation."""
+    model, images = fused_net()
     model.eval()
     with torch.no_grad():
         model(images)
-        folded = model.fused._folded["layer1.0.conv1"][0]
+        for parameter in model.parameters():
+            parameter.data.mul_(1.2)
+        assert distance(model(images), plain(model, images)) < 1e-5
+        model.train()
+        model.layer1.eval()
         model(images)
-        assert model.fused._folded["layer1.0.conv1"][0] is folded
-        # An engine may update parameters behind autograd's back; evaluation begins with eval().
-        model.layer1[0].conv1.weight.data.mul_(2)
-        model.eval()
-        twice = model(images)
-        fuse(model, "torch")
-        assert distance(twice, model(images)) < 1e-5
+        model.layer1[0].conv1.weight.mul_(0.5)
+        state = copy.deepcopy(model.state_dict())
+        found = model(images)
+        model.load_state_dict(state)
+        assert distance(found, plain(model, images)) < 1e-5
+
+
+def plain(model, images):
+    fuse(model, "torch")
+    expected = model(images)
+    fuse(model, "triton")
+    return expected
 
 
 def frozen_gradients(kernels_word):
@@ -184,15 +195,82 @@ def fused_net(name="cifar8-A"):
     return model, batch(name, 0)[0]
 
 
-def test_what_would_be_left_out_is_refused():
+def test_a_hook_that_would_never_fire_is_refused():
     model, images = fused_net()
-    handle = model.layer1[0].bn1.register_forward_hook(lambda *_: None)
+    model.layer1[0].bn1.register_forward_hook(lambda *_: None)
     with pytest.raises(RuntimeError, match=r"^layer1\.0\.bn1: a hook .*kernels=torch$"):
         model(images)
-    handle.remove()
-    model.layer1[0].bn1 = nn.SyncBatchNorm(16)
-    with pytest.raises(RuntimeError, match=r"^layer1\.0\.bn1: SyncBatchNorm is not fused; .*kernels=torch$"):
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "module"),
+    [
+        ("cifar8-A", "layer1.0.bn1", nn.SyncBatchNorm(16)),
+        ("cifar8-A", "layer1.0.bn2", nn.GroupNorm(4, 16)),
+        ("cifar8-A", "layer1.0.bn2", nn.BatchNorm2d(16, affine=False)),
+        ("cifar8-A", "layer1.0.conv1", nn.Conv2d(16, 16, 3, padding=1)),
+        ("cifar8-A", "layer1.0.conv2", nn.Conv2d(16, 16, 3, padding=2, dilation=2, bias=False)),
+        ("cifar8-A", "layer1.0.conv2", nn.Conv2d(16, 16, 3, padding=1, groups=2, bias=False)),
+        ("cifar8-A", "layer1.0.conv2", nn.Conv2d(16, 16, 3, padding=1, padding_mode="reflect", bias=False)),
+        ("cifar8-A", "layer1.0.conv2", nn.Conv2d(16, 16, 3, padding="same", bias=False)),
+        ("cifar8-A", "layer2.0.downsample", nn.Sequential(nn.Conv2d(16, 32, 1, 2, bias=False), nn.BatchNorm2d(32))),
+        ("bottleneck-v1-B", "maxpool", nn.Identity()),
+        ("bottleneck-v1-B", "maxpool", nn.MaxPool2d(2, 2)),
+        ("bottleneck-v1-B", "layer2.0.downsample.1", nn.Identity()),
+    ],
+)
+def test_a_module_that_would_be_left_out_is_refused(name, path, module):
+    model, images = fused_net(name)
+    parent, _, last = path.rpartition(".")
+    setattr(model.get_submodule(parent), last, module)
+    with pytest.raises(RuntimeError, match=rf"^{re.escape(path)}[^\n]* is not fused; use kernels=torch$"):
         model(images)
+
+
+def test_parts_of_a_network_by_themselves():
+    """The stem counts its own batches alone, and a block that ran first does not keep the network from running."""
+    model, images = fused_net()
+    x = model.stem(images)
+    assert int(model.bn1.num_batches_tracked) == 1 and int(model.layer1[0].bn1.num_batches_tracked) == 0
+    model, images = fused_net()
+    model.layer1[0](x.detach())
+    model(images)
+    assert int(model.layer1[0].bn1.num_batches_tracked) == 2
+
+
+def test_one_network_in_two_dtypes():
+    model, images = fused_net()
+    model.eval()
+    with torch.no_grad():
+        single = model(images)
+        with torch.autocast(DEVICE.type, torch.float16):
+            half = model(images)
+        assert half.dtype == torch.float16 and distance(half, single) < 0.02
+        assert torch.equal(model(images), single)
+
+
+def test_a_gradient_expanded_over_the_batch():
+    gradients = {}
+    for word in ("torch", "triton"):
+        model = network("cifar8-A").to(DEVICE)
+        fuse(model, word)
+        z = model.layer1[0](torch.linspace(-1, 1, 2 * 16 * 16, device=DEVICE).reshape(2, 16, 4, 4))
+        (z.sum((0, 2, 3)) * torch.arange(16, device=DEVICE)).sum().backward()
+        gradients[word] = {key: p.grad for key, p in model.layer1.named_parameters()}
+    for key, expected in gradients["torch"].items():
+        assert distance(gradients["triton"][key], expected) < 1e-4, key
+
+
+@pytest.mark.parametrize(("shape", "line"), [((3, 8, 8), "expected \\[N, C, H, W\\]"), ((0, 3, 8, 8), "is empty")])
+def test_what_are_no_images_is_refused(shape, line):
+    model, _ = fused_net()
+    with pytest.raises(ValueError, match=f"^images: .*{line}"):
+        model(torch.zeros(shape, device=DEVICE))
+
+
+def test_words_are_checked_where_a_network_is_fused():
+    with pytest.raises(ValueError, match="^kernels=tritn: .*nearest is triton"):
+        fuse(network("cifar8-A"), "tritn")
 
 
 def test_a_second_derivative_is_refused():
