@@ -129,11 +129,11 @@ def test_a_dead_compiler_is_a_failure(planted):
 
 
 def test_words():
-    options = aot.aot.parse(["chips=sm_90,gfx942", "ops=conv1x1", "per=first", "to=a/b.parquet", "jobs=3"])
+    options = aot.parse(["chips=sm_90,gfx942", "ops=conv1x1", "per=first", "to=a/b.parquet", "jobs=3"])
     assert options == aot.Options(
         chips=("sm_90", "gfx942"), ops=("conv1x1",), per="first", to=Path("a/b.parquet"), jobs=3
     )
-    assert aot.aot.parse([]).chips == CHIPS
+    assert aot.parse([]).chips == CHIPS
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_words():
 )
 def test_bad_words_name_what_would_do(word, said, monkeypatch, capsys):
     with pytest.raises(ValueError, match=re.escape(said)):
-        aot.aot.parse([word])
+        aot.parse([word])
     monkeypatch.setattr(runtime, "INTERPRETED", False)
     assert aot.main([word]) == 2
     assert capsys.readouterr().err.count("\n") == 1
