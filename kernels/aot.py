@@ -108,7 +108,7 @@ def _file(value: str) -> Path:
     if path.is_dir() or not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)) or there.is_relative_to("/proc"):
         nearest = path / "aot.parquet" if path.is_dir() else Options().to
         raise ValueError(f"to={value}: no file can be written there; nearest is to={nearest}")
-    return path
+    return Path(value).expanduser()
 
 
 def collect(options: Options) -> list[Entry]:
