@@ -31,7 +31,9 @@ def chosen(prefer, cache):
 def step(model):
     images, labels = batch(NAME, 0)
     with runtime.record_launches() as launches:
-        functional.cross_entropy(model(images), labels).backward()
+        with torch.autocast(DEVICE.type, torch.float16):
+            logits = model(images)
+        functional.cross_entropy(logits.float(), labels).backward()
     return {launch.kernel for launch in launches}, {key: p.grad for key, p in model.named_parameters()}
 
 
@@ -43,7 +45,7 @@ def test_the_faster_wins_layer_by_layer_and_computes_the_same(tmp_path):
     other, other_table, _ = chosen(lambda name: " torch" not in name, kernels.ChoiceCache(tmp_path / "b"))
     launched, fused = step(other)
     assert {"conv3x3", "conv_dgrad"} <= launched
-    assert all(distance(fused[key], gradient) < 1e-4 for key, gradient in plain.items())
+    assert all(distance(fused[key], gradient) < 0.02 for key, gradient in plain.items())
     assert table.hash() != other_table.hash() and model.fused.hash() != other.fused.hash()
     assert model.fused.describe()["conv1"].startswith("forward torch")
     again, again_table, timed = chosen(lambda name: True, kernels.ChoiceCache(tmp_path / "b"))
