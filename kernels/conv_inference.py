@@ -101,7 +101,7 @@ def fold(
 ) -> tuple[Tensor, Tensor]:
     """A convolution's weight and bias that do what the convolution and its BN in eval mode do.
 
-    weight * gamma / sqrt(var + eps) and beta - mean * gamma / sqrt(var + eps), by PyTorch, once a model.
+    weight * gamma / sqrt(var + eps) and beta - mean * gamma / sqrt(var + eps), by PyTorch.
 
     Args:
         weight: [K, C, R, S], of any strides.
