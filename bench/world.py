@@ -1,5 +1,6 @@
 """The ranks of one run: the process group, and a watchdog through which no rank outlives or outwaits another."""
 
+import contextlib
 import os
 import sys
 import threading
@@ -7,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -60,7 +62,44 @@ class World:
         if self.watchdog:
             self.watchdog.close()
         if dist.is_initialized():
+            if dist.get_backend() == "gloo":
+                wait_for_idle("pt_gloo_runloop")
             dist.destroy_process_group()
+
+
+def wait_for_idle(name: str, *, looks: int = 3, patience_s: float = 5.0) -> bool:
+    """Wait until this process's threads of that name sleep.
+
+    A gloo thread lets go of a collective's tensors after the collective is over, and needs the GIL for it. If the
+    interpreter has begun to end by then, the process is aborted ("terminate called without an active exception",
+    pytorch/pytorch#190489) and a finished run looks failed. Destroying the group does not join the threads as long as
+    DDP or DeepSpeed refers to it.
+
+    Args:
+        name: of the threads, as in /proc/self/task/*/comm.
+        looks: how often in a row, 10 ms apart, all are found asleep; one that waits for the GIL gets it in between.
+        patience_s: how long to wait at most.
+
+    Returns:
+        Whether all sleep; True where the system does not tell.
+    """
+    deadline = time.monotonic() + patience_s
+    asleep = 0
+    while asleep < looks:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+        asleep = 0 if "R" in _states(name) else asleep + 1
+    return True
+
+
+def _states(name: str) -> str:
+    states = ""
+    for stat in Path("/proc/self/task").glob("*/stat"):
+        with contextlib.suppress(OSError):  # a thread may end while it is looked at
+            comm, _, rest = stat.read_text().partition("(")[2].rpartition(") ")
+            states += rest[0] if comm == name else ""
+    return states
 
 
 def join(on_failure: Callable[[Failure], None]) -> World:
