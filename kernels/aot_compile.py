@@ -62,20 +62,26 @@ def compile_launch(launch: Launch, chip: str) -> Resources:
     if runtime.INTERPRETED:
         raise RuntimeError("TRITON_INTERPRET=1 is set, under which Triton compiles nothing; unset it")
     try:
-        variant = specialize(launch, chip)
+        variant = specialize(launch, target_of(chip))
         compiled = triton.compile(variant.source, target=variant.target, options=variant.options)
         return read_resources(compiled, chip, multiplies=variant.multiplies)
     except Exception as error:  # of any kind: MLIR, LLVM and ptxas each have their own
         return failed(one_line(error))
 
 
-def specialize(launch: Launch, chip: str) -> Variant:
+def target_of(chip: str) -> GPUTarget:
+    """What Triton compiles for on a chip, one of `runtime.CHIPS`."""
+    nvidia = chip.startswith("sm_")
+    return GPUTarget("cuda", int(chip.removeprefix("sm_")), 32) if nvidia else GPUTarget("hip", chip, 64)
+
+
+def specialize(launch: Launch, target: GPUTarget) -> Variant:
     """Types, constants and alignments of a launch's arguments, found by the code that a launch on a GPU runs.
 
     A pointer of None and an integer of 1 become constants, integers beyond 32 bits are i64, pointers and integers that
     are multiples of 16 are marked as such, and on AMD tensors of less than 2 GB are.
     """
-    target, backend, binder = _binder(launch.function, chip)
+    backend, binder = _binder(launch.function, target)
     given = {**launch.arguments, **launch.options}
     bound, specialization, rest = binder(**given)
     options, signature, constants, attributes = launch.function._pack_args(backend, given, bound, specialization, rest)
@@ -86,11 +92,9 @@ def specialize(launch: Launch, chip: str) -> Variant:
 
 
 @functools.cache
-def _binder(function: Any, chip: str) -> tuple[Any, Any, Any]:
-    nvidia = chip.startswith("sm_")
-    target = GPUTarget("cuda", int(chip.removeprefix("sm_")), 32) if nvidia else GPUTarget("hip", chip, 64)
+def _binder(function: Any, target: GPUTarget) -> tuple[Any, Any]:
     backend = make_backend(target)
-    return target, backend, create_function_from_signature(function.signature, function.params, backend)
+    return backend, create_function_from_signature(function.signature, function.params, backend)
 
 
 def compile_all(launches: Sequence[tuple[Launch, str]], jobs: int) -> Iterator[tuple[list[int], Resources]]:
@@ -106,7 +110,7 @@ def compile_all(launches: Sequence[tuple[Launch, str]], jobs: int) -> Iterator[t
     groups: dict[str, list[int]] = {}
     for place, (launch, chip) in enumerate(launches):
         try:
-            groups.setdefault(specialize(launch, chip).key, []).append(place)
+            groups.setdefault(specialize(launch, target_of(chip)).key, []).append(place)
         except Exception as error:
             yield [place], failed(one_line(error))
     _warm_up({chip for _, chip in launches})

@@ -59,7 +59,8 @@ class Chain:
 
     def __init__(self, link: Link, device: torch.device) -> None:
         self.link, self.device = link, device
-        self.random = torch.Generator(device).manual_seed(0)
+        # On the meta device nothing is drawn, and no generator exists.
+        self.random = None if device.type == "meta" else torch.Generator(device).manual_seed(0)
         n, c, h, w = link.n, link.c_in, link.h, link.w
         self.x = self._image(c, h, w).relu()
         fan_in = c * link.kernel**2
@@ -302,7 +303,7 @@ def _split_sums(outputs: Outputs) -> Outputs:
 
 def _conv(x: Tensor, weight: Tensor, stride: int) -> Tensor:
     pad = weight.shape[2] // 2
-    return torch.ops.aten.convolution(x, weight, None, [stride] * 2, [pad] * 2, [1, 1], False, [0, 0], 1)
+    return _as_stored(torch.ops.aten.convolution(x, weight, None, [stride] * 2, [pad] * 2, [1, 1], False, [0, 0], 1))
 
 
 def _conv_gradient(dy: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tensor:
@@ -311,4 +312,9 @@ def _conv_gradient(dy: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tensor
     dx, _, _ = torch.ops.aten.convolution_backward(
         dy, x, weight, None, [stride] * 2, [pad] * 2, [1, 1], False, [0, 0], 1, [True, False, False]
     )
-    return dx
+    return _as_stored(dx)
+
+
+def _as_stored(image: Tensor) -> Tensor:
+    """In channels_last, as convolutions give it on every device but the meta device."""
+    return image.contiguous(memory_format=torch.channels_last) if image.is_meta else image

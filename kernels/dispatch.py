@@ -15,6 +15,7 @@ from kernels.chains import Candidate, Chain, cudnn_benchmark, errors
 from kernels.choice_cache import ChoiceCache, identity
 from kernels.choice_table import Decision, Row, Table, agree
 from kernels.links import PARTS, TORCH, TUNED, Choice, Link, options, static_choice
+from kernels.precompile import precompile, running_target
 
 __all__ = [
     "TORCH",
@@ -54,14 +55,14 @@ def decide(
     Every candidate is first compared with convolutions in fp64 and with torch's own error. One that is further off, or
     does not run, is rejected with the reason and never timed. cuDNN wins unless ours is more than 1% faster; a prologue
     goes with a dgrad of ours that writes z, and both count. Links in other dtypes than bf16 and fp16, and those that
-    no kernel takes, are torch's.
+    no kernel takes, are torch's. On a GPU all candidates are compiled first, on all cores that this process may use.
 
     Args:
         links: as often as a network has them.
         device: where they are to run.
         timer: takes a candidate (a callable with a `name`) and gives microseconds; None for `CudaTimer`.
         cache: where choices are kept; None for the default folder.
-        announce: takes a line for each link measured; None for no lines.
+        announce: takes a line for each link measured, and what is compiled before; None for no lines.
 
     Raises:
         ValueError: no timer is given and the device is no GPU.
@@ -76,12 +77,20 @@ def decide(
     cache = cache or ChoiceCache()
     chip = runtime.chip(device)
     distinct = list(dict.fromkeys(links))
+    keys = {
+        link: identity(device, asdict(link))
+        for link in distinct
+        if link.dtype in TUNED and any(options(link, part, chip) for part in PARTS)
+    }
+    if device.type == "cuda":
+        missing = [link for link, key in keys.items() if cache.load(key, partial(_read, link, chip)) is None]
+        _compile_ahead(missing, device, announce or (lambda line: None))
     decisions = {}
     for place, link in enumerate(distinct):
-        if link.dtype not in TUNED or not any(options(link, part, chip) for part in PARTS):
+        if link not in keys:
             decisions[link] = Decision(TORCH)
             continue
-        key = identity(device, asdict(link))
+        key = keys[link]
         decision = cache.load(key, partial(_read, link, chip))
         if decision is None:
             decision = measure(link, device, timer)
@@ -90,6 +99,21 @@ def decide(
                 announce(_line(link, decision, place + 1, len(distinct)))
         decisions[link] = decision
     return Table(decisions, torch.cuda.get_device_name(device) if device.type == "cuda" else device.type)
+
+
+def _compile_ahead(links: list[Link], device: torch.device, announce: Callable[[str], None]) -> None:
+    """Compile what these links will measure on all cores; one by one it would take many minutes."""
+    if not links:
+        return
+    announce(f"kernels: compiling the candidates of {len(links)} kind{'s' * (len(links) > 1)} of layer")
+    start = time.perf_counter()
+    try:
+        with torch.cuda.device(device):
+            count = precompile(links, runtime.chip(device), running_target())
+    except Exception as error:  # of any kind: what is missing is compiled when it is measured
+        announce(f"kernels: compiled one by one as they are measured: {' '.join(str(error).split())}")
+        return
+    announce(f"kernels: {count:,} compiled in {time.perf_counter() - start:.0f} s")
 
 
 def _read(link: Link, chip: str, values: Any) -> Decision:

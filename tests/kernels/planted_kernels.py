@@ -74,7 +74,7 @@ def main() -> None:
             out[name][chip] = asdict(resources)
     out["spills"] |= out.pop("spills on AMD")
 
-    source = aot_compile.specialize(copy("copy"), "sm_90").source
+    source = aot_compile.specialize(copy("copy"), aot_compile.target_of("sm_90")).source
     attributes = {path[0]: value for path, value in source.attrs.items() if value}
     constants = {path[0]: value for path, value in source.constants.items()}
     out["specialized"] = {"signature": source.signature, "constants": constants, "attributes": attributes}
