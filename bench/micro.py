@@ -32,6 +32,8 @@ from bench.grammar import WordError, help_text, key, parse
 from bench.micro_cases import OPS, cases
 from bench.micro_measure import BACKENDS, DTYPES, Peaks, case_table, measure, new_table, rows_of
 from bench.roofline import Step
+from kernels import configs
+from kernels.operands import Config
 from resnet.architecture import FAMILIES, SHORTCUTS, STRIDES
 from results.files import attempt_name, read_rows, table_files
 
@@ -55,6 +57,9 @@ class Keys:
     rounds: int = key("turns of all backends", "10", default=10, least=2)
     repeats: int = key("samples of each backend in a turn", "5", default=5, least=1)
     seed: int = key("of the random operands", "0", default=0, least=0, most=2**31 - 1)
+    cut: str | None = key(
+        "how our convolutions are cut: MxNxK/wWARPS/sSTAGES, such as 128x64x64/w4/s3", "the shape's default", path=True
+    )
     run: str | None = key("id of a run to go on with: what it has is left out", "a new run", path=True)
     results: str = key("folder that rows are written to", "results/v1", default=gpu_rows.DEFAULT_RESULTS, path=True)
 
@@ -66,12 +71,14 @@ class Plan:
     Attributes:
         ops: in the order of `OPS`.
         backends: in the order of `BACKENDS`.
+        cut: of our convolutions; None for that of each shape.
     """
 
     keys: Keys
     step: Step
     ops: tuple[str, ...]
     backends: tuple[str, ...]
+    cut: Config | None = None
 
     def config(self) -> dict[str, Any]:
         """What is measured."""
@@ -81,7 +88,7 @@ class Plan:
             "stride": self.step.architecture.stride, "family": self.step.architecture.family,
             "batch": self.step.batch, "image_size": self.step.image_size, "precision": keys.precision,
             "rounds": keys.rounds, "repeats": keys.repeats, "seed": keys.seed, "ops": self.ops,
-            "backends": self.backends,
+            "backends": self.backends, "cut": None if self.cut is None else str(self.cut),
         }  # fmt: skip
 
 
@@ -107,10 +114,22 @@ def plan(words: Sequence[str]) -> list[Plan]:
         typed = {cell.op for cell in cells}
         ops = tuple(op for op in OPS if op in typed or "all" in typed)
         backends = tuple(one for one in BACKENDS if one in {cell.backend for cell in cells} or not keys.backend)
-        plans.append(Plan(keys=keys, step=step, ops=ops, backends=backends))
+        plans.append(Plan(keys=keys, step=step, ops=ops, backends=backends, cut=_cut(keys.cut, ops)))
     if len(plans) > 1 and plans[0].keys.run:
-        raise WordError(f"run={plans[0].keys.run}: {len(plans)} nets or precisions are swept; a run is of one")
+        raise WordError(f"run={plans[0].keys.run}: {len(plans)} nets, precisions or cuts are swept; a run is of one")
     return plans
+
+
+def _cut(text: str | None, ops: Sequence[str]) -> Config | None:
+    if text is None:
+        return None
+    others = [op for op in ops if op not in configs.OPS]
+    if others:
+        raise WordError(f"cut={text}: {others[0]} is no convolution; nearest is op={','.join(configs.OPS)}")
+    try:
+        return configs.parse(text)
+    except ValueError as error:
+        raise WordError(f"cut={error}") from None
 
 
 def run_plan(plan: Plan, device: torch.device, console: Console) -> str:
@@ -145,6 +164,7 @@ def run_plan(plan: Plan, device: torch.device, console: Console) -> str:
                     results = measure(
                         case, missing, device,
                         precision=keys.precision, rounds=keys.rounds, repeats=keys.repeats, seed=keys.seed,
+                        cut=plan.cut,
                     )  # fmt: skip
                 pending += rows_of(case, keys.precision, results, peaks)
                 for line in case_table(case, keys.precision, results, peaks):
@@ -193,6 +213,7 @@ def verify_and_predict(plans: Sequence[Plan], console: Console) -> bool:
     for one in plans:
         net = one.step.architecture
         words = [f"{name}={getattr(net, name)}" for name in ("depth", "family", "shortcut", "stride")]
+        words += [f"cut={one.cut}"] if one.cut else []
         lines, wrong = verify((*words, "op=" + ",".join(one.ops)))
         right = right and not wrong and all(line["status"] == "ok" for line in lines)
         console.print(floors_table(one, lines))

@@ -19,7 +19,7 @@ class Case:
     Attributes:
         op: one of `OPS`.
         form: which of its forms; the words that `bench.micro_maths` knows.
-        shape: as `bench.roofline.op_bytes` takes it.
+        shape: as `bench.roofline.op_bytes` takes it; a pointwise op's stride is that of option A's shortcut.
         residual: whether conv_inference adds one.
         parts: calls of `op_bytes` that make up the least work: op and keywords, as pairs.
     """
@@ -39,6 +39,7 @@ class Case:
         shape = self.shape
         image = "x".join(map(str, (shape.batch, shape.c_in, shape.height, shape.width)))
         filters = f" -> {shape.c_out}, {shape.kernel}x{shape.kernel}/{shape.stride}" if self.conv else ""
+        filters = filters or (f" /{shape.stride}" if shape.stride > 1 else "")
         return f"{self.form} {image}{filters}"
 
     def bytes_min(self, element_bytes: int) -> int:
@@ -82,10 +83,8 @@ def _places(step: Step) -> Iterator[tuple[Place, Shape]]:
 
 
 def _joined(place: Place) -> str:
-    """How a place joins: "dual", "identity" (option A's padded one is left out), or "" where it does not."""
-    if place.projection is not None:
-        return "dual"
-    return "identity" if place.identity and not place.padded else ""
+    """How a place joins: "dual", "identity", or "" where it does not."""
+    return "dual" if place.projection is not None else "identity" if place.identity else ""
 
 
 def _bn_stats(step: Step) -> Iterator[Case]:
@@ -94,14 +93,20 @@ def _bn_stats(step: Step) -> Iterator[Case]:
 
 
 def _bn_act(step: Step) -> Iterator[Case]:
+    blocks = layers(step.architecture, step.image_size)
+    entered = {layer.name.rpartition(".")[0]: layer for layer in blocks if layer.name.endswith(".conv1")}
     for place, shape in _places(step):
         if place.pool:
             continue
         join = _joined(place)
-        if join:
+        if place.padded:
+            words = {"join": join, "identity_channels": place.identity, "keep_mask": True}
+            stride = entered[place.producer.name.rpartition(".")[0]].size_in // place.size
+            yield _case("bn_act", "padded", shape._replace(stride=stride), ("bn_act", words))
+        elif join:
             form = {"dual": "dual", "identity": "add"}[join]
             yield _case("bn_act", form, shape, ("bn_act", {"join": join, "keep_mask": True}))
-        elif not place.padded:
+        else:
             yield _case("bn_act", "relu", shape, ("bn_act", {}))
             yield _case("bn_act", "training", shape, ("bn_stats", {}), ("bn_act", {}))
 
@@ -112,11 +117,14 @@ def _bn_act_backward(step: Step) -> Iterator[Case]:
             continue
         join = _joined(place)
         if join and place.consumer is not None:
+            narrow = place.skip == "narrow"
+            stride = place.size // place.skip_size if narrow else 1
             words: dict[str, Any] = {"join": join, "masked": True}
-            reduce = {"join": join, "skip_stride": 1, "write_gradient": True}
+            reduce = {"join": join, "skip_stride": stride, "write_gradient": True}
             parts = ("bn_act_backward_reduce", reduce), ("bn_act_backward_apply", words)
-            yield _case("bn_act_backward", {"dual": "dual", "identity": "join"}[join], shape, *parts)
-        elif not join and not place.padded:
+            form = "dual" if join == "dual" else "narrow" if narrow else "join"
+            yield _case("bn_act_backward", form, shape._replace(stride=stride), *parts)
+        elif not join:
             parts = ("bn_act_backward_reduce", {}), ("bn_act_backward_apply", {})
             yield _case("bn_act_backward", "relu", shape, *parts)
 

@@ -11,11 +11,12 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 import kernels
 from bench.micro_cases import Case
-from kernels.operands import Norm, Producer
+from kernels.operands import Config, Norm, Producer
+from resnet.layers import StridedIdentity
 
 Tensors = dict[str, Tensor]
 Run = Callable[[Tensors], Tensors]
@@ -50,8 +51,10 @@ def operands(case: Case, dtype: torch.dtype, device: torch.device, seed: int = 0
     if case.form == "dual":
         found["y2"] = image(shape.c_in, h, w)
         found |= norm(found["y2"], "2_")
-    if case.form in ("add", "join"):
+    if case.form in ("add", "join", "narrow"):
         found["shortcut"] = image(shape.c_in, h, w)
+    if case.form == "padded":
+        found["shortcut"] = image(_identity_channels(case), h * shape.stride, w * shape.stride)
     if case.conv:
         fan_in = shape.c_in * shape.kernel**2
         weight = normal(shape.c_out, shape.kernel, shape.kernel, shape.c_in) / math.sqrt(fan_in)
@@ -61,13 +64,15 @@ def operands(case: Case, dtype: torch.dtype, device: torch.device, seed: int = 0
         found["dy"], found["residual"] = out, out
     if case.op in ("bn_act_backward", "conv_dgrad"):
         found["dz"], found["skip"] = image(shape.c_in, h, w), image(shape.c_in, h, w)
+        if case.form == "narrow":
+            found["skip"] = image(2 * shape.c_in, -(-h // shape.stride), -(-w // shape.stride))
         z = _affine(found["y"].float(), found)
         if case.form == "dual":
             z = z + _affine(found["y2"].float(), found, "2_")
-        if case.form == "join":
+        if case.form in ("join", "narrow"):
             z = z + found["shortcut"].float()
         found["z"] = z.relu().to(dtype)
-        if case.form in ("join", "dual"):
+        if case.form in ("join", "narrow", "dual"):
             from kernels.reference import pack
 
             found["mask"] = pack(z > 0)
@@ -140,8 +145,12 @@ def cudnn_fused(case: Case) -> Run | None:
     return run
 
 
-def fused(case: Case) -> Run:
-    """A case by our kernels."""
+def fused(case: Case, cut: Config | None = None) -> Run:
+    """A case by our kernels.
+
+    Args:
+        cut: of a convolution; None leaves it to the shape.
+    """
     op, form, stride = case.op, case.form, case.shape.stride
 
     def norm(t: Tensors, prefix: str = "") -> Norm:
@@ -162,8 +171,8 @@ def fused(case: Case) -> Run:
             return {"z": kernels.bn_act(t["y"], Norm(stats, t["weight"], t["bias"]))[0]}
         if form == "dual":
             z, _ = kernels.bn_act(t["y"], norm(t), shortcut=t["y2"], shortcut_norm=norm(t, "2_"), keep_mask=True)
-        elif form == "add":
-            z, _ = kernels.bn_act(t["y"], norm(t), shortcut=t["shortcut"], keep_mask=True)
+        elif form in ("add", "padded"):
+            z, _ = kernels.bn_act(t["y"], norm(t), shortcut=t["shortcut"], shortcut_stride=stride, keep_mask=True)
         else:
             z, _ = kernels.bn_act(t["y"], norm(t))
         return {"z": z}
@@ -174,7 +183,9 @@ def fused(case: Case) -> Run:
             g, sums = kernels.bn_act_backward_reduce(t["dz"], made)
             dy = cast(Tensor, kernels.bn_act_backward_apply(t["dz"], made, sums, masked=False))
             return {"dy": dy, "d_bias": sums[0], "d_weight": sums[1]}
-        g, sums = kernels.bn_act_backward_reduce(t["dz"], made, skip=t["skip"], write_gradient=True)
+        g, sums = kernels.bn_act_backward_reduce(
+            t["dz"], made, skip=t["skip"], skip_stride=stride, write_gradient=True
+        )
         applied: Any = kernels.bn_act_backward_apply(cast(Tensor, g), made, sums, masked=True)
         found: dict[str, Any] = {"d_bias": sums[0], "d_weight": sums[1], "g": g}
         if form == "dual":
@@ -191,23 +202,27 @@ def fused(case: Case) -> Run:
     def conv(t: Tensors) -> Tensors:
         convolve = kernels.conv1x1 if op == "conv1x1" else kernels.conv3x3
         prologue = norm(t) if form == "prologue" else None
-        y, stats = convolve(t["y"], t["filter"], stride=stride, prologue=prologue, eps=EPS)
+        y, stats = convolve(t["y"], t["filter"], stride=stride, prologue=prologue, eps=EPS, config=cut)
         assert stats is not None
         return {"y": y, "mean": stats[0], "invstd": stats[1]}
 
     def conv_dgrad(t: Tensors) -> Tensors:
         if form == "plain":
-            return {"g": kernels.conv_dgrad(t["dy"], t["filter"])[0]}
+            return {"g": kernels.conv_dgrad(t["dy"], t["filter"], config=cut)[0]}
         skip = t["skip"] if form == "join" else None
         g, sums, z = kernels.conv_dgrad(
-            t["dy"], t["filter"], skip=skip, producer=producer(t), write_activation=form == "inner+z"
+            t["dy"], t["filter"], skip=skip, producer=producer(t), write_activation=form == "inner+z",
+            config=cut,
         )
         assert sums is not None
         return {"g": g, "d_bias": sums[0], "d_weight": sums[1]} | ({} if z is None else {"z": z})
 
     def conv_inference(t: Tensors) -> Tensors:
         residual = t["residual"] if form == "add" else None
-        return {"z": kernels.conv_folded(t["y"], t["filter"], t["filter_bias"], stride=stride, residual=residual)}
+        z = kernels.conv_folded(
+            t["y"], t["filter"], t["filter_bias"], stride=stride, residual=residual, config=cut
+        )
+        return {"z": z}
 
     runs: dict[str, Run] = {
         "bn_stats": bn_stats, "bn_act": bn_act, "bn_act_backward": bn_act_backward, "stem": stem, "conv1x1": conv,
@@ -247,6 +262,10 @@ def _run(
     op, form = case.op, case.form
     stride, padding = [case.shape.stride] * 2, [case.shape.kernel // 2] * 2
 
+    shortcut: nn.Module = nn.Identity()
+    if form == "padded":
+        shortcut = StridedIdentity(_identity_channels(case), case.shape.c_in, case.shape.stride)
+
     def bn_stats(t: Tensors) -> Tensors:
         mean, invstd = statistics(t["y"])
         return {"mean": mean, "invstd": invstd}
@@ -257,12 +276,18 @@ def _run(
         z = _normalized(t)
         if form == "dual":
             z = z + _normalized(t, "y2", "2_")
-        if form == "add":
-            z = z + t["shortcut"]
+        if form in ("add", "padded"):
+            z = z + shortcut(t["shortcut"])
         return {"z": F.relu_(z)}
 
     def bn_act_backward(t: Tensors) -> Tensors:
-        d = t["dz"] if form == "relu" else t["dz"] + t["skip"]
+        d = t["dz"]
+        if form == "narrow":  # as option A's backward pass has it
+            skip = torch.zeros_like(d)
+            skip[:, :, :: stride[0], :: stride[1]] = t["skip"][:, : d.shape[1]]
+            d = d + skip
+        elif form != "relu":
+            d = d + t["skip"]
         g = aten.threshold_backward(d, t["z"], 0)
         dy, d_weight, d_bias = bn_backward(t, g, "")
         found = {"dy": dy, "d_bias": d_bias, "d_weight": d_weight}
@@ -309,6 +334,11 @@ def _run(
         "conv3x3": conv, "conv_dgrad": conv_dgrad, "conv_inference": conv_inference,
     }  # fmt: skip
     return runs[op]
+
+
+def _identity_channels(case: Case) -> int:
+    """Channels of option A's shortcut; those that y has more are zeros."""
+    return min(dict(case.parts[0][1])["identity_channels"], case.shape.c_in // 2)
 
 
 def _affine(y: Tensor, t: Tensors, prefix: str = "") -> Tensor:

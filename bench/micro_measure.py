@@ -14,6 +14,7 @@ from bench import gpu_timing, micro_maths, roofline
 from bench.micro_cases import Case
 from bench.micro_maths import Run, Tensors
 from kernels import runtime
+from kernels.operands import Config
 from results.stats import paired_ratio
 
 BACKENDS = ("triton", "eager", "compile", "compile-max-autotune", "cudnn-fused")
@@ -47,10 +48,11 @@ class Peaks:
 
 
 def describe_launches(launches: Sequence[runtime.Launch]) -> str | None:
-    """How our kernels were cut, such as "conv1x1 128x64x64/w4/s3"."""
+    """How our kernels were cut, such as "conv1x1 128x64x64/w4/s3". BLOCK_P is left out: it follows from the others."""
     cuts = []
     for launch in launches:
-        blocks = "x".join(str(value) for name, value in launch.arguments.items() if name.startswith("BLOCK"))
+        sizes = {name: value for name, value in launch.arguments.items() if name.startswith("BLOCK")}
+        blocks = "x".join(str(value) for name, value in sizes.items() if name != "BLOCK_P")
         letters = {"num_warps": "w", "num_stages": "s"}
         options = [f"{letters.get(name, name)}{value}" for name, value in launch.options.items()]
         cuts.append(f"{launch.kernel} {'/'.join([blocks, *options])}")
@@ -73,10 +75,10 @@ def poisoned() -> Iterator[None]:
         runtime.empty = clean
 
 
-def build(backend: str, case: Case, operands: Tensors, precision: str) -> Run | str:
+def build(backend: str, case: Case, operands: Tensors, precision: str, cut: Config | None = None) -> Run | str:
     """What computes a case, or why nothing does."""
     if backend == "triton":
-        return micro_maths.fused(case)
+        return micro_maths.fused(case, cut)
     if backend == "eager":
         return micro_maths.eager(case, operands)
     if backend in MODES:
@@ -125,8 +127,9 @@ def measure(
     rounds: int,
     repeats: int,
     seed: int = 0,
+    cut: Config | None = None,
 ) -> dict[str, Result]:
-    """Check one case with each backend and time those that are right, in turn.
+    """Check one case with each backend and time those that are right, in turn; `cut` is our convolutions'.
 
     Raises:
         bench.gpu_timing.NoDevice: there is no CUDA device.
@@ -140,7 +143,7 @@ def measure(
     runs: dict[str, Run] = {}
     mine: Tensors = {}
     for backend in backends:
-        made = build(backend, case, operands, precision)
+        made = build(backend, case, operands, precision, cut)
         if isinstance(made, str):
             results[backend] = Result(made)
             continue

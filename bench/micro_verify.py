@@ -15,6 +15,7 @@ from bench.micro import plan
 from bench.micro_cases import Case, cases, tiny
 from bench.micro_measure import Result, bound_of, check
 from kernels import runtime
+from kernels.operands import Config
 
 
 def forms(found: list[Case]) -> list[Case]:
@@ -22,11 +23,11 @@ def forms(found: list[Case]) -> list[Case]:
     return list({(c.op, c.form, c.shape.kernel, c.shape.stride): tiny(c) for c in found}.values())
 
 
-def verify(case: Case) -> Result:
-    """Compare our kernels' result with fp64."""
+def verify(case: Case, cut: Config | None = None) -> Result:
+    """Compare our kernels' result with fp64; see `bench.micro_measure.measure`."""
     operands = micro_maths.operands(case, torch.float32, torch.device("cpu"))
     truth = micro_maths.maths(case, rewrite=True)(micro_maths.wide(operands))
-    return check("triton", micro_maths.fused(case), operands, truth, bound_of(case, operands, truth))
+    return check("triton", micro_maths.fused(case, cut), operands, truth, bound_of(case, operands, truth))
 
 
 def main(words: list[str]) -> int:
@@ -37,7 +38,7 @@ def main(words: list[str]) -> int:
     (one,) = plan(words)
     with torch.no_grad():
         for case in forms(cases(one.step, one.ops)):
-            print(json.dumps({"op": case.op, "form": case.name, "status": verify(case).status}), flush=True)
+            print(json.dumps({"op": case.op, "form": case.name, "status": verify(case, one.cut).status}), flush=True)
     return 0
 
 

@@ -1,6 +1,8 @@
 """How each convolution is cut into programs on each chip, and which cut is taken where none was measured."""
 
+import difflib
 import math
+import re
 from dataclasses import dataclass
 
 import torch
@@ -50,6 +52,23 @@ _CDNA = (
 _LISTS = {"sm_80": _AMPERE, "sm_90": _HOPPER, "sm_100": _HOPPER, "gfx942": _CDNA}
 
 CONFIGS: dict[str, dict[str, tuple[Config, ...]]] = {op: dict(_LISTS) for op in OPS}
+
+
+def parse(text: str) -> Config:
+    """The inverse of `str` of a convolution's config, such as "128x64x64/w4/s3", whether it is listed here or not.
+
+    Raises:
+        ValueError: anything else; one line with the nearest that is listed.
+    """
+    match = re.fullmatch(r"(\d+)x(\d+)x(\d+)/w(\d+)/s(\d+)", text, re.ASCII)
+    numbers = [int(number) for number in match.groups()] if match else []
+    # What Triton takes: powers of two, of at least 16 for its matrix instructions.
+    powers = all(number.bit_count() == 1 for number in numbers[:4]) and all(16 <= size <= 1024 for size in numbers[:3])
+    if not numbers or not powers or not (numbers[3] <= 32 and 1 <= numbers[4] <= 16):
+        listed = list(dict.fromkeys(str(config) for chip in _LISTS.values() for config in chip))
+        nearest = difflib.get_close_matches(text, listed, 1, 0)[0]
+        raise ValueError(f"{text}: no cut, which is MxNxK/wWARPS/sSTAGES in powers of two; nearest is {nearest}")
+    return _cut(*numbers)
 
 
 @dataclass(frozen=True)

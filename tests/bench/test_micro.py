@@ -12,6 +12,7 @@ from bench import gpu_rows, gpu_timing, micro, micro_maths, micro_measure
 from bench.grammar import WordError
 from bench.micro_cases import OPS, cases, tiny
 from bench.micro_measure import Peaks, Result, case_table, rows_of
+from kernels import configs, runtime
 from results.export import export
 from results.files import read_rows, table_files
 
@@ -46,6 +47,9 @@ def test_words_are_grouped_by_net_and_precision() -> None:
         (["dept=50"], ["did you mean depth=50"]),
         (["depth=51"], ["depth=51", "nearest is 50"]),
         (["run=x", "precision=bf16,fp16"], ["run=x", "swept"]),
+        (["run=x", "op=conv1x1", "cut=64x64x64/w4/s4,64x64x64/w8/s4"], ["run=x", "swept"]),
+        (["op=conv1x1", "cut=64x64x65/w4/s4"], ["cut=64x64x65/w4/s4", "nearest is 64x64x64/w4/s4"]),
+        (["op=conv1x1,stem", "cut=64x64x64/w4/s4"], ["stem is no convolution", "nearest is op=conv1x1"]),
     ],
 )
 def test_a_bad_word_is_one_line_and_exit_status_2(words, said, capsys) -> None:
@@ -69,6 +73,34 @@ def test_cases_are_the_distinct_layers_of_the_net() -> None:
     assert not cases(gpu_rows.net(depth=20), ("stem", "conv1x1"))
 
 
+def test_option_a_s_shortcut_has_cases_of_its_own() -> None:
+    step = gpu_rows.net(depth=20)
+    padded = [case for case in cases(step, ("bn_act",)) if case.form == "padded"]
+    assert [case.name for case in padded] == ["padded 128x32x16x16 /2", "padded 128x64x8x8 /2"]
+    added = next(case for case in cases(step, ("bn_act",)) if case.form == "add" and case.shape.c_in == 32)
+    # Half of the identity's channels are read.
+    assert added.bytes_min(2) - padded[0].bytes_min(2) == 128 * 16 * 16 * 16 * 2
+    narrow = [case for case in cases(step, ("bn_act_backward",)) if case.form == "narrow"]
+    joined = next(case for case in cases(step, ("bn_act_backward",)) if case.form == "join")
+    assert [case.shape.stride for case in narrow] == [2, 2]
+    # A quarter of the skip's pixels is.
+    assert joined.bytes_min(2) - narrow[0].bytes_min(2) == 128 * 32 * 32 * 16 * 2 * 3 // 4
+    bottleneck = [case.name for case in cases(gpu_rows.net(depth=50, shortcut="A"), ("bn_act",))]
+    assert "padded 256x256x56x56" in bottleneck and "padded 256x512x28x28 /2" in bottleneck
+
+
+@pytest.mark.parametrize("op", ["conv1x1", "conv3x3", "conv_dgrad", "conv_inference"])
+def test_a_cut_is_that_of_every_launch_of_a_convolution(op: str) -> None:
+    cut = configs.parse("32x16x16/w2/s1")
+    with torch.no_grad():
+        for case in {case.form: tiny(case) for case in cases(gpu_rows.net(depth=50), (op,))}.values():
+            operands = micro_maths.operands(case, torch.float32, CPU)
+            with runtime.capture_launches("sm_90") as launches:
+                micro_maths.fused(case, cut)(operands)
+            (launch,) = [launch for launch in launches if launch.kernel.startswith("conv")]
+            assert micro_measure.describe_launches([launch]) == f"{launch.kernel} {cut}"
+
+
 def test_least_bytes_and_floor_of_a_case() -> None:
     case = first("bn_act_backward")
     pixels = 256 * 56 * 56 * 64 * 2
@@ -79,9 +111,10 @@ def test_least_bytes_and_floor_of_a_case() -> None:
     assert conv.floor_s(2, 1e30, 1e12) == pytest.approx(conv.flops / 1e12)
 
 
+@pytest.mark.parametrize("shortcut", ["A", "B"])
 @pytest.mark.parametrize("op", OPS)
-def test_maths_in_bf16_is_near_fp64_and_eager_is_judged_right(op: str) -> None:
-    forms = {case.form: tiny(case) for case in cases(gpu_rows.net(depth=50), (op,))}
+def test_maths_in_bf16_is_near_fp64_and_eager_is_judged_right(op: str, shortcut: str) -> None:
+    forms = {case.form: tiny(case) for case in cases(gpu_rows.net(depth=50, shortcut=shortcut), (op,))}
     with torch.no_grad():
         for case in forms.values():
             operands = micro_maths.operands(case, torch.bfloat16, CPU)

@@ -93,3 +93,19 @@ def test_a_config_of_another_kernel_raises(device):
     weight = image((16, 16, 3, 3), torch.float32, device)
     with pytest.raises(KernelError, match="BLOCK_M, BLOCK_N, BLOCK_K; nearest is 128x128x64"):
         conv3x3(x, weight, config=Config((("BLOCK_M", 64),), 4, 3))
+
+
+def test_a_cut_is_read_as_it_is_written():
+    for config in {config for op in configs.OPS for chip in runtime.CHIPS for config in configs.CONFIGS[op][chip]}:
+        assert configs.parse(str(config)) == config
+    assert str(configs.parse("256x16x32/w16/s1")) == "256x16x32/w16/s1"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "128", "128x64/w4/s3", "128x64x64", "96x64x64/w4/s3", "8x64x64/w4/s3", "128x64x64/w3/s3", "128x64x64/w64/s3",
+     "128x64x64/w4/s0", "0x64x64/w4/s3", "2048x64x64/w4/s3", "128x64x64/w4/s3 ", "-128x64x64/w4/s3"],
+)  # fmt: skip
+def test_what_is_no_cut_names_the_nearest(text):
+    with pytest.raises(ValueError, match=r"nearest is \d+x\d+x\d+/w\d/s\d$"):
+        configs.parse(text)
