@@ -245,6 +245,15 @@ def main(words: list[str]) -> int:
     except ValueError as error:
         print(f"bench.roofline: {error}", file=sys.stderr)
         return 2
+    try:
+        _print(steps, words)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `... | head` has read enough; later flushes must not complain either
+        sys.stdout = None  # type: ignore[assignment]
+    return 0
+
+
+def _print(steps: list[tuple[Keys, Step]], words: list[str]) -> None:
     console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
     for keys, step in steps:
         level = (keys.level or "f") if "--layers" in words else None
@@ -254,7 +263,6 @@ def main(words: list[str]) -> int:
         console.print(ladder_table(step))
         if level:
             console.print(passes_table(step, level))
-    return 0
 
 
 if __name__ == "__main__":

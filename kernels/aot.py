@@ -82,7 +82,9 @@ def parse(words: Sequence[str]) -> Options:
     for word in words:
         key, _, value = word.partition("=")
         if key not in Options.__dataclass_fields__ or not value:
-            raise ValueError(f"{word}: expected {', '.join(f'{name}=' for name in Options.__dataclass_fields__)}")
+            known = list(Options.__dataclass_fields__)
+            nearest = difflib.get_close_matches(key, known, 1, 0)[0]
+            raise ValueError(f"{word}: expected {', '.join(f'{name}=' for name in known)}; nearest is {nearest}=")
         if key in values:
             raise ValueError(f"{word}: {key} is given twice; several values are written {key}=VALUE,VALUE")
         if key == "to":

@@ -143,7 +143,7 @@ def test_words():
         ("ops=conv1x2", "nearest is conv1x1"),
         ("per=each", "not one of first, all"),
         ("jobs=0", "1 or more"),
-        ("chip=sm_90", "chip=sm_90: expected chips="),
+        ("chip=sm_90", "nearest is chips="),
         ("first", "first: expected chips="),
         ("to=", "to=: expected chips="),
     ],
