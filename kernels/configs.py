@@ -54,6 +54,18 @@ _LISTS = {"sm_80": _AMPERE, "sm_90": _HOPPER, "sm_100": _HOPPER, "gfx942": _CDNA
 CONFIGS: dict[str, dict[str, tuple[Config, ...]]] = {op: dict(_LISTS) for op in OPS}
 
 
+def _change(op: str, chip: str, before: Config, *after: Config) -> None:
+    listed = CONFIGS[op][chip]
+    place = listed.index(before)
+    CONFIGS[op][chip] = (*listed[:place], *after, *listed[place + 1 :])
+
+
+# These spill a few registers at one shape or another.
+_change("conv3x3", "sm_100", _cut(64, 64, 64, 4, 4), _cut(64, 64, 64, 4, 3))
+_change("conv1x1", "sm_80", _cut(128, 32, 32, 4, 3), _cut(128, 32, 32, 8, 3))
+_change("conv_dgrad", "sm_80", _cut(128, 128, 32, 8, 3))
+
+
 def parse(text: str) -> Config:
     """The inverse of `str` of a convolution's config, such as "128x64x64/w4/s3", whether it is listed here or not.
 

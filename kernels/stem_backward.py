@@ -15,7 +15,7 @@ from kernels.bn_act_backward_apply import coefficients
 from kernels.operands import KernelError, Norm, check_image, check_norm, check_vector
 from kernels.tile import affine, arrives_last, finalize_sums, pixels
 
-ELEMENTS = 2048  # of a tile of windows that is summed; four tiles of y go with it, and half of it where dy is written
+ELEMENTS = 1024  # of a tile of windows; four tiles of y go with it
 
 
 @triton.jit
@@ -214,7 +214,7 @@ def stem_backward_apply(
     arguments = _check(dp, argmax, y, norm)
     check_vector("sums", sums, (2, y.shape[1]), y.device)
     n, c, h, w = dp.shape
-    cut = tile.cut(n * h * w, c, y.device, sums=False, elements=ELEMENTS // 2)
+    cut = tile.cut(n * h * w, c, y.device, sums=False, elements=ELEMENTS)
     dy = runtime.empty_image(y.shape[0], c, y.shape[2], y.shape[3], y.dtype, y.device)
     arguments |= {
         "sums_ptr": sums,
