@@ -340,7 +340,10 @@ def check_folder(name: str, path: str) -> Path:
 def _writable(name: str, path: str, folder: Path, place: Place) -> str:
     """A folder that is there or can be made."""
     if place.visible:
-        there = next(part for part in (folder, *folder.parents) if part.exists())
+        try:
+            there = next(part for part in (folder, *folder.parents) if part.exists())
+        except OSError as error:  # such as a name that is too long
+            raise WordError(f"{name}={path}: {error.strerror}") from None
         if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)) or there.is_relative_to("/proc"):
             raise WordError(f"{name}={path}: {there} is not a folder that can be written to")
     return str(folder)

@@ -26,9 +26,10 @@ from pathlib import Path
 from typing import Any
 
 try:
-    from bench.children import die_with_parent, exit_on_signals
+    from bench.command import exit_on_signals, run_command
     from bench.config import check_folder
     from bench.grammar import help_text, key, parse
+    from kernels.children import die_with_parent
     from results.export import export
     from results.files import read_rows, table_files
 except ModuleNotFoundError as missing:
@@ -326,4 +327,4 @@ def summary(parts: Sequence[Part], state: State, say: Callable[[str], None] = pr
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    run_command("bench.gpu", main)

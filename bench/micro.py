@@ -26,13 +26,14 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import gpu_rows, gpu_timing, machine
-from bench.children import die_with_parent, exit_on_signals
+from bench.command import Terminal, exit_on_signals, run_command
 from bench.config import ROOT, check_folder
 from bench.grammar import WordError, help_text, key, parse
 from bench.micro_cases import OPS, cases
 from bench.micro_measure import BACKENDS, DTYPES, Peaks, case_table, measure, new_table, rows_of
 from bench.roofline import Step
 from kernels import configs
+from kernels.children import die_with_parent
 from kernels.operands import Config
 from resnet.architecture import FAMILIES, SHORTCUTS, STRIDES
 from results.files import attempt_name, read_rows, table_files
@@ -103,8 +104,7 @@ def plan(words: Sequence[str]) -> list[Plan]:
         grouped.setdefault(repr(replace(cell, op="all", backend=None)), []).append(cell)
     plans = []
     for cells in grouped.values():
-        keys = cells[0]
-        check_folder("results", keys.results)
+        keys = replace(cells[0], results=str(check_folder("results", cells[0].results)))
         if keys.run is not None:
             attempt_name(keys.run, 0)
         step = gpu_rows.net(
@@ -258,7 +258,7 @@ def main(words: list[str]) -> int:
         print(f"bench.micro: {error}", file=sys.stderr)
         return 2
     exit_on_signals()
-    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
+    console = Terminal(PIPE_WIDTH)
     if not torch.cuda.is_available():
         return 0 if verify_and_predict(plans, console) else 1
     torch.backends.cudnn.benchmark = True
@@ -275,4 +275,4 @@ def main(words: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    run_command("bench.micro", main)

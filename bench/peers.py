@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import plain
+from bench.command import Terminal
 from bench.config import Place, RunConfig, resolve
 from bench.grammar import WordError, help_text, key, parse
 from bench.keys import RunKeys
@@ -209,7 +210,7 @@ def main(words: list[str]) -> int:
     if any(word in ("-h", "--help", "help") for word in words):
         print(help_text(Keys))
         return 0
-    console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+    console = Terminal(140)
     try:
         parts = [] if any(word.startswith("part=") for word in words) else ["part=loaders,training"]
         cells = parse([*parts, *words], Keys)

@@ -6,6 +6,9 @@ Reads the tables `kernels` and `system` of a store and writes roofline-RUN.svg a
 kernel is max(bytes_min / copy rate, flops / matrix rate), with the rates that its own run measured.
 """
 
+import math
+import os
+import secrets
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,11 +21,13 @@ matplotlib.use("Agg")  # before pyplot: nothing here has a screen
 
 import matplotlib.pyplot as plt  # noqa: E402
 from matplotlib.axes import Axes  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.lines import Line2D  # noqa: E402
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter  # noqa: E402
 from matplotlib.transforms import Bbox  # noqa: E402
 
-from bench.config import ROOT  # noqa: E402
+from bench.command import run_command  # noqa: E402
+from bench.config import ROOT, check_folder  # noqa: E402
 from bench.grammar import WordError, help_text, key, parse  # noqa: E402
 from results.files import BadFile, read_rows  # noqa: E402
 from results.schema import Row  # noqa: E402
@@ -119,10 +124,10 @@ def points(rows: Sequence[Row]) -> tuple[list[Point], list[str]]:
     for row in rows:
         words = [row["op"], row.get("shape"), row.get("dtype"), row.get("layout") if len(layouts) > 1 else None]
         label = "  ".join(word for word in words if word)
-        if row.get("status") != "ok" or not (row.get("p50") and row.get("bytes_min")):
+        if row.get("status") != "ok" or not (_positive(row.get("p50")) and _positive(row.get("bytes_min"))):
             left.append(f"{label}, {row.get('backend')}: no time ({row.get('status') or 'no status'})")
             continue
-        if not all(row.get(name) for name in RATES):
+        if not all(_positive(row.get(name)) for name in RATES):
             raise WordError(
                 f"run={row['run_id']}: no {' or '.join(RATES)} beside its kernels, so there is no floor to draw; "
                 "measure again with bench.micro"
@@ -136,12 +141,16 @@ def points(rows: Sequence[Row]) -> tuple[list[Point], list[str]]:
                 cold=row.get("l2") == "cold",
                 time_s=row["p50"] * 1e-6,
                 bytes_min=row["bytes_min"],
-                flops=row.get("flops") or 0,
+                flops=max(row.get("flops") or 0, 0),
                 copy_bytes_per_s=row["copy_bytes_per_s"],
                 flops_per_s=row["matrix_flops_per_s"],
             )
         )
     return found, left
+
+
+def _positive(value: float | None) -> bool:
+    return value is not None and math.isfinite(value) and value > 0
 
 
 def draw(found: Sequence[Point], gpu_model: str, run_id: str, folder: Path) -> list[Path]:
@@ -161,7 +170,9 @@ def draw(found: Sequence[Point], gpu_model: str, run_id: str, folder: Path) -> l
     backends = sorted({point.backend for point in found})
     styles = {backend: STYLES[index % len(STYLES)] for index, backend in enumerate(backends)}
     rows_in = ROW_IN * len(labels) + 0.6
-    with plt.rc_context({"svg.hashsalt": run_id, "font.size": 9.0, "axes.titlesize": 10.0}):
+    with plt.rc_context(
+        {"svg.hashsalt": run_id, "font.size": 9.0, "axes.titlesize": 10.0, "text.parse_math": False}
+    ):
         figure, (roof, ratio) = plt.subplots(
             2, 1, figsize=(WIDTH_IN, ROOF_IN + rows_in + 1.6), height_ratios=(ROOF_IN, rows_in), layout="constrained"
         )
@@ -170,9 +181,20 @@ def draw(found: Sequence[Point], gpu_model: str, run_id: str, folder: Path) -> l
         _draw_roof(roof, found, labels, styles)
         files = [folder / f"roofline-{run_id}.{kind}" for kind in ("svg", "png")]
         for file in files:
-            figure.savefig(file, dpi=150, metadata={"Date": None} if file.suffix == ".svg" else None)
+            _save(figure, file)
         plt.close(figure)
     return files
+
+
+def _save(figure: Figure, file: Path) -> None:
+    """Write a picture, which appears whole or not at all."""
+    kind = file.suffix[1:]
+    temporary = file.with_name(f".{file.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        figure.savefig(temporary, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
+        os.replace(temporary, file)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _draw_roof(axes: Axes, found: Sequence[Point], labels: Sequence[str], styles: dict[str, tuple[str, str]]) -> None:
@@ -297,7 +319,7 @@ def main(words: list[str]) -> int:
         if len(cells) > 1:
             raise WordError(f"{' '.join(words)}: one picture at a time; leave all but one value out")
         return _plot(cells[0])
-    except (ValueError, OSError) as error:
+    except (ValueError, RuntimeError) as error:  # the latter: there is no such ~user
         print(f"bench.plot: {error}", file=sys.stderr)
         return 2
 
@@ -305,11 +327,14 @@ def main(words: list[str]) -> int:
 def _plot(keys: Keys) -> int:
     if keys.to is None:
         raise WordError("to is missing: add to=FOLDER")
-    store, folder = Path(keys.results).expanduser(), Path(keys.to).expanduser()
+    store, folder = Path(keys.results).expanduser(), check_folder("to", keys.to)
     if not store.is_dir():
         raise WordError(f"results={keys.results}: no such folder")
     rows, bad = read_rows(store, "kernels")
     _complain(bad)
+    if nameless := sum(not row["run_id"] for row in rows):
+        print(f"left out {nameless} rows without a run_id", file=sys.stderr)
+        rows = [row for row in rows if row["run_id"]]
     if not rows:
         raise WordError(f"results={keys.results}: no kernels in it; measure some with bench.micro on a GPU")
     run_id = choose_run(rows, keys.run)
@@ -321,9 +346,12 @@ def _plot(keys: Keys) -> int:
     if not found:
         raise WordError(f"run={run_id}: none of its kernels has a time")
     gpu_model = gpu_of(systems, run_id)
-    folder.mkdir(parents=True, exist_ok=True)
-    for file in draw(found, gpu_model, run_id, folder):
-        print(file)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        files = draw(found, gpu_model, run_id, folder)
+    except OSError as error:
+        raise WordError(f"to={keys.to}: {error.strerror or error}") from None
+    print(*files, sep="\n")
     return 0
 
 
@@ -333,4 +361,4 @@ def _complain(bad: Sequence[BadFile]) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    run_command("bench.plot", main)

@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from bench.command import Terminal, run_command
 from bench.config import SHAPES
 from bench.grammar import WordError, help_text, key, parse
 from bench.keys import DATASETS
@@ -245,16 +245,7 @@ def main(words: list[str]) -> int:
     except ValueError as error:
         print(f"bench.roofline: {error}", file=sys.stderr)
         return 2
-    try:
-        _print(steps, words)
-        sys.stdout.flush()
-    except BrokenPipeError:  # `... | head` has read enough; later flushes must not complain either
-        sys.stdout = None  # type: ignore[assignment]
-    return 0
-
-
-def _print(steps: list[tuple[Keys, Step]], words: list[str]) -> None:
-    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
+    console = Terminal(PIPE_WIDTH)
     for keys, step in steps:
         level = (keys.level or "f") if "--layers" in words else None
         if "--json" in words:
@@ -263,7 +254,8 @@ def _print(steps: list[tuple[Keys, Step]], words: list[str]) -> None:
         console.print(ladder_table(step))
         if level:
             console.print(passes_table(step, level))
+    return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    run_command("bench.roofline", main)

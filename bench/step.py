@@ -27,7 +27,7 @@ from rich.console import Console
 
 import resnet
 from bench import gpu_rows, gpu_timing, machine
-from bench.children import die_with_parent, exit_on_signals
+from bench.command import Terminal, exit_on_signals, run_command
 from bench.config import ROOT, check_folder
 from bench.engine import DTYPES
 from bench.grammar import help_text, key, parse
@@ -54,6 +54,7 @@ from bench.step_variants import (
     initial_state,
     recipe_of,
 )
+from kernels.children import die_with_parent
 from resnet.architecture import FAMILIES, SHORTCUTS, STRIDES, Architecture
 
 PIPE_WIDTH = 140
@@ -99,7 +100,7 @@ def plan(words: Sequence[str]) -> list[Plan]:
     plans = []
     for cells in grouped.values():
         keys = cells[0]
-        check_folder("results", keys.results)
+        keys = replace(keys, results=str(check_folder("results", keys.results)))
         step = gpu_rows.net(
             depth=keys.depth, stride=keys.stride, family=keys.family, shortcut=keys.shortcut,
             image_size=keys.image_size, batch=keys.batch, precision=keys.precision,
@@ -292,7 +293,7 @@ def main(words: list[str]) -> int:
         print(f"bench.step: {error}", file=sys.stderr)
         return 2
     exit_on_signals()
-    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
+    console = Terminal(PIPE_WIDTH)
     if not torch.cuda.is_available():
         return 0 if verify_and_predict(plans, console) else 1
     torch.backends.cudnn.benchmark = True
@@ -301,4 +302,4 @@ def main(words: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    run_command("bench.step", main)

@@ -97,7 +97,7 @@ def _states(name: str) -> str:
     states = ""
     for stat in Path("/proc/self/task").glob("*/stat"):
         with contextlib.suppress(OSError):  # a thread may end while it is looked at
-            comm, _, rest = stat.read_text().partition("(")[2].rpartition(") ")
+            comm, _, rest = stat.read_text(errors="replace").partition("(")[2].rpartition(") ")
             states += rest[0] if comm == name else ""
     return states
 

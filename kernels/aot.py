@@ -90,7 +90,7 @@ def parse(words: Sequence[str]) -> Options:
         if key == "to":
             values[key] = _file(value)
         elif key == "jobs":
-            if not value.isdecimal() or int(value) < 1:
+            if not value.isascii() or not value.isdecimal() or int(value) < 1:
                 raise ValueError(f"{word}: expected a number of processes, 1 or more")
             values[key] = int(value)
         else:
@@ -105,9 +105,13 @@ def parse(words: Sequence[str]) -> Options:
 
 def _file(value: str) -> Path:
     """A path that a file can be written to."""
-    path = Path(value).expanduser().absolute()
-    there = next(folder for folder in path.parents if folder.exists())
-    if path.is_dir() or not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)) or there.is_relative_to("/proc"):
+    try:
+        path = Path(value).expanduser().absolute()
+        there = next(folder for folder in path.parents if folder.exists())
+        other = path.exists() and not path.is_file()  # a folder, or a device that must not be replaced
+    except (OSError, RuntimeError) as error:  # a name that is too long; no such ~user
+        raise ValueError(f"to={value}: {error}; nearest is to={Options().to}") from None
+    if other or not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)) or there.is_relative_to("/proc"):
         nearest = path / "aot.parquet" if path.is_dir() else Options().to
         raise ValueError(f"to={value}: no file can be written there; nearest is to={nearest}")
     return Path(value).expanduser()
@@ -197,8 +201,12 @@ def main(words: Sequence[str]) -> int:
             progress.update(task, advance=len(places), refresh=True)
     keys = ("kernel", "chip", "dtype", "shape_class", "config")
     rows = [{key: getattr(entry, key) for key in keys} | asdict(outcomes[id(entry)]) for entry in entries]
-    write(rows, options.to)
     Console().print(summarize(rows, options.chips))
+    try:
+        write(rows, options.to)
+    except OSError as error:
+        print(f"aot: to={options.to}: {error.strerror}", file=sys.stderr)
+        return 2
     wrong = [row for row in rows if row["status"] != "ok"]
     for row in wrong:
         print("aot:", *(row[key] for key in keys), row["status"], file=sys.stderr)

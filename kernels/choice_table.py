@@ -48,9 +48,9 @@ class Decision:
             raise ValueError(f"no Decision: times_us {times!r:.80}")
         if not isinstance(rejected, dict) or not all(isinstance(reason, str) for reason in rejected.values()):
             raise ValueError(f"no Decision: rejected {rejected!r:.80}")
-        for name in choice.names.values() if times else ():
+        for name in (*TORCH_NAMES.values(), *choice.names.values()) if times else ():
             if name not in times:
-                raise ValueError(f"no Decision: {name} was chosen and not measured")
+                raise ValueError(f"no Decision: {name:.80} was not measured")
         return cls(choice, times, rejected)
 
 

@@ -72,14 +72,17 @@ def parse(text: str) -> Config:
     Raises:
         ValueError: anything else; one line with the nearest that is listed.
     """
-    match = re.fullmatch(r"(\d+)x(\d+)x(\d+)/w(\d+)/s(\d+)", text, re.ASCII)
+    match = re.fullmatch(r"(\d{1,4})x(\d{1,4})x(\d{1,4})/w(\d{1,2})/s(\d{1,2})", text, re.ASCII)
     numbers = [int(number) for number in match.groups()] if match else []
     # What Triton takes: powers of two, of at least 16 for its matrix instructions.
     powers = all(number.bit_count() == 1 for number in numbers[:4]) and all(16 <= size <= 1024 for size in numbers[:3])
     if not numbers or not powers or not (numbers[3] <= 32 and 1 <= numbers[4] <= 16):
         listed = list(dict.fromkeys(str(config) for chip in _LISTS.values() for config in chip))
         nearest = difflib.get_close_matches(text, listed, 1, 0)[0]
-        raise ValueError(f"{text}: no cut, which is MxNxK/wWARPS/sSTAGES in powers of two; nearest is {nearest}")
+        raise ValueError(
+            f"{' '.join(text.split()):.80}: no cut, which is MxNxK/wWARPS/sSTAGES with M, N and K of 16, 32, ... 1024, "
+            f"1, 2, ... 32 warps and at most 16 stages; nearest is {nearest}"
+        )
     return _cut(*numbers)
 
 

@@ -19,6 +19,7 @@ import torch
 
 from kernels import runtime
 from kernels.chains import Chain
+from kernels.children import die_with_parent
 from kernels.links import PARTS, Link, link_from_dict
 from kernels.runtime import Launch
 
@@ -39,7 +40,7 @@ def precompile(links: Sequence[Link], chip: str, target: Target, jobs: int | Non
         jobs: processes; None for one a core.
 
     Returns:
-        How many kernels there are.
+        How many kernels Triton's cache has now.
 
     Raises:
         RuntimeError: the compiling process failed; one line.
@@ -52,6 +53,7 @@ def precompile(links: Sequence[Link], chip: str, target: Target, jobs: int | Non
         cwd=Path(__file__).parent.parent,
         # Under the interpreter there is nothing to compile.
         env={**os.environ, "TRITON_INTERPRET": ""},
+        preexec_fn=die_with_parent,
         capture_output=True,
         text=True,
     )
@@ -83,18 +85,26 @@ def captured(links: Sequence[Link], chip: str) -> list[Launch]:
 _variants: list[Any] = []  # of the processes to be forked
 
 
-def _compile(place: int) -> None:
+def _compile(place: int) -> bool:
+    """Whether a variant compiles.
+
+    Raises:
+        OSError: it cannot be kept.
+    """
     import triton
 
     variant = _variants[place]
     try:
         triton.compile(variant.source, target=variant.target, options=variant.options)
-    except Exception:  # noqa: S110 (of any kind; see `precompile`)
-        pass
+    except OSError:
+        raise
+    except Exception:  # of any kind; see `precompile`
+        return False
+    return True
 
 
 def main() -> int:
-    """Compile what stdin asks for; print how many kernels there are."""
+    """Compile what stdin asks for; print how many kernels the cache has of it."""
     from triton.backends.compiler import GPUTarget
 
     from kernels.aot_compile import specialize
@@ -103,10 +113,10 @@ def main() -> int:
     launches = captured([link_from_dict(link) for link in order["links"]], order["chip"])
     variants = (specialize(launch, GPUTarget(*order["target"])) for launch in launches)
     _variants[:] = {variant.key: variant for variant in variants}.values()
-    with ProcessPoolExecutor(order["jobs"], multiprocessing.get_context("fork")) as pool:
-        for _ in pool.map(_compile, range(len(_variants))):
-            pass
-    print(len(_variants))
+    fork = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(order["jobs"], fork, initializer=die_with_parent, initargs=(os.getpid(),)) as pool:
+        done = list(pool.map(_compile, range(len(_variants))))
+    print(sum(done))
     return 0
 
 

@@ -146,6 +146,8 @@ def read_file(path: Path, table: str, extras: dict[str, pa.DataType] | None = No
     Raises:
         ValueError: it cannot be read or is not a file of this table, in one line.
     """
+    if not path.is_file():  # a pipe would be waited for
+        raise ValueError("not a file")
     try:
         with pq.ParquetFile(path) as file:  # not pq.read_table, which makes a column of the folder's month=
             return _fit(table, file.read(), {} if extras is None else extras)

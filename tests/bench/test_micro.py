@@ -8,7 +8,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from bench import gpu_rows, gpu_timing, micro, micro_maths, micro_measure
+from bench import gpu_rows, gpu_timing, micro, micro_maths, micro_measure, step
 from bench.grammar import WordError
 from bench.micro_cases import OPS, cases, tiny
 from bench.micro_measure import Peaks, Result, case_table, rows_of
@@ -71,6 +71,14 @@ def test_cases_are_the_distinct_layers_of_the_net() -> None:
     assert "statistics 256x64x56x56 -> 256, 1x1/1" in names and len(names) == len(set(names))
     assert all(case.shape.c_in % 8 == 0 for case in found["conv3x3"])
     assert not cases(gpu_rows.net(depth=20), ("stem", "conv1x1"))
+
+
+def test_a_folder_at_home_is_where_rows_go(monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (one,) = micro.plan(["op=bn_stats", "results=~/rows"])
+    assert one.keys.results == str(tmp_path / "rows")
+    (variant,) = step.plan(["depth=20", "results=~/rows"])
+    assert variant.keys.results == str(tmp_path / "rows")
 
 
 def test_option_a_s_shortcut_has_cases_of_its_own() -> None:

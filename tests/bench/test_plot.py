@@ -1,5 +1,6 @@
 """Pictures of measured kernels. Every time and rate here is made up for the test and describes no machine."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -143,6 +144,40 @@ def test_what_cannot_be_drawn(tmp_path, run):
     assert refused(run(f"results={store(tmp_path / 'b', [kernel()], gpu_model=None)}", to), "no GPU model")
     assert refused(run(f"results={store(tmp_path / 'c', [kernel(bytes_min=None)])}", to, "run=9"), "no such run")
     assert not (tmp_path / "pictures").exists()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0, 0.0])
+def test_a_time_or_rate_that_is_no_such_thing_is_not_drawn(value):
+    found, left = plot.points([kernel(), kernel("stem", p50=value)])
+    assert [point.op for point in found] == ["bn_act"] and left == ["stem  8x7x7x64  bf16, triton: no time (ok)"]
+    with pytest.raises(plot.WordError, match="no copy_bytes_per_s or matrix_flops_per_s"):
+        plot.points([kernel(copy_bytes_per_s=value)])
+
+
+def test_words_that_mean_something_to_the_painter_are_text(tmp_path, run):
+    root = store(tmp_path / "store", [kernel(backend="a$\\frac$b")], gpu_model="GPU $x$ $")
+    assert run(f"results={root}", f"to={tmp_path}")[0] == 0
+    assert "GPU $x$ $" in (tmp_path / f"roofline-{RUN}.svg").read_text()
+
+
+def test_pictures_that_cannot_be_written(tmp_path, run):
+    results = f"results={store(tmp_path / 'store', [kernel()])}"
+    (tmp_path / "file").touch()
+    for to in (tmp_path / "file", tmp_path / "file" / "x", "/proc/x"):
+        assert refused(run(results, f"to={to}"), f"to={to}: ")
+    (tmp_path / "a" / f"roofline-{RUN}.svg").mkdir(parents=True)
+    assert refused(run(results, f"to={tmp_path / 'a'}"), f"to={tmp_path / 'a'}: Is a directory")
+    assert [path.name for path in (tmp_path / "a").iterdir()] == [f"roofline-{RUN}.svg"]
+
+
+def test_what_is_no_file_and_rows_of_no_run_are_left_out(tmp_path, run):
+    root = store(tmp_path / "store", [kernel()])
+    folder = table_path(root, "kernels", "2000-01", RUN, 0).parent
+    os.mkfifo(folder / "pipe.parquet")
+    write_once(folder / "nameless.parquet", [to_table("kernels", [kernel(run_id=None)])])
+    status, _, err = run(f"results={root}", f"to={tmp_path}")
+    assert status == 0
+    assert err.splitlines() == [f"left out {folder / 'pipe.parquet'}: not a file", "left out 1 rows without a run_id"]
 
 
 def test_numbers_are_grouped():

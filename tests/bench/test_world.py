@@ -94,12 +94,13 @@ def test_a_store_that_no_longer_answers_ends_the_rank() -> None:
         stuck.set()
 
 
-def busy(name: str, seconds: float) -> tuple[threading.Thread, threading.Event]:
+def busy(name: str | bytes, seconds: float) -> tuple[threading.Thread, threading.Event]:
     """A thread that has this name in the system's eyes, computes that long, then sleeps; an event set meanwhile."""
     computing = threading.Event()
 
     def compute() -> None:
-        Path(f"/proc/self/task/{threading.get_native_id()}/comm").write_text(name)
+        written = name if isinstance(name, bytes) else name.encode()
+        Path(f"/proc/self/task/{threading.get_native_id()}/comm").write_bytes(written)
         computing.set()
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -118,6 +119,13 @@ def test_a_thread_that_still_computes_is_waited_for() -> None:
     assert wait_for_idle("test (busy) a")
     assert not computing.is_set()
     assert thread.is_alive()
+    thread.join()
+
+
+def test_a_thread_s_name_need_not_be_text() -> None:
+    thread, _ = busy(b"\xff\xfetest c", 0.3)
+    assert wait_for_idle("nobody's name")
+    assert wait_for_idle("\ufffd\ufffdtest c")
     thread.join()
 
 

@@ -165,10 +165,29 @@ def test_an_interpreting_process_is_refused(tmp_path):
     assert done.stderr.strip() == "aot: TRITON_INTERPRET=1 is set, under which Triton compiles nothing; unset it"
 
 
-@pytest.mark.parametrize("word", ["to=/tmp", "to=/proc/aot.parquet", "to=/etc/hostname/aot.parquet"])
+@pytest.mark.parametrize("word", ["to=/tmp", "to=/proc/aot.parquet", "to=/etc/hostname/aot.parquet", "to=/dev/null"])
 def test_a_file_that_cannot_be_written_is_refused_before_anything_is_compiled(word):
     with pytest.raises(ValueError, match=f"^{word}: no file can be written there; nearest is to="):
         aot.parse([word])
+
+
+@pytest.mark.parametrize(("word", "said"), [(f"to=/tmp/{300 * 'x'}", "name too long"), ("to=~nobody.here/x", "home")])
+def test_a_path_that_cannot_be_is_refused(word, said):
+    with pytest.raises(ValueError, match=f"^to=.*{said}.*; nearest is to=build/aot.parquet$"):
+        aot.parse([word])
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full here")
+def test_a_full_disk_is_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(runtime, "INTERPRETED", False)
+    monkeypatch.setattr(aot, "collect", lambda options: [])
+    monkeypatch.setattr(aot.secrets, "token_hex", lambda count: "x")
+    (tmp_path / f".aot.parquet.{os.getpid()}-x.tmp").symlink_to("/dev/full")
+    assert aot.main([f"to={tmp_path / 'aot.parquet'}"]) == 2
+    out, err = capsys.readouterr()
+    assert err.startswith(f"aot: to={tmp_path / 'aot.parquet'}: ") and err.endswith("No space left on device\n")
+    assert err.count("\n") == 1
+    assert "most registers" in out and not list(tmp_path.iterdir())
 
 
 def test_words_that_are_given_twice():

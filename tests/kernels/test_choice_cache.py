@@ -115,6 +115,7 @@ BROKEN = {
     "another cut": lambda text: text.replace(json.dumps(CONFIG.blocks[0][1]), "512"),
     "a cut of words": lambda text: text.replace(f'"num_warps": {CONFIG.num_warps}', '"num_warps": "four"'),
     "no time": lambda text: changed(text, times_us={"forward torch": 1.0}),
+    "no time of torch": lambda text: changed(text, times_us={name: 1.0 for name in TIMES if name != "forward torch"}),
     "a time that is none": lambda text: changed(text, times_us={name: float("nan") for name in TIMES}),
     "a reason that is none": lambda text: changed(text, rejected={"x": 1}),
 }

@@ -6,8 +6,12 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -66,3 +70,29 @@ def test_a_failure_ahead_is_said_and_measuring_goes_on(told: list[str], monkeypa
     monkeypatch.setattr(dispatch, "precompile", fail)
     dispatch._compile_ahead([LINK], torch.device("cpu"), told.append)
     assert told[1:] == ["kernels: compiled one by one as they are measured: kernels.precompile: no space left"]
+
+
+def test_what_compiles_ends_with_the_one_that_waits_for_it() -> None:
+    """The middle process is killed, as one that runs out of memory is: nobody waits for its workers, which end too."""
+    many = [dataclasses.replace(LINK, c_in=512, c_out=512, n=n, h=64, w=64) for n in (32, 33)]
+    with ThreadPoolExecutor() as thread, tempfile.TemporaryDirectory() as cache, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRITON_CACHE_DIR", cache)
+        waiting = thread.submit(precompile.precompile, many, "sm_90", ("cuda", 90, 32), 2)
+        middle = workers = None
+        deadline = time.monotonic() + 60
+        while not workers and time.monotonic() < deadline:
+            time.sleep(0.05)
+            middle = next((one for one in psutil.Process().children() if "kernels.precompile" in one.cmdline()), None)
+            workers = middle.children() if middle else None
+        assert middle and workers and not waiting.done()
+        middle.kill()
+        with pytest.raises(RuntimeError, match=r"^kernels\.precompile: exit status -9"):
+            waiting.result(timeout=10)
+        assert not psutil.wait_procs(workers, timeout=5)[1]
+
+
+def test_a_cache_that_cannot_be_written_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    with pytest.raises(RuntimeError, match=r"^kernels\.precompile: NotADirectoryError: .*file/cache"):
+        precompile.precompile([LINK], "sm_90", ("cuda", 90, 32), jobs=2)
