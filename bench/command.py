@@ -1,4 +1,4 @@
-"""How a command of this package ends: with its children, through `finally` clauses, and with one line on bad news."""
+"""How commands print and end: through `finally` clauses, quietly at a closed pipe, with one line on bad news."""
 
 import signal
 import sys

@@ -170,13 +170,12 @@ def draw(found: Sequence[Point], gpu_model: str, run_id: str, folder: Path) -> l
     backends = sorted({point.backend for point in found})
     styles = {backend: STYLES[index % len(STYLES)] for index, backend in enumerate(backends)}
     rows_in = ROW_IN * len(labels) + 0.6
-    with plt.rc_context(
-        {"svg.hashsalt": run_id, "font.size": 9.0, "axes.titlesize": 10.0, "text.parse_math": False}
-    ):
+    with plt.rc_context({"svg.hashsalt": run_id, "font.size": 9.0, "axes.titlesize": 10.0}):
         figure, (roof, ratio) = plt.subplots(
             2, 1, figsize=(WIDTH_IN, ROOF_IN + rows_in + 1.6), height_ratios=(ROOF_IN, rows_in), layout="constrained"
         )
-        figure.suptitle(f"{gpu_model}: measured kernels against their floors\nrun {run_id}, medians", fontsize=12)
+        title = f"{gpu_model}: measured kernels against their floors\nrun {run_id}, medians"
+        figure.suptitle(_text(title), fontsize=12)
         _draw_ratio(ratio, found, labels, styles)
         _draw_roof(roof, found, labels, styles)
         files = [folder / f"roofline-{run_id}.{kind}" for kind in ("svg", "png")]
@@ -184,6 +183,11 @@ def draw(found: Sequence[Point], gpu_model: str, run_id: str, folder: Path) -> l
             _save(figure, file)
         plt.close(figure)
     return files
+
+
+def _text(words: str) -> str:
+    """Words in which a dollar sign begins no formula."""
+    return words.replace("$", r"\$")
 
 
 def _save(figure: Figure, file: Path) -> None:
@@ -214,7 +218,7 @@ def _draw_roof(axes: Axes, found: Sequence[Point], labels: Sequence[str], styles
         ridge = matrix / copy
         axes.plot([left, ridge, right], [left * copy / 1e12, matrix / 1e12, matrix / 1e12], dash, color=GREY, lw=1.4)
         text = f"{copy / 1e12:.3g} TB/s and {matrix / 1e12:.3g} TFLOP/s, {', '.join(roofs[copy, matrix])}"
-        lines.append(Line2D([], [], color=GREY, ls=dash, label=f"ceilings: {text}"))
+        lines.append(Line2D([], [], color=GREY, ls=dash, label=_text(f"ceilings: {text}")))
     for point in placed:
         _mark(axes, point, point.flops / point.bytes_min, point.flops / point.time_s / 1e12, styles)
     bottom = min([point.flops / point.time_s / 1e12 for point in placed], default=1e-3)
@@ -222,7 +226,7 @@ def _draw_roof(axes: Axes, found: Sequence[Point], labels: Sequence[str], styles
     axes.set(xlabel="FLOP / byte (the least bytes)", ylabel="TFLOP/s", title="roofline; numbers as below")
     axes.grid(True, which="major", color="#dddddd", lw=0.6)
     axes.set_axisbelow(True)
-    handles = [Line2D([], [], color=c, marker=m, ls="", label=backend) for backend, (c, m) in styles.items()]
+    handles = [Line2D([], [], color=c, marker=m, ls="", label=_text(backend)) for backend, (c, m) in styles.items()]
     for cold, text in ((True, "filled: L2 cold"), (False, "hollow: L2 warm")):
         if any(point.cold == cold for point in found):
             face = GREY if cold else "white"
@@ -246,7 +250,8 @@ def _draw_ratio(axes: Axes, found: Sequence[Point], labels: Sequence[str], style
     axes.xaxis.set_major_locator(FixedLocator(shown))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_yticks(range(len(labels)), [f"{label}  ({number})" for number, label in enumerate(labels, 1)], fontsize=8)
+    numbered = [_text(f"{label}  ({number})") for number, label in enumerate(labels, 1)]
+    axes.set_yticks(range(len(labels)), numbered, fontsize=8)
     axes.grid(True, axis="both", color="#dddddd", lw=0.6)
     axes.set_axisbelow(True)
 
