@@ -205,7 +205,7 @@ def main(words: Sequence[str]) -> int:
     try:
         write(rows, options.to)
     except OSError as error:
-        print(f"aot: to={options.to}: {error.strerror}", file=sys.stderr)
+        print(f"aot: to={options.to}: {error.strerror or error}", file=sys.stderr)
         return 2
     wrong = [row for row in rows if row["status"] != "ok"]
     for row in wrong:
