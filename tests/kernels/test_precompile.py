@@ -11,7 +11,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import psutil
 import pytest
 import torch
 
@@ -74,6 +73,7 @@ def test_a_failure_ahead_is_said_and_measuring_goes_on(told: list[str], monkeypa
 
 def test_what_compiles_ends_with_the_one_that_waits_for_it() -> None:
     """The middle process is killed, as one that runs out of memory is: nobody waits for its workers, which end too."""
+    psutil = pytest.importorskip("psutil")
     many = [dataclasses.replace(LINK, c_in=512, c_out=512, n=n, h=64, w=64) for n in (32, 33)]
     with ThreadPoolExecutor() as thread, tempfile.TemporaryDirectory() as cache, pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRITON_CACHE_DIR", cache)
