@@ -147,7 +147,8 @@ def run_plan(plan: Plan, device: torch.device, console: Console) -> str:
         (row["op"], row["shape"], row["dtype"], row["backend"])
         for row in read_rows(keys.results, "kernels", [run_id])[0]
     }
-    console.print(f"run {run_id}: {step.name()}; {machine.gpu_name(device)}; {gpu_timing.clocks()}")
+    cut = f", cut {plan.cut}" if plan.cut else ""
+    console.print(f"run {run_id}: {step.name()}{cut}; {machine.gpu_name(device)}; {gpu_timing.clocks()}")
     peaks = Peaks(gpu_timing.copy_peak(), gpu_timing.matrix_peak(DTYPES[keys.precision]))
     console.print(
         f"peaks measured: copy {peaks.copy_bytes_per_s / 1e12:.2f} TB/s, "
@@ -231,7 +232,8 @@ def floors_table(one: Plan, lines: Sequence[dict[str, str]]) -> Table:
     """Least time of every op over its shapes, and which of its forms the interpreter found right."""
     step = one.step
     rates = f"{step.copy_bytes_per_s / 1e12:g} TB/s and {step.flops_per_s / 1e12:g} TFLOP/s"
-    table = Table(title=f"{step.name()}: floors at {rates}, computed", box=box.SIMPLE_HEAD)
+    cut = f", cut {one.cut}" if one.cut else ""
+    table = Table(title=f"{step.name()}{cut}: floors at {rates}, computed", box=box.SIMPLE_HEAD)
     table.add_column("op", no_wrap=True)
     for column in ("shapes", "GB", "floor ms"):
         table.add_column(column, justify="right")
