@@ -333,8 +333,7 @@ def check_folder(name: str, path: str) -> Path:
     Raises:
         WordError: one line that names the word and what stands in the way.
     """
-    _writable(name, path, Path(_absolute(path)), Place(ranks_per_node=1))
-    return Path(_absolute(path))
+    return Path(_writable(name, path, Path(_absolute(path)), Place(ranks_per_node=1)))
 
 
 def _writable(name: str, path: str, folder: Path, place: Place) -> str:

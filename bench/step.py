@@ -99,8 +99,7 @@ def plan(words: Sequence[str]) -> list[Plan]:
         grouped.setdefault(repr(replace(cell, kernels=None, graphs=None)), []).append(cell)
     plans = []
     for cells in grouped.values():
-        keys = cells[0]
-        keys = replace(keys, results=str(check_folder("results", keys.results)))
+        keys = replace(cells[0], results=str(check_folder("results", cells[0].results)))
         step = gpu_rows.net(
             depth=keys.depth, stride=keys.stride, family=keys.family, shortcut=keys.shortcut,
             image_size=keys.image_size, batch=keys.batch, precision=keys.precision,

@@ -82,19 +82,19 @@ def decide(
         for link in distinct
         if link.dtype in TUNED and any(options(link, part, chip) for part in PARTS)
     }
+    kept = {link: cache.load(key, partial(_read, link, chip)) for link, key in keys.items()}
     if device.type == "cuda":
-        missing = [link for link, key in keys.items() if cache.load(key, partial(_read, link, chip)) is None]
+        missing = [link for link, decision in kept.items() if decision is None]
         _compile_ahead(missing, device, announce or (lambda line: None))
     decisions = {}
     for place, link in enumerate(distinct):
         if link not in keys:
             decisions[link] = Decision(TORCH)
             continue
-        key = keys[link]
-        decision = cache.load(key, partial(_read, link, chip))
+        decision = kept[link]
         if decision is None:
             decision = measure(link, device, timer)
-            cache.store(key, decision.to_dict())
+            cache.store(keys[link], decision.to_dict())
             if announce:
                 announce(_line(link, decision, place + 1, len(distinct)))
         decisions[link] = decision
