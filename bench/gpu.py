@@ -54,9 +54,7 @@ class Keys:
 
     stages: int | None = key("which of the stages 1 to 6", "all", least=1, most=6)
     minutes: float | None = key("time after which nothing more is begun or goes on", "no limit", unit="min", above=0)
-    results: str = key(
-        "folder that rows are written to", "results/v1", default=str(ROOT / "results" / "v1"), path=True
-    )
+    results: str = key("folder that rows are written to", "results/v1", default=str(ROOT / "results" / "v1"), path=True)
     to: str | None = key("folder that rows are exported to in the end, such as results/record", "none", path=True)
     restart: bool = key("whether to begin anew, whatever was done", "false", default=False)
 

@@ -183,9 +183,7 @@ def fused(case: Case, cut: Config | None = None) -> Run:
             g, sums = kernels.bn_act_backward_reduce(t["dz"], made)
             dy = cast(Tensor, kernels.bn_act_backward_apply(t["dz"], made, sums, masked=False))
             return {"dy": dy, "d_bias": sums[0], "d_weight": sums[1]}
-        g, sums = kernels.bn_act_backward_reduce(
-            t["dz"], made, skip=t["skip"], skip_stride=stride, write_gradient=True
-        )
+        g, sums = kernels.bn_act_backward_reduce(t["dz"], made, skip=t["skip"], skip_stride=stride, write_gradient=True)
         applied: Any = kernels.bn_act_backward_apply(cast(Tensor, g), made, sums, masked=True)
         found: dict[str, Any] = {"d_bias": sums[0], "d_weight": sums[1], "g": g}
         if form == "dual":
@@ -211,7 +209,11 @@ def fused(case: Case, cut: Config | None = None) -> Run:
             return {"g": kernels.conv_dgrad(t["dy"], t["filter"], config=cut)[0]}
         skip = t["skip"] if form == "join" else None
         g, sums, z = kernels.conv_dgrad(
-            t["dy"], t["filter"], skip=skip, producer=producer(t), write_activation=form == "inner+z",
+            t["dy"],
+            t["filter"],
+            skip=skip,
+            producer=producer(t),
+            write_activation=form == "inner+z",
             config=cut,
         )
         assert sums is not None
@@ -219,9 +221,7 @@ def fused(case: Case, cut: Config | None = None) -> Run:
 
     def conv_inference(t: Tensors) -> Tensors:
         residual = t["residual"] if form == "add" else None
-        z = kernels.conv_folded(
-            t["y"], t["filter"], t["filter_bias"], stride=stride, residual=residual, config=cut
-        )
+        z = kernels.conv_folded(t["y"], t["filter"], t["filter_bias"], stride=stride, residual=residual, config=cut)
         return {"z": z}
 
     runs: dict[str, Run] = {
@@ -300,9 +300,7 @@ def _run(
     def stem(t: Tensors) -> Tensors:
         if form == "forward":
             return {"p": F.max_pool2d(F.relu_(_normalized(t)), 3, 2, 1)}
-        dz = aten.max_pool2d_with_indices_backward(
-            t["dp"], t["z"], [3, 3], [2, 2], [1, 1], [1, 1], False, t["indices"]
-        )
+        dz = aten.max_pool2d_with_indices_backward(t["dp"], t["z"], [3, 3], [2, 2], [1, 1], [1, 1], False, t["indices"])
         dy, d_weight, d_bias = bn_backward(t, aten.threshold_backward(dz, t["z"], 0), "")
         return {"dy": dy, "d_bias": d_bias, "d_weight": d_weight}
 

@@ -49,9 +49,7 @@ class Keys:
     """Words of the command line."""
 
     to: str | None = key("folder that the pictures are written to, made if need be", "required", path=True)
-    results: str = key(
-        "store to read", "results/v1 of the checkout", default=str(ROOT / "results" / "v1"), path=True
-    )
+    results: str = key("store to read", "results/v1 of the checkout", default=str(ROOT / "results" / "v1"), path=True)
     run: str | None = key("which run, or the start or end of its id", "the latest with kernels", path=True)
 
 

@@ -204,9 +204,7 @@ def write(one: Plan, results: dict[Variant, Measured], device: torch.device, sta
         writer = gpu_rows.open_run(one.keys.results, row, config, device)
         if measured.choices_hash:
             system_class = str(writer.row["hardware"])
-            writer.update(
-                comparability_key=gpu_rows.comparability_key(config, system_class, measured.choices_hash)
-            )
+            writer.update(comparability_key=gpu_rows.comparability_key(config, system_class, measured.choices_hash))
         if measured.rounds:
             figures = outcome(
                 one.step, measured, multiply_adds=counts.multiply_adds, parameters=counts.parameters,

@@ -64,9 +64,7 @@ def config_of(step: Step, variant: Variant, *, rounds: int, steps: int, seed: in
     }  # fmt: skip
 
 
-def outcome(
-    step: Step, measured: Measured, *, multiply_adds: int, parameters: int, gpu: str | None
-) -> dict[str, Any]:
+def outcome(step: Step, measured: Measured, *, multiply_adds: int, parameters: int, gpu: str | None) -> dict[str, Any]:
     """Columns of `runs` of a variant that was timed."""
     samples = measured.steps_ms
     train_s = sum(samples) / 1e3

@@ -255,9 +255,7 @@ class Trainer:
             with self.clock.data():
                 batch = next(batches)
             logits = self.engine.forward(batch.images).float()
-            loss = functional.cross_entropy(
-                logits, batch.labels, label_smoothing=self.config.recipe.label_smoothing
-            )
+            loss = functional.cross_entropy(logits, batch.labels, label_smoothing=self.config.recipe.label_smoothing)
             self.engine.backward(loss)
             losses.append(loss.detach())
             if self.cold:

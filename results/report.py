@@ -65,8 +65,13 @@ def runs_table(rows: Sequence[Row]) -> Table:
     notes, ids = _Notes(), short_ids(rows)
     for row in rows:
         table.add_row(
-            _attempt(row, ids), _shown(row, "family"), _shown(row, "depth"), _shortcut(row),
-            _setting(row), *_figures(row, notes), _status(row),
+            _attempt(row, ids),
+            _shown(row, "family"),
+            _shown(row, "depth"),
+            _shortcut(row),
+            _setting(row),
+            *_figures(row, notes),
+            _status(row),
         )
     return _with_legend(table, notes, rows)
 
@@ -128,8 +133,10 @@ def _new_table(*heads: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False, pad_edge=False)
     for head in heads:
         table.add_column(
-            Text(head.removesuffix(">")), justify="right" if head.endswith(">") else "left",
-            no_wrap=not head.startswith("dataset"), overflow="fold",
+            Text(head.removesuffix(">")),
+            justify="right" if head.endswith(">") else "left",
+            no_wrap=not head.startswith("dataset"),
+            overflow="fold",
         )
     return table
 

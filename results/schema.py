@@ -30,6 +30,8 @@ def _columns(**groups: str | pa.DataType) -> pa.Schema:
     return pa.schema(list(groups.items()))
 
 
+# Tables are read by group, so that lines stay as they are.
+# fmt: off
 SCHEMAS: dict[str, pa.Schema] = {
     "runs": _columns(
         run_id=TEXT, schema_version=INT, config_hash=TEXT, comparability_key=TEXT, system_id=TEXT, git_commit=TEXT,
@@ -132,6 +134,7 @@ FIGURES = (
     "data_wait_frac", "mfu", "peak_mem_bytes", "energy_j", "run_stop", "elapsed_s", "active_s", "train_s",
     "instrumentation_s", "steps_completed",
 )
+# fmt: on
 PATH_KEYS = ("data", "results", "save", "resume")  # of the configuration: particulars of one machine
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -334,7 +337,13 @@ def _list(value: Any, item: pa.DataType) -> list[Any] | None:
 
 def _describe(kind: pa.DataType) -> str:
     names = {
-        REAL: "a float", INT: "an int of 64 bits", FLAG: "a bool", TEXT: "a str", TIME: "a datetime with a time zone",
-        TEXT_MAP: "a dict of str to str", TEXTS: "a list of str", REALS: "a list of floats",
+        REAL: "a float",
+        INT: "an int of 64 bits",
+        FLAG: "a bool",
+        TEXT: "a str",
+        TIME: "a datetime with a time zone",
+        TEXT_MAP: "a dict of str to str",
+        TEXTS: "a list of str",
+        REALS: "a list of floats",
     }
     return names[kind]

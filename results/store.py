@@ -38,7 +38,14 @@ from results.schema import (
 )
 
 __all__ = [
-    "BadFile", "JournalError", "RunWriter", "StoreError", "journals", "read_rows", "read_table", "table_files",
+    "BadFile",
+    "JournalError",
+    "RunWriter",
+    "StoreError",
+    "journals",
+    "read_rows",
+    "read_table",
+    "table_files",
     "write_attempt",
 ]
 

@@ -223,4 +223,3 @@ class DaliLoader(StreamLoader):
             if not dali_graph.decodes(content):
                 return DataError(f"{path}: damaged image (DALI cannot decode it)")
         return error
-

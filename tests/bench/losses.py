@@ -39,9 +39,9 @@ def losses(
         engines.set_lr(engine, config.lr)
         total = torch.zeros(())
         for micro in range(config.grad_accum):
-            start = (
-                step * config.global_batch + micro * config.batch * config.world_size + rank * config.batch
-            ) % len(labels)
+            start = (step * config.global_batch + micro * config.batch * config.world_size + rank * config.batch) % len(
+                labels
+            )
             batch = slice(start, start + config.batch)
             loss = functional.cross_entropy(engine.forward(images[batch]).float(), labels[batch])
             engine.backward(loss)

@@ -238,9 +238,7 @@ def test_a_run_goes_on_where_it_was_cut_off(tmp_path: Path, monkeypatch: pytest.
     assert measured == wanted[:3] and not table_files(tmp_path, "runs")
     assert len(read_rows(tmp_path, "kernels")[0]) == 4 and len(read_rows(tmp_path, "system")[0]) == 1
     measured.clear()
-    monkeypatch.setattr(
-        micro, "measure", lambda case, backends, device, **_: measured.append(case.name) or results()
-    )
+    monkeypatch.setattr(micro, "measure", lambda case, backends, device, **_: measured.append(case.name) or results())
     assert micro.run_plan(one, CPU, console) == "r"
     assert measured == wanted[2:]
     (row,), _ = read_rows(tmp_path, "runs")

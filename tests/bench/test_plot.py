@@ -43,8 +43,16 @@ def store(root, rows, gpu_model=GPU):
 def many():
     rows = []
     for index, (op, flops, size) in enumerate(
-        [("bn_stats", 2e6, 1e6), ("bn_act", 3e6, 2e6), ("bn_act_backward_reduce", 6e6, 3e6), ("stem", 1e6, 4e6),
-         ("conv1x1", 3e9, 4e7), ("conv3x3", 9e9, 3e7), ("conv_dgrad", 8e9, 5e7)] * 4  # fmt: skip
+        [
+            ("bn_stats", 2e6, 1e6),
+            ("bn_act", 3e6, 2e6),
+            ("bn_act_backward_reduce", 6e6, 3e6),
+            ("stem", 1e6, 4e6),
+            ("conv1x1", 3e9, 4e7),
+            ("conv3x3", 9e9, 3e7),
+            ("conv_dgrad", 8e9, 5e7),
+        ]
+        * 4  # fmt: skip
     ):
         for step, backend in enumerate(("torch", "triton", "compile")):
             for l2 in ("cold", "warm"):

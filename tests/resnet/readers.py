@@ -28,9 +28,7 @@ def read(kind, split, which=(0,), **changes):
     """Return all batches of some epochs, copied, as (images, labels, valid)."""
     made = loader(kind, split, **changes)
     try:
-        return [
-            (batch.images.clone(), batch.labels.clone(), batch.valid) for e in which for batch in made.epoch(e)
-        ]
+        return [(batch.images.clone(), batch.labels.clone(), batch.valid) for e in which for batch in made.epoch(e)]
     finally:
         made.close()
 

@@ -130,9 +130,7 @@ def dangling(root):
     return root, "val/a/5.png: cannot be read"
 
 
-@pytest.mark.parametrize(
-    "damage", [break_nothing, remove_val, empty_class, extra_class, missing_class, flat, dangling]
-)
+@pytest.mark.parametrize("damage", [break_nothing, remove_val, empty_class, extra_class, missing_class, flat, dangling])
 def test_broken_folders_are_named_in_one_line(tmp_path, damage):
     path, words = damage(write_folders(tmp_path / "d"))
     with pytest.raises(DataError, match=words) as caught:

@@ -8,28 +8,57 @@ from results import export, schema
 from results.store import RunWriter, read_rows, read_table
 
 UUID = "GPU-8f6a1c2e-1234-5678-9abc-def012345678"
-SECRETS = ["gpu07", "gpu08", UUID, "8f6a1c2e", "/scratch", "alice", "photos", "10.1.2.3", "tree.jpg", "b0:26:28",
-           "storage.example.org", "bin/python"]
+SECRETS = [
+    "gpu07",
+    "gpu08",
+    UUID,
+    "8f6a1c2e",
+    "/scratch",
+    "alice",
+    "photos",
+    "10.1.2.3",
+    "tree.jpg",
+    "b0:26:28",
+    "storage.example.org",
+    "bin/python",
+]
 
 
 @pytest.fixture
 def store(tmp_path):
     root = tmp_path / "v1"
-    writer = RunWriter(root, {
-        "run_id": "20261122-abcd1234", "nodelist": "gpu[07-08],login1", "depth": 20, "dataset": "cifar10",
-        "hardware": "8xNVIDIA A100", "config_json": '{"data": "/scratch/alice", "depth": 20, "extra": "/scratch/x"}',
-        "null_reasons": {"mfu": "no peak for the card in gpu07.example.org"},
-    })
-    writer.system({
-        "cpu_model": "EPYC 7742 @ 2.25 GHz", "hostname": "gpu07", "gpu_uuids": [UUID], "torch": "2.13.0+cu130",
-        "nic": f"mlx5_0 b0:26:28:aa:bb:cc on {UUID}", "versions": {"python": "/scratch/bin/python 3.11"},
-    })
+    writer = RunWriter(
+        root,
+        {
+            "run_id": "20261122-abcd1234",
+            "nodelist": "gpu[07-08],login1",
+            "depth": 20,
+            "dataset": "cifar10",
+            "hardware": "8xNVIDIA A100",
+            "config_json": '{"data": "/scratch/alice", "depth": 20, "extra": "/scratch/x"}',
+            "null_reasons": {"mfu": "no peak for the card in gpu07.example.org"},
+        },
+    )
+    writer.system(
+        {
+            "cpu_model": "EPYC 7742 @ 2.25 GHz",
+            "hostname": "gpu07",
+            "gpu_uuids": [UUID],
+            "torch": "2.13.0+cu130",
+            "nic": f"mlx5_0 b0:26:28:aa:bb:cc on {UUID}",
+            "versions": {"python": "/scratch/bin/python 3.11"},
+        }
+    )
     writer.steps([{"rank": 0, "step": 0, "step_ms": 1.5}])
     writer.epoch({"epoch": 1, "top1": 0.5})
-    writer.finish("failed", failure_kind="data", failure_message=(
-        "rank 3 on gpu08 (10.1.2.3): truncated JPEG '/scratch/alice/my photos/tree.jpg', also photos/tree.jpg at "
-        "nfs://storage.example.org/alice; 1,234 images/s and 3/4 of them read"
-    ))
+    writer.finish(
+        "failed",
+        failure_kind="data",
+        failure_message=(
+            "rank 3 on gpu08 (10.1.2.3): truncated JPEG '/scratch/alice/my photos/tree.jpg', also photos/tree.jpg at "
+            "nfs://storage.example.org/alice; 1,234 images/s and 3/4 of them read"
+        ),
+    )
     return root
 
 
@@ -102,11 +131,18 @@ def test_an_id_that_names_its_host_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
-        ("/a", "<path>"), ("at ~/x/y.txt: no", "at <path>: no"), ("C:\\data\\x.jpg", "<path>"),
-        ("file:///a/b", "<url>"), ("see (/a/b)", "see (<path>)"), ("path=/a/b,c", "path=<path>,c"),
+        ("/a", "<path>"),
+        ("at ~/x/y.txt: no", "at <path>: no"),
+        ("C:\\data\\x.jpg", "<path>"),
+        ("file:///a/b", "<url>"),
+        ("see (/a/b)", "see (<path>)"),
+        ("path=/a/b,c", "path=<path>,c"),
         ("/data sets/my pictures/x.jpg is bad", "<path> is bad"),
-        ("n01/x_1.JPEG", "<path>"), ("500 images/s, v1/v1.5, w/o, and/or, 3 / 4", None), ("torch 2.13.0", None),
-        ("fe:ed:fa:ce:00:01", "<address>"), ("12:30:45", None),
+        ("n01/x_1.JPEG", "<path>"),
+        ("500 images/s, v1/v1.5, w/o, and/or, 3 / 4", None),
+        ("torch 2.13.0", None),
+        ("fe:ed:fa:ce:00:01", "<address>"),
+        ("12:30:45", None),
     ],
 )
 def test_texts(text, wanted):
@@ -116,8 +152,11 @@ def test_texts(text, wanted):
 @pytest.mark.parametrize(
     ("nodelist", "hosts"),
     [
-        ("a", {"a"}), ("a,b", {"a", "b"}), ("n[08-10,12]", {"n08", "n09", "n10", "n12"}),
-        ("r[1-2]n[1,3]-ib,x", {"r1n1-ib", "r1n3-ib", "r2n1-ib", "r2n3-ib", "x"}), ("", set()),
+        ("a", {"a"}),
+        ("a,b", {"a", "b"}),
+        ("n[08-10,12]", {"n08", "n09", "n10", "n12"}),
+        ("r[1-2]n[1,3]-ib,x", {"r1n1-ib", "r1n3-ib", "r2n1-ib", "r2n3-ib", "x"}),
+        ("", set()),
     ],
 )
 def test_node_lists(nodelist, hosts):

@@ -109,8 +109,19 @@ def test_an_owner_elsewhere_cannot_be_seen(part):
 
 def test_fifty_steps_cost_little(tmp_path):
     log = Journal(tmp_path / "journal" / "r.0.jsonl", {"run_id": "r"}, "2026-11")
-    rows = [{"rank": 0, "step": index, "t_ns": index, "step_ms": 12.345678, "data_ms": 0.123456, "compute_ms": 12.2,
-             "comm_ms": None, "loss": 1.234567} for index in range(50)]
+    rows = [
+        {
+            "rank": 0,
+            "step": index,
+            "t_ns": index,
+            "step_ms": 12.345678,
+            "data_ms": 0.123456,
+            "compute_ms": 12.2,
+            "comm_ms": None,
+            "loss": 1.234567,
+        }
+        for index in range(50)
+    ]
     samples = []
     for _ in range(200):
         start = time.perf_counter()

@@ -34,8 +34,9 @@ while True:
 
 
 def start(root, run_id="r1"):
-    child = subprocess.Popen([sys.executable, "-c", CHILD, str(root), run_id], stdout=subprocess.PIPE,
-                             env={**os.environ, "PYTHONPATH": ROOT})
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(root), run_id], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": ROOT}
+    )
     assert child.stdout.readline() == b"ready\n"
     return child
 
@@ -190,8 +191,10 @@ def test_old_leftovers_go_and_new_ones_stay(dead):
 
 
 def epochs(*elapsed, **extra):
-    return [{"epoch": index + 1, "elapsed_s": float(at), "images": 640, "eval_s": 1.0, **extra}
-            for index, at in enumerate(elapsed)]
+    return [
+        {"epoch": index + 1, "elapsed_s": float(at), "images": 640, "eval_s": 1.0, **extra}
+        for index, at in enumerate(elapsed)
+    ]
 
 
 @pytest.mark.parametrize(

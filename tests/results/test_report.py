@@ -14,8 +14,17 @@ from results.store import RunWriter, read_rows
 
 START = datetime(2026, 11, 22, 20, 0, tzinfo=UTC)
 BASE = {
-    "family": "cifar", "depth": 20, "shortcut": "A", "dataset": "digits", "loader": "dali", "kernels": "torch",
-    "engine": "deepspeed", "precision": "bf16", "world_size": 2, "target_top1": 0.97, "dirty": False,
+    "family": "cifar",
+    "depth": 20,
+    "shortcut": "A",
+    "dataset": "digits",
+    "loader": "dali",
+    "kernels": "torch",
+    "engine": "deepspeed",
+    "precision": "bf16",
+    "world_size": 2,
+    "target_top1": 0.97,
+    "dirty": False,
 }
 DONE = {"images_per_s": 1234.5, "data_wait_frac": 0.0123, "final_top1": 0.9722, "epochs_to_target": 9, "tta_s": 19.84}
 
@@ -29,12 +38,30 @@ def add(root, run_id, finish=None, status="completed", **row):
 @pytest.fixture
 def store(tmp_path):
     add(tmp_path, "20261122-200000-aaaaaaaa")
-    add(tmp_path, "20261122-200100-bbbbbbbb", family="imagenet", depth=152, shortcut="B", dataset="imagefolder",
-        loader="synthetic", synthetic=True, world_size=16, target_top1=None,
-        finish={"images_per_s": 12345.6, "data_wait_frac": 0.0001,
-                "null_reasons": {"final_top1": "synthetic images", "tta_s": "synthetic images"}})
-    add(tmp_path, "20261122-200200-cccccccc", status="failed", restart_count=1,
-        finish={"failure_kind": "data", "failure_message": "truncated [bold]x[/bold].jpg\nand more"})
+    add(
+        tmp_path,
+        "20261122-200100-bbbbbbbb",
+        family="imagenet",
+        depth=152,
+        shortcut="B",
+        dataset="imagefolder",
+        loader="synthetic",
+        synthetic=True,
+        world_size=16,
+        target_top1=None,
+        finish={
+            "images_per_s": 12345.6,
+            "data_wait_frac": 0.0001,
+            "null_reasons": {"final_top1": "synthetic images", "tta_s": "synthetic images"},
+        },
+    )
+    add(
+        tmp_path,
+        "20261122-200200-cccccccc",
+        status="failed",
+        restart_count=1,
+        finish={"failure_kind": "data", "failure_message": "truncated [bold]x[/bold].jpg\nand more"},
+    )
     return tmp_path
 
 
@@ -94,10 +121,18 @@ def test_piped_without_a_width_it_is_120_columns(store, run, columns):
     ("words", "shown"),
     [
         ([], "acb"),
-        (["depth=20"], "ac"), (["depth=20,152"], "acb"), (["status=completed"], "ab"), (["dirty=true"], ""),
-        (["shortcut=A", "status=failed"], "c"), (["run_id=aaaaaaaa"], "a"), (["run_id=20261122-2001"], "b"),
-        (["synthetic=true"], "b"), (["target_top1=0.97"], "ac"),
-        (["sort=-images_per_s"], "bac"), (["sort=images_per_s"], "abc"), (["sort=-depth,-run_start"], "bca"),
+        (["depth=20"], "ac"),
+        (["depth=20,152"], "acb"),
+        (["status=completed"], "ab"),
+        (["dirty=true"], ""),
+        (["shortcut=A", "status=failed"], "c"),
+        (["run_id=aaaaaaaa"], "a"),
+        (["run_id=20261122-2001"], "b"),
+        (["synthetic=true"], "b"),
+        (["target_top1=0.97"], "ac"),
+        (["sort=-images_per_s"], "bac"),
+        (["sort=images_per_s"], "abc"),
+        (["sort=-depth,-run_start"], "bca"),
     ],
 )
 def test_filters_and_order(store, run, words, shown):
@@ -109,9 +144,16 @@ def test_filters_and_order(store, run, words, shown):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["dept=20"], "depth="), (["depth=deep"], "integer"), (["status=complete"], "completed"), (["dirty=1"], "true"),
-        (["dataset=digit"], "dataset=digits"), (["depth=21"], "depth=20"), (["sort=image_per_s"], "images_per_s"),
-        (["depth=20", "depth=20"], "twice"), (["depth"], "depth=VALUE"), (["mfu=high"], "number"),
+        (["dept=20"], "depth="),
+        (["depth=deep"], "integer"),
+        (["status=complete"], "completed"),
+        (["dirty=1"], "true"),
+        (["dataset=digit"], "dataset=digits"),
+        (["depth=21"], "depth=20"),
+        (["sort=image_per_s"], "images_per_s"),
+        (["depth=20", "depth=20"], "twice"),
+        (["depth"], "depth=VALUE"),
+        (["mfu=high"], "number"),
         (["depth=20", "status=killed"], "no run with status=killed"),
     ],
 )
@@ -169,7 +211,8 @@ def test_a_terminal_gets_colour(store, monkeypatch):
 
 def test_short_ids_tell_runs_apart():
     assert report.short_ids([{"run_id": "x-12345678"}, {"run_id": "y-12345678"}]) == {
-        "x-12345678": "x-12345678", "y-12345678": "y-12345678"
+        "x-12345678": "x-12345678",
+        "y-12345678": "y-12345678",
     }
     assert report.short_ids([{"run_id": "2026-abcdefgh"}]) == {"2026-abcdefgh": "abcdefgh"}
 

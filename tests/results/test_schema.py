@@ -9,8 +9,13 @@ from results import schema
 from results.files import read_rows, table_path, write_once
 
 ROW = {
-    "run_id": "r1", "depth": 20, "dirty": True, "images_per_s": 1234.5, "mfu": None,
-    "init_start": datetime(2026, 11, 22, 20, 1, 2, 345678, tzinfo=UTC), "null_reasons": {"mfu": "no peak known"},
+    "run_id": "r1",
+    "depth": 20,
+    "dirty": True,
+    "images_per_s": 1234.5,
+    "mfu": None,
+    "init_start": datetime(2026, 11, 22, 20, 1, 2, 345678, tzinfo=UTC),
+    "null_reasons": {"mfu": "no peak known"},
 }
 SPECIFIED = {
     "runs": """run_id schema_version config_hash comparability_key system_id git_commit dirty family depth shortcut
@@ -40,7 +45,7 @@ def test_every_specified_column_is_there(table):
     ],
 )
 def test_later_columns_come_last_and_older_files_lack_them(table, last, tmp_path):
-    assert schema.SCHEMAS[table].names[-len(last):] == last
+    assert schema.SCHEMAS[table].names[-len(last) :] == last
     whole = {"run_id": "r", "schema_version": 1, "restart_count": 0, "status": "completed", "op": "bn_stats"}
     row = {name: value for name, value in whole.items() if name in schema.SCHEMAS[table].names}
     older = schema.to_table(table, [row]).select(schema.SCHEMAS[table].names[: -len(last) + 1])
@@ -51,8 +56,16 @@ def test_later_columns_come_last_and_older_files_lack_them(table, last, tmp_path
 
 def test_types_are_fixed_and_wide():
     kinds = {field.type for table in schema.SCHEMAS.values() for field in table}
-    assert kinds == {schema.TEXT, schema.INT, schema.REAL, schema.FLAG, schema.TIME, schema.TEXTS, schema.REALS,
-                     schema.TEXT_MAP}
+    assert kinds == {
+        schema.TEXT,
+        schema.INT,
+        schema.REAL,
+        schema.FLAG,
+        schema.TIME,
+        schema.TEXTS,
+        schema.REALS,
+        schema.TEXT_MAP,
+    }
     assert schema.SCHEMAS["runs"].field("null_reasons").type == pa.map_(pa.string(), pa.string())
     assert schema.SCHEMAS["runs"].field("run_start").type == pa.timestamp("us", tz="UTC")
 

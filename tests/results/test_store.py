@@ -54,8 +54,13 @@ def test_rows_come_back(tmp_path):
 
 def test_a_failed_run_without_rows_has_only_its_row_and_reasons(tmp_path):
     writer = RunWriter(tmp_path, {"run_id": "r1"})
-    [path] = writer.finish("failed", failure_kind="data", failure_message="empty class", peak_mem_bytes=7,
-                           null_reasons={"mfu": "no peak known"})
+    [path] = writer.finish(
+        "failed",
+        failure_kind="data",
+        failure_message="empty class",
+        peak_mem_bytes=7,
+        null_reasons={"mfu": "no peak known"},
+    )
     assert path.parent.parent.name == "runs"
     [run], _ = read_rows(tmp_path, "runs")
     assert run["null_reasons"]["images_per_s"] == "failed (data) before it was measured"
@@ -90,8 +95,10 @@ def test_an_attempt_is_written_once(tmp_path):
 def test_a_name_taken_at_the_last_moment_stays(tmp_path, monkeypatch, links):
     path = tmp_path / "t" / "month=2026-11" / "r.0.parquet"
     if not links:
+
         def refuse(*_):
             raise OSError(errno.EPERM, "no hard links here")
+
         monkeypatch.setattr(os, "link", refuse)
     real = files.publish
     monkeypatch.setattr(files, "publish", lambda temporary, name: (name.write_text("first"), real(temporary, name)))
@@ -207,7 +214,9 @@ def test_columns_of_other_times_are_unified_by_name(tmp_path):
     pq.write_table(clash, folder / "zzclash.0.parquet")
     rows, bad = read_rows(tmp_path, "runs")
     assert [(row["run_id"], row["depth"], row["mfu"], row["colour"]) for row in rows] == [
-        ("now", 20, None, None), ("then", 20, None, None), ("then", 20, None, "red")
+        ("now", 20, None, None),
+        ("then", 20, None, None),
+        ("then", 20, None, "red"),
     ]
     assert [file.path.name for file in bad] == ["zzclash.0.parquet"] and "colour" in bad[0].reason
     assert "month" not in rows[0]
@@ -240,7 +249,8 @@ def test_what_reaches_the_disk_when(tmp_path, monkeypatch):
     synced.clear()
     paths = writer.finish("completed")
     for path in paths:
-        assert any(os.path.basename(name).startswith(f".{path.name}.") and name.startswith(str(path.parent))
-                   for name in synced)
+        assert any(
+            os.path.basename(name).startswith(f".{path.name}.") and name.startswith(str(path.parent)) for name in synced
+        )
         assert str(path.parent) in synced
     assert os.path.dirname(journal) in synced
