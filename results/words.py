@@ -9,9 +9,18 @@ DEFAULT_ROOT = Path(__file__).resolve().parent / "v1"
 RECORD_ROOT = Path(__file__).resolve().parent / "record"
 
 
+CUTOFF = 0.6  # of difflib's ratio, below which a guess helps nobody
+
+
 def nearest(word: str, choices: Iterable[str]) -> str:
-    """Returns the choice most like `word` (empty when there are no choices)."""
+    """Returns the choice most like `word`, however unlike (empty when there are no choices)."""
     found = difflib.get_close_matches(word.lower(), list(choices), n=1, cutoff=0.0)
+    return found[0] if found else ""
+
+
+def suggestion(word: str, choices: Iterable[str]) -> str:
+    """Returns the choice that `word` may be a slip of, or "" where none is like it."""
+    found = difflib.get_close_matches(word.lower(), list(choices), n=1, cutoff=CUTOFF)
     return found[0] if found else ""
 
 

@@ -18,6 +18,8 @@ EDGES = {
     "kernels": set(),
     "results": set(),
 }
+# Modules of the standard library alone, which every package may import: what else would be written in each of them.
+FOUNDATION = {"results.words", "results.durable"}
 HEAVY = {"torch", "torchvision", "triton", "deepspeed", "nvidia"}  # nvidia.dali
 # What no module of a package, or one module, may import: when it is loaded ("at import"), or at all ("anywhere").
 WITHOUT = [
@@ -76,9 +78,17 @@ def imported(path: Path, *, at_import: bool) -> Iterator[str]:
 def test_imports_go_one_way(package: str) -> None:
     assert modules(package), f"there is no package {package}"
     for path in modules(package):
-        ours = {name.partition(".")[0] for name in imported(path, at_import=False)} & set(EDGES)
+        names = {name for name in imported(path, at_import=False) if name.rpartition(".")[0] not in FOUNDATION}
+        ours = {name.partition(".")[0] for name in names} & set(EDGES)
         strayed = ours - EDGES[package] - {package}
         assert not strayed, f"{path.relative_to(ROOT)} imports {sorted(strayed)}; {package} may import {EDGES[package]}"
+
+
+@pytest.mark.parametrize("module", sorted(FOUNDATION))
+def test_the_foundation_is_the_standard_library_alone(module: str) -> None:
+    path = ROOT / f"{module.replace('.', '/')}.py"
+    names = {name.partition(".")[0] for name in imported(path, at_import=False)}
+    assert names <= sys.stdlib_module_names, f"{module} imports {sorted(names - sys.stdlib_module_names)}"
 
 
 @pytest.mark.parametrize(("where", "packages", "when"), WITHOUT)

@@ -1,0 +1,90 @@
+"""Files that appear whole or not at all, and stay after a crash."""
+
+import errno
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+__all__ = ["create_file", "replace_file", "sync_folder"]
+
+# Errors of filesystems without hard links.
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)
+
+
+def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Writes a file in place of whatever has its name.
+
+    Args:
+        path: of the file; its folder exists.
+        write: gets the open file.
+
+    Raises:
+        OSError: the disk refuses; what was there before is still whole.
+    """
+    temporary = _written(path, write)
+    try:
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def create_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Writes a file unless its name is taken.
+
+    Args:
+        path: of the file; its folder exists.
+        write: gets the open file.
+
+    Raises:
+        FileExistsError: `path` exists; it is as it was.
+        OSError: the disk refuses.
+    """
+    temporary = _written(path, write)
+    try:
+        publish(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _written(path: Path, write: Callable[[BinaryIO], object]) -> Path:
+    """A synced file of another name in the same folder; gone where it could not be written."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return temporary
+
+
+def publish(temporary: Path, path: Path) -> None:
+    """Gives a written and synced file its name, unless the name is taken, and syncs the folder.
+
+    Raises:
+        FileExistsError: `path` exists; it is untouched. The temporary file is gone either way.
+    """
+    try:
+        os.link(temporary, path)  # never overwrites, unlike a rename
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))  # claim the name, then rename over it
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes the names in a folder durable."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
