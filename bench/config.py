@@ -1,7 +1,6 @@
 """The configuration of one run: what the typed keys resolve to before anything starts."""
 
 import difflib
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from bench.keys import DATA_VARIABLE, RunKeys
 from resnet.architecture import IMAGENET_STAGES, Architecture
 from resnet.recipe import Recipe
 from resnet.recipe import load as load_recipe
+from results import identity
 
 ROOT = Path(__file__).resolve().parent.parent
 PATHS = ("data", "results", "save", "resume")
@@ -111,9 +111,7 @@ class RunConfig:
 
     def config_hash(self) -> str:
         """16 hexadecimal digits that say what is measured: all but where data, rows and weights lie."""
-        measured = {name: value for name, value in asdict(self).items() if name not in PATHS}
-        text = json.dumps(measured, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return identity.config_hash(asdict(self))
 
     def to_json(self) -> str:
         """The configuration as one line of JSON."""

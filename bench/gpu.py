@@ -32,6 +32,7 @@ try:
     from kernels.children import die_with_parent
     from results.export import export
     from results.files import read_rows, table_files
+    from results.identity import benchmark_of
 except ModuleNotFoundError as missing:
     sys.exit(f"bench.gpu: {missing.name} is not installed for {sys.executable}: make setup installs it in .venv")
 
@@ -247,7 +248,7 @@ def watch_deadline(process: "subprocess.Popen[str]", deadline: float) -> Callabl
 def publish(results: Path, to: Path, say: Callable[[str], None] = print) -> int:
     """Export the runs that are not there yet; returns how many."""
     rows, _ = read_rows(results, "runs")
-    ids = sorted({row["run_id"] for row in rows if row["engine"] in ("step", "micro")})
+    ids = sorted({row["run_id"] for row in rows if benchmark_of(row) != "training"})
     new = [run_id for run_id in ids if not table_files(to, "runs", [run_id])]
     for path in export(results, new, to):
         say(str(path))

@@ -1,9 +1,7 @@
 """Rows of what is timed on one GPU without a training run: the net, the run's row, and files of the `kernels` table."""
 
 import contextlib
-import hashlib
 import json
-import secrets
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +12,7 @@ import torch
 from bench import machine, roofline
 from bench.config import ROOT
 from bench.roofline import Step
+from results import identity
 from results.files import attempt_name, table_files, table_path, write_once
 from results.schema import FIGURES, SCHEMA_VERSION, Row, clean_row, to_table
 from results.store import RunWriter
@@ -52,26 +51,15 @@ def new_run_id(step: Step, *words: str) -> str:
     shortcut = architecture.shortcut if architecture.shortcut != "none" else "plain"
     version = f"-{architecture.stride}" if architecture.stride != "v1" else ""
     name = "-".join((f"resnet{architecture.depth}{shortcut}{version}", step.precision, *words))
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{name}-{secrets.token_hex(4)}"
+    return identity.new_run_id(name)
 
 
-def config_hash(config: Mapping[str, Any]) -> str:
-    """16 hexadecimal digits that say what is measured."""
-    text = json.dumps(config, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def comparability_key(config: Mapping[str, Any], system_class: str, choices_hash: str | None) -> str:
-    """Hash of what two runs must share to be compared: configuration without seed, class of system, kernels chosen."""
-    return config_hash({**config, "seed": None, "system_class": system_class, "choices_hash": choices_hash})
-
-
-def run_row(step: Step, config: Mapping[str, Any], run_id: str, engine: str, kernels: str) -> Row:
+def run_row(step: Step, config: Mapping[str, Any], run_id: str, benchmark: str, kernels: str) -> Row:
     """What is known of a run before it starts, as columns of `runs`.
 
     Args:
         config: all that is measured; goes into `config_json` and `config_hash`.
-        engine: "step" or "micro".
+        benchmark: "step" or "micro".
         kernels: of the variant; "all" where several are beside one another.
     """
     architecture = step.architecture
@@ -79,7 +67,7 @@ def run_row(step: Step, config: Mapping[str, Any], run_id: str, engine: str, ker
     return {
         "run_id": run_id,
         "schema_version": SCHEMA_VERSION,
-        "config_hash": config_hash(config),
+        "config_hash": identity.config_hash(config),
         "config_json": json.dumps(config, sort_keys=True),
         "git_commit": commit,
         "dirty": dirty,
@@ -90,7 +78,7 @@ def run_row(step: Step, config: Mapping[str, Any], run_id: str, engine: str, ker
         "num_classes": architecture.num_classes,
         "image_size": step.image_size,
         "kernels": kernels,
-        "engine": engine,
+        "benchmark": benchmark,
         "loader": "synthetic",
         "synthetic": True,
         "dataset": "cifar10" if architecture.family == "cifar" else "imagenet",  # whose sizes the random images have
@@ -109,13 +97,13 @@ def run_row(step: Step, config: Mapping[str, Any], run_id: str, engine: str, ker
     }
 
 
-def open_run(root: str | Path, row: Row, config: Mapping[str, Any], device: torch.device) -> RunWriter:
+def open_run(root: str | Path, row: Row, device: torch.device) -> RunWriter:
     """Begin a run's rows, the machine's among them."""
     writer = RunWriter(root, row)
     system = machine.describe(device)
     writer.system(system)
-    system_class = machine.system_class(system)
-    writer.update(hardware=system_class, comparability_key=comparability_key(config, system_class, None))
+    writer.update(hardware=identity.system_class(system))
+    writer.update(**identity.comparability(writer.row))
     return writer
 
 

@@ -2,18 +2,17 @@
 
 import contextlib
 import functools
-import hashlib
 import importlib.metadata
-import json
 import os
 import platform
 import resource
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from results.identity import system_id
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -137,13 +136,5 @@ def describe(device: torch.device) -> dict[str, Any]:
             }.items():
                 with contextlib.suppress(Exception):  # not every GPU or permission gives each of them
                     row[name] = read()
-    row["system_id"] = hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest()[:16]
+    row["system_id"] = system_id(row)
     return row
-
-
-def system_class(row: dict[str, Any]) -> str:
-    """What two machines must share for their figures to be comparable: hardware and major versions."""
-    count, model = ("gpu_count", "gpu_model") if row["gpu_count"] else ("cpu_cores", "cpu_model")
-    hardware = f"{row[count]}x{row[model]}"
-    majors = ",".join(f"{name}{'.'.join(str(row[name]).split('.')[:2])}" for name in ("torch", "deepspeed", "dali"))
-    return f"{hardware};{majors};python{sys.version_info.major}.{sys.version_info.minor}"

@@ -177,7 +177,7 @@ def run_plan(plan: Plan, device: torch.device, console: Console) -> str:
         if table.row_count:
             console.print(table)
     row = gpu_rows.run_row(step, plan.config(), run_id, "micro", "all") | {"init_start": started}
-    writer = gpu_rows.open_run(keys.results, row, plan.config(), device)
+    writer = gpu_rows.open_run(keys.results, row, device)
     reason = "single kernels were timed, not training"
     writer.finish("completed", run_stop=datetime.now(UTC), null_reasons=reasons_without(reason, "run_stop"))
     console.print(f"run {run_id} is complete; {gpu_timing.clocks()}")

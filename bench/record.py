@@ -1,6 +1,5 @@
 """Rank 0's account of a run: its row, its journal, and the seconds that the accounting itself takes."""
 
-import hashlib
 import json
 import os
 import threading
@@ -17,6 +16,7 @@ from bench.failure import Failure
 from bench.progress import Emitter
 from bench.timing import COLUMNS
 from bench.world import World
+from results import identity
 from results.schema import SCHEMA_VERSION
 from results.store import RunWriter
 
@@ -26,6 +26,7 @@ def run_row(config: RunConfig, run_id: str, restart: int) -> dict[str, Any]:
     commit, dirty = machine.git_state()
     row = {
         "run_id": run_id,
+        "benchmark": "training",
         "schema_version": SCHEMA_VERSION,
         "config_hash": config.config_hash(),
         "git_commit": commit,
@@ -56,19 +57,6 @@ def run_row(config: RunConfig, run_id: str, restart: int) -> dict[str, Any]:
     return row
 
 
-def comparability_key(config: RunConfig, system_class: str, choices_hash: str | None = None) -> str:
-    """Hash of what two runs must share to be compared.
-
-    That is the configuration without its seed, the class of system and, with fused kernels, what computes each layer.
-    """
-    measured = {**json.loads(config.to_json()), "seed": None, "system_class": system_class}
-    if choices_hash:
-        measured["choices"] = choices_hash
-    for path in ("data", "results", "save", "resume"):
-        measured.pop(path, None)
-    return hashlib.sha256(json.dumps(measured, sort_keys=True).encode()).hexdigest()[:16]
-
-
 class Recorder:
     """Writes a run down while it goes. Thread-safe: the watchdog may end the run from its own thread.
 
@@ -92,14 +80,9 @@ class Recorder:
     def system(self, device: torch.device) -> None:
         """Describe the machine; the rest of the row hangs on it."""
         row = machine.describe(device)
-        system_class = self._system_class = machine.system_class(row)
         with self._lock:
             self._writer.system(row)
-        self.update(
-            system_id=row["system_id"],
-            hardware=system_class,
-            comparability_key=comparability_key(self._config, system_class),
-        )
+        self.update(system_id=row["system_id"], hardware=identity.system_class(row))
 
     def update(self, **fields: Any) -> None:
         """Columns of the run's row as they become known."""
@@ -109,12 +92,13 @@ class Recorder:
 
     def choices(self, layers: dict[str, str], choices_hash: str, table: str) -> None:
         """What computes each layer, by its name; `table` shows what that was chosen from, and may be empty."""
-        self.update(
-            kernels_choices=json.dumps(layers),
-            choices_hash=choices_hash,
-            comparability_key=comparability_key(self._config, self._system_class, choices_hash),
-        )
+        self.update(kernels_choices=json.dumps(layers), choices_hash=choices_hash)
         self.progress.emit("choices", table=table, layers=layers, hash=choices_hash)
+
+    def begin(self, **fields: Any) -> None:
+        """Columns that are known when the clock has started; with them stands what the run may be compared with."""
+        self.update(**fields)
+        self.update(**identity.comparability(self._writer.row))
 
     def say(self, line: str) -> None:
         """Show a line to whoever watches the run."""

@@ -201,10 +201,7 @@ def write(one: Plan, results: dict[Variant, Measured], device: torch.device, sta
         row |= {"init_start": started, "cuda_graph": variant.graph, "lr": config["lr"], "eval_interval": None}
         if measured.layers is not None:
             row |= {"kernels_choices": json.dumps(measured.layers), "choices_hash": measured.choices_hash}
-        writer = gpu_rows.open_run(one.keys.results, row, config, device)
-        if measured.choices_hash:
-            system_class = str(writer.row["hardware"])
-            writer.update(comparability_key=gpu_rows.comparability_key(config, system_class, measured.choices_hash))
+        writer = gpu_rows.open_run(one.keys.results, row, device)
         if measured.rounds:
             figures = outcome(
                 one.step, measured, multiply_adds=counts.multiply_adds, parameters=counts.parameters,

@@ -2,14 +2,12 @@
 
 import importlib.util
 import os
-import secrets
 import signal
 import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
@@ -21,6 +19,8 @@ from bench.config import ROOT, Place, RunConfig, resolve
 from bench.failure import Stopped
 from bench.grammar import WordError
 from bench.keys import RunKeys
+from results import identity
+from results.words import ConfigError
 
 PACKAGES = ("kernels", "bench", "resnet", "results", "launch")
 STOP_SIGNALS = {
@@ -83,11 +83,11 @@ def set_ranks(config: RunConfig) -> None:
     the launcher. No GPU is hidden: DeepSpeed indexes all of a node's by LOCAL_RANK.
 
     Raises:
-        ValueError: the job has another number of processes than the configuration.
+        ConfigError: the job has another number of processes than the configuration.
     """
     job = submitit.JobEnvironment()
     if (job.num_nodes, job.num_tasks) != (config.nodes, config.world_size):
-        raise ValueError(
+        raise ConfigError(
             f"the job has {job.num_tasks} tasks on {job.num_nodes} nodes, expected nodes={config.nodes} "
             f"ranks_per_node={config.ranks_per_node}"
         )
@@ -111,13 +111,12 @@ def stop_on_signals() -> None:
 
 def new_run_id(config: RunConfig) -> str:
     """A name for a run that no other has, and that sorts by time."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{config.name()}-{secrets.token_hex(4)}"
+    return identity.new_run_id(config.name())
 
 
 def run_id_in_slurm(config: RunConfig) -> str:
-    """The run's name when only the job knows itself: the same on all ranks, and after a requeue."""
-    job = "_".join(os.environ[name] for name in ("SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID") if name in os.environ)
-    return f"{config.name()}-{config.config_hash()[:8]}-job{job or os.environ['SLURM_JOB_ID']}"
+    """The run's name when only the job knows itself; see `results.identity.slurm_run_id`."""
+    return identity.slurm_run_id(config.name(), config.config_hash(), os.environ)
 
 
 def _outlive(pid: int, patience_s: float = 10.0) -> None:

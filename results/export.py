@@ -26,31 +26,10 @@ TABLES = ("steps", "epochs", "system", "kernels", "runs")  # runs last: an attem
 DROPPED = {"runs": ("nodelist",), "system": ("hostname", "gpu_uuids")}
 # Ids that link rows, and words from fixed lists: a host may be called like one of them.
 KEPT = (
-    "run_id",
-    "system_id",
-    "config_hash",
-    "comparability_key",
-    "dataset_hash",
-    "git_commit",
-    "family",
-    "shortcut",
-    "stride",
-    "recipe",
-    "dataset",
-    "sample",
-    "kernels",
-    "loader",
-    "engine",
-    "precision",
-    "comm_dtype",
-    "status",
-    "failure_kind",
-    "op",
-    "backend",
-    "dtype",
-    "layout",
-    "l2",
-)
+    "run_id", "system_id", "config_hash", "comparability_key", "comparability_parts", "dataset_hash", "git_commit",
+    "family", "shortcut", "stride", "recipe", "dataset", "sample", "kernels", "loader", "engine", "benchmark",
+    "precision", "comm_dtype", "status", "failure_kind", "op", "backend", "dtype", "layout", "l2",
+)  # fmt: skip
 
 _QUOTED = re.compile(r"""(['"`])(?:~|[A-Za-z]:|file:/)?[\\/].*?\1""")
 _URL = re.compile(r"\b[a-z][a-z0-9+.]*://\S+", re.IGNORECASE)

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from results.files import BadFile, journals, read_rows
+from results.identity import benchmark_of
 from results.schema import CHOICES, FLAG, INT, REAL, SCHEMAS, TEXT, Row
 from results.words import command, nearest, parse, root_from
 
@@ -171,7 +172,8 @@ def _data(row: Row) -> Text:
 
 def _setting(row: Row) -> Text:
     text = _data(row)
-    text.append("".join(f" {_shown(row, column)}" for column in ("kernels", "engine", "precision")))
+    ran = row["engine"] if benchmark_of(row) == "training" and row.get("engine") else benchmark_of(row)
+    text.append(f" {_shown(row, 'kernels')} {ran} {_shown(row, 'precision')}")
     return text.append(f" x{_shown(row, 'world_size')}")
 
 

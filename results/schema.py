@@ -5,7 +5,6 @@ are int64 or float64 everywhere, because readers refuse mixed widths; timestamps
 fractions, not percents. A missing number is null, never 0.0, and its reason is in `null_reasons`.
 """
 
-import hashlib
 import json
 import math
 import numbers
@@ -71,6 +70,8 @@ SCHEMAS: dict[str, pa.Schema] = {
         cuda_graph=FLAG,  # the whole step was captured once and replayed
         choices_hash=TEXT,  # of which kernel computes which layer, where kernels=triton or auto chose
         kernels_choices=TEXT,  # the same in full, as JSON
+        benchmark=TEXT,  # what the run was: training; step or micro, which time without training (`engine` is null)
+        comparability_parts=TEXT,  # what comparability_key is the hash of, as JSON; see `results.identity`
     ),
     "epochs": _columns(
         run_id=TEXT, restart=INT,
@@ -126,6 +127,7 @@ CHOICES: dict[tuple[str, str], tuple[str, ...]] = {
     ("runs", "family"): ("imagenet", "cifar"),
     ("runs", "shortcut"): ("none", "A", "B", "C"),
     ("runs", "stride"): ("v1", "v1.5"),
+    ("runs", "benchmark"): ("training", "step", "micro"),
     ("kernels", "l2"): ("warm", "cold"),
 }
 # Null in a run that ended early; each then needs a reason.
@@ -288,12 +290,6 @@ def from_json(table: str, row: Mapping[str, Any]) -> Row:
         for column, value in row.items()
     }
     return clean_row(table, decoded)
-
-
-def system_id(row: Mapping[str, Any]) -> str:
-    """Returns the content hash (16 hex digits) of a `system` row, whichever run it was written by."""
-    content = {key: value for key, value in row.items() if key not in ("system_id", "run_id", "restart")}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def strip_paths(config_json: str) -> str:

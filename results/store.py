@@ -22,6 +22,7 @@ from results.files import (
     table_path,
     write_once,
 )
+from results.identity import system_id
 from results.journal import Contents, Journal, JournalError, Owner, encode_steps, read, read_steps
 from results.schema import (
     FIGURES,
@@ -32,7 +33,6 @@ from results.schema import (
     from_columns,
     merge,
     strip_paths,
-    system_id,
     to_json,
     to_table,
 )

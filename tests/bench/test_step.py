@@ -24,6 +24,7 @@ from bench.step_variants import (
 )
 from results.export import export
 from results.files import read_rows
+from results.identity import key_of
 from results.schema import SCHEMAS, clean_row
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -138,7 +139,9 @@ def test_every_variant_leaves_a_run_and_the_failed_one_its_reason(
     rows, bad = read_rows(tmp_path, "runs")
     assert not bad
     eager, triton = sorted(rows, key=lambda row: row["kernels"])
-    assert (eager["status"], eager["engine"], eager["loader"]) == ("completed", "step", "synthetic")
+    assert (eager["status"], eager["benchmark"], eager["engine"]) == ("completed", "step", None)
+    assert eager["loader"] == "synthetic" and eager["comparability_key"] != triton["comparability_key"]
+    assert eager["comparability_key"] == key_of(json.loads(eager["comparability_parts"]))
     assert eager["synthetic"] and eager["cuda_graph"] is False and eager["images_per_s"] > 0
     assert eager["choices_hash"] is None and eager["kernels_choices"] is None
     assert json.loads(eager["config_json"])["loss_scale"] == 1.0 and eager["null_reasons"]["tta_s"]

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from results import files, schema
+from results.identity import system_id
 from results.store import JournalError, RunWriter, StoreError, journals, read_rows, read_table
 
 EPOCH = {"epoch": 1, "elapsed_s": 2.0, "loss": 1.5, "top1": 0.5, "images": 1408}
@@ -42,7 +43,7 @@ def test_rows_come_back(tmp_path):
     assert (run["status"], run["images_per_s"]) == ("completed", 100.0)
     assert (run["restart_count"], run["schema_version"]) == (2, 1)
     [system], _ = read_rows(tmp_path, "system")
-    assert run["system_id"] == system["system_id"] == schema.system_id({"cpu_model": "some cpu"})
+    assert run["system_id"] == system["system_id"] == system_id({"cpu_model": "some cpu"})
     [epoch], _ = read_rows(tmp_path, "epochs")
     assert {key: epoch[key] for key in EPOCH} == EPOCH
     assert (epoch["run_id"], epoch["restart"]) == ("r1", 2)

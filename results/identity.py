@@ -1,0 +1,182 @@
+"""What makes two measurements the same: hashes of configurations, parts of comparability, names of runs and systems.
+
+Two runs may be compared where all the *parts* of their comparability agree: what was measured, on which content, on
+which class of system, with which software. The parts are named and kept as JSON beside their hash, so that a refusal
+can say which part differs. They follow from a row of `runs` alone, so older rows, which lack the column, have them too.
+"""
+
+import hashlib
+import json
+import re
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from results.schema import PATH_KEYS, Row
+
+__all__ = [
+    "BENCHMARKS", "Difference", "PARTS_VERSION", "benchmark_of", "comparability", "config_hash", "digest",
+    "first_difference", "key_of", "new_run_id", "parts_of", "slurm_run_id", "system_class", "system_id",
+]  # fmt: skip
+
+# Version 1 was a hash without named parts, and without the content of the data.
+PARTS_VERSION = 2
+BENCHMARKS = ("training", "step", "micro")
+PACKAGES = ("torch", "deepspeed", "dali")  # whose major and minor version figures depend on
+_CLASS = re.compile(r"(?P<hardware>.*);(?P<packages>[^;]*);python(?P<python>[^;]*)")
+
+
+def canonical(value: Any) -> str:
+    """Returns the one text of a JSON value: sorted keys, no blanks."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def digest(value: Any) -> str:
+    """Returns 16 hexadecimal digits of a JSON value's content."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:16]
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """Returns the hash of what is measured, the seed included; not of where data, rows and weights lie."""
+    return digest({name: value for name, value in config.items() if name not in PATH_KEYS})
+
+
+def system_id(row: Mapping[str, Any]) -> str:
+    """Returns the content hash (16 hex digits) of a `system` row, whichever run it was written by."""
+    content = {key: value for key, value in row.items() if key not in ("system_id", "run_id", "restart")}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def system_class(row: Mapping[str, Any]) -> str:
+    """Returns what two machines must share for their figures to be comparable, as the text of column `hardware`.
+
+    Args:
+        row: of `system`.
+
+    Returns:
+        Processors and versions, such as "8xNVIDIA H100 80GB HBM3;torch2.13,deepspeed0.19,dali2.4;python3.11".
+    """
+    count, model = ("gpu_count", "gpu_model") if row["gpu_count"] else ("cpu_cores", "cpu_model")
+    packages = ",".join(f"{name}{_minor(row[name])}" for name in PACKAGES)
+    return f"{row[count]}x{row[model]};{packages};python{_minor(row['python'])}"
+
+
+def _minor(version: Any) -> str:
+    """Major and minor version: a release that mends faults keeps figures comparable."""
+    return ".".join(str(version).split(".")[:2])
+
+
+def _system_parts(text: str | None) -> tuple[str | None, dict[str, str]]:
+    """Processors and versions by name, from what `system_class` made."""
+    match = _CLASS.fullmatch(text or "")
+    if match is None:  # of a system that is described in another way
+        return text, {}
+    versions = {"python": match["python"]}
+    for word in match["packages"].split(","):
+        name = next((name for name in PACKAGES if word.startswith(name)), word)
+        versions[name] = word.removeprefix(name)
+    return match["hardware"], versions
+
+
+def benchmark_of(row: Mapping[str, Any]) -> str:
+    """Returns what a run was, one of `BENCHMARKS`; rows without the column had it in `engine`."""
+    if row.get("benchmark") is not None:
+        return str(row["benchmark"])
+    return str(row["engine"]) if row.get("engine") in BENCHMARKS else "training"
+
+
+def parts_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the named parts of a run's comparability, in the order in which a difference is looked for.
+
+    The seed is in none of them: runs of different seeds are repetitions.
+
+    Args:
+        row: of `runs`, of any age.
+
+    Raises:
+        ValueError: the row has no configuration, or one that is not JSON.
+    """
+    if not row.get("config_json"):
+        raise ValueError(f"run {row.get('run_id')}: has no configuration (config_json), so nothing can be compared")
+    config = json.loads(row["config_json"])
+    if not isinstance(config, dict):
+        raise ValueError(f"run {row.get('run_id')}: config_json is {type(config).__name__}, expected an object")
+    processors, software = _system_parts(row.get("hardware"))
+    return {
+        "version": PARTS_VERSION,
+        "benchmark": benchmark_of(row),
+        "configuration": {key: value for key, value in config.items() if key not in (*PATH_KEYS, "seed")},
+        "data": {"sample": row.get("sample"), "hash": row.get("dataset_hash")},
+        "processors": processors,
+        "software": software,
+        "threads": {"per_rank": row.get("threads_per_rank"), "loader": row.get("loader_threads")},
+        "kernels": row.get("choices_hash"),
+    }
+
+
+def key_of(parts: Mapping[str, Any]) -> str:
+    """Returns the hash of `parts_of`: equal where two runs may be compared."""
+    return digest(parts)
+
+
+def comparability(row: Mapping[str, Any]) -> Row:
+    """Returns the columns of `runs` that say what a run may be compared with, from the others of its row."""
+    parts = parts_of(row)
+    return {"comparability_key": key_of(parts), "comparability_parts": canonical(parts)}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The first part in which two runs differ.
+
+    Attributes:
+        part: its name, such as "software.torch" or "configuration.batch".
+        ours, theirs: its values.
+    """
+
+    part: str
+    ours: Any
+    theirs: Any
+
+    def __str__(self) -> str:
+        return f"{self.part.rpartition('.')[2]} {_shown(self.ours)} against {_shown(self.theirs)}"
+
+
+def first_difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Difference | None:
+    """Returns the first named part that differs between two results of `parts_of`; None where the keys are equal."""
+    mine, other = dict(_flat("", ours)), dict(_flat("", theirs))
+    for part in dict.fromkeys((*mine, *other)):
+        if part not in mine or part not in other or canonical(mine[part]) != canonical(other[part]):
+            return Difference(part, mine.get(part), other.get(part))
+    return None
+
+
+def _flat(prefix: str, parts: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, value in parts.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(f"{prefix}{name}.", value)
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is None else value if isinstance(value, str) else canonical(value)
+
+
+def new_run_id(*words: str) -> str:
+    """Returns a name that no other run has and that sorts by time: the time, what the run is, and chance."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{'-'.join(words)}-{secrets.token_hex(4)}"
+
+
+def slurm_run_id(name: str, configuration_hash: str, environment: Mapping[str, str]) -> str:
+    """Returns a run's name when only the job knows itself: the same on all ranks, and after a requeue.
+
+    Args:
+        name: what the run is.
+        configuration_hash: of `config_hash`.
+        environment: of a process that Slurm started.
+    """
+    array = [environment[key] for key in ("SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID") if key in environment]
+    return f"{name}-{configuration_hash[:8]}-job{'_'.join(array) or environment['SLURM_JOB_ID']}"
