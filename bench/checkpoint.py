@@ -1,9 +1,9 @@
 """Training state on disk, complete or absent: weights as safetensors, momentum beside them, nothing pickled."""
 
 import json
-import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -13,54 +13,81 @@ from safetensors.torch import load_file
 import resnet
 from bench.config import RunConfig
 from bench.engine import Engine, get_momentum, set_momentum
+from bench.training.state import RunState
 from bench.world import World
+from results.durable import replace_file
+from results.words import ConfigError
 
 KEY = "training"  # of the weights file's metadata
+VERSION = 2  # of what stands there
+NET = (
+    "family", "depth", "shortcut", "stride", "num_classes", "dataset", "image_size", "epochs", "steps", "batch",
+    "grad_accum", "seed", "lr", "world_size", "weight_decay",
+)  # fmt: skip
+LATER = ("weight_decay",)  # words that checkpoints of version 1 lack
 
 
-class CheckpointError(ValueError):
+class CheckpointError(ConfigError):
     """A checkpoint cannot be resumed from; the message is one line that says why."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Progress:
-    """How far a run had come.
+class Checkpoint:
+    """What stands beside the weights.
 
     Attributes:
         run_id: of the run that wrote it.
         restart: its restart count.
         net: what a run must share to go on from here, see `net_of`.
-        epoch: epochs done.
-        step: optimizer steps done.
-        elapsed_s: the run's clock when it was written.
         saved_at: seconds since 1970.
-        cold: whether the cold start of very deep nets still lasts.
-        top1: accuracy after each epoch.
-        state: name of the file with the momentum, in the same folder; empty until it is written.
+        state: how far the run had come.
+        momentum: name of the file with the momentum, in the same folder; empty until it is written.
     """
 
     run_id: str
     restart: int
-    net: str
-    epoch: int
-    step: int
-    elapsed_s: float
+    net: dict[str, Any]
     saved_at: float
-    cold: bool
-    tta_s: float | None
-    epochs_to_target: int | None
-    top1: list[float] = field(default_factory=list)
-    state: str = ""
+    state: RunState
+    momentum: str = ""
+
+    def to_json(self) -> str:
+        """One line of JSON."""
+        return json.dumps({"version": VERSION} | asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Checkpoint":
+        """Read what `to_json` wrote, or the flat form before it (version 1).
+
+        Raises:
+            ValueError, TypeError: anything else.
+        """
+        values = json.loads(text)
+        version = values.pop("version", 1)
+        if version == 1:
+            values = _from_version_1(values)
+        elif version != VERSION:
+            raise ValueError(f"version {version}")
+        found = cls(**values | {"state": RunState.from_json(values["state"])})
+        fits = type(found.restart) is int and found.restart >= 0 and found.momentum and isinstance(found.net, dict)
+        if not fits or not isinstance(found.saved_at, int | float):
+            raise ValueError("a value of another type")
+        return found
 
 
-def net_of(config: RunConfig) -> str:
-    """The part of a configuration in which a resumed run may not differ, as text a person can compare."""
-    words = "family depth shortcut stride num_classes dataset image_size epochs steps batch grad_accum seed lr".split()
-    same = {word: getattr(config, word) for word in (*words, "world_size")}
-    return " ".join(f"{word}={value}" for word, value in {**same, "recipe": config.recipe.name}.items())
+def _from_version_1(values: dict[str, Any]) -> dict[str, Any]:
+    """The state lay among the other values, the momentum's file was called `state`, and `net` was one text."""
+    own = {name: values.pop(name) for name in ("run_id", "restart", "net", "saved_at", "state")}
+    net = dict(word.split("=", 1) for word in own["net"].split())
+    return {**own, "net": net, "momentum": own["state"], "state": values}
 
 
-def save(path: str, engine: Engine, world: World, progress: Progress) -> None:
+def net_of(config: RunConfig) -> dict[str, str]:
+    """The part of a configuration in which a resumed run may not differ, as words that a person can compare."""
+    return {word: str(getattr(config, word)) for word in NET} | {"recipe": config.recipe.name}
+
+
+def save(path: str, engine: Engine, world: World, checkpoint: Checkpoint) -> None:
     """Write the weights to `path` and the momentum beside it; every rank must call it.
 
     The momentum goes first, under a name of its own; the rename of the weights file, whose metadata names it, makes
@@ -71,31 +98,25 @@ def save(path: str, engine: Engine, world: World, progress: Progress) -> None:
     """
     momenta = {}
     for name, parameter in engine.model.named_parameters():
-        momentum = get_momentum(engine, parameter)
-        if momentum is not None and world.rank == 0:
-            momenta[name] = momentum.detach().to("cpu").clone(memory_format=torch.contiguous_format)
+        value = get_momentum(engine, parameter)
+        if value is not None and world.rank == 0:
+            momenta[name] = value.detach().to("cpu").clone(memory_format=torch.contiguous_format)
     if world.rank == 0:
         weights = Path(path)
         weights.parent.mkdir(parents=True, exist_ok=True)
-        state = weights.with_name(f"{weights.stem}.{progress.run_id}.{progress.epoch:04d}.momentum.safetensors")
+        momentum = weights.with_name(
+            f"{weights.stem}.{checkpoint.run_id}.{checkpoint.state.epoch:04d}.momentum.safetensors"
+        )
         old = _momentum_file(weights)
-        partial = state.with_name(f".{state.name}.{os.getpid()}.partial")
-        try:
-            with partial.open("wb") as file:
-                file.write(safetensors.torch.save(momenta, {"format": "pt"}))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, state)
-        finally:
-            partial.unlink(missing_ok=True)
-        written = asdict(progress) | {"state": state.name}
-        resnet.save_weights(engine.model, weights, {KEY: json.dumps(written, sort_keys=True)})
-        if old and old != state:
+        data = safetensors.torch.save(momenta, {"format": "pt"})
+        replace_file(momentum, lambda file: file.write(data))
+        resnet.save_weights(engine.model, weights, {KEY: replace(checkpoint, momentum=momentum.name).to_json()})
+        if old and old != momentum:
             old.unlink(missing_ok=True)
     world.barrier()
 
 
-def read(path: str) -> Progress:
+def read(path: str) -> Checkpoint:
     """Read how far the checkpoint at `path` had come, without its tensors.
 
     Raises:
@@ -112,39 +133,40 @@ def read(path: str) -> Progress:
     if text is None:
         raise CheckpointError(f"resume={path}: weights without a training state; a run's save=PATH writes one")
     try:
-        progress = Progress(**json.loads(text))
-        numbers = (progress.epoch, progress.step, progress.restart)
-        if not all(isinstance(number, int) and number >= 0 for number in numbers) or not progress.state:
-            raise ValueError
-        float(progress.elapsed_s), float(progress.saved_at)
-    except (TypeError, ValueError):
+        checkpoint = Checkpoint.from_json(text)
+    except (AttributeError, KeyError, TypeError, ValueError):
         raise CheckpointError(f"resume={path}: its training state is damaged; resume from another checkpoint") from None
-    if not weights.with_name(progress.state).is_file():
-        raise CheckpointError(f"resume={path}: its momentum {progress.state} is missing from the same folder")
-    return progress
+    if not weights.with_name(checkpoint.momentum).is_file():
+        raise CheckpointError(f"resume={path}: its momentum {checkpoint.momentum} is missing from the same folder")
+    return checkpoint
 
 
-def check(path: str, progress: Progress, config: RunConfig) -> None:
+def check(path: str, checkpoint: Checkpoint, config: RunConfig) -> None:
     """See that a run of `config` may go on from a checkpoint.
 
     Raises:
         CheckpointError: it is of another configuration, or of a run that was complete.
     """
-    if progress.net != net_of(config):
-        theirs, ours = (dict(word.split("=", 1) for word in net.split()) for net in (progress.net, net_of(config)))
-        differ = [f"{word}={theirs.get(word)} (here {ours[word]})" for word in ours if theirs.get(word) != ours[word]]
+    theirs, ours = checkpoint.net, net_of(config)
+    differ = [
+        f"{word}={theirs.get(word)} (here {value})"
+        for word, value in ours.items()
+        if theirs.get(word) != value and not (word in LATER and word not in theirs)
+    ]
+    if differ:
         raise CheckpointError(f"resume={path}: the checkpoint has {', '.join(differ)}")
-    if progress.epoch >= config.epochs or (config.steps and progress.step >= config.steps):
-        raise CheckpointError(f"resume={path}: that run was complete at epoch {progress.epoch}, step {progress.step}")
+    done = checkpoint.state
+    if done.epoch >= config.epochs or (config.steps and done.step >= config.steps):
+        raise CheckpointError(f"resume={path}: that run was complete at epoch {done.epoch}, step {done.step}")
 
 
-def load_momentum(path: str, progress: Progress, engine: Engine) -> None:
+def load_momentum(path: str, checkpoint: Checkpoint, engine: Engine) -> None:
     """Load the momentum of a checkpoint into the engine; every rank must call it."""
-    state = Path(path).with_name(progress.state)
+    file = Path(path).with_name(checkpoint.momentum)
     try:
-        momenta = load_file(state)
+        momenta = load_file(file)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"resume={path}: its momentum {state} cannot be read: {error}") from error
+        raise CheckpointError(f"resume={path}: its momentum {file} cannot be read: {error}") from error
     for name, parameter in engine.model.named_parameters():
         if name in momenta:
             set_momentum(engine, parameter, momenta[name])
@@ -152,6 +174,6 @@ def load_momentum(path: str, progress: Progress, engine: Engine) -> None:
 
 def _momentum_file(weights: Path) -> Path | None:
     try:
-        return weights.with_name(read(str(weights)).state)
-    except (CheckpointError, TypeError, ValueError):
+        return weights.with_name(read(str(weights)).momentum)
+    except CheckpointError:
         return None

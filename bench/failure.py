@@ -4,18 +4,8 @@ import json
 import re
 from dataclasses import asdict, dataclass
 
-KINDS = (
-    "data",
-    "config",
-    "diverged",
-    "oom",
-    "rank_lost",
-    "timeout",
-    "preempted",
-    "network",
-    "storage",
-    "unknown",
-)
+from results.schema import FAILURE_KINDS
+from results.words import ConfigError
 
 
 class Diverged(ArithmeticError):
@@ -36,7 +26,7 @@ class Failure:
 
     Attributes:
         status: "failed", or "killed" where somebody ended it.
-        kind: one of `KINDS`.
+        kind: one of `results.schema.FAILURE_KINDS`.
         message: one line.
         rank: the rank that saw it first.
     """
@@ -47,7 +37,7 @@ class Failure:
     rank: int
 
     def __post_init__(self) -> None:
-        assert self.kind in KINDS, self.kind
+        assert self.kind in FAILURE_KINDS, self.kind
 
     def __str__(self) -> str:
         return f"{self.status} ({self.kind}, rank {self.rank}): {self.message}"
@@ -84,27 +74,32 @@ def _status(error: BaseException) -> str:
 
 
 def _kind(error: BaseException) -> str:
+    """The kind that an error's class says; of errors of torch, whose classes say little, what their text does."""
     import torch
 
+    from resnet import WeightsError
     from resnet.data import DataError
+    from results.journal import JournalError
+    from results.store import StoreError
 
-    text = str(error).lower()
+    text = str(error).lower() if isinstance(error, RuntimeError) else ""
     if isinstance(error, DataError):
         return "data"
+    if isinstance(error, ConfigError | WeightsError):
+        # A file that cannot be written is the disk's doing, whatever class it reached us in.
+        return "storage" if isinstance(error.__cause__, OSError) else "config"
     if isinstance(error, Diverged):
         return "diverged"
     if isinstance(error, RankLost):
         return "rank_lost"
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in text:
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in text:
         return "oom"
     if any(word in text for word in ("closed by peer", "connection reset", "broken pipe", "remote process exited")):
         return "rank_lost"
     if isinstance(error, TimeoutError) or "timed out" in text or "timeout" in text:
         return "timeout"
-    if isinstance(error, (ConnectionError, torch.distributed.DistNetworkError)):
+    if isinstance(error, ConnectionError | torch.distributed.DistNetworkError):
         return "network"
-    if isinstance(error, OSError) and error.errno is not None:
+    if isinstance(error, StoreError | JournalError) or (isinstance(error, OSError) and error.errno is not None):
         return "storage"
-    if isinstance(error, ValueError):
-        return "config"
     return "unknown"

@@ -20,13 +20,14 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from resnet.architecture import nearest
+from results.words import ConfigError
 
 Keys = TypeVar("Keys")
 
 KIND_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a name"}
 
 
-class WordError(ValueError):
+class WordError(ConfigError):
     """A word that cannot be used; the message is one line that names it and what would do instead."""
 
 

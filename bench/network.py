@@ -49,8 +49,9 @@ def warm_up(
         announce: takes a line for each layer whose kernels are measured.
     """
     if config.kernels == "auto":
-        from resnet.fused import choose_kernels  # imports Triton
+        from resnet.fused import check_device, choose_kernels  # imports Triton
 
+        check_device(config.kernels, device)
         shape = (config.batch, 3, config.image_size, config.image_size)
         choose_kernels(model, shape, DTYPES[config.precision], device, announce=announce)
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}

@@ -15,6 +15,11 @@ def now_s() -> float:
     return time.perf_counter()
 
 
+def wall_s() -> float:
+    """Seconds since 1970 by the system's clock, which other processes and machines share."""
+    return time.time()
+
+
 def synchronize(device: torch.device) -> None:
     """Wait until the device has done what was asked of it."""
     if device.type == "cuda":

@@ -20,7 +20,7 @@ def run(config: RunConfig, *, run_id: str, restart: int = 0) -> None:
     The rank is described by RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT.
 
     Raises:
-        SystemExit: 1 after any failure, which is in the run's row and, in one line, on stderr.
+        SystemExit: 1 after any failure, which is in the run's row and, with its traceback, on stderr.
     """
     rank = int(os.environ["RANK"])
     if config.resume:
@@ -38,7 +38,7 @@ def run(config: RunConfig, *, run_id: str, restart: int = 0) -> None:
         for number in (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
         failure = classify(error, rank)
-        if failure.kind == "unknown" and failure.status == "failed":
+        if failure.status == "failed":  # whatever the kind: a name that is wrong must not hide the cause
             traceback.print_exc()
         if world and world.watchdog:
             failure = world.watchdog.report(failure)

@@ -1,5 +1,6 @@
 """The training loop that every figure of the suite comes from."""
 
+import dataclasses
 import math
 import sys
 from collections.abc import Iterator
@@ -21,7 +22,8 @@ from bench.metrics import Throughput
 from bench.network import build_model, describe_choices, warm_up
 from bench.prepare import prepare
 from bench.record import Recorder, outcome
-from bench.timing import StepClock, Stopwatch, now_s, synchronize
+from bench.timing import StepClock, Stopwatch, now_s, synchronize, wall_s
+from bench.training.state import RunState
 from bench.world import World
 from resnet.data import Batch, Loader, Split, make_loader
 from resnet.recipe import lr_factor
@@ -76,16 +78,9 @@ class Trainer:
             recorder.choices(*describe_choices(self.model.fused))
         saved = self._read_checkpoint(config.resume) if config.resume else None
         self.engine: Engine = build(config, self.model, world.device)
-        self.step = 0
-        self.first_epoch = 0
-        self.cold = config.recipe.cold_lr is not None
         self.cold_seen = torch.zeros(2, dtype=torch.float64, device=world.device)
-        self.top1: list[float] = []
-        self.tta_s: float | None = None
-        self.epochs_to_target: int | None = None
-        self.before_s = self.downtime_s = 0.0
-        if saved:
-            self._resume(saved)
+        self.state = self._resumed(saved) if saved else RunState(cold=config.recipe.cold_lr is not None)
+        self.begun = dataclasses.replace(self.state)  # where this attempt begins
         self._open_data()
 
     def _open_data(self) -> None:
@@ -103,7 +98,7 @@ class Trainer:
         if world.rank == 0:
             world.barrier()
         prepare_s = world.all_reduce([prepare_s if world.rank == 0 else 0.0])[0]
-        self.origin_s = start_s + prepare_s - self.before_s
+        self.origin_s = start_s + prepare_s - self.begun.elapsed_s
         self.energy_j = machine.energy_j(world.device)
         self.train_loader = self._loader(self.splits.train, mean)
         # Synthetic images have nothing to evaluate.
@@ -112,10 +107,11 @@ class Trainer:
         self.total_steps = min(config.epochs * per_epoch, config.steps or sys.maxsize)
         self.epochs = -(-self.total_steps // per_epoch)
         if self.recorder:
-            self.recorder.update(
+            self.recorder.begin(
                 init_stop=started,
                 run_start=started,
                 prepare_s=prepare_s,
+                downtime_s=self.state.downtime_s if self.config.resume else None,
                 dataset_hash=None if config.loader == "synthetic" else self.splits.hash,
                 sample=self.splits.name,
                 images_per_epoch=self.train_loader.images_per_epoch,
@@ -158,7 +154,7 @@ class Trainer:
     def fit(self) -> None:
         """Train and evaluate epoch by epoch, then write the outcome."""
         try:
-            for epoch in range(self.first_epoch, self.epochs):
+            for epoch in range(self.begun.epoch, self.epochs):
                 self._epoch(epoch)
         finally:
             self.train_loader.close()
@@ -169,16 +165,13 @@ class Trainer:
     def _epoch(self, epoch: int) -> None:
         before = self.throughput.images, self.throughput.seconds
         trained = self.train_epoch(epoch)
+        self.state.epoch = epoch + 1
         eval_start = now_s()
         top1, top5 = self._evaluate()
         elapsed_s = self.elapsed_s()
         eval_s = now_s() - eval_start if self.test_loader else None
-        reached = False
-        if top1 is not None:
-            self.top1.append(top1)
-            if self.config.target is not None and self.tta_s is None and top1 >= self.config.target:
-                reached, self.tta_s, self.epochs_to_target = True, elapsed_s, epoch + 1
-        checkpoint_s = self._save(epoch) if self.config.save else None
+        reached = top1 is not None and self.state.evaluated(top1, elapsed_s, self.config.target)
+        checkpoint_s = self._save() if self.config.save else None
         if self.recorder:
             with self.accounting.running():
                 images, seconds = self.throughput.images - before[0], self.throughput.seconds - before[1]
@@ -206,13 +199,13 @@ class Trainer:
 
     def _left_s(self) -> float:
         """Time left at the pace so far, evaluation included."""
-        done = self.step - self.first_epoch * self.train_loader.steps_per_epoch
-        return (self.elapsed_s() - self.before_s) / max(done, 1) * (self.total_steps - self.step)
+        done = self.state.step - self.begun.step
+        return (self.elapsed_s() - self.begun.elapsed_s) / max(done, 1) * (self.total_steps - self.state.step)
 
     def train_epoch(self, epoch: int, limit: int | None = None) -> Epoch:
         """One epoch of training, or its first `limit` steps."""
         config, clock, throughput = self.config, self.clock, self.throughput
-        steps = min(self.train_loader.steps_per_epoch, self.total_steps - self.step, limit or sys.maxsize)
+        steps = min(self.train_loader.steps_per_epoch, self.total_steps - self.state.step, limit or sys.maxsize)
         batches = self.train_loader.epoch(epoch)
         rows: list[tuple[float, ...]] = []
         lr = 0.0
@@ -224,11 +217,11 @@ class Trainer:
             lr = self._lr()
             set_lr(self.engine, lr)
             loss = self._step(batches)
-            self.step += 1
-            if self.cold and self.step % COLD_STEPS == 0:
+            self.state.step += 1
+            if self.state.cold and self.state.step % COLD_STEPS == 0:
                 self._end_cold_start()
             if self.measured:
-                clock.step(self.step, loss)
+                clock.step(self.state.step, loss)
                 if throughput.step(config.global_batch):
                     synchronize(self.world.device)
                     throughput.warm(now_s())
@@ -258,24 +251,24 @@ class Trainer:
             loss = functional.cross_entropy(logits, batch.labels, label_smoothing=self.config.recipe.label_smoothing)
             self.engine.backward(loss)
             losses.append(loss.detach())
-            if self.cold:
+            if self.state.cold:
                 wrong = (logits.detach().argmax(1) != batch.labels).sum()
                 self.cold_seen += torch.stack([wrong, torch.full_like(wrong, len(batch.labels))])
         return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
 
     def _lr(self) -> float:
         recipe = self.config.recipe
-        if self.cold:
+        if self.state.cold:
             assert recipe.cold_lr is not None
             return recipe.cold_lr * self.config.lr / recipe.lr
-        return self.config.lr * lr_factor(recipe, self.step, self.total_steps)
+        return self.config.lr * lr_factor(recipe, self.state.step, self.total_steps)
 
     def _end_cold_start(self) -> None:
         """Leave the cold start once the training error of the last steps, over all ranks, is low enough."""
         wrong, seen = self.world.all_reduce(self.cold_seen.tolist())
         self.cold_seen.zero_()
         assert self.config.recipe.cold_error is not None
-        self.cold = wrong / seen >= self.config.recipe.cold_error
+        self.state.cold = wrong / seen >= self.config.recipe.cold_error
 
     def _drain(self, epoch: int) -> list[tuple[float, ...]]:
         """Read times and losses of the last steps, write them down, and stop the run at a loss that is not finite."""
@@ -292,7 +285,7 @@ class Trainer:
                 self.recorder.progress.emit(
                     "step",
                     epoch=epoch + 1,
-                    step=self.step,
+                    step=self.state.step,
                     images_per_s=self.config.global_batch / mean_s,
                     loss=rows[-1][-1],
                     left_s=self._left_s(),
@@ -308,50 +301,37 @@ class Trainer:
         assert accuracy.images == expected, f"evaluated {accuracy.images} of {expected} test images"
         return accuracy.top1, accuracy.top5
 
-    def _save(self, epoch: int) -> float:
+    def _save(self) -> float:
+        """Write a checkpoint; the seconds that it took."""
         start = now_s()
         assert self.config.save is not None
-        checkpoint.save(
-            self.config.save,
-            self.engine,
-            self.world,
-            checkpoint.Progress(
-                run_id=self.run_id,
-                restart=self.restart,
-                net=checkpoint.net_of(self.config),
-                epoch=epoch + 1,
-                step=self.step,
-                elapsed_s=self.elapsed_s(),
-                saved_at=datetime.now(UTC).timestamp(),
-                cold=self.cold,
-                tta_s=self.tta_s,
-                epochs_to_target=self.epochs_to_target,
-                top1=self.top1,
-            ),
+        self.state.elapsed_s = self.elapsed_s()
+        found = checkpoint.Checkpoint(
+            run_id=self.run_id,
+            restart=self.restart,
+            net=checkpoint.net_of(self.config),
+            saved_at=wall_s(),
+            state=self.state,
         )
+        checkpoint.save(self.config.save, self.engine, self.world, found)
         return now_s() - start
 
-    def _read_checkpoint(self, path: str) -> checkpoint.Progress:
+    def _read_checkpoint(self, path: str) -> checkpoint.Checkpoint:
         """Weights of the checkpoint to go on from, before an engine makes master copies of them."""
         saved = checkpoint.read(path)
         checkpoint.check(path, saved, self.config)
         resnet.load_weights(self.model, path)
         return saved
 
-    def _resume(self, saved: checkpoint.Progress) -> None:
-        """Go on after the last epoch of a checkpoint; the time since it was written counts as downtime."""
+    def _resumed(self, saved: checkpoint.Checkpoint) -> RunState:
+        """The state after the last epoch of a checkpoint; the time since it was written counts as downtime."""
         assert self.config.resume is not None
         checkpoint.load_momentum(self.config.resume, saved, self.engine)
-        self.first_epoch, self.step = saved.epoch, saved.step
-        self.cold, self.top1, self.tta_s = saved.cold, list(saved.top1), saved.tta_s
-        self.epochs_to_target = saved.epochs_to_target
-        self.downtime_s = max(0.0, datetime.now(UTC).timestamp() - saved.saved_at)
-        self.before_s = saved.elapsed_s + self.downtime_s
-        if self.recorder:
-            self.recorder.update(downtime_s=self.downtime_s)
+        saved.state.resumed(wall_s() - saved.saved_at)
+        return saved.state
 
     def _conclude(self) -> None:
-        elapsed_s = self.elapsed_s()
+        elapsed_s, state = self.elapsed_s(), self.state
         energy_j = machine.energy_j(self.world.device)
         used_j = float("nan") if energy_j is None or self.energy_j is None else energy_j - self.energy_j
         mine = torch.tensor([[machine.peak_memory_bytes(self.world.device), used_j]], dtype=torch.float64)
@@ -365,27 +345,27 @@ class Trainer:
             self.recorder.null(reason, column)
         if math.isnan(sum(ranks_j)):
             self.recorder.null("no energy counter", "energy_j")
-        if not self.top1:
+        if not state.top1:
             self.recorder.null("synthetic images: nothing to evaluate", "final_top1", "best_top1", "tta_s")
             self.recorder.null("synthetic images", "dataset_hash", "epochs_to_target")
         elif self.config.target is None:
             self.recorder.null("no target", "tta_s", "epochs_to_target")
         else:
-            missed = f"top-1 never reached {self.config.target:g} (best {max(self.top1):.4f})"
+            missed = f"top-1 never reached {self.config.target:g} (best {max(state.top1):.4f})"
             self.recorder.null(missed, "tta_s", "epochs_to_target")
         self.recorder.finish(
             "completed",
             **row,
-            best_top1=max(self.top1, default=None),
-            final_top1=self.top1[-1] if self.top1 else None,
-            tta_s=self.tta_s,
-            epochs_to_target=self.epochs_to_target,
+            best_top1=max(state.top1, default=None),
+            final_top1=state.top1[-1] if state.top1 else None,
+            tta_s=state.tta_s,
+            epochs_to_target=state.epochs_to_target,
             epochs_completed=self.epochs,
-            steps_completed=self.step,
+            steps_completed=state.step,
             peak_mem_bytes=int(max(memory_bytes)),
             energy_j=None if math.isnan(sum(ranks_j)) else sum(ranks_j),
             instrumentation_s=self.accounting.total_s,
             elapsed_s=elapsed_s,
-            active_s=elapsed_s - self.downtime_s,
+            active_s=elapsed_s - state.downtime_s,
             train_s=self.throughput.seconds,
         )

@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 
 from bench.failure import Failure
+from results.words import ConfigError
 
 FAILURE_KEY, HANDLED_KEY = "failure", "handled"
 
@@ -113,14 +114,14 @@ def join(on_failure: Callable[[Failure], None]) -> World:
             ends after it.
 
     Raises:
-        ValueError: more ranks on this node than GPUs.
+        ConfigError: more ranks on this node than GPUs.
         torch.distributed.DistNetworkError, DistStoreError: the ranks did not meet within 5 minutes.
     """
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     local_rank, local_size = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
     if torch.cuda.is_available():
         if local_size > torch.cuda.device_count():
-            raise ValueError(
+            raise ConfigError(
                 f"ranks_per_node={local_size} exceeds the {torch.cuda.device_count()} GPUs here: "
                 f"at most ranks_per_node={torch.cuda.device_count()}"
             )
@@ -133,7 +134,7 @@ def join(on_failure: Callable[[Failure], None]) -> World:
     threads = int(cores) if cores else max(1, len(os.sched_getaffinity(0)) // local_size)
     given = os.environ.get("OMP_NUM_THREADS") or str(threads)
     if not given.isdecimal() or int(given) < 1:
-        raise ValueError(f"OMP_NUM_THREADS={given}: expected a whole number, at least 1 (nearest: {threads})")
+        raise ConfigError(f"OMP_NUM_THREADS={given}: expected a whole number, at least 1 (nearest: {threads})")
     torch.set_num_threads(int(given))
 
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
+from results.words import ConfigError
+
 FAMILIES = ("imagenet", "cifar")
 SHORTCUTS = ("none", "A", "B", "C")
 STRIDES = ("v1", "v1.5")
@@ -25,10 +27,10 @@ def nearest(word: str, choices: Sequence[str]) -> str:
 
 
 def check_choice(key: str, word: str, choices: Sequence[str]) -> None:
-    """Raises a ValueError of one line unless `word` is one of `choices`."""
+    """Raises a ConfigError of one line unless `word` is one of `choices`."""
     if word not in choices:
         closest = nearest(str(word), choices)
-        raise ValueError(f"{key}={word}: expected one of {', '.join(choices)}; nearest is {closest}")
+        raise ConfigError(f"{key}={word}: expected one of {', '.join(choices)}; nearest is {closest}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +49,7 @@ class Architecture:
         num_classes: outputs of the last layer.
 
     Raises:
-        ValueError: On construction, naming the word that is wrong and the nearest valid one, in one line.
+        ConfigError: On construction, naming the word that is wrong and the nearest valid one, in one line.
     """
 
     family: str
@@ -64,11 +66,11 @@ class Architecture:
         if self.stride == "v1.5" and not self.bottleneck:
             where = f"family={self.family} depth={self.depth}"
             depths = ", ".join(map(str, BOTTLENECK_DEPTHS))
-            raise ValueError(
+            raise ConfigError(
                 f"stride=v1.5: {where} has no bottlenecks, only depths {depths} of family=imagenet have; nearest is v1"
             )
         if not _is_int(self.num_classes) or self.num_classes < 1:
-            raise ValueError(f"num_classes={self.num_classes}: expected a whole number from 1 on; nearest is 1")
+            raise ConfigError(f"num_classes={self.num_classes}: expected a whole number from 1 on; nearest is 1")
 
     def _check_depth(self) -> None:
         depth, number = self.depth, _is_int(self.depth)
@@ -76,11 +78,11 @@ class Architecture:
             depths = ", ".join(map(str, IMAGENET_STAGES))
             closest = f"; nearest is {min(IMAGENET_STAGES, key=lambda d: abs(d - depth))}" if number else ""
             hint = f" (depth={depth} exists with family=cifar)" if number and depth >= 8 and depth % 6 == 2 else ""
-            raise ValueError(f"depth={depth}: family=imagenet has depths {depths}{closest}{hint}")
+            raise ConfigError(f"depth={depth}: family=imagenet has depths {depths}{closest}{hint}")
         if self.family == "cifar" and not (number and depth >= 8 and depth % 6 == 2):
             closest = f"; nearest is {6 * max(1, round((depth - 2) / 6)) + 2}" if number else ""
             hint = f" (depth={depth} exists with family=imagenet)" if depth in IMAGENET_STAGES else ""
-            raise ValueError(f"depth={depth}: family=cifar has depths 6n + 2 from 8 on{closest}{hint}")
+            raise ConfigError(f"depth={depth}: family=cifar has depths 6n + 2 from 8 on{closest}{hint}")
 
     @property
     def bottleneck(self) -> bool:

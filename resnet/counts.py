@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from results.words import ConfigError
+
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
@@ -30,11 +32,11 @@ def count(model: nn.Module, image_size: int, in_channels: int = 3) -> Counts:
         in_channels: channels of the image.
 
     Raises:
-        ValueError: `image_size` is below 1.
+        ConfigError: `image_size` is below 1.
         RuntimeError: PyTorch's, where the network cannot take an image of this size.
     """
     if image_size < 1:
-        raise ValueError(f"image_size={image_size}: expected a whole number from 1 on; nearest is 1")
+        raise ConfigError(f"image_size={image_size}: expected a whole number from 1 on; nearest is 1")
     # The memo makes deepcopy take meta tensors for the real ones, so that weights are never copied; a copied module is
     # never a compiled one.
     tensors: list[Tensor] = [*model.parameters(), *model.buffers()]

@@ -20,6 +20,7 @@ from resnet.fused_block import BlockFunction, BlockPlan, forward_block
 from resnet.fused_node import Layer
 from resnet.fused_stem import StemFunction, StemPlan, forward_stem
 from resnet.layers import Block, ConvBn, Projection, StridedIdentity, global_average
+from results.words import ConfigError
 
 _passes = threading.local()
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -186,11 +187,7 @@ class Fused:
             self._packed = None
 
     def _check_images(self, x: Tensor) -> None:
-        if not runtime.runs_here(x.device):
-            raise ValueError(
-                f"kernels={self.word}: images on {x.device}, where Triton's kernels do not run; nearest is "
-                "kernels=torch (TRITON_INTERPRET=1 in the environment runs them in the interpreter, for tests)"
-            )
+        check_device(self.word, x.device)
         if x.dim() != 4:
             raise ValueError(f"images: expected [N, C, H, W], got shape {tuple(x.shape)}; nearest is images[None]")
         if 0 in x.shape:
@@ -209,6 +206,19 @@ class Fused:
                 self.chosen[dtype] = {"conv1": kernels.TORCH, **static}, None
         self.choices, self.table = self.chosen[dtype]
         return dtype
+
+
+def check_device(word: str, device: torch.device) -> None:
+    """See that Triton's kernels run on a device.
+
+    Raises:
+        ConfigError: they do not; one line with what would do instead.
+    """
+    if not runtime.runs_here(device):
+        raise ConfigError(
+            f"kernels={word}: images on {device}, where Triton's kernels do not run; nearest is kernels=torch "
+            "(TRITON_INTERPRET=1 in the environment runs them in the interpreter, for tests)"
+        )
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from resnet.architecture import KERNELS, Architecture, check_choice
 from resnet.layers import BasicBlock, Block, Bottleneck, ConvBn, conv, conv_bn_act, global_average, he_init
+from results.words import ConfigError
 
 
 class ResNet(nn.Module):
@@ -115,12 +116,12 @@ def build(
             arXiv:1706.02677, section 5.1). Not for plain nets, which it would cut.
 
     Raises:
-        ValueError: A word is unknown or does not fit the others; one line with the nearest valid choice.
+        ConfigError: A word is unknown or does not fit the others; one line with the nearest valid choice.
     """
     check_choice("kernels", kernels, KERNELS)
     architecture = Architecture(family=family, depth=depth, shortcut=shortcut, stride=stride, num_classes=num_classes)
     if zero_init_residual and shortcut == "none":
-        raise ValueError("zero_init_residual=True: a plain net (shortcut=none) would put out zeros; nearest is False")
+        raise ConfigError("zero_init_residual=True: a plain net (shortcut=none) would put out zeros; nearest is False")
     model = ResNet(architecture)
     he_init(model)
     if zero_init_residual:

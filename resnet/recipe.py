@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from results.words import ConfigError
+
 FOLDER = Path(__file__).parent / "recipes"
 
 
@@ -58,11 +60,11 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if self.schedule not in ("multistep", "onecycle"):
-            raise ValueError(f"recipe {self.name}: schedule={self.schedule!r} is neither 'multistep' nor 'onecycle'")
+            raise ConfigError(f"recipe {self.name}: schedule={self.schedule!r} is neither 'multistep' nor 'onecycle'")
         if self.anneal not in ("linear", "cosine"):
-            raise ValueError(f"recipe {self.name}: anneal={self.anneal!r} is neither 'linear' nor 'cosine'")
+            raise ConfigError(f"recipe {self.name}: anneal={self.anneal!r} is neither 'linear' nor 'cosine'")
         if (self.cold_lr is None) != (self.cold_error is None):
-            raise ValueError(f"recipe {self.name}: cold_lr and cold_error go together")
+            raise ConfigError(f"recipe {self.name}: cold_lr and cold_error go together")
 
 
 def names() -> list[str]:
@@ -77,13 +79,13 @@ def load(name: str, dataset: str, family: str, depth: int) -> Recipe:
     overrides the ones before it.
 
     Raises:
-        ValueError: unknown recipe (the message lists the nearest), or a value that no recipe can have.
+        ConfigError: unknown recipe (the message lists the nearest), or a value that no recipe can have.
     """
     path = FOLDER / f"{name}.yaml"
     if name not in names():
         near = get_close_matches(name, names(), n=1)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise ValueError(f"recipe={name} is unknown: {hint}choose one of {', '.join(names())}")
+        raise ConfigError(f"recipe={name} is unknown: {hint}choose one of {', '.join(names())}")
     parts: dict[str, dict[str, Any]] = yaml.safe_load(path.read_text())
     values: dict[str, Any] = {"name": name}
     for part in ("all", family, dataset):
@@ -91,7 +93,7 @@ def load(name: str, dataset: str, family: str, depth: int) -> Recipe:
     if family == "cifar" and depth >= 110:
         values |= parts.get("deep") or {}
     if unknown := set(values) - {field.name for field in fields(Recipe)}:
-        raise ValueError(f"recipe {name}: unknown words {', '.join(sorted(unknown))} in {path.name}")
+        raise ConfigError(f"recipe {name}: unknown words {', '.join(sorted(unknown))} in {path.name}")
     values["milestones"] = tuple(values.get("milestones") or ())
     return Recipe(**values)
 

@@ -9,6 +9,13 @@ DEFAULT_ROOT = Path(__file__).resolve().parent / "v1"
 RECORD_ROOT = Path(__file__).resolve().parent / "record"
 
 
+class ConfigError(ValueError):
+    """What was asked for cannot be done; one line that names the word and what would do instead.
+
+    Whoever runs a command or a run tells it from a fault of ours by this class alone: any other ValueError is one.
+    """
+
+
 CUTOFF = 0.6  # of difflib's ratio, below which a guess helps nobody
 
 

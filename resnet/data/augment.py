@@ -4,6 +4,8 @@ import dataclasses
 
 import numpy as np
 
+from results.words import ConfigError
+
 POLICIES = ("paper", "fast", "shift", "none")
 SMALL = ("digits", "cifar10")
 
@@ -79,13 +81,13 @@ def resolve(policy: str, dataset: str, *, image_size: int, train: bool) -> Augme
     crop, but never magnified by more than it takes to reach S (an image of S x S is seen whole).
 
     Raises:
-        ValueError: The policy is unknown, or ``shift`` for images that have windows.
+        ConfigError: The policy is unknown, or ``shift`` for images that have windows.
     """
     if policy not in POLICIES:
-        raise ValueError(f"augment={policy}: expected one of {', '.join(POLICIES)}")
+        raise ConfigError(f"augment={policy}: expected one of {', '.join(POLICIES)}")
     small = dataset in SMALL
     if policy == "shift" and not small:
-        raise ValueError(f"augment=shift: for {' and '.join(SMALL)} only; expected paper, fast or none with {dataset}")
+        raise ConfigError(f"augment=shift: for {' and '.join(SMALL)} only; expected paper, fast or none with {dataset}")
     mean, std = _MOMENTS.get(dataset, _MOMENTS["imagenet"])
     active = train and policy != "none"
     base = Augmentation(

@@ -5,6 +5,8 @@ import os
 import time
 from pathlib import Path
 
+from results.words import ConfigError
+
 from .cache import cache_root
 from .cifar import open_cifar10
 from .digits import open_digits
@@ -31,13 +33,13 @@ def open_dataset(
         The splits; ``prepare_s`` is the time that writing the digits took, if it was needed.
 
     Raises:
-        ValueError: The name is unknown, or image_size is too small.
+        ConfigError: The name is unknown, or image_size is too small.
         DataError: The folder is missing or not laid out as expected, or num_classes is not what it holds.
     """
     if name not in DATASETS:
-        raise ValueError(f"dataset={name}: expected one of {', '.join(DATASETS)}")
+        raise ConfigError(f"dataset={name}: expected one of {', '.join(DATASETS)}")
     if image_size < 8:
-        raise ValueError(f"image_size={image_size}: expected 8 or more pixels")
+        raise ConfigError(f"image_size={image_size}: expected 8 or more pixels")
     if name == "digits":
         there = (cache_root() / "digits-32").is_dir()
         started = time.perf_counter()

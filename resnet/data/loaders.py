@@ -3,6 +3,8 @@
 import numpy as np
 import torch
 
+from results.words import ConfigError
+
 from .augment import Augmentation, resolve
 from .colour import Colour
 from .sampler import Sampler
@@ -54,12 +56,12 @@ def make_loader(
         The loader.
 
     Raises:
-        ValueError: An unknown name, a size that does not fit, or a missing mean image.
+        ConfigError: An unknown name, a size that does not fit, or a missing mean image.
     """
     if kind not in LOADERS:
-        raise ValueError(f"loader={kind}: expected one of {', '.join(LOADERS)}")
+        raise ConfigError(f"loader={kind}: expected one of {', '.join(LOADERS)}")
     if threads < (0 if kind == "torch" else 1):
-        raise ValueError(f"threads={threads}: expected 1 or more")
+        raise ConfigError(f"threads={threads}: expected 1 or more")
     sampler = Sampler(
         n=len(split),
         train=train,
@@ -76,7 +78,7 @@ def make_loader(
         classes = len(split.classes)
         return SyntheticLoader(sampler, image_size=image_size, num_classes=classes, device=device, epochs=epochs)
     if split.paths is None and split.images is None:
-        raise ValueError(f"loader={kind}: {split.dataset} has no images here; expected loader=synthetic")
+        raise ConfigError(f"loader={kind}: {split.dataset} has no images here; expected loader=synthetic")
     augmentation = resolve(augment, split.dataset, image_size=image_size, train=train)
     colour = Colour(augmentation, device, mean_image)
     return make_reader(kind, split, sampler, augmentation, colour, threads=threads, device=device, epochs=epochs)

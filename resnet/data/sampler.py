@@ -4,6 +4,8 @@ import dataclasses
 
 import numpy as np
 
+from results.words import ConfigError
+
 
 def training_order(n: int, seed: int, epoch: int) -> np.ndarray:
     """Return the global reshuffle of an epoch: int64 [n], a permutation that depends on seed and epoch alone."""
@@ -59,19 +61,19 @@ class Sampler:
     def __post_init__(self) -> None:
         for name in ("n", "batch", "world_size", "grad_accum"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: expected 1 or more")
+                raise ConfigError(f"{name}={getattr(self, name)}: expected 1 or more")
         if not 0 <= self.rank < self.world_size:
-            raise ValueError(f"rank={self.rank}: expected 0 to {self.world_size - 1}")
+            raise ConfigError(f"rank={self.rank}: expected 0 to {self.world_size - 1}")
         if not self.train and self.grad_accum != 1:
-            raise ValueError(f"grad_accum={self.grad_accum}: expected 1 in evaluation")
+            raise ConfigError(f"grad_accum={self.grad_accum}: expected 1 in evaluation")
         if self.train and self.n < self.global_batch:
             most = self.n // (self.world_size * self.grad_accum)
-            raise ValueError(
+            raise ConfigError(
                 f"batch={self.batch}: with {self.world_size} ranks and grad_accum={self.grad_accum} a step takes "
                 f"{self.global_batch} of {self.n} training images; expected batch={most} or less"
             )
         if self.steps is not None and self.steps < 1:
-            raise ValueError(f"steps_per_epoch={self.steps}: expected 1 or more")
+            raise ConfigError(f"steps_per_epoch={self.steps}: expected 1 or more")
 
     @property
     def global_batch(self) -> int:

@@ -5,6 +5,8 @@ from collections.abc import Generator
 import numpy as np
 import torch
 
+from results.words import ConfigError
+
 from .sampler import Sampler
 from .split import Batch, Split, Splits
 from .stream import StreamLoader
@@ -25,11 +27,11 @@ def synthetic_splits(dataset: str, *, num_classes: int | None = None) -> Splits:
         Splits without images, named ``synthetic``, which only `SyntheticLoader` can read.
 
     Raises:
-        ValueError: The dataset is unknown.
+        ConfigError: The dataset is unknown.
     """
     known = {**_SIZES, "imagefolder": _SIZES["imagenet"]}
     if dataset not in known:
-        raise ValueError(f"dataset={dataset}: expected one of {', '.join(known)}")
+        raise ConfigError(f"dataset={dataset}: expected one of {', '.join(known)}")
     train, test, own = known[dataset]
     classes = [str(i) for i in range(num_classes or own)]
     parts = [

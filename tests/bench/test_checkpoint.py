@@ -2,21 +2,43 @@
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import resnet
 from bench import checkpoint
-from bench.config import Place, resolve
+from bench.config import Place, RunConfig, resolve
 from bench.keys import RunKeys
+from bench.training.state import RunState
 
 CONFIG, _ = resolve(RunKeys(depth=8, dataset="digits"), Place(ranks_per_node=2))
-PROGRESS = checkpoint.Progress(
-    run_id="r", restart=0, net=checkpoint.net_of(CONFIG), epoch=1, step=22, elapsed_s=3.0, saved_at=1.0, cold=False,
-    tta_s=None, epochs_to_target=None, top1=[0.5], state="w.momentum",
-)  # fmt: skip
-CHANGES: list[dict[str, object]] = [{"epoch": -5}, {"step": "3"}, {"state": ""}, {"x": 1}]
+STATE = RunState(epoch=1, step=22, elapsed_s=3.0, top1=[0.5])
+SAVED = checkpoint.Checkpoint(
+    run_id="r", restart=0, net=checkpoint.net_of(CONFIG), saved_at=1.0, state=STATE, momentum="w.momentum"
+)
+# As it was written before the state had a place of its own.
+VERSION_1 = {
+    "run_id": "r", "restart": 0, "net": " ".join(f"{k}={v}" for k, v in SAVED.net.items() if k != "weight_decay"),
+    "epoch": 1, "step": 22, "elapsed_s": 3.0, "saved_at": 1.0, "cold": False, "tta_s": None, "epochs_to_target": None,
+    "top1": [0.5], "state": "w.momentum",
+}  # fmt: skip
+# What a resumed run may have otherwise than the one that wrote its checkpoint, and why.
+FREE = {
+    "data": "the images may lie elsewhere",
+    "results": "so may the rows",
+    "save": "and the weights",
+    "resume": "a first attempt resumes from nothing",
+    "kernels": "the same network, up to rounding",
+    "loader": "the same images in the same order",
+    "engine": "the same optimizer step",
+    "zero_stage": "likewise",
+    "precision": "weights and momentum are fp32 in all of them",
+    "target": "what is measured, not what is trained",
+    "nodes": "only the number of ranks counts",
+    "ranks_per_node": "likewise",
+}
 
 
 def written(folder: Path, training: str) -> str:
@@ -27,32 +49,99 @@ def written(folder: Path, training: str) -> str:
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:
-    path = written(tmp_path, json.dumps(dataclasses.asdict(PROGRESS)))
+    path = written(tmp_path, SAVED.to_json())
     with pytest.raises(checkpoint.CheckpointError, match="momentum w.momentum is missing"):
         checkpoint.read(path)
     (tmp_path / "w.momentum").touch()
-    assert checkpoint.read(path) == PROGRESS
-    checkpoint.check(path, PROGRESS, CONFIG)
+    assert checkpoint.read(path) == SAVED
+    checkpoint.check(path, SAVED, CONFIG)
 
 
-@pytest.mark.parametrize(
-    "training",
-    ["{", "[]", '"x"', json.dumps({"epoch": 1})]
-    + [json.dumps(dataclasses.asdict(PROGRESS) | change) for change in CHANGES],
-)
+def test_a_checkpoint_of_version_1_is_read(tmp_path: Path) -> None:
+    (tmp_path / "w.momentum").touch()
+    found = checkpoint.read(written(tmp_path, json.dumps(VERSION_1)))
+    assert found == dataclasses.replace(SAVED, net={k: v for k, v in SAVED.net.items() if k != "weight_decay"})
+    checkpoint.check("w", found, CONFIG)
+    with pytest.raises(checkpoint.CheckpointError, match=r"has seed=0 \(here 1\)$"):
+        checkpoint.check("w", found, dataclasses.replace(CONFIG, seed=1))
+
+
+def damaged() -> Iterator[str]:
+    yield from ("{", "[]", '"x"', "null", "7", json.dumps({"epoch": 1}), json.dumps({"version": 3}))
+    whole = json.loads(SAVED.to_json())
+    for change in (
+        {"momentum": ""},
+        {"restart": -1},
+        {"restart": True},
+        {"net": "depth=8"},
+        {"x": 1},
+        {"saved_at": "1"},
+    ):
+        yield json.dumps(whole | change)
+    states: list[dict[str, object]] = [
+        {"epoch": -5}, {"step": "3"}, {"step": True}, {"x": 1}, {"top1": ["0.5"]}, {"elapsed_s": -1.0}, {"cold": 1},
+        {"downtime_s": None}, {"elapsed_s": float("nan")},
+    ]  # fmt: skip
+    for change in states:
+        yield json.dumps(whole | {"state": whole["state"] | change})
+    for change in ({"epoch": -5}, {"step": "3"}, {"state": ""}, {"x": 1}, {"net": None}):
+        yield json.dumps(VERSION_1 | change)
+
+
+@pytest.mark.parametrize("training", list(damaged()))
 def test_a_damaged_training_state_is_named(tmp_path: Path, training: str) -> None:
+    (tmp_path / "w.momentum").touch()
     with pytest.raises(checkpoint.CheckpointError, match="w.safetensors: its training state is damaged"):
         checkpoint.read(written(tmp_path, training))
 
 
+def changed(name: str) -> RunConfig:
+    """The configuration with another value of one field, whether that makes sense or not."""
+    value = getattr(CONFIG, name)
+    recipe = dataclasses.replace(CONFIG.recipe, name="paper")
+    other = value + 1 if isinstance(value, int | float) else recipe if name == "recipe" else "other"
+    found = object.__new__(RunConfig)  # without its checks
+    for field in dataclasses.fields(RunConfig):
+        object.__setattr__(found, field.name, other if field.name == name else getattr(CONFIG, field.name))
+    return found
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(RunConfig)])
+def test_every_key_keeps_a_checkpoint_from_being_resumed_or_is_free_to_differ(name: str) -> None:
+    other = changed(name)
+    if name in FREE and name not in ("nodes", "ranks_per_node"):
+        checkpoint.check("w", SAVED, other)
+    else:
+        with pytest.raises(checkpoint.CheckpointError, match=r"^resume=w: the checkpoint has .*\(here "):
+            checkpoint.check("w", SAVED, other)
+
+
+def test_the_same_number_of_ranks_may_lie_on_other_nodes() -> None:
+    checkpoint.check("w", SAVED, dataclasses.replace(CONFIG, nodes=2, ranks_per_node=1))
+
+
 def test_another_configuration_is_refused_word_by_word() -> None:
     with pytest.raises(checkpoint.CheckpointError, match=r"has depth=8 \(here 20\), batch=32 \(here 16\)$"):
-        checkpoint.check("w", PROGRESS, dataclasses.replace(CONFIG, depth=20, batch=16))
-    short = dataclasses.replace(PROGRESS, net="depth=8")
+        checkpoint.check("w", SAVED, dataclasses.replace(CONFIG, depth=20, batch=16))
     with pytest.raises(checkpoint.CheckpointError, match=r"family=None \(here cifar\)"):
-        checkpoint.check("w", short, CONFIG)
+        checkpoint.check("w", dataclasses.replace(SAVED, net={"depth": "8"}), CONFIG)
 
 
-def test_a_run_that_was_complete_is_not_resumed() -> None:
-    with pytest.raises(checkpoint.CheckpointError, match="was complete at epoch 15"):
-        checkpoint.check("w", dataclasses.replace(PROGRESS, epoch=15), CONFIG)
+@pytest.mark.parametrize(
+    ("done", "steps", "complete"),
+    [
+        (RunState(epoch=15, step=100), None, True),
+        (RunState(epoch=14, step=100), None, False),
+        (RunState(epoch=16, step=100), None, True),
+        (RunState(epoch=1, step=30), 30, True),
+        (RunState(epoch=1, step=29), 30, False),
+    ],
+)
+def test_a_run_that_was_complete_is_not_resumed(done: RunState, steps: int | None, complete: bool) -> None:
+    config = dataclasses.replace(CONFIG, steps=steps)
+    saved = dataclasses.replace(SAVED, state=done, net=checkpoint.net_of(config))
+    if not complete:
+        checkpoint.check("w", saved, config)
+        return
+    with pytest.raises(checkpoint.CheckpointError, match=f"was complete at epoch {done.epoch}, step {done.step}"):
+        checkpoint.check("w", saved, config)

@@ -5,9 +5,20 @@ import errno
 import pytest
 import torch
 
-from bench.failure import KINDS, Diverged, Failure, RankLost, Stopped, classify
+import resnet
+from bench.checkpoint import CheckpointError
+from bench.failure import Diverged, Failure, RankLost, Stopped, classify
+from bench.grammar import WordError
+from kernels.operands import KernelError
 from resnet.data import DataError
 from results.schema import FAILURE_KINDS
+from results.store import StoreError
+from results.words import ConfigError
+
+
+def caused(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
 
 
 @pytest.mark.parametrize(
@@ -22,7 +33,20 @@ from results.schema import FAILURE_KINDS
         (OSError(errno.ENOSPC, "No space left on device"), "failed", "storage"),
         (TimeoutError("waited"), "failed", "timeout"),
         (ConnectionRefusedError(errno.ECONNREFUSED, "refused"), "failed", "network"),
-        (ValueError("batch=0"), "failed", "config"),
+        (ConfigError("batch=0"), "failed", "config"),
+        (WordError("batch=0"), "failed", "config"),
+        (CheckpointError("resume=w: no such checkpoint"), "failed", "config"),
+        (resnet.WeightsError("w: does not fit"), "failed", "config"),
+        (caused(resnet.WeightsError("w: cannot be written"), OSError(errno.ENOSPC, "full")), "failed", "storage"),
+        (caused(CheckpointError("w: cannot be read"), OSError(errno.EIO, "bad")), "failed", "storage"),
+        (StoreError("r.0: has ended"), "failed", "storage"),
+        # Faults of ours, whatever they say.
+        (ValueError("invalid literal for int() with base 10: 'x'"), "failed", "unknown"),
+        (KernelError("x: 3 axes"), "failed", "unknown"),
+        (ValueError("bad timeout value"), "failed", "unknown"),
+        (TypeError("connection reset"), "failed", "unknown"),
+        (RuntimeError("Timed out after 5 minutes"), "failed", "timeout"),
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), "failed", "network"),
         (KeyError("x"), "failed", "unknown"),
         (Stopped("signal SIGTERM"), "killed", "unknown"),
         (KeyboardInterrupt(), "killed", "unknown"),
@@ -35,8 +59,11 @@ def test_kind_of_an_error(error: BaseException, status: str, kind: str) -> None:
     assert Failure.from_json(failure.to_json()) == failure
 
 
-def test_kinds_are_those_of_the_tables() -> None:
-    assert set(KINDS) == set(FAILURE_KINDS)
+def test_a_kind_that_the_tables_do_not_know_is_a_fault() -> None:
+    for kind in FAILURE_KINDS:
+        assert Failure("failed", kind, "x", 0).kind == kind
+    with pytest.raises(AssertionError):
+        Failure("failed", "cosmic ray", "x", 0)
 
 
 def test_the_message_is_the_first_line_that_says_something() -> None:
