@@ -1,18 +1,24 @@
 """Failures get the names that the results tables know."""
 
 import errno
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 import resnet
 from bench.checkpoint import CheckpointError
+from bench.config import Place, resolve
 from bench.failure import Diverged, Failure, RankLost, Stopped, classify
 from bench.grammar import WordError
+from bench.keys import RunKeys
+from bench.ranks import free_port, rank_environment
 from kernels.operands import KernelError
 from resnet.data import DataError
 from results.schema import FAILURE_KINDS
-from results.store import StoreError
+from results.store import StoreError, read_rows
 from results.words import ConfigError
 
 
@@ -70,3 +76,34 @@ def test_the_message_is_the_first_line_that_says_something() -> None:
     assert classify(DataError("a\nb.jpg: truncated"), 0).message == "a b.jpg: truncated"
     assert classify(DataError("\udcff.jpg: truncated"), 0).message == "\\udcff.jpg: truncated"
     assert classify(RuntimeError("boom\nmore"), 0).message == "RuntimeError: boom"
+    assert classify(ConfigError("batch=0: expected\n1"), 0).message == "batch=0: expected 1"
+    assert classify(ValueError("bad\nmore"), 0).message == "ValueError: bad"
+    assert classify(KeyError(), 0).message == "KeyError"
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "message"),
+    [
+        ("ours", "unknown", "ValueError: invalid literal for int() with base 10: 'x'"),
+        ("data", "data", "cat.jpg: truncated"),
+        ("config", "config", "batch=0: expected 1 or more"),
+    ],
+)
+def test_a_run_s_row_names_its_failure_and_its_log_keeps_the_cause(
+    tmp_path: Path, fault: str, kind: str, message: str
+) -> None:
+    keys = RunKeys(depth=8, dataset="digits", steps=2, ranks_per_node=1, engine="ddp", results=str(tmp_path))
+    config, _ = resolve(keys, Place(ranks_per_node=1))
+    script = Path(__file__).with_name("planted_rank.py")
+    done = subprocess.run(
+        [sys.executable, str(script), fault, config.to_json()],
+        env=rank_environment(0, 1, free_port(), 1),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr and "planted_rank.py" in done.stderr
+    assert done.stderr.splitlines()[-1] == f"rank 0: run failed ({kind}, rank 0): {message}"
+    (row,), bad = read_rows(tmp_path, "runs")
+    assert not bad and (row["status"], row["failure_kind"], row["failure_message"]) == ("failed", kind, message)

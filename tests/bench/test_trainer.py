@@ -1,0 +1,401 @@
+"""What the figures of a run mean: the Trainer over a clock, a loader and an evaluation whose times are known exactly.
+
+A time is told by its binary fraction of a second, so that all sums are exact.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+import bench.timing
+import bench.trainer
+import resnet
+from bench import checkpoint
+from bench.config import Place, RunConfig, resolve
+from bench.evaluate import Accuracy
+from bench.keys import RunKeys
+from bench.metrics import WARMUP_STEPS
+from bench.record import Recorder
+from bench.trainer import Trainer
+from bench.training.state import RunState
+from bench.world import World
+from resnet.data import Batch, Split, Splits, make_loader, open_dataset
+from results.store import read_rows
+
+CPU = torch.device("cpu")
+STEPS, EPOCHS, BATCH = 12, 3, 4
+PREPARE_S, OPEN_S, BUILD_S, DATA_S, EVAL_S, SAVE_S = 5.0, 3.0, 1.0, 0.25, 4.0, 2.0
+SLOW_S, FAST_S, LATE_S = (
+    2.75,
+    0.75,
+    2.75,
+)  # of a step beside its data: in the warm-up, after it, twice in the last epoch
+TOP1 = (0.5, 0.9, 0.8)
+
+
+def config(tmp_path: Path, **changes: Any) -> RunConfig:
+    keys = RunKeys(
+        depth=8, dataset="digits", batch=BATCH, precision="fp32", engine="ddp", epochs=EPOCHS, target=0.85, seed=3,
+        results=str(tmp_path), save=str(tmp_path / "w.safetensors"), ranks_per_node=1,
+    )  # fmt: skip
+    resolved, _ = resolve(keys, Place(ranks_per_node=1))
+    return dataclasses.replace(resolved, **changes)
+
+
+class FakeRun:
+    """The world around a Trainer, in which time passes only where it is told to.
+
+    Attributes:
+        now: seconds of the monotonic clock.
+        saved: checkpoints, as they were when they were written.
+        step_s: of optimizer step n (from 1), its data left out.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self.wall, self.steps, self.evaluations = 1000.0, 5e8, 0, 0
+        self.saved: list[checkpoint.Checkpoint] = []
+        self.step_s: Callable[[int], float] = lambda step: (
+            SLOW_S if step <= WARMUP_STEPS else LATE_S if step in (30, 31) else FAST_S
+        )
+        labels = torch.zeros(STEPS * BATCH, dtype=torch.int64).numpy()
+        split = Split(name="train", dataset="digits", labels=labels, classes=[str(n) for n in range(10)], hash="abc")
+        self.splits = Splits(
+            train=split, test=dataclasses.replace(split, name="test"), name="digits", hash="abc", classes=split.classes
+        )
+        for module in (bench.trainer, bench.timing):
+            monkeypatch.setattr(module, "now_s", lambda: self.now)
+        for name, fake in {
+            "wall_s": lambda: self.wall,
+            "prepare": self.prepare,
+            "make_loader": self.make_loader,
+            "evaluate": self.evaluate,
+            "build": self.build,
+            "build_model": lambda config: nn.Linear(3, 10),
+            "warm_up": lambda *arguments: self.pass_time(100.0),
+        }.items():
+            monkeypatch.setattr(bench.trainer, name, fake)
+        counts = SimpleNamespace(multiply_adds=7, parameters=40)
+        monkeypatch.setattr(bench.trainer.resnet, "count", lambda *arguments: counts)
+        monkeypatch.setattr(bench.trainer.checkpoint, "save", self.save)
+        machine = bench.trainer.machine
+        monkeypatch.setattr(machine, "energy_j", lambda device: 2.0 * self.now)
+        monkeypatch.setattr(machine, "peak_memory_bytes", lambda device: 1234)
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+        self.wall += seconds
+
+    def prepare(self, config: RunConfig, world: World) -> tuple[Splits, None, float]:
+        self.pass_time(PREPARE_S + OPEN_S)
+        return self.splits, None, PREPARE_S
+
+    def make_loader(self, kind: str, split: Split, **_: Any) -> Any:
+        self.pass_time(BUILD_S)
+
+        def epoch(number: int) -> Iterator[Batch]:
+            for _ in range(STEPS):
+                self.pass_time(DATA_S)
+                yield Batch(torch.zeros(BATCH, 3), torch.zeros(BATCH, dtype=torch.int64))
+
+        return SimpleNamespace(
+            epoch=epoch, close=lambda: None, steps_per_epoch=STEPS, images_per_epoch=STEPS * BATCH
+        )  # fmt: skip
+
+    def build(self, config: RunConfig, model: nn.Module, device: torch.device) -> Any:
+        def forward(images: torch.Tensor) -> torch.Tensor:
+            self.steps += 1
+            self.pass_time(self.step_s(self.steps) - 0.25)
+            return model(images)
+
+        def backward(loss: torch.Tensor) -> None:
+            self.pass_time(0.25)
+
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        return SimpleNamespace(model=model, optimizer=optimizer, forward=forward, backward=backward)
+
+    def evaluate(self, *_: Any) -> Accuracy:
+        self.pass_time(EVAL_S)
+        top1 = TOP1[self.evaluations]
+        self.evaluations += 1
+        return Accuracy(top1, 1.0, STEPS * BATCH)
+
+    def save(self, path: str, engine: Any, world: World, found: checkpoint.Checkpoint) -> None:
+        state = dataclasses.replace(found.state, top1=list(found.state.top1))
+        self.saved.append(dataclasses.replace(found, state=state))
+        self.pass_time(SAVE_S)
+
+    def train(self, config: RunConfig, restart: int = 0) -> dict[str, Any]:
+        """The row that a run leaves."""
+        recorder = Recorder(config, f"run-{config.seed}", restart)
+        Trainer(config, World(0, 1, 0, 1, CPU, 1), recorder, f"run-{config.seed}", restart).fit()
+        rows, bad = read_rows(config.results, "runs")
+        assert not bad
+        return next(row for row in rows if row["restart_count"] == restart)
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeRun:
+    return FakeRun(monkeypatch)
+
+
+# Seconds of the run's clock, which leaves the preparation out: opening, two loaders, then epoch by epoch.
+BEGIN_S = OPEN_S + 2 * BUILD_S
+TRAIN_S = (10 * 3.0 + 2 * 1.0, 12 * 1.0, 10 * 1.0 + 2 * 3.0)
+EPOCH_1_S = BEGIN_S + TRAIN_S[0] + EVAL_S
+EPOCH_2_S = EPOCH_1_S + SAVE_S + TRAIN_S[1] + EVAL_S
+EPOCH_3_S = EPOCH_2_S + SAVE_S + TRAIN_S[2] + EVAL_S
+END_S = EPOCH_3_S + SAVE_S
+
+
+def test_the_figures_of_a_run_are_exact(fake: FakeRun, tmp_path: Path) -> None:
+    row = fake.train(config(tmp_path))
+    assert (EPOCH_1_S, EPOCH_2_S, EPOCH_3_S, END_S) == (41.0, 59.0, 81.0, 83.0)
+    counted_s, images = 2.0 + 12.0 + 16.0, 4 * (2 + 12 + 12)
+    expected = {
+        "status": "completed",
+        "prepare_s": 5.0,
+        "tta_s": 59.0,
+        "epochs_to_target": 2,
+        "elapsed_s": 83.0,
+        "active_s": 83.0,
+        "downtime_s": None,
+        "train_s": counted_s,
+        "images_per_s": images / counted_s,
+        "data_wait_frac": 36 * DATA_S / sum(TRAIN_S),
+        "step_ms_p50": 1000.0,
+        "step_ms_p95": 1000.0 + 0.75 * 2000.0,  # the 24.75th of 26 steps, two of which take 3 s
+        "final_top1": 0.8,
+        "best_top1": 0.9,
+        "steps_completed": 36,
+        "epochs_completed": 3,
+        "images_per_epoch": 48,
+        "energy_j": 2 * (83.0 - OPEN_S),
+        "peak_mem_bytes": 1234,
+        "flops_per_image": 42,
+        "multiply_adds": 7,
+        "parameters": 40,
+        "instrumentation_s": 0.0,
+        "dataset_hash": "abc",
+        "sample": "digits",
+        "benchmark": "training",
+        "mfu": None,
+    }
+    assert {name: row[name] for name in expected} == expected
+    assert set(row["null_reasons"]) == {"mfu", "peak_flops_per_s"}
+    assert row["comparability_key"]
+
+
+def test_the_epochs_and_steps_of_a_run_are_exact(fake: FakeRun, tmp_path: Path) -> None:
+    fake.train(config(tmp_path))
+    epochs, _ = read_rows(tmp_path, "epochs")
+    columns = ("epoch", "elapsed_s", "top1", "top5", "images", "eval_s", "checkpoint_s")
+    assert [tuple(epoch[name] for name in columns) for epoch in epochs] == [
+        (1, 41.0, 0.5, 1.0, 48, 4.0, 2.0),
+        (2, 59.0, 0.9, 1.0, 48, 4.0, 2.0),
+        (3, 81.0, 0.8, 1.0, 48, 4.0, 2.0),
+    ]
+    steps, _ = read_rows(tmp_path, "steps")
+    assert [step["step"] for step in steps] == list(range(1, 37))
+    assert [step["step_ms"] for step in steps] == [1e3 * (fake.step_s(n) + DATA_S) for n in range(1, 37)]
+    assert {(step["data_ms"], step["rank"]) for step in steps} == {(250.0, 0)}
+    assert all(step["compute_ms"] == step["step_ms"] - 250.0 for step in steps)
+
+
+def test_a_target_that_is_met_exactly_is_reached_and_one_that_is_missed_has_no_time(
+    fake: FakeRun, tmp_path: Path
+) -> None:
+    met = fake.train(config(tmp_path / "met", target=0.5, save=None))
+    assert (met["tta_s"], met["epochs_to_target"]) == (41.0, 1)
+    fake.evaluations = fake.steps = 0
+    missed = fake.train(config(tmp_path / "missed", target=0.91, save=None))
+    assert (missed["tta_s"], missed["epochs_to_target"]) == (None, None)
+    assert missed["null_reasons"]["tta_s"] == "top-1 never reached 0.91 (best 0.9000)"
+
+
+def test_a_run_without_a_target_or_without_images_says_so(fake: FakeRun, tmp_path: Path) -> None:
+    row = fake.train(config(tmp_path / "none", target=None, save=None))
+    assert row["final_top1"] == 0.8 and row["null_reasons"]["tta_s"] == "no target"
+    fake.steps = 0
+    row = fake.train(config(tmp_path / "synthetic", target=None, save=None, loader="synthetic"))
+    assert row["elapsed_s"] == OPEN_S + BUILD_S + sum(TRAIN_S) and row["dataset_hash"] is None
+    assert row["null_reasons"]["final_top1"] == "synthetic images: nothing to evaluate"
+    assert row["images_per_s"] == 104 / 30.0
+
+
+def test_what_a_checkpoint_holds_is_the_state_as_it_was(fake: FakeRun, tmp_path: Path) -> None:
+    fake.train(config(tmp_path))
+    assert [found.state for found in fake.saved] == [
+        RunState(epoch=1, step=12, elapsed_s=41.0, top1=[0.5]),
+        RunState(epoch=2, step=24, elapsed_s=59.0, top1=[0.5, 0.9], tta_s=59.0, epochs_to_target=2),
+        RunState(epoch=3, step=36, elapsed_s=81.0, top1=[0.5, 0.9, 0.8], tta_s=59.0, epochs_to_target=2),
+    ]
+    first = fake.saved[0]
+    assert first.saved_at == 5e8 + 100.0 + PREPARE_S + 41.0 and first.net == checkpoint.net_of(config(tmp_path))
+    assert (first.run_id, first.restart) == ("run-3", 0)
+
+
+def resume(
+    fake: FakeRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, state: RunState, away_s: float
+) -> dict[str, Any]:
+    chosen = config(tmp_path, resume=str(tmp_path / "w.safetensors"), save=None)
+    net = checkpoint.net_of(chosen)
+    # The warm-up of the network, 100 s, comes before the checkpoint is read.
+    saved = checkpoint.Checkpoint(
+        run_id="r", restart=0, net=net, saved_at=fake.wall + 100.0 - away_s, state=state, momentum="m"
+    )
+    monkeypatch.setattr(bench.trainer.checkpoint, "read", lambda path: saved)
+    monkeypatch.setattr(bench.trainer.checkpoint, "load_momentum", lambda *arguments: None)
+    monkeypatch.setattr(bench.trainer.resnet, "load_weights", lambda *arguments: None)
+    return fake.train(chosen, restart=1)
+
+
+def test_downtime_is_on_the_clock_of_a_resumed_run(
+    fake: FakeRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fake.evaluations = 1
+    state = RunState(epoch=1, step=12, elapsed_s=41.0, downtime_s=7.0, top1=[0.5])
+    row = resume(fake, monkeypatch, tmp_path, state, away_s=64.0)
+    # All begins again but the clock, which goes on from 41 s and 64 s of downtime; the warm-up is one of its own.
+    reached_s = 41.0 + 64.0 + BEGIN_S + 32.0 + EVAL_S
+    assert (row["tta_s"], row["epochs_to_target"]) == (reached_s, 2)
+    assert row["downtime_s"] == 7.0 + 64.0
+    assert row["elapsed_s"] == reached_s + 12.0 + EVAL_S
+    assert row["active_s"] == row["elapsed_s"] - 71.0
+    assert (row["images_per_s"], row["steps_completed"], row["final_top1"]) == (4 * 14 / 14.0, 36, 0.8)
+    epochs, _ = read_rows(tmp_path, "epochs")
+    assert [epoch["epoch"] for epoch in epochs] == [2, 3]
+
+
+def test_a_resumed_run_keeps_the_time_at_which_the_target_was_reached(
+    fake: FakeRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fake.evaluations = 2
+    state = RunState(epoch=2, step=24, elapsed_s=59.0, tta_s=59.0, epochs_to_target=2, top1=[0.5, 0.9])
+    row = resume(fake, monkeypatch, tmp_path, state, away_s=-30.0)  # the other machine's clock was ahead
+    assert (row["tta_s"], row["epochs_to_target"], row["best_top1"], row["final_top1"]) == (59.0, 2, 0.9, 0.8)
+    assert row["downtime_s"] == 0.0 and row["elapsed_s"] == 59.0 + BEGIN_S + 32.0 + EVAL_S
+
+
+def test_the_time_left_is_at_the_pace_of_this_attempt(
+    fake: FakeRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen: list[dict[str, Any]] = []
+    monkeypatch.setattr(
+        bench.record.Emitter, "emit", lambda self, event, **fields: seen.append({"event": event, **fields})
+    )
+    fake.train(config(tmp_path))
+    epochs = [event for event in seen if event["event"] == "epoch"]
+    # After an epoch and its checkpoint: 43 s for 12 steps, 24 steps to go; and so on.
+    assert [event["left_s"] for event in epochs] == [43.0 / 12 * 24, 61.0 / 24 * 12, 0.0]
+    assert [event["images_per_s"] for event in epochs] == [4.0, 4.0, 48 / 16.0]
+    assert [event["reached"] for event in epochs] == [False, True, False]
+
+
+def test_an_evaluation_that_missed_images_is_a_fault(
+    fake: FakeRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(bench.trainer, "evaluate", lambda *arguments: Accuracy(0.5, 0.5, STEPS * BATCH - 1))
+    with pytest.raises(AssertionError, match="evaluated 47 of 48"):
+        fake.train(config(tmp_path))
+
+
+def test_the_cold_start_ends_at_the_first_look_at_which_the_error_is_low_enough(
+    fake: FakeRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(bench.trainer, "COLD_STEPS", 5)
+    plain = config(tmp_path, save=None)
+    recipe = dataclasses.replace(
+        plain.recipe, cold_lr=0.01, cold_error=0.8, schedule="multistep", milestones=(0.5,), lr=0.1
+    )
+    trainer = Trainer(dataclasses.replace(plain, recipe=recipe, lr=0.2), World(0, 1, 0, 1, CPU, 1), None)
+    assert trainer.state.cold
+    rates: list[float] = []
+    wrong = iter([1] * 5 + [1, 1, 1, 1, 0] + [0] * 100)  # all of a batch or none; 80% in the second look, which is high
+
+    def forward(images: torch.Tensor) -> torch.Tensor:
+        rates.append(trainer.engine.optimizer.param_groups[0]["lr"])
+        scores = torch.zeros(BATCH, 10)
+        scores[:, next(wrong)] = 1.0  # the labels are 0
+        return scores.requires_grad_()
+
+    trainer.engine.forward = forward  # type: ignore[method-assign]
+    trainer.fit()
+    # Scaled as the peak is: 0.01 of 0.1 is 0.02 of 0.2. The schedule counts all steps, the cold ones too.
+    assert rates == pytest.approx([0.02] * 15 + [0.2] * 3 + [0.02] * 18)
+    assert not trainer.state.cold
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_ends_the_run(
+    fake: FakeRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, loss: float
+) -> None:
+    monkeypatch.setattr(bench.trainer.functional, "cross_entropy", lambda *_, **__: torch.tensor(loss))
+    with pytest.raises(bench.trainer.Diverged, match=r"at step 1 \(epoch 1\): lr="):
+        fake.train(config(tmp_path))
+
+
+# One optimizer step as the recipe has it, written out without the suite's loop, engine and schedule.
+def reference(config: RunConfig, batches: list[Batch], total_steps: int) -> tuple[list[float], list[float], nn.Module]:
+    torch.manual_seed(config.seed)
+    model = resnet.build(family="cifar", depth=8, shortcut="A", num_classes=10)
+    weights = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim == 1]
+    groups = [{"params": weights, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.SGD(groups, lr=1.0, momentum=0.9, nesterov=True)
+    losses, rates, rise = [], [], 0.2 * total_steps
+    for step in range(len(batches) // config.grad_accum):
+        at = step + 0.5
+        rates.append(config.lr * (at / rise if at < rise else 1 - (at - rise) / (total_steps - rise)))
+        optimizer.zero_grad()
+        parts = []
+        for batch in batches[step * config.grad_accum : (step + 1) * config.grad_accum]:
+            log_p = functional.log_softmax(model(batch.images), 1)
+            right = -log_p.gather(1, batch.labels[:, None]).mean()
+            parts.append(0.9 * right - 0.1 * log_p.mean())  # a tenth of the target spread over all classes
+        (sum(parts) / len(parts)).backward()  # type: ignore[union-attr]
+        for group in optimizer.param_groups:
+            group["lr"] = rates[-1]
+        optimizer.step()
+        losses.append(float(sum(part.detach() for part in parts) / len(parts)))
+    return losses, rates, model
+
+
+@pytest.mark.parametrize("grad_accum", [1, 2])
+def test_five_steps_are_those_of_a_loop_written_out(tmp_path: Path, grad_accum: int) -> None:
+    keys = RunKeys(
+        depth=8, dataset="digits", batch=16, precision="fp32", engine="ddp", steps=5, seed=3, loader="torch",
+        grad_accum=grad_accum, ranks_per_node=1, results=str(tmp_path), weight_decay=0.01,
+    )  # fmt: skip
+    chosen, _ = resolve(keys, Place(ranks_per_node=1))
+    chosen = dataclasses.replace(chosen, recipe=dataclasses.replace(chosen.recipe, label_smoothing=0.1))
+    world = World(0, 1, 0, 1, CPU, 1)
+    recorder = Recorder(chosen, "five", 0)
+    trainer = Trainer(chosen, world, recorder, "five")
+    before = [p.detach().clone() for p in trainer.model.parameters()]
+    trainer.fit()
+    loader = make_loader(
+        "torch", open_dataset("digits", None, image_size=32).train, train=True, batch=16, rank=0, world_size=1, seed=3,
+        augment="shift", image_size=32, device=CPU, threads=1, grad_accum=grad_accum,
+    )  # fmt: skip
+    images = loader.epoch(0)
+    batches = [next(images) for _ in range(5 * grad_accum)]
+    loader.close()
+    losses, rates, model = reference(chosen, batches, total_steps=5)
+    steps, _ = read_rows(tmp_path, "steps")
+    assert [step["loss"] for step in steps] == pytest.approx(losses, abs=1e-6)
+    (epoch,), _ = read_rows(tmp_path, "epochs")
+    assert epoch["lr"] == pytest.approx(rates[-1], rel=1e-12) and epoch["images"] == 5 * 16 * grad_accum
+    assert epoch["loss"] == pytest.approx(sum(losses) / 5, abs=1e-6)
+    for ours, theirs, start in zip(trainer.model.parameters(), model.parameters(), before, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+        assert not torch.equal(ours, start)
+    (row,), _ = read_rows(tmp_path, "runs")
+    assert row["seed"] == 3 and row["dataset_hash"] == open_dataset("digits", None, image_size=32).hash
