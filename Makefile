@@ -1,26 +1,28 @@
-# make bench   train ResNet-20 on digits over two ranks and show throughput and time to accuracy
-# make test    run the tests
-# make slurm   install Debian's Slurm (as root) and run the tests that need a real one, on two virtual nodes
-# make gpu     everything that wants a GPU, in parts that can be resumed: tests, times, rows (see python -m bench.gpu help)
-# make check   ruff and mypy
+# make bench      train ResNet-20 on digits over two ranks and show throughput and time to accuracy
+# make test       run all tests
+# make test-fast  run those that start no ranks and interpret no kernels: under a minute
+# make slurm      install Debian's Slurm (as root) and run the tests that need a real one, on two virtual nodes
+# make gpu        everything that wants a GPU, in parts that can be resumed: tests, times, rows (see python -m bench.gpu help)
+# make check      ruff (lint and format) and mypy
 
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.complete
 
-.PHONY: bench test slurm gpu check setup clean
+.PHONY: bench test test-fast slurm gpu check setup clean
 .DELETE_ON_ERROR:
 
 bench: setup
 	@$(RUN) launch/local.py depth=20 dataset=digits
 
 # Interpreted kernels take one core each and share nothing; the other tests start ranks and workers of their own.
-INTERPRETED := tests/kernels $(wildcard tests/resnet/test_fused*.py)
-
 test: setup
-	@$(RUN) -m pytest -q $(INTERPRETED:%=--ignore=%); others=$$?; \
-	  $(RUN) -m pytest -q -n 2 --dist=loadfile $(INTERPRETED) && exit $$others
+	@$(RUN) -m pytest -q -m "ranks or not interpreted"; others=$$?; \
+	  $(RUN) -m pytest -q -n 2 --dist=loadfile -m "interpreted and not ranks" && exit $$others
+
+test-fast: setup
+	@$(RUN) -m pytest -q -n 2 --dist=loadfile -m "not (ranks or interpreted or slurm or slow)"
 
 slurm: setup
 	@if ! command -v slurmctld >/dev/null; then \
@@ -30,28 +32,32 @@ slurm: setup
 	    echo "make: no slurmctld here; install Slurm and munge (Debian, as root: apt-get install slurm-wlm munge)" >&2; exit 1; \
 	  fi; \
 	fi
-	@$(RUN) -m pytest -q tests/launch/test_slurm.py
+	@$(RUN) -m pytest -q -m slurm tests/launch
 
 # A GPU machine may have no network: what is installed there will do, as long as it has torch and Triton.
 gpu:
-	@if [ -f $(STAMP) ]; then python=$(RUN); else python=$(PYTHON); fi; "$$python" -m bench.gpu $(GPU)
+	@if [ -f $(STAMP) ]; then python=$(RUN); else python="$(PYTHON)"; fi; "$$python" -m bench.gpu $(GPU)
 
 check: setup
-	@$(RUN) -m pip install -q -e ".[check]"
-	$(VENV)/bin/ruff check .
-	$(VENV)/bin/mypy
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
 
 # One at a time: `make bench` and `make test` may be started together on a fresh machine.
 setup:
+	@command -v flock >/dev/null || { echo "make: no flock here; install util-linux" >&2; exit 1; }
+	@[ -w . ] || { echo "make: cannot write to $$PWD, where $(VENV) would lie: copy the checkout" >&2; exit 1; }
 	@flock .setup.lock $(MAKE) --no-print-directory $(STAMP)
 
 # Without the stamp whatever is there was interrupted, or is for other requirements: begin anew.
-$(STAMP): pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+$(STAMP): pyproject.toml constraints.txt setup_venv.py
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 	  { echo "make: $(PYTHON) is not Python 3.11 or newer: say make PYTHON=/path/to/python3.11" >&2; exit 1; }
-	$(PYTHON) -m venv --clear $(VENV)
-	$(RUN) -m pip install -q --disable-pip-version-check -e ".[test]"
-	@touch $(STAMP)
+	@"$(PYTHON)" -c 'import ensurepip' 2>/dev/null || \
+	  { echo "make: $(PYTHON) makes no environments: it has no ensurepip (Debian: apt-get install python3-venv)" >&2; exit 1; }
+	@rm -f $@
+	@"$(PYTHON)" setup_venv.py $(VENV)
+	@touch $@
 
 clean:
 	rm -rf $(VENV) .setup.lock

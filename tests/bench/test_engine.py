@@ -14,6 +14,8 @@ from bench.config import Place, RunConfig, resolve
 from bench.keys import RunKeys
 from bench.ranks import free_port, rank_environment
 
+pytestmark = pytest.mark.ranks
+
 SCRIPT = Path(__file__).with_name("losses.py")
 STEPS = 10
 

@@ -251,6 +251,7 @@ def test_a_run_goes_on_where_it_was_cut_off(tmp_path: Path, monkeypatch: pytest.
     assert len(export(tmp_path, ["r"], tmp_path / "record")) == 2 + len(table_files(tmp_path, "kernels"))
 
 
+@pytest.mark.interpreted
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a CUDA device")
 def test_without_a_device_nothing_is_timed_and_nothing_written(tmp_path: Path) -> None:
     done = command("op=bn_stats,conv1x1", "depth=50", f"results={tmp_path / 'v1'}")

@@ -82,6 +82,7 @@ def refused(called, message):
     return True
 
 
+@pytest.mark.slow
 def test_pictures(tmp_path, run):
     rows = many()
     status, out, err = run(f"results={store(tmp_path / 'store', rows)}", f"to={tmp_path / 'new' / 'pictures'}")
@@ -99,6 +100,7 @@ def test_pictures(tmp_path, run):
         assert word in text, word
 
 
+@pytest.mark.slow
 def test_the_same_rows_give_the_same_picture(tmp_path, run):
     root = store(tmp_path / "store", [kernel(), kernel(backend="torch", p50=200.0)])
     first = [run(f"results={root}", f"to={tmp_path / name}") for name in ("one", "two")]
@@ -131,6 +133,7 @@ def test_rows_without_a_time_are_named(tmp_path, run):
     assert run(f"results={store(tmp_path / 'wrong', wrong)}", f"to={tmp_path}")[0] == 2
 
 
+@pytest.mark.slow
 def test_a_run_is_chosen_by_the_end_of_its_id_and_the_latest_by_default(tmp_path, run):
     root = store(tmp_path / "store", [kernel(run_id="20000101-one"), kernel(run_id="20000102-two")])
     assert "20000102-two" in run(f"results={root}", f"to={tmp_path}")[1]

@@ -21,6 +21,8 @@ from bench.world import World
 from resnet.data import make_loader, open_dataset
 from results.store import read_rows
 
+pytestmark = pytest.mark.ranks
+
 LOCAL = [sys.executable, str(ROOT / "launch" / "local.py")]
 SMALL = ["depth=8", "dataset=digits", "batch=16"]
 

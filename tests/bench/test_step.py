@@ -154,6 +154,7 @@ def test_every_variant_leaves_a_run_and_the_failed_one_its_reason(
     assert export(tmp_path, [row["run_id"] for row in rows], tmp_path / "record")
 
 
+@pytest.mark.slow
 def test_what_another_variant_s_losses_are_is_checked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     whole = Stepper.prepare
     monkeypatch.setattr(Stepper, "time", lambda self, steps: ([1.0] * steps, 1.0))
@@ -241,6 +242,7 @@ def test_columns_of_a_step_are_there() -> None:
     assert {"cuda_graph", "choices_hash", "kernels_choices"} <= set(SCHEMAS["runs"].names)
 
 
+@pytest.mark.interpreted
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a CUDA device")
 def test_without_a_device_nothing_is_timed_and_nothing_written(tmp_path: Path) -> None:
     words = ["depth=20", "precision=bf16,fp16", f"results={tmp_path / 'v1'}"]

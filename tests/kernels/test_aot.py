@@ -14,6 +14,8 @@ from kernels import aot, runtime
 from kernels.aot_resources import MATRIX_INSTRUCTIONS
 from kernels.runtime import CHIPS
 
+pytestmark = pytest.mark.slow
+
 SUMMING = ("bn_stats", "bn_act_backward_reduce", "stem_backward_reduce")
 ROOT = Path(__file__).resolve().parents[2]
 

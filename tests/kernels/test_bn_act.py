@@ -8,6 +8,8 @@ from kernels import reference, runtime
 from kernels.bn_act import bn_act
 from kernels.operands import KernelError, Norm
 
+pytestmark = pytest.mark.interpreted
+
 
 def _operands(shape, dtype, device, form):
     """y, its norm, and the shortcut's keywords of a form."""

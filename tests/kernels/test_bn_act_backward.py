@@ -10,6 +10,8 @@ from kernels.bn_act_backward import bn_act_backward_reduce, join_gradient
 from kernels.bn_act_backward_apply import bn_act_backward_apply
 from kernels.operands import KernelError, Norm, Producer
 
+pytestmark = pytest.mark.interpreted
+
 # What made z, and how its gradient comes: dz's stride (0: expanded over the image), skip's (0: none).
 FORMS = {
     "plain": ("sign", 1, 0),

@@ -10,6 +10,8 @@ from kernels import reference, runtime
 from kernels.bn_stats import bn_stats
 from kernels.operands import KernelError, Running
 
+pytestmark = pytest.mark.interpreted
+
 
 def _torchs(y):
     """Mean and 1 / sqrt(variance + eps) as PyTorch's batch norm keeps them."""

@@ -132,6 +132,7 @@ dist.destroy_process_group()
 """
 
 
+@pytest.mark.ranks
 def test_ranks_agree_on_the_first_ones(tmp_path):
     text = some_table().to_json()
     root = Path(runtime.__file__).parents[1]

@@ -66,6 +66,7 @@ def _cuts():
     return sorted({_cut(*(s for _, s in c.blocks)) for chip in runtime.CHIPS for c in configs.CONFIGS["conv3x3"][chip]}, key=str)  # fmt: skip  # noqa: E501
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize("config", _cuts(), ids=str)
 def test_every_cut_computes(config, device):
     torch.manual_seed(0)

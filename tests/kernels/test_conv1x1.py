@@ -8,6 +8,8 @@ from kernels import reference, reference_conv, runtime
 from kernels.conv1x1 import conv1x1
 from kernels.operands import KernelError, Norm, Running
 
+pytestmark = pytest.mark.interpreted
+
 # N, C, K, H, W, stride: stages of ResNet-50 with few pixels, CIFAR's projections, and odd ones.
 SHAPES = (
     (2, 64, 64, 8, 8, 1),

@@ -8,6 +8,8 @@ from kernels import reference, reference_conv, runtime
 from kernels.conv3x3 import conv3x3
 from kernels.operands import KernelError, Norm, Running
 
+pytestmark = pytest.mark.interpreted
+
 # N, C, K, H, W, stride: stages of ResNet-50 and ResNet-20 with few pixels, and odd ones.
 SHAPES = (
     (1, 64, 64, 8, 9, 1),

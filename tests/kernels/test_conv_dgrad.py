@@ -8,6 +8,8 @@ from kernels import reference, reference_conv, runtime
 from kernels.conv_dgrad import conv_dgrad
 from kernels.operands import KernelError, Norm, Producer
 
+pytestmark = pytest.mark.interpreted
+
 # N, C, K, H, W, window.
 SHAPES = (
     (1, 64, 64, 8, 9, 3),

@@ -9,6 +9,8 @@ from kernels import reference_conv, runtime
 from kernels.conv_inference import conv_folded, fold
 from kernels.operands import KernelError
 
+pytestmark = pytest.mark.interpreted
+
 # N, C, K, H, W, window, stride.
 SHAPES = (
     (1, 64, 256, 9, 7, 1, 1),

@@ -82,6 +82,7 @@ def test_policy(link, forward, dgrad, inference):
         assert static_choice(link, chip) == Choice(forward, dgrad, inference)
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize(
     "link",
     [
@@ -181,6 +182,7 @@ def _one_pixel(outputs):
     return outputs
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize(
     ("op", "when", "spoil", "names", "reason"),
     [
@@ -219,6 +221,7 @@ def test_a_wrong_or_failing_configuration_is_rejected_and_not_timed(
         assert planted not in decision.choice.names.values()
 
 
+@pytest.mark.interpreted
 def test_what_a_kernel_leaves_unwritten_is_seen(monkeypatch, two_configs, device, cache):
     empty = lambda shape, dtype, device: torch.zeros(tuple(shape), dtype=dtype, device=device)  # noqa: E731
     monkeypatch.setattr(runtime, "empty", empty)  # not the tests' poison: the check has its own
@@ -237,6 +240,7 @@ def test_what_a_kernel_leaves_unwritten_is_seen(monkeypatch, two_configs, device
     assert runtime.empty is empty
 
 
+@pytest.mark.interpreted
 def test_counters_that_a_failed_kernel_left_are_reset(monkeypatch, two_configs, device, cache):
     first = options(INNER, "forward", CHIP)[0]
 
@@ -248,6 +252,7 @@ def test_counters_that_a_failed_kernel_left_are_reset(monkeypatch, two_configs, 
     assert len(decide([INNER], device, timer=FakeTimer(), cache=cache).decisions[INNER].rejected) == 2
 
 
+@pytest.mark.interpreted
 def test_without_its_dgrad_there_is_no_prologue(monkeypatch, two_configs, device, cache):
     right = chains.conv_dgrad
     fails = lambda *a, **k: _raise(RuntimeError("spills")) if k["write_activation"] else right(*a, **k)  # noqa: E731
@@ -256,6 +261,7 @@ def test_without_its_dgrad_there_is_no_prologue(monkeypatch, two_configs, device
     assert decision.choice == TORCH and len(decision.rejected) == 2
 
 
+@pytest.mark.interpreted
 def test_a_candidate_that_fails_when_timed_is_rejected(device, cache):
     def timer(candidate):
         if candidate.mode != "torch" and candidate.part == "inference":
@@ -268,6 +274,7 @@ def test_a_candidate_that_fails_when_timed_is_rejected(device, cache):
     assert not any(timed.startswith("inference triton") for timed in decision.times_us)
 
 
+@pytest.mark.interpreted
 def test_nothing_is_compared_with_a_wrong_torch_chain(monkeypatch, device, cache):
     monkeypatch.setattr(chains, "bn_stats", lambda y, running: y.new_full((2, y.shape[1]), torch.nan).float())
     with pytest.raises(RuntimeError, match="mean of forward torch is off by nan"):
@@ -289,6 +296,7 @@ def test_other_dtypes_and_channels_are_torchs_unmeasured(device, cache):
     assert [row.ratio for row in table.rows()] == [None] * 4
 
 
+@pytest.mark.interpreted
 def test_a_link_is_measured_once_and_announced(device, cache):
     timer, lines = FakeTimer(forward_triton=5), []
     table = decide([SHORTCUT, SHORTCUT], device, timer=timer, cache=cache, announce=lines.append)

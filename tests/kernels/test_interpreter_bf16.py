@@ -9,6 +9,8 @@ from interpreter_bf16 import decode, encode, exact_bf16
 
 from kernels import runtime
 
+pytestmark = pytest.mark.interpreted
+
 
 @triton.jit
 def cast_kernel(x_ptr, out_ptr, SIZE: tl.constexpr):

@@ -22,6 +22,7 @@ def _weights(device):
     ]
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_stride(dtype, device):
     weights = _weights(device)
@@ -34,6 +35,7 @@ def test_every_stride(dtype, device):
         assert (copy.data_ptr() - copies[0].data_ptr()) % pack.ALIGNMENT == 0
 
 
+@pytest.mark.interpreted
 def test_changed_parameters_are_read_anew(device):
     weights = _weights(device)
     pack_weights(weights, torch.float16)

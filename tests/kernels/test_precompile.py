@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LINK = Link(3, 1, 16, 16, 2, 8, 8, "bfloat16", "inner")
 
 
+@pytest.mark.slow
 def test_the_launcher_finds_every_kernel_of_a_link_in_the_cache(tmp_path: Path) -> None:
     environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
     done = subprocess.run(
@@ -38,6 +39,7 @@ def test_the_launcher_finds_every_kernel_of_a_link_in_the_cache(tmp_path: Path) 
     assert not found["cuda"]
 
 
+@pytest.mark.slow
 def test_links_that_do_not_compile_are_left_to_be_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RuntimeError, match=r"^kernels\.precompile: .*no Link"):
         monkeypatch.setattr(precompile, "asdict", lambda link: {})
@@ -71,6 +73,7 @@ def test_a_failure_ahead_is_said_and_measuring_goes_on(told: list[str], monkeypa
     assert told[1:] == ["kernels: compiled one by one as they are measured: kernels.precompile: no space left"]
 
 
+@pytest.mark.slow
 def test_what_compiles_ends_with_the_one_that_waits_for_it() -> None:
     """The middle process is killed, as one that runs out of memory is: nobody waits for its workers, which end too."""
     psutil = pytest.importorskip("psutil")
@@ -91,6 +94,7 @@ def test_what_compiles_ends_with_the_one_that_waits_for_it() -> None:
         assert not psutil.wait_procs(workers, timeout=5)[1]
 
 
+@pytest.mark.slow
 def test_a_cache_that_cannot_be_written_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "file" / "cache"))

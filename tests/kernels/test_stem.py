@@ -10,6 +10,8 @@ from kernels.operands import KernelError, Norm
 from kernels.stem import stem
 from kernels.stem_backward import stem_backward_apply, stem_backward_reduce
 
+pytestmark = pytest.mark.interpreted
+
 SHAPES = ((1, 1023, 3, 5), (2, 64, 7, 7), (2, 24, 10, 12), (3, 8, 9, 4), (2, 16, 1, 1), (1, 16, 1, 6))
 
 

@@ -14,6 +14,8 @@ import pytest
 
 from results.files import read_rows
 
+pytestmark = pytest.mark.ranks
+
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent
 

@@ -39,6 +39,8 @@ def test_one_line_and_nothing_written(tmp_path: Path, word: str, interpret: bool
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.ranks
+@pytest.mark.interpreted
 def test_the_interpreter_for_whoever_insists(tmp_path: Path) -> None:
     words = "depth=8 dataset=digits image_size=8 batch=4 steps=1 loader=synthetic precision=fp32 ranks_per_node=1"
     done = local(*words.split(), "kernels=triton", f"results={tmp_path}", interpret=True)

@@ -15,6 +15,8 @@ import slurm_cluster
 from bench.config import ROOT
 from results.files import read_rows
 
+pytestmark = pytest.mark.slurm
+
 WORDS = ["depth=8", "dataset=digits", "ranks_per_node=1", "cluster=here"]
 PROFILE = """\
 partition: all

@@ -18,7 +18,13 @@ def test_table_is_whole():
     assert len(ROWS) == 60
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: "-".join(list(row.values())[:4]).rstrip("-"))
+def _case(row):
+    """A row as a test of its own; a thousand layers take their time."""
+    marks = pytest.mark.slow if row["depth"] == "1202" else ()
+    return pytest.param(row, id="-".join(list(row.values())[:4]).rstrip("-"), marks=marks)
+
+
+@pytest.mark.parametrize("row", map(_case, ROWS))
 def test_counts(row):
     num_classes = int(row["num_classes"])
     with torch.device("meta"):

@@ -44,6 +44,7 @@ def test_digits_are_split_written_once_and_named(tmp_path):
     assert not names[0] & names[1]
 
 
+@pytest.mark.slow
 def test_digits_written_by_two_processes_at_once_are_whole(tmp_path):
     code = (
         "from resnet.data import open_dataset; s = open_dataset('digits', None, image_size=32);"

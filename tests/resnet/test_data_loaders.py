@@ -271,6 +271,7 @@ def test_dali_is_imported_for_its_own_loader_alone():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
 
 
+@pytest.mark.slow
 def test_a_process_that_leaves_its_loaders_open_ends(photographs):
     folder = os.path.dirname(os.path.dirname(os.path.dirname(photographs.train.paths[0])))
     code = f"""

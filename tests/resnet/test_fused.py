@@ -6,6 +6,8 @@ import pytest
 import torch
 from fused_nets import calm_seed, distance, train
 
+pytestmark = pytest.mark.interpreted
+
 NETS = [
     "cifar20-none", "cifar20-A", "cifar20-B", "cifar20-C", "bottleneck-v1-B", "bottleneck-v1.5-B", "bottleneck-v1-A",
     "bottleneck-v1.5-C", "basic-none", "basic-A",

@@ -37,6 +37,7 @@ def step(model):
     return {launch.kernel for launch in launches}, {key: p.grad for key, p in model.named_parameters()}
 
 
+@pytest.mark.interpreted
 def test_the_faster_wins_layer_by_layer_and_computes_the_same(tmp_path):
     model, table, timed = chosen(lambda name: " torch" in name, kernels.ChoiceCache(tmp_path / "a"))
     assert timed and set(table) == {link for _, link in links(model, batch(NAME, 0)[0].shape, torch.float16)}

@@ -16,6 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from kernels import runtime
 from resnet.model import fuse
 
+pytestmark = pytest.mark.interpreted
+
 SIZE = 3  # images; no layer has as many output channels
 WEIGHTS = {"weights": ["pack_weights"]}
 APPLY, REDUCE, DGRAD = "bn_act_backward_apply", "bn_act_backward_reduce", "conv_dgrad"

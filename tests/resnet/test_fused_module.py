@@ -13,6 +13,8 @@ from torch.utils.checkpoint import checkpoint
 import kernels
 from resnet.model import fuse
 
+pytestmark = pytest.mark.interpreted
+
 
 @pytest.mark.parametrize("name", ["cifar8-A", "cifar8-none", "bottleneck-v1.5-B", "basic-C"])
 def test_evaluation_folds_bn_into_the_convolutions(name):

@@ -44,6 +44,7 @@ def test_mixed_decoding_gives_the_cpu_pipeline_s_pixels(train: bool) -> None:
     assert float((levels > 16).float().mean()) < WORST_SHARE
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize("engine", ["deepspeed", "ddp"])
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_a_run_on_the_gpu_learns(tmp_path: Path, engine: str, precision: str) -> None:

@@ -78,6 +78,7 @@ def test_cifar_names(shortcut):
     assert projected == expected[shortcut]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "depth", "stride", "shortcut"),
     [("cifar", 8, "v1", shortcut) for shortcut in SHORTCUTS]
@@ -102,6 +103,7 @@ def test_stages_shrink_the_image_as_in_table_1():
     assert shapes == [(64, 56, 56), (256, 56, 56), (512, 28, 28), (1024, 14, 14), (2048, 7, 7)]
 
 
+@pytest.mark.slow
 def test_v1_and_v15_share_weights_and_differ_in_result():
     v1 = small("B", family="imagenet", depth=50).eval()
     v15 = small("B", family="imagenet", depth=50, stride="v1.5").eval()
@@ -185,6 +187,7 @@ def test_autocast_computes_in_bf16_and_keeps_bn_in_fp32(shortcut):
     assert torch.allclose(out.float(), small(shortcut)(images()), atol=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shortcut", SHORTCUTS)
 def test_compiled_net_is_one_graph_with_the_same_names_loss_and_gradients(shortcut, monkeypatch):
     compile_in_place = torch.nn.Module.compile
@@ -225,6 +228,7 @@ def test_a_blocks_forward_can_be_replaced_as_a_unit():
         assert torch.equal(other.layer2[0](x), 2 * block(x))
 
 
+@pytest.mark.slow
 def test_the_deepest_net_runs():
     with torch.device("meta"):
         model = resnet.build(family="cifar", depth=1202, shortcut="A", num_classes=10).eval()
@@ -232,6 +236,7 @@ def test_the_deepest_net_runs():
     assert len(model.residual_blocks()) == 600
 
 
+@pytest.mark.slow
 def test_a_small_net_learns():
     model, x = small("A"), images(16, 8)
     y = torch.arange(16) % 10

@@ -14,6 +14,7 @@ def test_output_shape(name, size):
         assert model(torch.empty(2, 3, size, size)).shape == (2, 7)
 
 
+@pytest.mark.slow
 def test_googlenet_learns_through_its_heads_in_training_only():
     torch.manual_seed(0)
     model = peers.build("googlenet", 5, auxiliary_heads=True)
@@ -27,6 +28,7 @@ def test_googlenet_learns_through_its_heads_in_training_only():
         assert model(torch.randn(1, 3, 64, 64)).shape == (1, 5)
 
 
+@pytest.mark.slow
 def test_alexnet_runs():
     torch.manual_seed(0)
     model = peers.build("alexnet", 5).eval()

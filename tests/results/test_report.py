@@ -186,7 +186,8 @@ def test_open_journals_are_mentioned(store, run):
     assert "1 without rows yet" in run(f"results={store}")[1]
 
 
-def test_summary(store):
+def test_summary(store, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)  # pytest-xdist sets it
     rows, _ = read_rows(store, "runs")
     stream = io.StringIO()
     report.show(report.summary(rows[:1]), report.failures(rows[:1]), stream=stream)
