@@ -15,9 +15,7 @@ from bench.keys import DATA_VARIABLE, RunKeys
 from resnet.architecture import IMAGENET_STAGES, Architecture
 from resnet.recipe import Recipe
 from resnet.recipe import load as load_recipe
-
-ROOT = Path(__file__).resolve().parent.parent
-PATHS = ("data", "results", "save", "resume")
+from results.words import DEFAULT_ROOT, PATH_KEYS
 
 # Of each dataset: the network family its images are for, pixels a side, classes (None: counted).
 SHAPES: dict[str, tuple[str, int, int | None]] = {
@@ -111,7 +109,7 @@ class RunConfig:
 
     def config_hash(self) -> str:
         """16 hexadecimal digits that say what is measured: all but where data, rows and weights lie."""
-        measured = {name: value for name, value in asdict(self).items() if name not in PATHS}
+        measured = {name: value for name, value in asdict(self).items() if name not in PATH_KEYS}
         text = json.dumps(measured, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -143,7 +141,7 @@ class Place:
     ranks_per_node: int
     gpus: int | None = None
     data: Mapping[str, str] = field(default_factory=dict)
-    results: str = str(ROOT / "results" / "v1")
+    results: str = str(DEFAULT_ROOT)
     visible: bool = True
 
 
@@ -206,7 +204,7 @@ def resolve(keys: RunKeys, place: Place) -> tuple[RunConfig, list[str]]:
 def words(keys: RunKeys, config: RunConfig) -> list[str]:
     """Words that resolve to `config` anywhere, once nodes= is added: what was typed and what the place decided."""
     values = {option.name: getattr(keys, option.name) for option in fields(RunKeys)}
-    decided = (*PATHS, "dataset", "kernels", "loader", "ranks_per_node", "seed")
+    decided = (*PATH_KEYS, "dataset", "kernels", "loader", "ranks_per_node", "seed")
     values |= {name: getattr(config, name) for name in decided}
     if config.dataset == "imagefolder":
         values["num_classes"] = config.num_classes

@@ -29,13 +29,14 @@ try:
     from bench.command import exit_on_signals, run_command
     from bench.config import check_folder
     from bench.grammar import help_text, key, parse
+    from bench.paths import ROOT
     from kernels.children import die_with_parent
     from results.export import export
     from results.files import read_rows, table_files
+    from results.words import DEFAULT_ROOT
 except ModuleNotFoundError as missing:
     sys.exit(f"bench.gpu: {missing.name} is not installed for {sys.executable}: make setup installs it in .venv")
 
-ROOT = Path(__file__).resolve().parent.parent
 PART_S = 480.0
 LEAST_S = 20.0  # with less time left no part is begun
 STAGES = {
@@ -54,7 +55,7 @@ class Keys:
 
     stages: int | None = key("which of the stages 1 to 6", "all", least=1, most=6)
     minutes: float | None = key("time after which nothing more is begun or goes on", "no limit", unit="min", above=0)
-    results: str = key("folder that rows are written to", "results/v1", default=str(ROOT / "results" / "v1"), path=True)
+    results: str = key("folder that rows are written to", "results/v1", default=str(DEFAULT_ROOT), path=True)
     to: str | None = key("folder that rows are exported to in the end, such as results/record", "none", path=True)
     restart: bool = key("whether to begin anew, whatever was done", "false", default=False)
 

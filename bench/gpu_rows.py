@@ -12,13 +12,13 @@ from typing import Any
 import torch
 
 from bench import machine, roofline
-from bench.config import ROOT
 from bench.roofline import Step
 from results.files import attempt_name, table_files, table_path, write_once
 from results.schema import FIGURES, SCHEMA_VERSION, Row, clean_row, to_table
 from results.store import RunWriter
+from results.words import DEFAULT_ROOT
 
-DEFAULT_RESULTS = str(ROOT / "results" / "v1")
+DEFAULT_RESULTS = str(DEFAULT_ROOT)
 NOT_A_RUN = "neither data nor accuracy: random images that are on the device already"
 
 

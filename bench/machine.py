@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-ROOT = Path(__file__).resolve().parent.parent
+from bench.paths import ROOT
 
 
 def version(package: str) -> str | None:

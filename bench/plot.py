@@ -27,10 +27,11 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter  # noqa
 from matplotlib.transforms import Bbox  # noqa: E402
 
 from bench.command import run_command  # noqa: E402
-from bench.config import ROOT, check_folder  # noqa: E402
+from bench.config import check_folder  # noqa: E402
 from bench.grammar import WordError, help_text, key, parse  # noqa: E402
 from results.files import BadFile, read_rows  # noqa: E402
 from results.schema import Row  # noqa: E402
+from results.words import DEFAULT_ROOT  # noqa: E402
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; shapes tell the backends apart once more.
 STYLES = (
@@ -49,7 +50,7 @@ class Keys:
     """Words of the command line."""
 
     to: str | None = key("folder that the pictures are written to, made if need be", "required", path=True)
-    results: str = key("store to read", "results/v1 of the checkout", default=str(ROOT / "results" / "v1"), path=True)
+    results: str = key("store to read", "results/v1 of the checkout", default=str(DEFAULT_ROOT), path=True)
     run: str | None = key("which run, or the start or end of its id", "the latest with kernels", path=True)
 
 

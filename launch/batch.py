@@ -15,7 +15,8 @@ import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.slurm.slurm import _make_sbatch_string
 
-from bench.config import ROOT, RunConfig, words
+from bench.config import RunConfig, words
+from bench.paths import ROOT
 from launch.cluster import ClusterConfig
 from launch.job import Job, new_run_id
 from launch.plan import Cell, Plan

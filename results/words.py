@@ -7,7 +7,8 @@ from pathlib import Path
 
 DEFAULT_ROOT = Path(__file__).resolve().parent / "v1"
 RECORD_ROOT = Path(__file__).resolve().parent / "record"
-
+# Of a run's configuration: particulars of one machine, which are neither measured nor kept in a row.
+PATH_KEYS = ("data", "results", "save", "resume")
 
 CUTOFF = 0.6  # of difflib's ratio, below which a guess helps nobody
 
