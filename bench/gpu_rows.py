@@ -13,6 +13,7 @@ import torch
 
 from bench import machine, roofline
 from bench.roofline import Step
+from resnet.datasets import dataset_of_family
 from results.files import attempt_name, table_files, table_path, write_once
 from results.schema import FIGURES, SCHEMA_VERSION, Row, clean_row, to_table
 from results.store import RunWriter
@@ -93,7 +94,7 @@ def run_row(step: Step, config: Mapping[str, Any], run_id: str, engine: str, ker
         "engine": engine,
         "loader": "synthetic",
         "synthetic": True,
-        "dataset": "cifar10" if architecture.family == "cifar" else "imagenet",  # whose sizes the random images have
+        "dataset": dataset_of_family(architecture.family).name,  # whose sizes the random images have
         "precision": step.precision,
         "extension": architecture.extension,
         "batch_per_device": step.batch,
