@@ -1,7 +1,6 @@
 """Training state on disk, complete or absent: weights as safetensors, momentum beside them, nothing pickled."""
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import resnet
 from bench.config import RunConfig
 from bench.engine import Engine, get_momentum, set_momentum
 from bench.world import World
+from results.durable import replace_file
 
 KEY = "training"  # of the weights file's metadata
 
@@ -79,15 +79,7 @@ def save(path: str, engine: Engine, world: World, progress: Progress) -> None:
         weights.parent.mkdir(parents=True, exist_ok=True)
         state = weights.with_name(f"{weights.stem}.{progress.run_id}.{progress.epoch:04d}.momentum.safetensors")
         old = _momentum_file(weights)
-        partial = state.with_name(f".{state.name}.{os.getpid()}.partial")
-        try:
-            with partial.open("wb") as file:
-                file.write(safetensors.torch.save(momenta, {"format": "pt"}))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, state)
-        finally:
-            partial.unlink(missing_ok=True)
+        replace_file(state, lambda file: file.write(safetensors.torch.save(momenta, {"format": "pt"})))
         written = asdict(progress) | {"state": state.name}
         resnet.save_weights(engine.model, weights, {KEY: json.dumps(written, sort_keys=True)})
         if old and old != state:

@@ -31,6 +31,7 @@ try:
     from bench.grammar import help_text, key, parse
     from bench.paths import ROOT
     from kernels.children import die_with_parent
+    from results.durable import replace_file
     from results.export import export
     from results.files import read_rows, table_files
     from results.words import DEFAULT_ROOT
@@ -107,9 +108,8 @@ class State:
     def write(self) -> None:
         """Replace the file."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_suffix(".tmp")
-        temporary.write_text(json.dumps({"parts": self.parts, "run_ids": self.run_ids}, indent=1))
-        os.replace(temporary, self.path)
+        text = json.dumps({"parts": self.parts, "run_ids": self.run_ids}, indent=1)
+        replace_file(self.path, lambda file: file.write(text.encode()))
 
     def run_id(self, part: str) -> str:
         """The run that a part goes on with; made at the first call."""
