@@ -10,22 +10,13 @@ from typing import Any
 
 from bench import grammar
 from bench.grammar import WordError
-from bench.keys import DATA_VARIABLE, RunKeys
+from bench.keys import DEFAULT_DATASET, RunKeys
 from resnet.architecture import IMAGENET_STAGES, Architecture
+from resnet.datasets import DATA_VARIABLE, DATASETS, Dataset
 from resnet.recipe import Recipe
 from resnet.recipe import load as load_recipe
 from results import identity
-
-ROOT = Path(__file__).resolve().parent.parent
-PATHS = ("data", "results", "save", "resume")
-
-# Of each dataset: the network family its images are for, pixels a side, classes (None: counted).
-SHAPES: dict[str, tuple[str, int, int | None]] = {
-    "digits": ("cifar", 32, 10),
-    "cifar10": ("cifar", 32, 10),
-    "imagenet": ("imagenet", 224, 1000),
-    "imagefolder": ("imagenet", 224, None),
-}
+from results.words import DEFAULT_ROOT, PATH_KEYS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +132,7 @@ class Place:
     ranks_per_node: int
     gpus: int | None = None
     data: Mapping[str, str] = field(default_factory=dict)
-    results: str = str(ROOT / "results" / "v1")
+    results: str = str(DEFAULT_ROOT)
     visible: bool = True
 
 
@@ -154,11 +145,10 @@ def resolve(keys: RunKeys, place: Place) -> tuple[RunConfig, list[str]]:
     Raises:
         WordError: one line that names the word and what would do instead.
     """
-    dataset = keys.dataset or "imagenet"
-    family, image_size, num_classes = SHAPES[dataset]
-    family = keys.family or family
+    dataset = DATASETS[keys.dataset] if keys.dataset else DEFAULT_DATASET
+    family = keys.family or dataset.family
     depth = _depth(keys, family)
-    recipe = load_recipe(keys.recipe or "fast", dataset, family, depth)
+    recipe = load_recipe(keys.recipe or "fast", dataset.name, family, depth)
     loader, data, notices = _images(keys, dataset, place)
     synthetic = loader == "synthetic"
     if synthetic and keys.target is not None:
@@ -175,10 +165,10 @@ def resolve(keys: RunKeys, place: Place) -> tuple[RunConfig, list[str]]:
         shortcut=keys.shortcut or ("A" if family == "cifar" else "B"),
         stride=keys.stride or "v1",
         kernels=_kernels(keys, place),
-        dataset=dataset,
+        dataset=dataset.name,
         data=data,
-        image_size=keys.image_size or image_size,
-        num_classes=_num_classes(keys, dataset, num_classes, data, place),
+        image_size=keys.image_size or dataset.image_size,
+        num_classes=_num_classes(keys, dataset, data, place),
         loader=loader,
         recipe=recipe,
         epochs=keys.epochs or (1 if synthetic else recipe.epochs),
@@ -204,9 +194,9 @@ def resolve(keys: RunKeys, place: Place) -> tuple[RunConfig, list[str]]:
 def words(keys: RunKeys, config: RunConfig) -> list[str]:
     """Words that resolve to `config` anywhere, once nodes= is added: what was typed and what the place decided."""
     values = {option.name: getattr(keys, option.name) for option in fields(RunKeys)}
-    decided = (*PATHS, "dataset", "kernels", "loader", "ranks_per_node", "seed")
+    decided = (*PATH_KEYS, "dataset", "kernels", "loader", "ranks_per_node", "seed")
     values |= {name: getattr(config, name) for name in decided}
-    if config.dataset == "imagefolder":
+    if DATASETS[config.dataset].counted:
         values["num_classes"] = config.num_classes
     return [grammar.word(name, value) for name, value in values.items() if value is not None and name != "nodes"]
 
@@ -217,9 +207,10 @@ def _depth(keys: RunKeys, family: str) -> int:
     guessed = keys.dataset is None and keys.family is None
     if guessed and keys.depth not in IMAGENET_STAGES and keys.depth % 6 == 2:
         depths = ", ".join(map(str, IMAGENET_STAGES))
+        fitting = " or ".join(f"dataset={dataset.name}" for dataset in DATASETS.values() if dataset.family == "cifar")
         raise WordError(
-            f"depth={keys.depth}: a depth of the cifar family; add dataset=digits or dataset=cifar10 "
-            f"(dataset=imagenet, the default, has depths {depths})"
+            f"depth={keys.depth}: a depth of the cifar family; add {fitting} "
+            f"(dataset={DEFAULT_DATASET.name}, the default, has depths {depths})"
         )
     return keys.depth
 
@@ -238,24 +229,25 @@ def _kernels(keys: RunKeys, place: Place) -> str:
     return keys.kernels
 
 
-def _images(keys: RunKeys, dataset: str, place: Place) -> tuple[str, str | None, list[str]]:
+def _images(keys: RunKeys, dataset: Dataset, place: Place) -> tuple[str, str | None, list[str]]:
     """Loader, folder and notices."""
     loader = keys.loader or "dali"
-    if dataset == "digits":
+    if dataset.comes_with:
         if keys.data:
-            raise WordError(f"data={keys.data}: the digits come with scikit-learn; leave data out, or dataset=cifar10")
+            source = f"the {dataset.name} come with {dataset.comes_with}"
+            raise WordError(f"data={keys.data}: {source}; leave data out, or dataset=cifar10")
         return loader, None, []
-    if keys.data is None and loader == "synthetic" and dataset != "imagefolder":
+    if keys.data is None and loader == "synthetic" and not dataset.counted:
         return loader, None, []
-    if folder := keys.data or place.data.get(dataset) or _in_environment(dataset):
+    if folder := keys.data or place.data.get(dataset.name) or _in_environment(dataset.name):
         folder = _existing("data", folder, place)
         here = os.path.isdir(folder)
         return loader, folder, [] if here else [f"data={folder} is not on this machine; it is taken as it stands"]
-    if dataset == "imagefolder" and keys.num_classes is None:
-        raise WordError("dataset=imagefolder: add data=PATH (or loader=synthetic num_classes=N)")
+    if dataset.counted and keys.num_classes is None:
+        raise WordError(f"dataset={dataset.name}: add data=PATH (or loader=synthetic num_classes=N)")
     if loader == "synthetic":
         return loader, None, []
-    missing = f"no images of {dataset} in the site profile or ${DATA_VARIABLE}"
+    missing = f"no images of {dataset.name} in the site profile or ${DATA_VARIABLE}"
     if keys.loader or keys.target is not None:
         word = grammar.word("loader", loader) if keys.loader else grammar.word("target", keys.target)
         raise WordError(f"{word}: {missing}; add data=PATH")
@@ -268,8 +260,9 @@ def _in_environment(dataset: str) -> str | None:
     return str(folder) if folder.is_dir() else None
 
 
-def _num_classes(keys: RunKeys, dataset: str, known: int | None, data: str | None, place: Place) -> int:
-    source = f"dataset={dataset}"
+def _num_classes(keys: RunKeys, dataset: Dataset, data: str | None, place: Place) -> int:
+    source = f"dataset={dataset.name}"
+    known = None if dataset.counted else dataset.num_classes
     if known is None and data is not None and (os.path.isdir(data) or place.visible):
         train = Path(data) / "train"
         if not train.is_dir():

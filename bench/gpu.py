@@ -29,14 +29,16 @@ try:
     from bench.command import exit_on_signals, run_command
     from bench.config import check_folder
     from bench.grammar import help_text, key, parse
+    from bench.paths import ROOT
     from kernels.children import die_with_parent
+    from results.durable import replace_file
     from results.export import export
     from results.files import read_rows, table_files
     from results.identity import benchmark_of
+    from results.words import DEFAULT_ROOT
 except ModuleNotFoundError as missing:
     sys.exit(f"bench.gpu: {missing.name} is not installed for {sys.executable}: make setup installs it in .venv")
 
-ROOT = Path(__file__).resolve().parent.parent
 PART_S = 480.0
 LEAST_S = 20.0  # with less time left no part is begun
 STAGES = {
@@ -55,7 +57,7 @@ class Keys:
 
     stages: int | None = key("which of the stages 1 to 6", "all", least=1, most=6)
     minutes: float | None = key("time after which nothing more is begun or goes on", "no limit", unit="min", above=0)
-    results: str = key("folder that rows are written to", "results/v1", default=str(ROOT / "results" / "v1"), path=True)
+    results: str = key("folder that rows are written to", "results/v1", default=str(DEFAULT_ROOT), path=True)
     to: str | None = key("folder that rows are exported to in the end, such as results/record", "none", path=True)
     restart: bool = key("whether to begin anew, whatever was done", "false", default=False)
 
@@ -107,9 +109,8 @@ class State:
     def write(self) -> None:
         """Replace the file."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_suffix(".tmp")
-        temporary.write_text(json.dumps({"parts": self.parts, "run_ids": self.run_ids}, indent=1))
-        os.replace(temporary, self.path)
+        text = json.dumps({"parts": self.parts, "run_ids": self.run_ids}, indent=1)
+        replace_file(self.path, lambda file: file.write(text.encode()))
 
     def run_id(self, part: str) -> str:
         """The run that a part goes on with; made at the first call."""

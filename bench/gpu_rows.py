@@ -10,14 +10,15 @@ from typing import Any
 import torch
 
 from bench import machine, roofline
-from bench.config import ROOT
 from bench.roofline import Step
+from resnet.datasets import dataset_of_family
 from results import identity
 from results.files import attempt_name, table_files, table_path, write_once
 from results.schema import FIGURES, SCHEMA_VERSION, Row, clean_row, to_table
 from results.store import RunWriter
+from results.words import DEFAULT_ROOT
 
-DEFAULT_RESULTS = str(ROOT / "results" / "v1")
+DEFAULT_RESULTS = str(DEFAULT_ROOT)
 NOT_A_RUN = "neither data nor accuracy: random images that are on the device already"
 
 
@@ -81,7 +82,7 @@ def run_row(step: Step, config: Mapping[str, Any], run_id: str, benchmark: str, 
         "benchmark": benchmark,
         "loader": "synthetic",
         "synthetic": True,
-        "dataset": "cifar10" if architecture.family == "cifar" else "imagenet",  # whose sizes the random images have
+        "dataset": dataset_of_family(architecture.family).name,  # whose sizes the random images have
         "precision": step.precision,
         "extension": architecture.extension,
         "batch_per_device": step.batch,

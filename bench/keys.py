@@ -4,10 +4,20 @@ from dataclasses import dataclass
 
 from bench.grammar import key
 from resnet.architecture import FAMILIES, KERNELS, SHORTCUTS, STRIDES
+from resnet.datasets import DATA_VARIABLE, DATASETS
 from resnet.recipe import names as recipe_names
 
-DATA_VARIABLE = "RESNET_BENCH_DATA"
-DATASETS = ("digits", "cifar10", "imagenet", "imagefolder")
+DEFAULT_DATASET = DATASETS["imagenet"]
+
+
+def _image_sizes() -> str:
+    """Sizes by dataset, such as "32 (digits, cifar10), 224": the default dataset's last and alone."""
+    others: dict[int, list[str]] = {}
+    for dataset in DATASETS.values():
+        if dataset.image_size != DEFAULT_DATASET.image_size:
+            others.setdefault(dataset.image_size, []).append(dataset.name)
+    sizes = [f"{size} ({', '.join(names)})" for size, names in others.items()]
+    return ", ".join([*sizes, str(DEFAULT_DATASET.image_size)])
 
 
 @dataclass(kw_only=True)
@@ -32,13 +42,11 @@ class RunKeys:
     family: str | None = key("which of the paper's two families of networks", "the dataset's", choices=FAMILIES)
     dataset: str | None = key(
         "digits come with scikit-learn; imagefolder is any PATH/train/CLASS/*, PATH/val/CLASS/*",
-        "imagenet",
-        choices=DATASETS,
+        DEFAULT_DATASET.name,
+        choices=tuple(DATASETS),
     )
     data: str | None = key("folder of the dataset", f"site profile, else ${DATA_VARIABLE}/DATASET", path=True)
-    image_size: int | None = key(
-        "side of the images that the network sees", "32 (digits, cifar10), 224", unit="pixels", least=8
-    )
+    image_size: int | None = key("side of the images that the network sees", _image_sizes(), unit="pixels", least=8)
     num_classes: int | None = key("outputs of the network", "the dataset's", unit="classes", least=2)
     recipe: str | None = key(
         "how to train: as the paper did, or as is fast today", "fast", choices=tuple(recipe_names())

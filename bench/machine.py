@@ -12,9 +12,8 @@ from typing import Any
 
 import torch
 
+from bench.paths import ROOT
 from results.identity import system_id
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def version(package: str) -> str | None:

@@ -27,10 +27,11 @@ from rich.table import Table
 
 from bench import gpu_rows, gpu_timing, machine
 from bench.command import Terminal, exit_on_signals, run_command
-from bench.config import ROOT, check_folder
+from bench.config import check_folder
 from bench.grammar import WordError, help_text, key, parse
 from bench.micro_cases import OPS, cases
 from bench.micro_measure import BACKENDS, DTYPES, Peaks, case_table, measure, new_table, rows_of
+from bench.paths import ROOT
 from bench.roofline import Step
 from kernels import configs
 from kernels.children import die_with_parent

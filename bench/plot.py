@@ -7,8 +7,6 @@ kernel is max(bytes_min / copy rate, flops / matrix rate), with the rates that i
 """
 
 import math
-import os
-import secrets
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -27,10 +25,12 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter  # noqa
 from matplotlib.transforms import Bbox  # noqa: E402
 
 from bench.command import run_command  # noqa: E402
-from bench.config import ROOT, check_folder  # noqa: E402
+from bench.config import check_folder  # noqa: E402
 from bench.grammar import WordError, help_text, key, parse  # noqa: E402
+from results.durable import replace_file  # noqa: E402
 from results.files import BadFile, read_rows  # noqa: E402
 from results.schema import Row  # noqa: E402
+from results.words import DEFAULT_ROOT  # noqa: E402
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; shapes tell the backends apart once more.
 STYLES = (
@@ -49,7 +49,7 @@ class Keys:
     """Words of the command line."""
 
     to: str | None = key("folder that the pictures are written to, made if need be", "required", path=True)
-    results: str = key("store to read", "results/v1 of the checkout", default=str(ROOT / "results" / "v1"), path=True)
+    results: str = key("store to read", "results/v1 of the checkout", default=str(DEFAULT_ROOT), path=True)
     run: str | None = key("which run, or the start or end of its id", "the latest with kernels", path=True)
 
 
@@ -191,12 +191,8 @@ def _text(words: str) -> str:
 def _save(figure: Figure, file: Path) -> None:
     """Write a picture, which appears whole or not at all."""
     kind = file.suffix[1:]
-    temporary = file.with_name(f".{file.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
-        figure.savefig(temporary, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
-        os.replace(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)
+    metadata = {"Date": None} if kind == "svg" else None
+    replace_file(file, lambda opened: figure.savefig(opened, format=kind, dpi=150, metadata=metadata))
 
 
 def _draw_roof(axes: Axes, found: Sequence[Point], labels: Sequence[str], styles: dict[str, tuple[str, str]]) -> None:

@@ -4,11 +4,10 @@ import os
 import socket
 import subprocess
 import sys
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-ROOT = Path(__file__).resolve().parent.parent
+from bench.paths import ROOT
 
 
 def rank_environment(rank: int, size: int, port: int, threads: int) -> dict[str, str]:

@@ -16,6 +16,7 @@ from bench.failure import Failure
 from bench.progress import Emitter
 from bench.timing import COLUMNS
 from bench.world import World
+from resnet.datasets import DATASETS
 from results import identity
 from results.schema import SCHEMA_VERSION
 from results.store import RunWriter
@@ -47,7 +48,7 @@ def run_row(config: RunConfig, run_id: str, restart: int) -> dict[str, Any]:
         "warmup_steps": metrics.WARMUP_STEPS,
         "steps_cap": config.steps,
         "extension": config.architecture.extension,
-        "eval_protocol": "whole image" if config.dataset in ("digits", "cifar10") else "one central crop",
+        "eval_protocol": DATASETS[config.dataset].eval_protocol,
         "synthetic": config.loader == "synthetic",
     }
     same = "family depth shortcut stride dataset image_size num_classes kernels loader engine precision zero_stage"

@@ -15,20 +15,17 @@ from rich import box
 from rich.table import Table
 
 from bench.command import Terminal, run_command
-from bench.config import SHAPES
 from bench.grammar import WordError, help_text, key, parse
-from bench.keys import DATASETS
 from bench.roofline_net import Layer, layers
 from bench.roofline_ops import Shape, op_bytes, op_flops
 from bench.roofline_passes import Level, Pass, ladder, passes
 from bench.roofline_table import LEVELS
 from resnet.architecture import FAMILIES, IMAGENET_STAGES, SHORTCUTS, STRIDES, Architecture
+from resnet.datasets import DATASETS, dataset_of_family
 
 __all__ = ["LEVELS", "Layer", "Level", "Pass", "Shape", "ladder", "layers", "op_bytes", "op_flops", "passes"]
 
 ELEMENT_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
-CLASSES = {"cifar": 10, "imagenet": 1000}
-SIZES = {"cifar": 32, "imagenet": 224}
 BATCHES = {"cifar": 128, "imagenet": 256}
 MATRIX_TFLOP_S = 798.0  # H100 SXM, bf16 and fp16, measured
 PIPE_WIDTH = 120
@@ -51,7 +48,7 @@ class Keys:
     family: str | None = key(
         "which of the paper's two families of networks", "the dataset's; else the depth's", choices=FAMILIES
     )
-    dataset: str | None = key("whose family, image size and classes are meant", "none", choices=DATASETS)
+    dataset: str | None = key("whose family, image size and classes are meant", "none", choices=tuple(DATASETS))
     num_classes: int | None = key("outputs of the network", "1000 (imagenet), 10 (cifar)", unit="classes", least=2)
     image_size: int | None = key("side of the images", "224 (imagenet), 32 (cifar)", unit="pixels", least=8)
     batch: int | None = key("images of a step on one device", "256 (imagenet), 128 (cifar)", unit="images", least=1)
@@ -121,9 +118,10 @@ def resolve(keys: Keys) -> Step:
     """
     if keys.depth is None:
         raise WordError("depth is missing: add depth=50, or depth=20 for a net of the cifar family")
-    family, size, classes = SHAPES[keys.dataset] if keys.dataset else (None, None, None)
     guess = "cifar" if keys.depth not in IMAGENET_STAGES and keys.depth % 6 == 2 else "imagenet"
-    family = keys.family or family or guess
+    meant = DATASETS[keys.dataset] if keys.dataset else None
+    family = keys.family or (meant.family if meant else guess)
+    usual = dataset_of_family(family)
     if keys.matrix_tflop_s is None and keys.precision == "fp32":
         raise WordError(
             f"precision=fp32: the default matrix_tflop_s={MATRIX_TFLOP_S:g} is of 16 bits; "
@@ -135,9 +133,9 @@ def resolve(keys: Keys) -> Step:
             depth=keys.depth,
             shortcut=keys.shortcut or ("A" if family == "cifar" else "B"),
             stride=keys.stride,
-            num_classes=keys.num_classes or classes or CLASSES[family],
+            num_classes=keys.num_classes or (meant if meant and not meant.counted else usual).num_classes,
         ),
-        image_size=keys.image_size or size or SIZES[family],
+        image_size=keys.image_size or (meant or usual).image_size,
         batch=keys.batch or BATCHES[family],
         precision=keys.precision,
         copy_bytes_per_s=keys.copy_tb_s * 1e12,

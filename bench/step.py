@@ -28,9 +28,10 @@ from rich.console import Console
 import resnet
 from bench import gpu_rows, gpu_timing, machine
 from bench.command import Terminal, exit_on_signals, run_command
-from bench.config import ROOT, check_folder
+from bench.config import check_folder
 from bench.engine import DTYPES
 from bench.grammar import help_text, key, parse
+from bench.paths import ROOT
 from bench.roofline import Step
 from bench.step_rows import (
     Measured,

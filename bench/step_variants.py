@@ -10,6 +10,7 @@ from torch import Tensor, nn
 import resnet
 from bench.engine import autocast
 from bench.roofline import Step
+from resnet.datasets import dataset_of_family
 from resnet.recipe import Recipe, decay_groups
 from resnet.recipe import load as load_recipe
 
@@ -58,8 +59,7 @@ class Losses:
 def recipe_of(step: Step) -> Recipe:
     """The recipe whose optimizer is used."""
     family = step.architecture.family
-    dataset = "cifar10" if family == "cifar" else "imagenet"
-    return load_recipe("fast", dataset, family, step.architecture.depth)
+    return load_recipe("fast", dataset_of_family(family).name, family, step.architecture.depth)
 
 
 def build_model(step: Step, kernels: str) -> nn.Module:

@@ -9,7 +9,6 @@ fails: it spills, takes more shared memory than there is, misses its matrix inst
 
 import difflib
 import os
-import secrets
 import sys
 import time
 from collections.abc import Sequence
@@ -29,6 +28,7 @@ from kernels.aot_cases import CASES
 from kernels.aot_compile import compile_all, compile_launch, one_line
 from kernels.aot_resources import Resources, failed
 from kernels.runtime import CHIPS, Launch
+from results.durable import replace_file
 
 __all__ = ["SCHEMA", "Resources", "collect", "compile_launch", "main", "parse"]
 
@@ -148,12 +148,8 @@ def describe(launch: Launch) -> str:
 def write(rows: Sequence[dict[str, Any]], path: Path) -> None:
     """Write the table as one zstd Parquet file, which appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
-        pq.write_table(pa.Table.from_pylist(list(rows), schema=SCHEMA), temporary, compression="zstd")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    table = pa.Table.from_pylist(list(rows), schema=SCHEMA)
+    replace_file(path, lambda file: pq.write_table(table, file, compression="zstd"))
 
 
 def summarize(rows: Sequence[dict[str, Any]], chips: Sequence[str]) -> Table:

@@ -4,7 +4,6 @@ import functools
 import hashlib
 import json
 import os
-import secrets
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 import triton
 
 import kernels
+from results.durable import replace_file
 
 __all__ = ["ChoiceCache", "default_directory", "identity"]
 
@@ -102,14 +102,10 @@ class ChoiceCache:
         path = self.path(key)
         if path is None or not self._writable:
             return
-        temporary = path.with_name(f".{path.stem}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+        text = json.dumps({"key": key, "value": value}, indent=1) + "\n"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                temporary.write_text(json.dumps({"key": key, "value": value}, indent=1) + "\n", encoding="utf-8")
-                os.replace(temporary, path)
-            finally:
-                temporary.unlink(missing_ok=True)
+            replace_file(path, lambda file: file.write(text.encode()))
         except OSError as error:
             self._writable = False  # one line, not one for each link
             self._announce(f"kernel choices are not kept: {_one_line(error)}")

@@ -50,7 +50,7 @@ def precompile(links: Sequence[Link], chip: str, target: Target, jobs: int | Non
     done = subprocess.run(
         [sys.executable, "-m", "kernels.precompile"],
         input=json.dumps(order),
-        cwd=Path(__file__).parent.parent,
+        cwd=Path(__file__).parent.parent,  # from where this package is found; it can import no other's ROOT
         # Under the interpreter there is nothing to compile.
         env={**os.environ, "TRITON_INTERPRET": ""},
         preexec_fn=die_with_parent,

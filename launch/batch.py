@@ -15,10 +15,12 @@ import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.slurm.slurm import _make_sbatch_string
 
-from bench.config import ROOT, RunConfig, words
+from bench.config import RunConfig, words
+from bench.paths import ROOT
 from launch.cluster import ClusterConfig
 from launch.job import Job, new_run_id
 from launch.plan import Cell, Plan
+from resnet.datasets import DATASETS
 from results.files import read_rows
 
 
@@ -188,7 +190,7 @@ def _without_done(cells: Sequence[Cell]) -> list[Cell]:
     wanted = []
     for cell in cells:
         # A row holds no path: whether it was this folder of images, or left these weights, cannot be told from it.
-        known = cell.config.dataset != "imagefolder" and cell.config.save is None
+        known = not DATASETS[cell.config.dataset].counted and cell.config.save is None
         if known and cell.config.config_hash() in done[cell.config.results]:
             what = f"{cell.config.name()} nodes={cell.config.nodes} seed={cell.config.seed}"
             where = f"has a completed result in {cell.config.results}"

@@ -11,8 +11,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bench.grammar import WordError
-from bench.keys import DATASETS
 from resnet.architecture import nearest
+from resnet.datasets import DATASETS
 
 FOLDER = Path(__file__).parent / "conf" / "cluster"
 VARIABLE = "RESNET_BENCH_CLUSTERS"
@@ -65,7 +65,7 @@ class ClusterConfig:
             if dataset not in DATASETS:
                 raise WordError(
                     f"{where}: data of {dataset!r}, expected one of {', '.join(DATASETS)}; "
-                    f"nearest is {nearest(dataset, DATASETS)}"
+                    f"nearest is {nearest(dataset, tuple(DATASETS))}"
                 )
         if self.signal_lead_s >= 60 * self.time_min:
             raise WordError(f"{where}: signal_lead_s={self.signal_lead_s} leaves nothing of time={self.time}")

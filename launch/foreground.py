@@ -15,7 +15,8 @@ import psutil
 import submitit
 from submitit.core.utils import environment_variables, pickle_load
 
-from bench.config import ROOT, RunConfig
+from bench.config import RunConfig
+from bench.paths import ROOT
 from bench.progress import VARIABLE as PROGRESS_VARIABLE
 from bench.progress import Display, Follower
 from bench.ranks import free_port

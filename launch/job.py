@@ -15,10 +15,11 @@ import psutil
 import submitit
 
 from bench import grammar
-from bench.config import ROOT, Place, RunConfig, resolve
+from bench.config import Place, RunConfig, resolve
 from bench.failure import Stopped
 from bench.grammar import WordError
 from bench.keys import RunKeys
+from bench.paths import ROOT
 from results import identity
 from results.words import ConfigError
 

@@ -3,7 +3,8 @@
 import sys
 from pathlib import Path
 
-sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the checkout, in place of launch/
+# The checkout, in place of launch/; spelled out here, since nothing of ours can be imported before it.
+sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 try:
     from launch.cli import main

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from resnet.model import ResNet
+from results.durable import replace_file
 
 
 class WeightsError(ValueError):
@@ -45,21 +45,12 @@ def save_weights(model: nn.Module, path: str | os.PathLike[str], metadata: Mappi
         name: tensor.detach().to("cpu").clone(memory_format=torch.contiguous_format)
         for name, tensor in model.state_dict().items()
     }
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Not save_file, which lets nobody but the owner read the file.
-        with partial.open("wb") as file:
-            file.write(save(tensors, stored))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-        _flush_folder(path.parent)
+        replace_file(path, lambda file: file.write(save(tensors, stored)))
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"{path}: cannot be written: {_line(error)}") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink()
 
 
 def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> dict[str, str]:
@@ -133,11 +124,3 @@ def _some(items: list[str]) -> str:
 
 def _line(error: Exception) -> str:
     return " ".join(str(error).split())
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

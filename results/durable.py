@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["create_file", "replace_file", "sync_folder"]
+__all__ = ["create_file", "publish", "replace_file", "sync_folder", "temporary_beside"]
 
 # Errors of filesystems without hard links.
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)
@@ -42,16 +42,17 @@ def create_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
         FileExistsError: `path` exists; it is as it was.
         OSError: the disk refuses.
     """
-    temporary = _written(path, write)
-    try:
-        publish(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    publish(_written(path, write), path)
+
+
+def temporary_beside(path: Path) -> Path:
+    """A name in the same folder that no other writer takes and no reader takes for a file."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
 
 
 def _written(path: Path, write: Callable[[BinaryIO], object]) -> Path:
     """A synced file of another name in the same folder; gone where it could not be written."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    temporary = temporary_beside(path)
     try:
         with temporary.open("xb") as file:
             write(file)
@@ -75,16 +76,23 @@ def publish(temporary: Path, path: Path) -> None:
         if error.errno not in _NO_LINKS:
             raise
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))  # claim the name, then rename over it
-        os.replace(temporary, path)
+        try:
+            os.replace(temporary, path)
+        except BaseException:
+            path.unlink(missing_ok=True)  # an empty file would look like one that was written
+            raise
     finally:
         temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes the names in a folder durable."""
+    """Makes the names in a folder durable, where the filesystem lets a folder be synced."""
     fd = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(fd)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some filesystems sync files alone; names last there as they may
+            raise
     finally:
         os.close(fd)

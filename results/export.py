@@ -12,8 +12,8 @@ from typing import Any
 import pyarrow as pa
 
 from results.files import read_file, read_rows, table_files, write_once
-from results.schema import PATH_KEYS, REALS, Row, file_schema, to_rows
-from results.words import DEFAULT_ROOT, RECORD_ROOT, command, nearest, parse, root_from
+from results.schema import REALS, Row, file_schema, to_rows
+from results.words import DEFAULT_ROOT, PATH_KEYS, RECORD_ROOT, command, nearest, parse, root_from
 
 USAGE = """
 python -m results.export run=ID[,ID] [key=value ...]: copy runs to the tracked record

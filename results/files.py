@@ -4,22 +4,19 @@ Layout: ROOT/TABLE/month=YYYY-MM/RUN.RESTART.parquet, one file per attempt and t
 while the attempt goes. No locks: a file appears complete under its name, or not at all, and is never replaced.
 """
 
-import errno
 import itertools
-import os
 import re
-import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from results.durable import create_file, sync_folder
 from results.schema import REQUIRED, SCHEMA_VERSION, Row, table_schema, to_rows, to_table
 
-# Errors of filesystems without hard links.
-_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -86,22 +83,20 @@ def write_once(path: Path, tables: Iterable[pa.Table]) -> bool:
     first = next(rest, None)
     if first is None:
         return False
+
+    def write(file: BinaryIO) -> None:
+        with pq.ParquetWriter(file, first.schema, compression="zstd") as writer:
+            for table in itertools.chain([first], rest):
+                writer.write_table(table)
+
+    taken = FileExistsError(f"{path}: exists already, and rows are written once")
     if path.exists():
-        raise FileExistsError(f"{path}: exists already, and rows are written once")
+        raise taken
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
-        with temporary.open("xb") as file:
-            with pq.ParquetWriter(file, first.schema, compression="zstd") as writer:
-                for table in itertools.chain([first], rest):
-                    writer.write_table(table)
-            file.flush()
-            os.fsync(file.fileno())
-        publish(temporary, path)
+        create_file(path, write)
     except FileExistsError:
-        raise FileExistsError(f"{path}: exists already, and rows are written once") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+        raise taken from None
     for folder in (path.parent.parent, path.parent.parent.parent):  # either may be new
         sync_folder(folder)
     return True
@@ -183,30 +178,3 @@ def read_rows(root: Path | str, table: str, run_ids: Iterable[str] | None = None
     """Reads a table as `read_table` does, as one dict a row (maps as dicts, times as datetimes)."""
     found, bad = read_table(root, table, run_ids)
     return to_rows(found), bad
-
-
-def publish(temporary: Path, path: Path) -> None:
-    """Gives a written and synced file its name, unless the name is taken, and syncs the folder.
-
-    Raises:
-        FileExistsError: `path` exists; it is untouched. The temporary file is gone either way.
-    """
-    try:
-        os.link(temporary, path)  # never overwrites, unlike a rename
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
-            raise
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))  # claim the name, then rename over it
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes the names in a folder durable."""
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

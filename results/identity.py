@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from results.schema import PATH_KEYS, Row
+from results.schema import Row
+from results.words import PATH_KEYS
 
 __all__ = [
     "BENCHMARKS", "Difference", "PARTS_VERSION", "benchmark_of", "comparability", "config_hash", "digest",

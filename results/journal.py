@@ -8,7 +8,6 @@ import contextlib
 import json
 import os
 import re
-import secrets
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from results.files import publish
+from results.durable import publish, temporary_beside
 from results.schema import EPOCH, MICROSECOND, Row, clean_column, clean_row, from_json, merge, to_json
 
 VERSION = 1
@@ -101,7 +100,7 @@ class Journal:
         self.path = path
         self._torn = False
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+        temporary = temporary_beside(path)
         self._fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
         try:
             header = {"version": VERSION, "owner": asdict(Owner.of_this_process()), "month": month}

@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from results.words import nearest
+from results.words import PATH_KEYS, nearest
 
 SCHEMA_VERSION = 1
 Row = dict[str, Any]
@@ -38,7 +38,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         family=TEXT, depth=INT, shortcut=TEXT, stride=TEXT, recipe=TEXT, dataset=TEXT, dataset_hash=TEXT,
         image_size=INT, num_classes=INT, kernels=TEXT, loader=TEXT, engine=TEXT, precision=TEXT, comm_dtype=TEXT,
         zero_stage=INT, grad_accum=INT, batch_per_device=INT, global_batch=INT, nodes=INT, world_size=INT, seed=INT,
-        config_json=TEXT,  # the whole configuration without its paths, see PATH_KEYS
+        config_json=TEXT,  # the whole configuration without its paths, see results.words.PATH_KEYS
         slurm_job_id=TEXT, array_task=INT, restart_count=INT, nodelist=TEXT,
         status=TEXT, failure_kind=TEXT, failure_message=TEXT,
         init_start=TIME, init_stop=TIME, run_start=TIME, run_stop=TIME, prepare_s=REAL, downtime_s=REAL,
@@ -137,7 +137,6 @@ FIGURES = (
     "instrumentation_s", "steps_completed",
 )
 # fmt: on
-PATH_KEYS = ("data", "results", "save", "resume")  # of the configuration: particulars of one machine
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 _INT64 = range(-(2**63), 2**63)

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 
+from results.durable import sync_folder
 from results.files import (
     BadFile,
     attempt_name,
@@ -17,7 +18,6 @@ from results.files import (
     journals,
     read_rows,
     read_table,
-    sync_folder,
     table_files,
     table_path,
     write_once,

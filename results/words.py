@@ -7,6 +7,8 @@ from pathlib import Path
 
 DEFAULT_ROOT = Path(__file__).resolve().parent / "v1"
 RECORD_ROOT = Path(__file__).resolve().parent / "record"
+# Of a run's configuration: particulars of one machine, which are neither measured nor kept in a row.
+PATH_KEYS = ("data", "results", "save", "resume")
 
 
 class ConfigError(ValueError):

@@ -32,6 +32,7 @@ WITHOUT = [
     ("bench/failure.py", HEAVY, "at import"),
     ("bench/progress.py", HEAVY, "anywhere"),
     ("resnet/architecture.py", HEAVY, "anywhere"),
+    ("resnet/datasets.py", HEAVY, "anywhere"),
     ("resnet/recipe.py", HEAVY, "anywhere"),
 ]
 # What loads without any of HEAVY, everything that it imports in turn included.

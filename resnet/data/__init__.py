@@ -1,7 +1,7 @@
 """Datasets, augmentation and three loaders with one iterator shape."""
 
 from .archives import unpack
-from .datasets import DATASETS, open_dataset
+from .datasets import open_dataset
 from .errors import DataError
 from .folders import file_list
 from .loaders import LOADERS, make_loader
@@ -10,7 +10,6 @@ from .split import Batch, Loader, Split, Splits
 from .synthetic import synthetic_splits
 
 __all__ = [
-    "DATASETS",
     "LOADERS",
     "Batch",
     "DataError",

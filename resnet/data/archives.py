@@ -4,9 +4,10 @@ import os
 import tarfile
 from pathlib import Path
 
+from resnet.datasets import DATA_VARIABLE
+
 from .cache import cache_root, publish
 
-DATA_VARIABLE = "RESNET_BENCH_DATA"
 _ARCHIVES = {
     "cifar10-jpeg": "cifar10-jpeg.tar.xz",
     "imagenette-128": "imagenette-128.tar.xz",

@@ -4,10 +4,10 @@ import dataclasses
 
 import numpy as np
 
+from resnet.datasets import DATASETS
 from results.words import ConfigError
 
 POLICIES = ("paper", "fast", "shift", "none")
-SMALL = ("digits", "cifar10")
 
 # Columns of `draws`.
 _ATTEMPTS = 4
@@ -27,13 +27,6 @@ _PCA_STD = 0.1
 _PCA = np.array([0.2175, 0.0188, 0.0045]) * np.array(
     [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]]
 )
-
-# Mean and standard deviation of the training images in [0, 1], by channel.
-_MOMENTS = {
-    "digits": ((0.3053, 0.3053, 0.3053), (0.3230, 0.3230, 0.3230)),
-    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
-    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,23 +78,23 @@ def resolve(policy: str, dataset: str, *, image_size: int, train: bool) -> Augme
     """
     if policy not in POLICIES:
         raise ConfigError(f"augment={policy}: expected one of {', '.join(POLICIES)}")
-    small = dataset in SMALL
-    if policy == "shift" and not small:
-        raise ConfigError(f"augment=shift: for {' and '.join(SMALL)} only; expected paper, fast or none with {dataset}")
-    mean, std = _MOMENTS.get(dataset, _MOMENTS["imagenet"])
+    known = DATASETS.get(dataset, DATASETS["imagefolder"])  # a split made by hand may have any name
+    if policy == "shift" and not known.small:
+        small = " and ".join(each.name for each in DATASETS.values() if each.small)
+        raise ConfigError(f"augment=shift: for {small} only; expected paper, fast or none with {dataset}")
     active = train and policy != "none"
     base = Augmentation(
         image_size=image_size,
-        geometry="shift" if small else "window",
+        geometry="shift" if known.small else "window",
         per_pixel=policy == "paper",
-        mean=mean,
-        std=std,
+        mean=known.mean,
+        std=known.std,
         central=not active,
     )
     if not active:
         return base
-    if small:
-        flips = dataset != "digits" and policy != "shift"
+    if known.small:
+        flips = known.mirrored and policy != "shift"
         pad = _FAST_PAD if policy == "fast" else _PAD
         return dataclasses.replace(base, pad=max(1, round(pad * image_size / 32)), flips=flips)
     if policy == "paper":

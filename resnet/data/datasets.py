@@ -1,20 +1,26 @@
 """Opens a dataset by its name."""
 
-import dataclasses
+import functools
 import os
-import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from resnet.datasets import DATASETS
 from results.words import ConfigError
 
-from .cache import cache_root
 from .cifar import open_cifar10
 from .digits import open_digits
 from .errors import DataError
 from .folders import open_folders
 from .split import Splits
 
-DATASETS = ("digits", "cifar10", "imagenet", "imagefolder")
+# Of the datasets that come with a package, and of those in a folder, which is absolute.
+_PACKAGED: Mapping[str, Callable[[], Splits]] = {"digits": open_digits}
+_IN_FOLDERS: Mapping[str, Callable[[Path], Splits]] = {
+    "cifar10": open_cifar10,
+    "imagenet": functools.partial(open_folders, "imagenet"),
+    "imagefolder": functools.partial(open_folders, "imagefolder"),
+}
 
 
 def open_dataset(
@@ -40,17 +46,12 @@ def open_dataset(
         raise ConfigError(f"dataset={name}: expected one of {', '.join(DATASETS)}")
     if image_size < 8:
         raise ConfigError(f"image_size={image_size}: expected 8 or more pixels")
-    if name == "digits":
-        there = (cache_root() / "digits-32").is_dir()
-        started = time.perf_counter()
-        splits = open_digits()
-        if not there:
-            splits = dataclasses.replace(splits, prepare_s=time.perf_counter() - started)
+    if name in _PACKAGED:
+        splits = _PACKAGED[name]()
+    elif path is None:
+        raise DataError(f"data: no path given; dataset={name} needs data=PATH")
     else:
-        if path is None:
-            raise DataError(f"data: no path given; dataset={name} needs data=PATH")
-        root = Path(path).expanduser().absolute()
-        splits = open_cifar10(root) if name == "cifar10" else open_folders(name, root)
+        splits = _IN_FOLDERS[name](Path(path).expanduser().absolute())
     if num_classes is not None and num_classes != len(splits.classes):
         where = path if path is not None else name
         hint = "; dataset=imagefolder takes any number" if name == "imagenet" else ""

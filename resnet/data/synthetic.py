@@ -5,6 +5,7 @@ from collections.abc import Generator
 import numpy as np
 import torch
 
+from resnet.datasets import DATASETS
 from results.words import ConfigError
 
 from .sampler import Sampler
@@ -12,15 +13,13 @@ from .split import Batch, Split, Splits
 from .stream import StreamLoader
 
 _DISTINCT = 4
-# Training images, evaluation images and classes of the datasets that synthetic images can stand in for.
-_SIZES = {"digits": (1_437, 360, 10), "cifar10": (50_000, 10_000, 10), "imagenet": (1_281_167, 50_000, 1000)}
 
 
 def synthetic_splits(dataset: str, *, num_classes: int | None = None) -> Splits:
     """Describe a dataset that is not there, so that a synthetic loader has its sizes.
 
     Args:
-        dataset: ``digits``, ``cifar10`` or ``imagenet``; ``imagefolder`` takes ImageNet's sizes.
+        dataset: One of `resnet.datasets.DATASETS`; ``imagefolder`` takes ImageNet's sizes.
         num_classes: Number of classes, or None for the dataset's own.
 
     Returns:
@@ -29,14 +28,13 @@ def synthetic_splits(dataset: str, *, num_classes: int | None = None) -> Splits:
     Raises:
         ConfigError: The dataset is unknown.
     """
-    known = {**_SIZES, "imagefolder": _SIZES["imagenet"]}
-    if dataset not in known:
-        raise ConfigError(f"dataset={dataset}: expected one of {', '.join(known)}")
-    train, test, own = known[dataset]
-    classes = [str(i) for i in range(num_classes or own)]
+    if dataset not in DATASETS:
+        raise ConfigError(f"dataset={dataset}: expected one of {', '.join(DATASETS)}")
+    known = DATASETS[dataset]
+    classes = [str(i) for i in range(num_classes or known.num_classes)]
     parts = [
         Split(name=name, dataset=dataset, labels=np.zeros(n, np.int64), classes=classes, hash="synthetic")
-        for name, n in (("train", train), ("test", test))
+        for name, n in (("train", known.train_images), ("test", known.test_images))
     ]
     return Splits(train=parts[0], test=parts[1], name="synthetic", hash="synthetic", classes=classes)
 

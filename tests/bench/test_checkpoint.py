@@ -2,10 +2,14 @@
 
 import dataclasses
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
 
 import resnet
 from bench import checkpoint
@@ -64,6 +68,38 @@ def test_a_checkpoint_of_version_1_is_read(tmp_path: Path) -> None:
     checkpoint.check("w", found, CONFIG)
     with pytest.raises(checkpoint.CheckpointError, match=r"has seed=0 \(here 1\)$"):
         checkpoint.check("w", found, dataclasses.replace(CONFIG, seed=1))
+
+
+@pytest.mark.parametrize("fails_at", [1, 2, 3])  # the momentum file, its folder, the weights
+def test_a_full_disk_leaves_the_checkpoint_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails_at: int
+) -> None:
+    model = resnet.build(family="cifar", depth=8, shortcut="A", num_classes=10)
+    engine: Any = SimpleNamespace(model=model, optimizer=torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9))
+    model(torch.randn(2, 3, 32, 32)).sum().backward()
+    engine.optimizer.step()
+    world: Any = SimpleNamespace(rank=0, barrier=lambda: None)
+    path = tmp_path / "w.safetensors"
+    checkpoint.save(str(path), engine, world, SAVED)
+    before = {each.name: each.read_bytes() for each in tmp_path.iterdir()}
+    assert set(before) == {path.name, checkpoint.read(str(path)).momentum} and len(before) == 2
+    synced: list[int] = []
+    real = os.fsync
+
+    def full(fd: int) -> None:
+        synced.append(fd)
+        if len(synced) == fails_at:
+            raise OSError(28, "No space left on device")
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", full)
+    later = dataclasses.replace(SAVED, state=dataclasses.replace(STATE, epoch=2))
+    with pytest.raises((OSError, resnet.WeightsError), match="No space left"):
+        checkpoint.save(str(path), engine, world, later)
+    found = {each.name: each.read_bytes() for each in tmp_path.iterdir()}
+    assert {name: found[name] for name in before} == before
+    assert not [name for name in found if name.startswith(".")]
+    assert checkpoint.read(str(path)).state.epoch == 1
 
 
 def damaged() -> Iterator[str]:

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from bench import grammar
-from bench.config import ROOT, Place, RunConfig, resolve, words
+from bench.config import Place, RunConfig, resolve, words
 from bench.grammar import WordError
 from bench.keys import RunKeys
+from bench.paths import ROOT
 from resnet.architecture import BOTTLENECK_DEPTHS, IMAGENET_STAGES
+from results.words import PATH_KEYS
 
 PLACE = Place(ranks_per_node=2, results="/rows")
 
@@ -206,6 +208,10 @@ def test_the_hash_tells_what_is_measured_and_not_where_it_lies(folder: Path) -> 
     other = dataclasses.replace(base, recipe=dataclasses.replace(base.recipe, momentum=0.8))
     assert other.config_hash() != base.config_hash()
     assert len(base.config_hash()) == 16 and int(base.config_hash(), 16) >= 0
+
+
+def test_every_key_that_is_a_path_is_a_particular_of_one_machine() -> None:
+    assert {option.name for option in dataclasses.fields(RunKeys) if option.metadata["path"]} == set(PATH_KEYS)
 
 
 def test_json_gives_the_same_configuration_back() -> None:

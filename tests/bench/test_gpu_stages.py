@@ -128,6 +128,20 @@ def test_a_damaged_state_is_named_with_the_way_out(tmp_path: Path, text: str) ->
     assert gpu.State.read(path, restart=True).parts == {}
 
 
+def test_a_full_disk_leaves_the_state_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = gpu.State(tmp_path / "state.json", {"a": {"status": "done"}}, {"b": "run"})
+    state.write()
+
+    def full(fd: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        gpu.State(tmp_path / "state.json").write()
+    assert gpu.State.read(tmp_path / "state.json") == state
+    assert [path.name for path in tmp_path.iterdir()] == ["state.json"]
+
+
 def test_a_part_does_not_outlive_a_killed_run(tmp_path: Path) -> None:
     """By SIGTERM, which runs `finally`, and by SIGKILL, which nothing runs after."""
     code = (

@@ -15,8 +15,8 @@ import pytest
 import torch
 
 import resnet
-from bench.config import ROOT
 from bench.evaluate import evaluate
+from bench.paths import ROOT
 from bench.world import World
 from resnet.data import make_loader, open_dataset
 from results.store import read_rows

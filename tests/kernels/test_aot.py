@@ -183,8 +183,12 @@ def test_a_path_that_cannot_be_is_refused(word, said):
 def test_a_full_disk_is_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(runtime, "INTERPRETED", False)
     monkeypatch.setattr(aot, "collect", lambda options: [])
-    monkeypatch.setattr(aot.secrets, "token_hex", lambda count: "x")
-    (tmp_path / f".aot.parquet.{os.getpid()}-x.tmp").symlink_to("/dev/full")
+
+    def open_full(path, mode):
+        path.touch()
+        return open("/dev/full", mode.replace("x", "w"))
+
+    monkeypatch.setattr(Path, "open", open_full)
     assert aot.main([f"to={tmp_path / 'aot.parquet'}"]) == 2
     out, err = capsys.readouterr()
     assert err.startswith(f"aot: to={tmp_path / 'aot.parquet'}: ") and err.endswith("No space left on device\n")

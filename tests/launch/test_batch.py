@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.config import ROOT, RunConfig
+from bench.config import RunConfig
+from bench.paths import ROOT
 from launch import batch, job
 from launch.cli import main
 from launch.plan import Cell, make_plan

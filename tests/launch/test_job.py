@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.config import ROOT, Place, RunConfig, resolve
+from bench.config import Place, RunConfig, resolve
 from bench.failure import Stopped
 from bench.keys import RunKeys
+from bench.paths import ROOT
 from launch import job
 from launch.job import Job, check_packages, new_run_id, run_id_in_slurm, set_ranks, stop_on_signals
 

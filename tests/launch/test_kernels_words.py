@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.config import ROOT
+from bench.paths import ROOT
 from launch.cluster import gpus_here
 from results.store import read_rows
 

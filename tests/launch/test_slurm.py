@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import slurm_cluster
 
-from bench.config import ROOT
+from bench.paths import ROOT
 from results.files import read_rows
 
 pytestmark = pytest.mark.slurm

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.config import ROOT
+from bench.paths import ROOT
 from resnet.data import make_loader, open_dataset, unpack
 from results.store import read_rows
 

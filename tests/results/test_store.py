@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from results import files, schema
+from results import durable, files, schema
 from results.identity import system_id
 from results.store import JournalError, RunWriter, StoreError, journals, read_rows, read_table
 
@@ -101,13 +101,13 @@ def test_a_name_taken_at_the_last_moment_stays(tmp_path, monkeypatch, links):
             raise OSError(errno.EPERM, "no hard links here")
 
         monkeypatch.setattr(os, "link", refuse)
-    real = files.publish
-    monkeypatch.setattr(files, "publish", lambda temporary, name: (name.write_text("first"), real(temporary, name)))
+    real = durable.publish
+    monkeypatch.setattr(durable, "publish", lambda temporary, name: (name.write_text("first"), real(temporary, name)))
     with pytest.raises(FileExistsError):
         files.write_once(path, [schema.to_table("runs", [{"run_id": "r"}])])
     assert path.read_text() == "first"
     assert list(path.parent.iterdir()) == [path]
-    monkeypatch.setattr(files, "publish", real)
+    monkeypatch.setattr(durable, "publish", real)
     assert files.write_once(path.with_name("s.0.parquet"), [schema.to_table("runs", [{"run_id": "s"}])])
     assert pq.ParquetFile(path.with_name("s.0.parquet")).metadata.num_rows == 1
 
@@ -156,7 +156,7 @@ def test_what_does_not_fit_leaves_the_journal_as_it_was(tmp_path):
 def test_finish_can_be_called_again_after_a_full_disk(tmp_path, monkeypatch):
     writer = RunWriter(tmp_path, {"run_id": "r1"})
     writer.epoch(EPOCH)
-    real, calls = files.publish, []
+    real, calls = os.link, []
 
     def full(temporary, path):
         calls.append(path)
@@ -164,11 +164,11 @@ def test_finish_can_be_called_again_after_a_full_disk(tmp_path, monkeypatch):
             raise OSError(errno.ENOSPC, "No space left on device")
         real(temporary, path)
 
-    monkeypatch.setattr(files, "publish", full)
+    monkeypatch.setattr(os, "link", full)
     with pytest.raises(OSError, match="No space"):
         writer.finish("completed", mfu=0.5)
     assert len(calls) == 2 and len(journals(tmp_path)) == 1
-    monkeypatch.setattr(files, "publish", real)
+    monkeypatch.setattr(os, "link", real)
     assert len(writer.finish("completed", mfu=0.5)) == 2
     assert read_rows(tmp_path, "runs")[0][0]["mfu"] == 0.5
     assert not list(tmp_path.rglob("*.tmp"))
