@@ -1,7 +1,6 @@
 """Checks and times one case of the microbenchmarks with every backend, and shows and writes what came of it."""
 
 import contextlib
-import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,7 +14,7 @@ from bench.micro_cases import Case
 from bench.micro_maths import Run, Tensors
 from kernels import runtime
 from kernels.operands import Config
-from results.stats import paired_ratio
+from results.statistics import median, paired_ratio, spread
 
 BACKENDS = ("triton", "eager", "compile", "compile-max-autotune", "cudnn-fused")
 MODES = {"compile": None, "compile-max-autotune": "max-autotune-no-cudagraphs"}
@@ -182,7 +181,7 @@ def rows_of(case: Case, precision: str, results: dict[str, Result], peaks: Peaks
             rows.append(row)
             continue
         for l2, samples in result.samples_us.items():
-            rows.append({**row, "l2": l2, "samples_us": samples, "p50": statistics.median(samples)})
+            rows.append({**row, "l2": l2, "samples_us": samples, "p50": median(samples)})
     return rows
 
 
@@ -198,13 +197,13 @@ def case_table(case: Case, precision: str, results: dict[str, Result], peaks: Pe
             lines.append([*line, *[""] * 6, result.status])
             continue
         cold, warm = result.samples_us["cold"], result.samples_us["warm"]
-        seconds = statistics.median(cold) / 1e6
+        seconds = median(cold) / 1e6
         moved, done = case.bytes_min(size) / seconds, case.flops / seconds
         matrix = f"{done / 1e12:,.0f} ({done / peaks.matrix_flops_per_s:.0%})" if case.conv else ""
         ratio = str(paired_ratio(base["cold"], cold)) if base and backend != "eager" else ""
         rate = f"{moved / 1e9:,.0f} ({moved / peaks.copy_bytes_per_s:.0%})"
         lines.append([
-            *line, gpu_timing.spread(cold), gpu_timing.spread(warm), f"{floor_us:,.1f}", rate, matrix, ratio,
+            *line, spread(cold), spread(warm), f"{floor_us:,.1f}", rate, matrix, ratio,
             f"{result.max_err:.1e} {result.config or ''}".strip(),
         ])  # fmt: skip
     return lines
