@@ -9,16 +9,16 @@ import torch
 from rich import box
 from rich.table import Table
 
-from bench import gpu_timing, micro_maths, roofline
+from bench import gpu_timing, micro_maths
 from bench.micro_cases import Case
 from bench.micro_maths import Run, Tensors
 from kernels import runtime
+from kernels.dtypes import PRECISIONS
 from kernels.operands import Config
 from results.statistics import median, paired_ratio, spread
 
 BACKENDS = ("triton", "eager", "compile", "compile-max-autotune", "cudnn-fused")
 MODES = {"compile": None, "compile-max-autotune": "max-autotune-no-cudagraphs"}
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def measure(
         bench.gpu_timing.NoDevice: there is no CUDA device.
     """
     gpu_timing.require_device()
-    operands = micro_maths.operands(case, DTYPES[precision], device, seed)
+    operands = micro_maths.operands(case, PRECISIONS[precision].torch_dtype, device, seed)
     with torch.backends.cudnn.flags(benchmark=False, allow_tf32=False):  # trying every algorithm in fp64 takes seconds
         truth = micro_maths.maths(case, rewrite=True)(micro_maths.wide(operands))
     bound = bound_of(case, operands, truth)
@@ -173,7 +173,7 @@ def rows_of(case: Case, precision: str, results: dict[str, Result], peaks: Peaks
     for backend, result in results.items():
         row = {
             "op": case.op, "backend": backend, "shape": case.name, "dtype": precision, "layout": "channels_last",
-            "bytes_min": case.bytes_min(roofline.ELEMENT_BYTES[precision]), "flops": case.flops,
+            "bytes_min": case.bytes_min(PRECISIONS[precision].element_bytes), "flops": case.flops,
             "max_err": result.max_err, "status": result.status, "config": result.config,
             "copy_bytes_per_s": peaks.copy_bytes_per_s, "matrix_flops_per_s": peaks.matrix_flops_per_s,
         }  # fmt: skip
@@ -187,7 +187,7 @@ def rows_of(case: Case, precision: str, results: dict[str, Result], peaks: Peaks
 
 def case_table(case: Case, precision: str, results: dict[str, Result], peaks: Peaks) -> list[list[str]]:
     """Cells of the terminal's table, one line a backend."""
-    size = roofline.ELEMENT_BYTES[precision]
+    size = PRECISIONS[precision].element_bytes
     floor_us = 1e6 * case.floor_s(size, peaks.copy_bytes_per_s, peaks.matrix_flops_per_s)
     base = (results.get("eager") or Result("")).samples_us or {}
     lines: list[list[str]] = []

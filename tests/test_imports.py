@@ -37,7 +37,9 @@ WITHOUT = [
 ]
 # What loads without any of HEAVY, everything that it imports in turn included.
 LIGHT = [
+    "kernels.dtypes",
     "bench.config",
+    "bench.keys",
     "bench.progress",
     "bench.roofline",
     "bench.plot",
