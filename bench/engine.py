@@ -12,9 +12,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from bench.config import RunConfig
+from kernels.dtypes import PRECISIONS
 from resnet.recipe import decay_groups
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 COMM_DTYPE = "fp32"  # of gradients, in both engines
 
 
@@ -33,7 +33,7 @@ class Engine(Protocol):
 
 def autocast(precision: str, device: torch.device) -> contextlib.AbstractContextManager[Any]:
     """The autocast context of a precision: none for fp32, else bf16 or fp16 compute over fp32 master weights."""
-    return torch.autocast(device.type, DTYPES[precision], enabled=precision != "fp32")
+    return torch.autocast(device.type, PRECISIONS[precision].torch_dtype, enabled=precision != "fp32")
 
 
 def sgd(model: nn.Module, config: RunConfig) -> torch.optim.SGD:
@@ -130,7 +130,7 @@ class DeepSpeedEngine:
             "steps_per_print": sys.maxsize,
             "torch_autocast": {
                 "enabled": config.precision != "fp32",
-                "dtype": str(DTYPES[config.precision]).removeprefix("torch."),
+                "dtype": PRECISIONS[config.precision].torch_name,
                 # By default gradients of Conv2d and Linear would travel in the low precision; none shall.
                 "lower_precision_safe_modules": [],
             },

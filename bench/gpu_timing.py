@@ -1,11 +1,12 @@
 """Times of what runs on a CUDA device, without the host's launch gaps, and the device's own peaks."""
 
-import statistics
 import subprocess
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+
+from results.statistics import median
 
 COPY_BYTES = 1 << 30
 MATRIX_SIDE = 8192
@@ -110,21 +111,7 @@ def _median_s(run: Callable[[], Any]) -> float:
     for _ in range(3):
         run()
     samples = time_interleaved({"": run}, rounds=1, repeats=PEAK_SAMPLES, cold=False)[""]
-    return statistics.median(samples) / 1e6
-
-
-def quartiles(samples: list[float]) -> tuple[float, float, float]:
-    """Lower quartile, median, upper quartile; of at least one sample."""
-    if len(samples) == 1:
-        return (samples[0],) * 3
-    low, middle, high = statistics.quantiles(samples, n=4, method="inclusive")
-    return low, middle, high
-
-
-def spread(samples: list[float], digits: int = 2) -> str:
-    """Median (lower quartile - upper quartile)."""
-    low, middle, high = quartiles(samples)
-    return f"{middle:,.{digits}f} ({low:,.{digits}f}-{high:,.{digits}f})"
+    return median(samples) / 1e6
 
 
 def clocks() -> str:

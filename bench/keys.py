@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from bench.grammar import key
+from kernels.dtypes import PRECISIONS
 from resnet.architecture import FAMILIES, KERNELS, SHORTCUTS, STRIDES
 from resnet.datasets import DATA_VARIABLE, DATASETS
 from resnet.recipe import names as recipe_names
@@ -84,7 +85,7 @@ class RunKeys:
     precision: str | None = key(
         "of activations; master weights, BN and the reduction of gradients stay fp32",
         "bf16",
-        choices=("fp32", "bf16", "fp16"),
+        choices=tuple(PRECISIONS),
     )
     seed: int | None = key("of initialization, sample order and augmentation", "0", least=0, most=2**31 - 1)
     nodes: int | None = key("machines", "1", unit="nodes", least=1)

@@ -1,7 +1,5 @@
 """Throughput, time to accuracy and what follows from them, as pure functions of measured numbers."""
 
-import statistics
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 WARMUP_STEPS = 10  # optimizer steps before throughput counts: allocators, kernel choice, prefetch queues
@@ -41,13 +39,6 @@ def mfu(images_per_s: float, multiply_adds: int, peak: float) -> float:
         peak: dense peak in FLOP/s.
     """
     return images_per_s * 6 * multiply_adds / peak
-
-
-def percentile(samples: Sequence[float], fraction: float) -> float:
-    """The `fraction` quantile by linear interpolation between the closest ranks; of at least one sample."""
-    if len(samples) == 1:
-        return samples[0]
-    return statistics.quantiles(samples, n=1000, method="inclusive")[round(fraction * 1000) - 1]
 
 
 @dataclass

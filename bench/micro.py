@@ -30,11 +30,12 @@ from bench.command import Terminal, exit_on_signals, run_command
 from bench.config import check_folder
 from bench.grammar import WordError, help_text, key, parse
 from bench.micro_cases import OPS, cases
-from bench.micro_measure import BACKENDS, DTYPES, Peaks, case_table, measure, new_table, rows_of
+from bench.micro_measure import BACKENDS, Peaks, case_table, measure, new_table, rows_of
 from bench.paths import ROOT
 from bench.roofline import Step
 from kernels import configs
 from kernels.children import die_with_parent
+from kernels.dtypes import PRECISIONS, TUNED
 from kernels.operands import Config
 from resnet.architecture import FAMILIES, SHORTCUTS, STRIDES
 from results.files import attempt_name, read_rows, table_files
@@ -55,7 +56,7 @@ class Keys:
     family: str | None = key("which of the paper's two families of networks", "the depth's", choices=FAMILIES)
     batch: int | None = key("images", "256 (imagenet), 128 (cifar)", unit="images", least=1)
     image_size: int | None = key("side of the images", "224 (imagenet), 32 (cifar)", unit="pixels", least=8)
-    precision: str = key("of activations", "bf16", default="bf16", choices=tuple(DTYPES))
+    precision: str = key("of activations", "bf16", default="bf16", choices=TUNED)
     rounds: int = key("turns of all backends", "10", default=10, least=2)
     repeats: int = key("samples of each backend in a turn", "5", default=5, least=1)
     seed: int = key("of the random operands", "0", default=0, least=0, most=2**31 - 1)
@@ -150,7 +151,7 @@ def run_plan(plan: Plan, device: torch.device, console: Console) -> str:
     }
     cut = f", cut {plan.cut}" if plan.cut else ""
     console.print(f"run {run_id}: {step.name()}{cut}; {machine.gpu_name(device)}; {gpu_timing.clocks()}")
-    peaks = Peaks(gpu_timing.copy_peak(), gpu_timing.matrix_peak(DTYPES[keys.precision]))
+    peaks = Peaks(gpu_timing.copy_peak(), gpu_timing.matrix_peak(PRECISIONS[keys.precision].torch_dtype))
     console.print(
         f"peaks measured: copy {peaks.copy_bytes_per_s / 1e12:.2f} TB/s, "
         f"{keys.precision} matrix {peaks.matrix_flops_per_s / 1e12:.0f} TFLOP/s"

@@ -1,7 +1,6 @@
 """Checks and times one case of the microbenchmarks with every backend, and shows and writes what came of it."""
 
 import contextlib
-import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,16 +9,16 @@ import torch
 from rich import box
 from rich.table import Table
 
-from bench import gpu_timing, micro_maths, roofline
+from bench import gpu_timing, micro_maths
 from bench.micro_cases import Case
 from bench.micro_maths import Run, Tensors
 from kernels import runtime
+from kernels.dtypes import PRECISIONS
 from kernels.operands import Config
-from results.stats import paired_ratio
+from results.statistics import median, paired_ratio, spread
 
 BACKENDS = ("triton", "eager", "compile", "compile-max-autotune", "cudnn-fused")
 MODES = {"compile": None, "compile-max-autotune": "max-autotune-no-cudagraphs"}
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,7 @@ def measure(
         bench.gpu_timing.NoDevice: there is no CUDA device.
     """
     gpu_timing.require_device()
-    operands = micro_maths.operands(case, DTYPES[precision], device, seed)
+    operands = micro_maths.operands(case, PRECISIONS[precision].torch_dtype, device, seed)
     with torch.backends.cudnn.flags(benchmark=False, allow_tf32=False):  # trying every algorithm in fp64 takes seconds
         truth = micro_maths.maths(case, rewrite=True)(micro_maths.wide(operands))
     bound = bound_of(case, operands, truth)
@@ -174,7 +173,7 @@ def rows_of(case: Case, precision: str, results: dict[str, Result], peaks: Peaks
     for backend, result in results.items():
         row = {
             "op": case.op, "backend": backend, "shape": case.name, "dtype": precision, "layout": "channels_last",
-            "bytes_min": case.bytes_min(roofline.ELEMENT_BYTES[precision]), "flops": case.flops,
+            "bytes_min": case.bytes_min(PRECISIONS[precision].element_bytes), "flops": case.flops,
             "max_err": result.max_err, "status": result.status, "config": result.config,
             "copy_bytes_per_s": peaks.copy_bytes_per_s, "matrix_flops_per_s": peaks.matrix_flops_per_s,
         }  # fmt: skip
@@ -182,13 +181,13 @@ def rows_of(case: Case, precision: str, results: dict[str, Result], peaks: Peaks
             rows.append(row)
             continue
         for l2, samples in result.samples_us.items():
-            rows.append({**row, "l2": l2, "samples_us": samples, "p50": statistics.median(samples)})
+            rows.append({**row, "l2": l2, "samples_us": samples, "p50": median(samples)})
     return rows
 
 
 def case_table(case: Case, precision: str, results: dict[str, Result], peaks: Peaks) -> list[list[str]]:
     """Cells of the terminal's table, one line a backend."""
-    size = roofline.ELEMENT_BYTES[precision]
+    size = PRECISIONS[precision].element_bytes
     floor_us = 1e6 * case.floor_s(size, peaks.copy_bytes_per_s, peaks.matrix_flops_per_s)
     base = (results.get("eager") or Result("")).samples_us or {}
     lines: list[list[str]] = []
@@ -198,13 +197,13 @@ def case_table(case: Case, precision: str, results: dict[str, Result], peaks: Pe
             lines.append([*line, *[""] * 6, result.status])
             continue
         cold, warm = result.samples_us["cold"], result.samples_us["warm"]
-        seconds = statistics.median(cold) / 1e6
+        seconds = median(cold) / 1e6
         moved, done = case.bytes_min(size) / seconds, case.flops / seconds
         matrix = f"{done / 1e12:,.0f} ({done / peaks.matrix_flops_per_s:.0%})" if case.conv else ""
         ratio = str(paired_ratio(base["cold"], cold)) if base and backend != "eager" else ""
         rate = f"{moved / 1e9:,.0f} ({moved / peaks.copy_bytes_per_s:.0%})"
         lines.append([
-            *line, gpu_timing.spread(cold), gpu_timing.spread(warm), f"{floor_us:,.1f}", rate, matrix, ratio,
+            *line, spread(cold), spread(warm), f"{floor_us:,.1f}", rate, matrix, ratio,
             f"{result.max_err:.1e} {result.config or ''}".strip(),
         ])  # fmt: skip
     return lines

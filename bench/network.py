@@ -9,8 +9,9 @@ from torch import nn
 
 import resnet
 from bench.config import RunConfig
-from bench.engine import DTYPES, autocast
+from bench.engine import autocast
 from bench.timing import synchronize
+from kernels.dtypes import PRECISIONS
 
 
 def build_model(config: RunConfig) -> nn.Module:
@@ -53,7 +54,7 @@ def warm_up(
 
         check_device(config.kernels, device)
         shape = (config.batch, 3, config.image_size, config.image_size)
-        choose_kernels(model, shape, DTYPES[config.precision], device, announce=announce)
+        choose_kernels(model, shape, PRECISIONS[config.precision].torch_dtype, device, announce=announce)
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         shape = (config.batch, 3, config.image_size, config.image_size)

@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import statistics
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -31,7 +30,7 @@ from bench.machine import cpu_model, gpu_name
 from bench.ranks import Ranks
 from bench.timing import now_s
 from resnet.data import Loader, Split, archives, file_list, make_loader, open_dataset
-from results.stats import paired_ratio
+from results.statistics import median, paired_ratio, spread
 
 BLOCK_IMAGES = 5120  # of CIFAR-10 in one block of training
 RANKS = 2
@@ -113,15 +112,9 @@ def compare_loaders(rounds: int, console: Console) -> None:
                         rates[kind].append(rate)
         ratio = paired_ratio(rates["dali"], rates["torch"])
         reference = f"{case.reference:,.0f}"
-        shown = [spread(rates["dali"]), spread(rates["torch"]), reference, str(ratio)]
+        shown = [spread(rates["dali"], 0), spread(rates["torch"], 0), reference, str(ratio)]
         table.add_row(case.sample, str(case.image_size), *shown)
     console.print(table)
-
-
-def spread(samples: list[float]) -> str:
-    """Median and quartiles."""
-    low, _, high = statistics.quantiles(samples, n=4)
-    return f"{statistics.median(samples):,.0f} ({low:,.0f}-{high:,.0f})"
 
 
 def block_folder(source: Path, target: Path) -> None:
@@ -188,10 +181,10 @@ def show_training(rates: dict[str, list[dict[str, float]]], config: RunConfig, c
     }
     for name, blocks in rates.items():
         shares = [
-            f"{statistics.median(block[column] for block in blocks):.2%}" if column in blocks[0] else "-"
+            f"{median([block[column] for block in blocks]):.2%}" if column in blocks[0] else "-"
             for column in ("data_wait_frac", "instrumentation_frac")
         ]
-        table.add_row(about[name], spread(images[name]), *shares)
+        table.add_row(about[name], spread(images[name], 0), *shares)
     console.print(table)
     whole = images["whole"]
     cost = paired_ratio(whole, images["synthetic"])

@@ -19,6 +19,7 @@ from bench.world import World
 from resnet.datasets import DATASETS
 from results import identity
 from results.schema import SCHEMA_VERSION
+from results.statistics import percentile
 from results.store import RunWriter
 
 
@@ -163,8 +164,8 @@ def outcome(
     steps = throughput.step_ms[metrics.WARMUP_STEPS :]
     row = {
         "images_per_s": rate,
-        "step_ms_p50": metrics.percentile(steps, 0.5) if steps else None,
-        "step_ms_p95": metrics.percentile(steps, 0.95) if steps else None,
+        "step_ms_p50": percentile(steps, 0.5) if steps else None,
+        "step_ms_p95": percentile(steps, 0.95) if steps else None,
         "data_wait_frac": throughput.data_wait_frac,
         "flops_per_image": 6 * multiply_adds,
         "parameters": parameters,

@@ -20,12 +20,12 @@ from bench.roofline_net import Layer, layers
 from bench.roofline_ops import Shape, op_bytes, op_flops
 from bench.roofline_passes import Level, Pass, ladder, passes
 from bench.roofline_table import LEVELS
+from kernels.dtypes import PRECISIONS
 from resnet.architecture import FAMILIES, IMAGENET_STAGES, SHORTCUTS, STRIDES, Architecture
 from resnet.datasets import DATASETS, dataset_of_family
 
 __all__ = ["LEVELS", "Layer", "Level", "Pass", "Shape", "ladder", "layers", "op_bytes", "op_flops", "passes"]
 
-ELEMENT_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 BATCHES = {"cifar": 128, "imagenet": 256}
 MATRIX_TFLOP_S = 798.0  # H100 SXM, bf16 and fp16, measured
 PIPE_WIDTH = 120
@@ -52,7 +52,7 @@ class Keys:
     num_classes: int | None = key("outputs of the network", "1000 (imagenet), 10 (cifar)", unit="classes", least=2)
     image_size: int | None = key("side of the images", "224 (imagenet), 32 (cifar)", unit="pixels", least=8)
     batch: int | None = key("images of a step on one device", "256 (imagenet), 128 (cifar)", unit="images", least=1)
-    precision: str = key("of activations", "bf16", default="bf16", choices=tuple(ELEMENT_BYTES))
+    precision: str = key("of activations", "bf16", default="bf16", choices=tuple(PRECISIONS))
     copy_tb_s: float = key(
         "rate of the chip's memory, bytes read and written together", "3.0 (H100, measured)",
         default=3.0, unit="TB/s", above=0,
@@ -90,7 +90,7 @@ class Step:
 
     @property
     def element_bytes(self) -> int:
-        return ELEMENT_BYTES[self.precision]
+        return PRECISIONS[self.precision].element_bytes
 
     def name(self) -> str:
         net = self.architecture

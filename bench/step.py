@@ -29,7 +29,6 @@ import resnet
 from bench import gpu_rows, gpu_timing, machine
 from bench.command import Terminal, exit_on_signals, run_command
 from bench.config import check_folder
-from bench.engine import DTYPES
 from bench.grammar import help_text, key, parse
 from bench.paths import ROOT
 from bench.roofline import Step
@@ -56,6 +55,7 @@ from bench.step_variants import (
     recipe_of,
 )
 from kernels.children import die_with_parent
+from kernels.dtypes import PRECISIONS, TUNED
 from resnet.architecture import FAMILIES, SHORTCUTS, STRIDES, Architecture
 
 PIPE_WIDTH = 140
@@ -71,7 +71,7 @@ class Keys:
     family: str | None = key("which of the paper's two families of networks", "the depth's", choices=FAMILIES)
     batch: int | None = key("images", "256 (imagenet), 128 (cifar)", unit="images", least=1)
     image_size: int | None = key("side of the images", "224 (imagenet), 32 (cifar)", unit="pixels", least=8)
-    precision: str = key("of activations", "bf16", default="bf16", choices=("bf16", "fp16"))
+    precision: str = key("of activations", "bf16", default="bf16", choices=TUNED)
     kernels: str | None = key("what computes the layers, in turn", "torch,compile,triton,auto", choices=KERNELS)
     graphs: bool | None = key("whether the whole step is captured as a CUDA graph, in turn", "false,true")
     rounds: int = key("turns of all variants", "10", default=10, least=2)
@@ -124,7 +124,7 @@ def prepare(
     if variant.kernels == "auto":
         from resnet.fused import choose_kernels  # imports Triton
 
-        choose_kernels(model, tuple(images.shape), DTYPES[one.step.precision], images.device)
+        choose_kernels(model, tuple(images.shape), PRECISIONS[one.step.precision].torch_dtype, images.device)
     stepper = Stepper(model, images, labels, recipe_of(one.step), one.step.precision, variant.graph)
     losses = stepper.prepare(pool)
     measured = Measured()
@@ -223,7 +223,7 @@ def write(one: Plan, results: dict[Variant, Measured], device: torch.device, sta
 def run_plan(one: Plan, device: torch.device, console: Console) -> bool:
     """Measure, show and write; returns whether every variant was timed."""
     started = datetime.now(UTC)
-    copy, matrix = gpu_timing.copy_peak(), gpu_timing.matrix_peak(DTYPES[one.step.precision])
+    copy, matrix = gpu_timing.copy_peak(), gpu_timing.matrix_peak(PRECISIONS[one.step.precision].torch_dtype)
     torch.cuda.empty_cache()
     step = replace(one.step, copy_bytes_per_s=copy, flops_per_s=matrix)
     console.print(f"{step.name()}; {machine.gpu_name(device)}; {gpu_timing.clocks()}")

@@ -1,6 +1,5 @@
 """Rows of the training-step benchmark, and its table in the terminal, as pure functions of samples."""
 
-import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,10 +9,9 @@ from rich import box
 from rich.table import Table
 
 from bench import gpu_rows, metrics
-from bench.gpu_timing import spread
 from bench.roofline import Step
 from bench.step_variants import FP16_SCALE, LR, WARM_STEPS, Variant
-from results.stats import paired_ratio
+from results.statistics import median, paired_ratio, percentile, spread
 
 BASES = ("torch", "compile")
 
@@ -49,7 +47,7 @@ class Measured:
     @property
     def medians_ms(self) -> list[float]:
         """A round's median, which is what ratios are paired by."""
-        return [statistics.median(one) for one in self.rounds]
+        return [median(one) for one in self.rounds]
 
 
 def config_of(step: Step, variant: Variant, *, rounds: int, steps: int, seed: int) -> dict[str, Any]:
@@ -72,8 +70,8 @@ def outcome(step: Step, measured: Measured, *, multiply_adds: int, parameters: i
     peak = metrics.peak_flops(gpu, step.precision)
     return {
         "images_per_s": rate,
-        "step_ms_p50": metrics.percentile(samples, 0.5),
-        "step_ms_p95": metrics.percentile(samples, 0.95),
+        "step_ms_p50": percentile(samples, 0.5),
+        "step_ms_p95": percentile(samples, 0.95),
         "train_s": train_s,
         "steps_completed": len(samples),
         "warmup_steps": WARM_STEPS + 1,

@@ -18,7 +18,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -27,6 +26,7 @@ from kernels import runtime
 from kernels.aot_cases import CASES
 from kernels.aot_compile import compile_all, compile_launch, one_line
 from kernels.aot_resources import Resources, failed
+from kernels.dtypes import PRECISIONS, TUNED
 from kernels.runtime import CHIPS, Launch
 from results.durable import replace_file
 
@@ -39,7 +39,6 @@ python -m kernels.aot [chips=sm_90,sm_80] [ops=conv1x1] [per=first|all] [to=buil
   per=     first: one configuration a kernel, shape class and chip, in bf16; all (default): every one, bf16 and fp16
   to=      the Parquet table
   jobs=    processes (default: one a core)"""
-DTYPES = {torch.bfloat16: "bf16", torch.float16: "fp16"}
 SCHEMA = pa.schema(
     [(name, pa.string()) for name in ("kernel", "chip", "dtype", "shape_class", "config")]
     + [(name, pa.int64()) for name in ("regs", "shared_bytes", "stack_bytes", "spills")]
@@ -122,7 +121,8 @@ def collect(options: Options) -> list[Entry]:
     entries = []
     for chip in options.chips:
         for case in (case for case in CASES if case.op in options.ops and (case.sample or options.per == "all")):
-            for dtype, word in list(DTYPES.items())[: 1 if options.per == "first" else None]:
+            for word in TUNED[: 1 if options.per == "first" else None]:
+                dtype = PRECISIONS[word].torch_dtype
                 for config in (None,) if options.per == "first" else case.configs(chip, dtype):
                     try:
                         with runtime.capture_launches(chip) as launches:

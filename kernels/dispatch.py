@@ -14,7 +14,7 @@ from kernels import runtime
 from kernels.chains import Candidate, Chain, cudnn_benchmark, errors
 from kernels.choice_cache import ChoiceCache, identity
 from kernels.choice_table import Decision, Row, Table, agree
-from kernels.links import PARTS, TORCH, TUNED, Choice, Link, options, static_choice
+from kernels.links import PARTS, TORCH, TUNED_DTYPES, Choice, Link, options, static_choice
 from kernels.precompile import precompile, running_target
 
 __all__ = [
@@ -80,7 +80,7 @@ def decide(
     keys = {
         link: identity(device, asdict(link))
         for link in distinct
-        if link.dtype in TUNED and any(options(link, part, chip) for part in PARTS)
+        if link.dtype in TUNED_DTYPES and any(options(link, part, chip) for part in PARTS)
     }
     kept = {link: cache.load(key, partial(_read, link, chip)) for link, key in keys.items()}
     if device.type == "cuda":

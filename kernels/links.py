@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from kernels.configs import candidates
+from kernels.dtypes import PRECISIONS, TUNED
 from kernels.operands import Config
 
 __all__ = ["PARTS", "TORCH", "Choice", "Link", "name", "options", "static_choice"]
@@ -20,7 +21,8 @@ ROLES = ("inner", "first", "shortcut")
 SKIPS = ("none", "identity", "padded", "projection")
 PARTS = ("forward", "dgrad", "inference")
 MODES = {"forward": ("torch", "triton", "prologue"), "dgrad": ("torch", "triton"), "inference": ("torch", "triton")}
-TUNED = ("bfloat16", "float16")
+DTYPES = tuple(precision.torch_name for precision in PRECISIONS.values())
+TUNED_DTYPES = tuple(PRECISIONS[word].torch_name for word in TUNED)
 MIN_CHANNELS = 16  # of either side of `tl.dot`
 
 
@@ -65,7 +67,7 @@ class Link:
         _one_of("role", self.role, ROLES)
         _one_of("skip", self.skip, SKIPS)
         if not isinstance(getattr(torch, self.dtype, None), torch.dtype):
-            _one_of("dtype", self.dtype, (*TUNED, "float32"))
+            _one_of("dtype", self.dtype, DTYPES)
         if self.kernel not in (1, 3):
             raise ValueError(f"kernel={self.kernel}: expected 1 or 3; nearest is {1 if self.kernel < 2 else 3}")
         for field in ("stride", "c_in", "c_out", "n", "h", "w", "skip_stride"):
@@ -186,7 +188,7 @@ def options(link: Link, part: str, chip: str) -> tuple[Config, ...]:
     """The configurations of our kernel for a part of a link; none where the kernel does not take it."""
     if link.c_in % 8 or link.c_out % 8 or min(link.c_in, link.c_out) < MIN_CHANNELS:
         return ()
-    if link.dtype not in (*TUNED, "float32"):
+    if link.dtype not in DTYPES:
         return ()
     h, w = link.size_out
     if part == "dgrad":

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from kernels import runtime
+from kernels.dtypes import PRECISIONS
 
-DTYPES = (torch.bfloat16, torch.float16, torch.float32)  # fp32 is for tests: untuned, never TF32
+DTYPES = tuple(precision.torch_dtype for precision in PRECISIONS.values())
 
 
 class KernelError(ValueError):
@@ -108,7 +109,7 @@ def check_image(name: str, x: Tensor, *, like: Tensor | None = None, shape: Sequ
         raise KernelError(f"{name}: expected [N, C, H, W], got {x.dim()} axes; nearest is x[None]")
     if x.dtype not in DTYPES:
         raise KernelError(
-            f"{name}: dtype {_word(x.dtype)} is not one of bfloat16, float16, float32; nearest is float32"
+            f"{name}: dtype {_word(x.dtype)} is not one of {', '.join(map(_word, DTYPES))}; nearest is float32"
         )
     if not runtime.runs_here(x.device):
         raise KernelError(

@@ -1,18 +1,19 @@
 """Turns the journals of dead runs into rows: `python -m results.recover [results=PATH] [run=ID,..] [stale_s=900]`."""
 
 import itertools
+import math
 import os
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import quantiles
 from typing import BinaryIO
 
 from results.files import BadFile, journals
 from results.journal import Contents, JournalError, read, read_steps
 from results.schema import FIGURES, Row, merge
+from results.statistics import percentile
 from results.store import write_attempt
 from results.words import command, parse, root_from
 
@@ -230,13 +231,15 @@ def _from_steps(row: Row, file: BinaryIO) -> dict[str, float | int | str]:
                 step_ms.append(step)
                 data_ms.append(float("nan") if wait is None else wait)
     figures: dict[str, float | int | str] = {}
-    if step_ms and 0 <= sum(data_ms) <= sum(step_ms):
+    if step_ms and 0 <= sum(data_ms) <= sum(step_ms) < math.inf:
         figures["data_wait_frac"] = sum(data_ms) / sum(step_ms)
     warmup = row.get("warmup_steps")
     counted = step_ms[warmup:] if warmup is not None else []
     why = "killed; its warm-up is not known" if warmup is None else "killed before two steps after the warm-up"
-    cuts = quantiles(counted, n=20, method="inclusive") if len(counted) > 1 else None
-    figures["step_ms_p50"], figures["step_ms_p95"] = (cuts[9], cuts[18]) if cuts else (why, why)
+    if not all(map(math.isfinite, counted)):  # JSON has them, and a row of `runs` refuses them
+        counted, why = [], "killed; a step's time in the journal is not a finite number"
+    for column, fraction in (("step_ms_p50", 0.5), ("step_ms_p95", 0.95)):
+        figures[column] = percentile(counted, fraction) if len(counted) > 1 else why
     return figures
 
 

@@ -1,8 +1,8 @@
-"""Throughput, MFU and percentiles, from numbers worked out by hand."""
+"""Throughput and MFU, from numbers worked out by hand."""
 
 import pytest
 
-from bench.metrics import WARMUP_STEPS, Throughput, mfu, peak_flops, percentile
+from bench.metrics import WARMUP_STEPS, Throughput, mfu, peak_flops
 
 
 def trained(steps: int, step_s: float = 0.5, images: int = 64) -> Throughput:
@@ -60,10 +60,3 @@ def test_mfu_counts_six_flops_a_multiply_add() -> None:
 )
 def test_peak_is_known_or_none(gpu: str | None, precision: str, peak: float | None) -> None:
     assert peak_flops(gpu, precision) == peak
-
-
-def test_percentile_interpolates() -> None:
-    samples = [float(value) for value in range(1, 102)]
-    assert percentile(samples, 0.5) == pytest.approx(51.0)
-    assert percentile(samples, 0.95) == pytest.approx(96.0)
-    assert percentile([7.0], 0.95) == 7.0

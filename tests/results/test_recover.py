@@ -113,6 +113,26 @@ def test_a_torn_journal_is_recovered(dead):
     assert row["epochs_completed"] == 3 and "unreadable" not in row["failure_message"]
 
 
+def test_percentiles_are_of_rank_0s_steps_after_the_warm_up(dead):
+    path = journals(dead)[0]
+    first, *others = [line for line in path.read_text().splitlines(keepends=True) if '"step_ms"' in line]
+    path.write_text("".join(line for line in path.read_text().splitlines(keepends=True) if line not in others))
+    [row] = recover.recover(dead)
+    # Of 10 to 19 ms the first two warm up.
+    assert (row["step_ms_p50"], row["step_ms_p95"]) == pytest.approx((15.5, 12 + 0.95 * 7), rel=1e-12)
+    assert row["data_wait_frac"] == pytest.approx(0.5 * 10 / 145)
+
+
+@pytest.mark.parametrize("time_ms", ["NaN", "Infinity"])
+def test_a_time_that_is_no_number_leaves_the_percentiles_out(dead, time_ms):
+    path = journals(dead)[0]
+    path.write_text(path.read_text().replace("19.0", time_ms))
+    [row] = recover.recover(dead)
+    assert {row.get(column) for column in ("step_ms_p50", "step_ms_p95", "data_wait_frac")} == {None}
+    assert row["null_reasons"]["step_ms_p95"] == "killed; a step's time in the journal is not a finite number"
+    assert row["best_top1"] == pytest.approx(0.9)
+
+
 def test_an_unreadable_journal_stays_and_is_named(dead, capsys):
     (dead / "journal" / "x.0.jsonl").write_text("no journal\n")
     (dead / "journal" / "y.0.jsonl").write_bytes(journals(dead)[0].read_bytes())

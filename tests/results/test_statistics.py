@@ -1,0 +1,182 @@
+"""Statistics of samples: against numpy's and scipy's, against values worked out by hand, and what is refused."""
+
+import math
+import os
+import random
+import statistics as standard
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats as scipy_stats
+
+from results.statistics import median, paired_ratio, percentile, quartiles, spread
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def samples_of(seed: int) -> list[float]:
+    """From 1 to 60 samples of some size and shape, some of them equal."""
+    draw = random.Random(seed)
+    scale = 10 ** draw.uniform(-6, 6)
+    found = [scale * draw.lognormvariate(0, 0.5) for _ in range(draw.randint(1, 60))]
+    return found + draw.choices(found, k=draw.randint(0, 5))
+
+
+SAMPLES = [samples_of(seed) for seed in range(200)]
+
+
+def test_quartiles_are_those_worked_out_by_hand() -> None:
+    assert quartiles([5.0, 1.0, 4.0, 2.0, 3.0]) == (2.0, 3.0, 4.0)
+    assert quartiles([4.0, 1.0, 3.0, 2.0]) == (1.75, 2.5, 3.25)  # exclusive ones would be 1.25 and 3.75
+    assert quartiles([7.0]) == (7.0, 7.0, 7.0)
+    assert percentile([1.0, 2.0], 0.0) == 1.0 and percentile([1.0, 2.0], 1.0) == 2.0
+    assert percentile([float(value) for value in range(1, 102)], 0.95) == pytest.approx(96.0)
+
+
+def test_a_fraction_is_not_rounded_to_thousandths() -> None:
+    samples = [float(value) for value in range(10_001)]
+    assert percentile(samples, 0.9999) == pytest.approx(9999.0)
+    assert percentile(samples, 0.00005) == pytest.approx(0.5)
+
+
+def test_quartiles_are_those_of_numpy_in_order_and_within_the_samples() -> None:
+    for samples in SAMPLES:
+        low, middle, high = quartiles(samples)
+        assert (low, middle, high) == pytest.approx(np.quantile(samples, [0.25, 0.5, 0.75]).tolist(), rel=1e-12)
+        assert min(samples) <= low <= middle <= high <= max(samples)
+        assert middle == median(samples)
+        assert {type(value) for value in (low, middle, high)} == {float}, "numpy's would be printed as np.float64(...)"
+
+
+@pytest.mark.parametrize("function", [median, lambda samples: percentile(samples, 0.95), quartiles])
+def test_units_and_order_of_samples_do_not_matter(function: Callable[[list[float]], object]) -> None:
+    for seed, samples in enumerate(SAMPLES):
+        mixed = random.Random(seed).sample(samples, len(samples))
+        assert function(mixed) == function(samples)
+        thousandfold = function([1000 * sample for sample in samples])
+        assert thousandfold == pytest.approx(1000 * np.asarray(function(samples)), rel=1e-12)
+
+
+def test_percentiles_of_steps_are_what_they_were() -> None:
+    """The formulas by which rows of runs had their p50 and p95, of finished runs and of dead ones."""
+    for samples in SAMPLES:
+        if len(samples) == 1:
+            assert percentile(samples, 0.5) == percentile(samples, 0.95) == samples[0]
+            continue
+        thousandths = standard.quantiles(samples, n=1000, method="inclusive")
+        twentieths = standard.quantiles(samples, n=20, method="inclusive")
+        for fraction in (0.5, 0.95):
+            mine = percentile(samples, fraction)
+            assert mine == pytest.approx(thousandths[round(fraction * 1000) - 1], rel=1e-12)
+            assert mine == pytest.approx(twentieths[round(fraction * 20) - 1], rel=1e-12)
+
+
+def test_text_has_the_digits_that_are_asked_for() -> None:
+    assert spread([1000.0, 2000.0, 3000.0, 4000.0]) == "2,500.00 (1,750.00-3,250.00)"
+    assert spread([1000.0, 2000.0, 3000.0, 4000.0], 0) == "2,500 (1,750-3,250)"
+    assert spread([0.125], 3) == "0.125 (0.125-0.125)"
+
+
+@pytest.mark.parametrize("function", [median, lambda samples: percentile(samples, 0.5), quartiles, spread])
+@pytest.mark.parametrize(
+    ("samples", "said"),
+    [
+        ([], "samples: there are none"),
+        ([1.0, math.nan, 2.0], "samples: number 2 of 3 is nan"),
+        ([math.inf, 1.0], "samples: number 1 of 2 is inf"),
+    ],
+)
+def test_what_has_no_figure_is_refused(function: Callable[[list[float]], object], samples: list[float], said: str):
+    with pytest.raises(ValueError, match=said) as caught:
+        function(samples)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1.1, 95, math.nan])
+def test_a_fraction_outside_0_to_1_is_refused(fraction: float) -> None:
+    with pytest.raises(ValueError, match=f"fraction={fraction}: expected 0 to 1"):
+        percentile([1.0, 2.0], fraction)
+
+
+def test_equal_pairs_have_an_interval_of_no_width() -> None:
+    ratio = paired_ratio([2.0, 4.0, 8.0], [1.0, 2.0, 4.0])
+    assert (ratio.median, ratio.low, ratio.high) == (2.0, 2.0, 2.0)
+
+
+def test_drift_common_to_both_cancels() -> None:
+    draw = random.Random(1)
+    drift = [draw.uniform(0.5, 2.0) for _ in range(25)]
+    slower = [100 * factor * draw.gauss(0.95, 0.01) for factor in drift]
+    faster = [100 * factor * draw.gauss(1.0, 0.01) for factor in drift]
+    ratio = paired_ratio(slower, faster)
+    assert ratio.low < 0.95 < ratio.high < 1
+    assert ratio.high - ratio.low < 0.03
+
+
+def test_the_same_pairs_always_give_the_same_figures() -> None:
+    draw = random.Random(5)
+    a, b = ([draw.uniform(90, 110) for _ in range(50)] for _ in range(2))
+    for _ in range(2):
+        ratio = paired_ratio(a, b)
+        assert (ratio.median, ratio.low, ratio.high) == (1.0085131675892502, 0.9973565494447391, 1.0349606393130228)
+        assert str(ratio) == "1.009 [0.997, 1.035]"
+
+
+@pytest.mark.parametrize("rounds", [9, 40, 301])
+def test_the_interval_is_that_of_scipys_bootstrap(rounds: int) -> None:
+    draw = np.random.default_rng(rounds)
+    a, b = draw.lognormal(0, 0.2, rounds).tolist(), draw.lognormal(0.1, 0.2, rounds).tolist()
+    mine = paired_ratio(a, b)
+    theirs = scipy_stats.bootstrap(
+        (np.divide(a, b),), np.median, n_resamples=20_000, confidence_level=0.95, method="percentile",
+        rng=np.random.default_rng(0),
+    )  # fmt: skip
+    # A share of scipy's resampled medians lies beyond each end; ties make it a range, and 4000 resamples leave some
+    # 0.0025 of chance. At 90%, or at one end only, it would be 0.05.
+    medians = theirs.bootstrap_distribution
+    assert np.mean(medians < mine.low) < 0.035 and np.mean(medians <= mine.low) > 0.015
+    assert np.mean(medians > mine.high) < 0.035 and np.mean(medians >= mine.high) > 0.015
+    low, high = theirs.confidence_interval
+    assert (mine.low, mine.high) == pytest.approx((low, high), abs=0.15 * (high - low))
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "said"),
+    [
+        ([], [], "pairs: there are none"),
+        ([1.0], [1.0, 2.0], "pairs: 1 numerators for 2 denominators"),
+        ([1.0, math.nan], [1.0, 2.0], "pairs: number 2 of 2 is nan"),
+        ([1.0, 2.0], [1.0, math.nan], "pairs: number 2 of 2 is nan"),
+        ([1.0, 2.0], [1.0, 0.0], "pairs: denominator 2 of 2 is 0"),
+    ],
+)
+def test_what_is_no_pair_is_refused(a: list[float], b: list[float], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        paired_ratio(a, b)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["-m", "results.report", "--help"], ["-m", "results.recover", "--help"], ["launch/local.py", "--help"],
+     ["launch/slurm.py", "--help"], ["-m", "bench.peers", "--help"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_no_command_takes_this_module_for_the_standard_librarys(command: list[str], tmp_path: Path) -> None:
+    # Runs as the command's process starts, and speaks as it ends.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import atexit, sys\n"
+        "atexit.register(lambda: print('FOUND', __import__('statistics').__file__, *sys.path, sep='|'))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, *command], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True,
+        text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("FOUND|")]
+    _, file, *path = line.split("|")
+    assert file == standard.__file__
+    assert str(ROOT / "results") not in [str(Path(entry).resolve()) for entry in path]
