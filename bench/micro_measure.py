@@ -14,7 +14,7 @@ from bench import gpu_timing, micro_maths, roofline
 from bench.micro_cases import Case
 from bench.micro_maths import Run, Tensors
 from kernels import runtime
-from kernels.operands import Config
+from kernels.ops.operands import Config
 from results.stats import paired_ratio
 
 BACKENDS = ("triton", "eager", "compile", "compile-max-autotune", "cudnn-fused")

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from kernels.configs import candidates
-from kernels.operands import Config
+from kernels.ops.operands import Config
 
 __all__ = ["PARTS", "TORCH", "Choice", "Link", "name", "options", "static_choice"]
 

@@ -31,7 +31,7 @@ def test_import_is_light_and_pulls_in_no_other_package():
 def operations():
     """Public functions that launch a kernel, by name."""
     functions = {name: getattr(kernels, name) for name in kernels.__all__ if inspect.isfunction(getattr(kernels, name))}
-    launching = {name: f for name, f in functions.items() if f.__module__.removeprefix("kernels.") in OPERATIONS}
+    launching = {name: f for name, f in functions.items() if f.__module__.removeprefix("kernels.ops.") in OPERATIONS}
     return {name: f for name, f in launching.items() if name != "fold"}
 
 
