@@ -1,13 +1,12 @@
 """Fused GPU kernels for residual networks: a leaf package that imports none of the others.
 
-Each kernel lives in a module named after its operation, beside a reference in plain PyTorch. The modules of `resnet`
-hold the parameters; a kernel takes them as arguments, so choosing one never changes a state dict. The names below are
-imported on first use: `import kernels` loads neither torch nor Triton.
+Each kernel lives in a module of `kernels.ops` named after its operation, and has a reference in plain PyTorch. The
+modules of `resnet` hold the parameters; a kernel takes them as arguments, so choosing one never changes a state dict.
+The names below are imported on first use: `import kernels` loads neither torch nor Triton. No module of this folder may
+have one of these names: importing it would put the module here in place of the operation.
 """
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -101,16 +100,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-class _Package(ModuleType):
-    """The package, where the name of an operation is the operation, not the module of the same name."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        # Python binds a submodule here once it is imported.
-        if isinstance(value, ModuleType) and _MODULES.get(name) == name:
-            value = getattr(value, name)
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
