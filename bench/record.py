@@ -17,6 +17,7 @@ from bench.failure import Failure
 from bench.progress import Emitter
 from bench.timing import COLUMNS
 from bench.world import World
+from resnet.layer_choices import LayerChoices
 from results.schema import SCHEMA_VERSION
 from results.store import RunWriter
 
@@ -107,14 +108,14 @@ class Recorder:
             self._fields |= fields
             self._writer.update(**fields)
 
-    def choices(self, layers: dict[str, str], choices_hash: str, table: str) -> None:
-        """What computes each layer, by its name; `table` shows what that was chosen from, and may be empty."""
+    def choices(self, choices: LayerChoices, table: str) -> None:
+        """What computes each layer; `table` shows what that was chosen from, and may be empty."""
         self.update(
-            kernels_choices=json.dumps(layers),
-            choices_hash=choices_hash,
-            comparability_key=comparability_key(self._config, self._system_class, choices_hash),
+            kernels_choices=choices.to_json(),
+            choices_hash=choices.hash(),
+            comparability_key=comparability_key(self._config, self._system_class, choices.hash()),
         )
-        self.progress.emit("choices", table=table, layers=layers, hash=choices_hash)
+        self.progress.emit("choices", table=table, layers=choices.layers)
 
     def say(self, line: str) -> None:
         """Show a line to whoever watches the run."""

@@ -5,8 +5,6 @@ keep the parameters and do not run themselves, so a hook on one of them would ne
 """
 
 import contextlib
-import hashlib
-import json
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -19,6 +17,7 @@ from kernels import Choice, Link, Norm, Running, Table, runtime
 from resnet.fused_block import BlockFunction, BlockPlan, forward_block
 from resnet.fused_node import Layer
 from resnet.fused_stem import StemFunction, StemPlan, forward_stem
+from resnet.layer_choices import LayerChoices
 from resnet.layers import Block, ConvBn, Projection, StridedIdentity, global_average
 
 _passes = threading.local()
@@ -52,13 +51,9 @@ class Fused:
         others = {key: value for key, value in getattr(_passes, "packed", {}).items() if key != id(self)}
         _passes.packed = others if packed is None else {**others, id(self): packed}
 
-    def describe(self) -> dict[str, str]:
+    def describe(self) -> LayerChoices:
         """What computes each layer, by the convolution's name; empty before the first pass."""
-        return {name: " ".join(choice.names.values()) for name, choice in self.choices.items()}
-
-    def hash(self) -> str:
-        """16 hexadecimal digits of `describe`: timings of runs compare only where it is the same."""
-        return hashlib.sha256(json.dumps(self.describe(), sort_keys=True).encode()).hexdigest()[:16]
+        return LayerChoices.of(self.choices)
 
     @torch.compiler.disable
     def network(self, model: Any, images: Tensor) -> Tensor:
