@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import kernels
 from kernels import Choice, Link, Norm, Running, Table, runtime
 from resnet.fused_block import BlockFunction, BlockPlan, forward_block
-from resnet.fused_node import Layer
+from resnet.fused_node import Layer, LayerParameters, flatten
 from resnet.fused_stem import StemFunction, StemPlan, forward_stem
 from resnet.layer_choices import LayerChoices
 from resnet.layers import Block, ConvBn, Projection, StridedIdentity, global_average
@@ -97,9 +97,9 @@ class Fused:
         plan = BlockPlan(tuple(layers), projection, skip, skip_stride, keep)
         assert self._packed is not None
         weights = [self._packed[part.name] for part in parts]
-        parameters = [tensor for _, conv, bn in parts for tensor in (conv.weight, bn.weight, bn.bias)]
+        parameters = [LayerParameters(conv.weight, bn.weight, bn.bias) for _, conv, bn in parts]
         if keep:
-            return BlockFunction.apply(x, plan, weights, *parameters)
+            return BlockFunction.apply(x, plan, weights, *flatten(parameters))
         with torch.autocast(x.device.type, enabled=False):
             return forward_block(x, plan, weights, parameters)[0]
 
@@ -107,9 +107,9 @@ class Fused:
         assert self._packed is not None
         plan = StemPlan(self._layer(ConvBn("conv1", model.conv1, model.bn1)), model.maxpool is not None)
         weight = self._packed["conv1"]
-        parameters = (model.conv1.weight, model.bn1.weight, model.bn1.bias)
+        parameters = LayerParameters(model.conv1.weight, model.bn1.weight, model.bn1.bias)
         if torch.is_grad_enabled():
-            return StemFunction.apply(x, plan, weight, *parameters)
+            return StemFunction.apply(x, plan, weight, *flatten([parameters]))
         with torch.autocast(x.device.type, enabled=False):
             return forward_stem(x, plan, weight, parameters)[0]
 
