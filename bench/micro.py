@@ -36,7 +36,7 @@ from bench.roofline import Step
 from kernels import configs
 from kernels.children import die_with_parent
 from kernels.dtypes import PRECISIONS, TUNED
-from kernels.operands import Config
+from kernels.ops.operands import Config
 from resnet.architecture import FAMILIES, SHORTCUTS, STRIDES
 from results.files import attempt_name, read_rows, table_files
 

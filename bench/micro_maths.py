@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import kernels
 from bench.micro_cases import Case
-from kernels.operands import Config, Norm, Producer
+from kernels.ops.operands import Config, Norm, Producer
 from resnet.layers import StridedIdentity
 
 Tensors = dict[str, Tensor]

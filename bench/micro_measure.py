@@ -14,7 +14,7 @@ from bench.micro_cases import Case
 from bench.micro_maths import Run, Tensors
 from kernels import runtime
 from kernels.dtypes import PRECISIONS
-from kernels.operands import Config
+from kernels.ops.operands import Config
 from results.statistics import median, paired_ratio, spread
 
 BACKENDS = ("triton", "eager", "compile", "compile-max-autotune", "cudnn-fused")

@@ -15,7 +15,7 @@ from bench.micro import plan
 from bench.micro_cases import Case, cases, tiny
 from bench.micro_measure import Result, bound_of, check
 from kernels import runtime
-from kernels.operands import Config
+from kernels.ops.operands import Config
 
 
 def forms(found: list[Case]) -> list[Case]:

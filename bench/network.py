@@ -12,6 +12,7 @@ from bench.config import RunConfig
 from bench.engine import autocast
 from bench.timing import synchronize
 from kernels.dtypes import PRECISIONS
+from resnet.layer_choices import LayerChoices
 
 
 def build_model(config: RunConfig) -> nn.Module:
@@ -28,15 +29,15 @@ def build_model(config: RunConfig) -> nn.Module:
     )
 
 
-def describe_choices(fused: Any) -> tuple[dict[str, str], str, str]:
-    """What computes each layer of a fused network, the hash of that, and the table it was chosen from, as text."""
+def describe_choices(fused: Any) -> tuple[LayerChoices, str]:
+    """What computes each layer of a fused network, and the table that it was chosen from, as text."""
     text = ""
     if fused.table is not None:
         console = Console(width=140, highlight=False)
         with console.capture() as capture:
             console.print(fused.table.render())
         text = capture.get()
-    return fused.describe(), fused.hash(), text
+    return fused.describe(), text
 
 
 def warm_up(

@@ -88,7 +88,7 @@ class Display:
             self._console.print(event["text"], markup=False)
         elif kind == "choices":
             layers = event["layers"].values()
-            fused = sum(not choice.startswith("forward torch dgrad torch ") for choice in layers)
+            fused = sum((layer["forward"], layer["dgrad"]) != ("torch", "torch") for layer in layers)
             convolutions = f"in training fused kernels compute {fused} of {len(layers)} convolutions, cuDNN the others"
             self._console.print(f"{event['table']}kernels={self._config.kernels}: {convolutions}", markup=False)
         elif kind == "step":

@@ -1,6 +1,5 @@
 """Rank 0's account of a run: its row, its journal, and the seconds that the accounting itself takes."""
 
-import json
 import os
 import threading
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ from bench.progress import Emitter
 from bench.timing import COLUMNS
 from bench.world import World
 from resnet.datasets import DATASETS
+from resnet.layer_choices import LayerChoices
 from results import identity
 from results.schema import SCHEMA_VERSION
 from results.statistics import percentile
@@ -92,10 +92,10 @@ class Recorder:
             self._fields |= fields
             self._writer.update(**fields)
 
-    def choices(self, layers: dict[str, str], choices_hash: str, table: str) -> None:
-        """What computes each layer, by its name; `table` shows what that was chosen from, and may be empty."""
-        self.update(kernels_choices=json.dumps(layers), choices_hash=choices_hash)
-        self.progress.emit("choices", table=table, layers=layers, hash=choices_hash)
+    def choices(self, choices: LayerChoices, table: str) -> None:
+        """What computes each layer; `table` shows what that was chosen from, and may be empty."""
+        self.update(kernels_choices=choices.to_json(), choices_hash=choices.hash())
+        self.progress.emit("choices", table=table, layers=choices.layers)
 
     def begin(self, **fields: Any) -> None:
         """Columns that are known when the clock has started; with them stands what the run may be compared with."""

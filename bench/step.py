@@ -131,7 +131,7 @@ def prepare(
     if stepper.peak_mem_bytes is not None:
         measured.peak_mem_bytes = stepper.peak_mem_bytes - before + images.nbytes + labels.nbytes
     if chosen := choices_of(model):
-        measured.layers, measured.choices_hash, measured.choices_table = chosen
+        measured.choices, measured.choices_table = chosen
     return stepper, losses, measured
 
 
@@ -200,8 +200,9 @@ def write(one: Plan, results: dict[Variant, Measured], device: torch.device, sta
         )  # fmt: skip
         row = gpu_rows.run_row(one.step, config, run_id, "step", variant.kernels)
         row |= {"init_start": started, "cuda_graph": variant.graph, "lr": config["lr"], "eval_interval": None}
-        if measured.layers is not None:
-            row |= {"kernels_choices": json.dumps(measured.layers), "choices_hash": measured.choices_hash}
+        choices = measured.choices
+        if choices is not None:
+            row |= {"kernels_choices": choices.to_json(), "choices_hash": choices.hash()}
         writer = gpu_rows.open_run(one.keys.results, row, device)
         if measured.rounds:
             figures = outcome(
@@ -234,9 +235,9 @@ def run_plan(one: Plan, device: torch.device, console: Console) -> bool:
     console.print(step_table(step, results))
     console.print(floors_line(step), soft_wrap=True)
     for variant, measured in results.items():
-        if measured.layers is not None:
+        if measured.choices is not None:
             print(measured.choices_table, end="")  # not through the console: it is made already
-            console.print(choices_line(variant, measured), soft_wrap=True)
+            console.print(choices_line(variant, measured.choices), soft_wrap=True)
     console.print(f"runs {run_ids[0]} and {len(run_ids) - 1} more; {gpu_timing.clocks()}", soft_wrap=True)
     torch._dynamo.reset()
     gc.collect()

@@ -11,6 +11,7 @@ from rich.table import Table
 from bench import gpu_rows, metrics
 from bench.roofline import Step
 from bench.step_variants import FP16_SCALE, LR, WARM_STEPS, Variant
+from resnet.layer_choices import LayerChoice, LayerChoices
 from results.statistics import median, paired_ratio, percentile, spread
 
 BASES = ("torch", "compile")
@@ -27,7 +28,7 @@ class Measured:
         peak_mem_bytes: of the variant alone, its batch included.
         problem: why it was not timed, or None.
         failure_kind: of `results.schema.FAILURE_KINDS`, with a problem.
-        layers, choices_hash, choices_table: which kernel computes which layer, where that was chosen.
+        choices, choices_table: what computes each layer, and what that was chosen from, where it was chosen.
     """
 
     rounds: list[list[float]] = field(default_factory=list)
@@ -36,8 +37,7 @@ class Measured:
     peak_mem_bytes: int | None = None
     problem: str | None = None
     failure_kind: str | None = None
-    layers: Mapping[str, str] | None = None
-    choices_hash: str | None = None
+    choices: LayerChoices | None = None
     choices_table: str = ""
 
     @property
@@ -138,12 +138,19 @@ def step_table(step: Step, results: Mapping[Variant, Measured]) -> Table:
     return table
 
 
-def choices_line(variant: Variant, measured: Measured) -> str:
-    """What computes how many layers, and which: a line and the layers that are not torch's."""
-    layers = measured.layers or {}
-    counts = Counter(layers.values())
-    counted = "; ".join(f"{count} x {choice}" for choice, count in counts.most_common())
-    return f"{variant} ({measured.choices_hash}), {len(layers)} layers: {counted}"
+def choices_line(variant: Variant, choices: LayerChoices) -> str:
+    """What computes how many layers: a line."""
+    counts = Counter(_in_words(layer) for layer in choices.layers.values())
+    counted = "; ".join(f"{count} x {words}" for words, count in counts.most_common())
+    return f"{variant} ({choices.hash()}), {len(choices.layers)} layers: {counted}"
+
+
+def _in_words(layer: LayerChoice) -> str:
+    """Such as "forward prologue 128x64x64/w4/s3 dgrad triton inference torch"."""
+    config = layer["config"]
+    words = ["forward", layer["forward"], config["forward"], "dgrad", layer["dgrad"], config["dgrad"]]
+    words += ["inference", layer["inference"], config["inference"]]
+    return " ".join(word for word in words if word)
 
 
 def floors_line(step: Step, names: Sequence[str] = ()) -> str:

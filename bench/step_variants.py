@@ -11,6 +11,7 @@ import resnet
 from bench.engine import autocast
 from bench.roofline import Step
 from resnet.datasets import dataset_of_family
+from resnet.layer_choices import LayerChoices
 from resnet.recipe import Recipe, decay_groups
 from resnet.recipe import load as load_recipe
 
@@ -183,8 +184,8 @@ class Stepper:
         return [a.elapsed_time(b) for a, b in zip(events, events[1:], strict=False)], float(loss)
 
 
-def choices_of(model: nn.Module) -> tuple[dict[str, str], str, str] | None:
-    """Which kernel computes which layer, the hash of that, and a table to show; None where nothing was chosen."""
+def choices_of(model: nn.Module) -> tuple[LayerChoices, str] | None:
+    """What computes each layer, and the table that it was chosen from; None where nothing was chosen."""
     fused = getattr(model, "fused", None)
     if fused is None:
         return None

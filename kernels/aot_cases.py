@@ -7,19 +7,19 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from kernels.bn_act import bn_act
-from kernels.bn_act_backward import bn_act_backward_reduce, join_gradient
-from kernels.bn_act_backward_apply import bn_act_backward_apply
-from kernels.bn_stats import bn_stats
 from kernels.configs import candidates
-from kernels.conv1x1 import conv1x1
-from kernels.conv3x3 import conv3x3
-from kernels.conv_dgrad import conv_dgrad
-from kernels.conv_inference import conv_folded
-from kernels.operands import Config, Norm, Producer, Running
-from kernels.pack import pack_weights
-from kernels.stem import stem
-from kernels.stem_backward import stem_backward_apply, stem_backward_reduce
+from kernels.ops.bn_act import bn_act
+from kernels.ops.bn_act_backward import bn_act_backward_reduce, join_gradient
+from kernels.ops.bn_act_backward_apply import bn_act_backward_apply
+from kernels.ops.bn_stats import bn_stats
+from kernels.ops.conv1x1 import conv1x1
+from kernels.ops.conv3x3 import conv3x3
+from kernels.ops.conv_dgrad import conv_dgrad
+from kernels.ops.conv_inference import conv_folded
+from kernels.ops.operands import Config, Norm, Producer, Running
+from kernels.ops.pack import pack_weights
+from kernels.ops.stem import stem
+from kernels.ops.stem_backward import stem_backward_apply, stem_backward_reduce
 
 META = torch.device("meta")
 

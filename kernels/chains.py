@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 
 from kernels import reference, runtime
-from kernels.bn_act import bn_act
-from kernels.bn_act_backward import bn_act_backward_reduce
-from kernels.bn_stats import bn_stats
-from kernels.conv1x1 import conv1x1
-from kernels.conv3x3 import conv3x3
-from kernels.conv_dgrad import conv_dgrad
-from kernels.conv_inference import conv_folded
 from kernels.links import Link, name, options
-from kernels.operands import Config, Norm, Producer, Running
+from kernels.ops.bn_act import bn_act
+from kernels.ops.bn_act_backward import bn_act_backward_reduce
+from kernels.ops.bn_stats import bn_stats
+from kernels.ops.conv1x1 import conv1x1
+from kernels.ops.conv3x3 import conv3x3
+from kernels.ops.conv_dgrad import conv_dgrad
+from kernels.ops.conv_inference import conv_folded
+from kernels.ops.operands import Config, Norm, Producer, Running
 
 __all__ = ["Candidate", "Chain", "Outputs", "cudnn_benchmark", "errors"]
 

@@ -9,7 +9,7 @@ import torch
 
 from kernels import runtime
 from kernels.aot_resources import SHARED_LIMITS
-from kernels.operands import Config, KernelError
+from kernels.ops.operands import Config, KernelError
 
 OPS = ("conv1x1", "conv3x3", "conv_dgrad", "conv_inference")
 # Multiprocessors of the largest chip of each kind.

@@ -13,7 +13,7 @@ import torch
 
 from kernels.configs import candidates
 from kernels.dtypes import PRECISIONS, TUNED
-from kernels.operands import Config
+from kernels.ops.operands import Config
 
 __all__ = ["PARTS", "TORCH", "Choice", "Link", "name", "options", "static_choice"]
 

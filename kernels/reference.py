@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kernels.operands import Norm, Producer, Running
+from kernels.ops.operands import Norm, Producer, Running
 
 
 def bn_stats(y: Tensor, eps: float = 1e-5, running: Running | None = None) -> Tensor:
-    """See `kernels.bn_stats.bn_stats`."""
+    """See `kernels.ops.bn_stats.bn_stats`."""
     n, _, h, w = y.shape
     m = n * h * w
     if m < 2:
@@ -36,7 +36,7 @@ def bn_act(
     keep_mask: bool = False,
     relu: bool = True,
 ) -> tuple[Tensor, Tensor | None]:
-    """See `kernels.bn_act.bn_act`."""
+    """See `kernels.ops.bn_act.bn_act`."""
     z = normalize(y, norm)
     if shortcut is not None:
         shortcut = shortcut[:, :, ::shortcut_stride, ::shortcut_stride]
@@ -55,7 +55,7 @@ def bn_act_backward_reduce(
     dz_stride: int = 1,
     write_gradient: bool = False,
 ) -> tuple[Tensor | None, Tensor]:
-    """See `kernels.bn_act_backward.bn_act_backward_reduce`."""
+    """See `kernels.ops.bn_act_backward.bn_act_backward_reduce`."""
     y = producer.y
     g = _join(dz, skip, y.shape, skip_stride, dz_stride).where(_positive(producer), 0.0)
     written = _image(g.to(y.dtype)) if write_gradient else None
@@ -70,14 +70,14 @@ def bn_act_backward_reduce(
 def join_gradient(
     dz: Tensor, skip: Tensor, *, shape: Sequence[int], skip_stride: int = 1, dz_stride: int = 1
 ) -> Tensor:
-    """See `kernels.bn_act_backward.join_gradient`."""
+    """See `kernels.ops.bn_act_backward.join_gradient`."""
     return _image(_join(dz, skip, shape, skip_stride, dz_stride).to(dz.dtype))
 
 
 def bn_act_backward_apply(
     dz: Tensor, producer: Producer, sums: Tensor, *, masked: bool, frozen: bool = False
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """See `kernels.bn_act_backward_apply.bn_act_backward_apply`."""
+    """See `kernels.ops.bn_act_backward_apply.bn_act_backward_apply`."""
     g = _wide(dz) if masked else _wide(dz).where(_positive(producer), 0.0)
     dy = _apply(g, producer.y, producer.norm, sums[0], sums[1], frozen)
     if producer.shortcut_y is None or producer.shortcut_norm is None:
@@ -86,7 +86,7 @@ def bn_act_backward_apply(
 
 
 def stem(y: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
-    """See `kernels.stem.stem`."""
+    """See `kernels.ops.stem.stem`."""
     h, w = y.shape[2:]
     # max_pool2d gives positions in the image; -inf as padding would do, but the first among equals must win.
     z = normalize(y, norm).relu().to(y.dtype)
@@ -98,14 +98,14 @@ def stem(y: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
 
 
 def stem_backward_reduce(dp: Tensor, argmax: Tensor, y: Tensor, norm: Norm) -> Tensor:
-    """See `kernels.stem_backward.stem_backward_reduce`."""
+    """See `kernels.ops.stem_backward.stem_backward_reduce`."""
     return bn_act_backward_reduce(_unpool(dp, argmax, y), Producer(y, norm))[1]
 
 
 def stem_backward_apply(
     dp: Tensor, argmax: Tensor, y: Tensor, norm: Norm, sums: Tensor, *, frozen: bool = False
 ) -> Tensor:
-    """See `kernels.stem_backward.stem_backward_apply`."""
+    """See `kernels.ops.stem_backward.stem_backward_apply`."""
     dy = bn_act_backward_apply(_unpool(dp, argmax, y), Producer(y, norm), sums, masked=False, frozen=frozen)
     assert isinstance(dy, Tensor)
     return dy

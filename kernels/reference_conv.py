@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kernels import reference
-from kernels.operands import Norm, Producer, Running
+from kernels.ops.operands import Norm, Producer, Running
 
 
 def conv1x1(
@@ -23,7 +23,7 @@ def conv1x1(
     eps: float = 1e-5,
     running: Running | None = None,
 ) -> tuple[Tensor, Tensor | None]:
-    """See `kernels.conv1x1.conv1x1`; of 3x3 weights too, padded by 1."""
+    """See `kernels.ops.conv1x1.conv1x1`; of 3x3 weights too, padded by 1."""
     if prologue is not None:
         x, _ = reference.bn_act(x, prologue)
     y = _image(F.conv2d(x, weight, stride=stride, padding=weight.shape[2] // 2))
@@ -42,7 +42,7 @@ def conv_dgrad(
     producer: Producer | None = None,
     write_activation: bool = False,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """See `kernels.conv_dgrad.conv_dgrad`."""
+    """See `kernels.ops.conv_dgrad.conv_dgrad`."""
     d = _image(F.conv_transpose2d(dy, weight, padding=weight.shape[2] // 2))
     if producer is None:
         if skip is not None:
@@ -64,7 +64,7 @@ def conv_folded(
     residual_stride: int = 1,
     relu: bool = True,
 ) -> Tensor:
-    """See `kernels.conv_inference.conv_folded`."""
+    """See `kernels.ops.conv_inference.conv_folded`."""
     z = F.conv2d(x, weight, bias.to(x.dtype), stride=stride, padding=weight.shape[2] // 2)
     if residual is not None:
         residual = residual[:, :, ::residual_stride, ::residual_stride]
@@ -73,7 +73,7 @@ def conv_folded(
 
 
 def pack_weights(weights: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
-    """See `kernels.pack.pack_weights`."""
+    """See `kernels.ops.pack.pack_weights`."""
     return [_image(weight.to(dtype)) for weight in weights]
 
 

@@ -5,8 +5,6 @@ keep the parameters and do not run themselves, so a hook on one of them would ne
 """
 
 import contextlib
-import hashlib
-import json
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,8 +15,9 @@ from torch import Tensor, nn
 import kernels
 from kernels import Choice, Link, Norm, Running, Table, runtime
 from resnet.fused_block import BlockFunction, BlockPlan, forward_block
-from resnet.fused_node import Layer
+from resnet.fused_node import Layer, LayerParameters, flatten
 from resnet.fused_stem import StemFunction, StemPlan, forward_stem
+from resnet.layer_choices import LayerChoices
 from resnet.layers import Block, ConvBn, Projection, StridedIdentity, global_average
 from results.words import ConfigError
 
@@ -53,13 +52,9 @@ class Fused:
         others = {key: value for key, value in getattr(_passes, "packed", {}).items() if key != id(self)}
         _passes.packed = others if packed is None else {**others, id(self): packed}
 
-    def describe(self) -> dict[str, str]:
+    def describe(self) -> LayerChoices:
         """What computes each layer, by the convolution's name; empty before the first pass."""
-        return {name: " ".join(choice.names.values()) for name, choice in self.choices.items()}
-
-    def hash(self) -> str:
-        """16 hexadecimal digits of `describe`: timings of runs compare only where it is the same."""
-        return hashlib.sha256(json.dumps(self.describe(), sort_keys=True).encode()).hexdigest()[:16]
+        return LayerChoices.of(self.choices)
 
     @torch.compiler.disable
     def network(self, model: Any, images: Tensor) -> Tensor:
@@ -103,9 +98,9 @@ class Fused:
         plan = BlockPlan(tuple(layers), projection, skip, skip_stride, keep)
         assert self._packed is not None
         weights = [self._packed[part.name] for part in parts]
-        parameters = [tensor for _, conv, bn in parts for tensor in (conv.weight, bn.weight, bn.bias)]
+        parameters = [LayerParameters(conv.weight, bn.weight, bn.bias) for _, conv, bn in parts]
         if keep:
-            return BlockFunction.apply(x, plan, weights, *parameters)
+            return BlockFunction.apply(x, plan, weights, *flatten(parameters))
         with torch.autocast(x.device.type, enabled=False):
             return forward_block(x, plan, weights, parameters)[0]
 
@@ -113,9 +108,9 @@ class Fused:
         assert self._packed is not None
         plan = StemPlan(self._layer(ConvBn("conv1", model.conv1, model.bn1)), model.maxpool is not None)
         weight = self._packed["conv1"]
-        parameters = (model.conv1.weight, model.bn1.weight, model.bn1.bias)
+        parameters = LayerParameters(model.conv1.weight, model.bn1.weight, model.bn1.bias)
         if torch.is_grad_enabled():
-            return StemFunction.apply(x, plan, weight, *parameters)
+            return StemFunction.apply(x, plan, weight, *flatten([parameters]))
         with torch.autocast(x.device.type, enabled=False):
             return forward_stem(x, plan, weight, parameters)[0]
 

@@ -10,7 +10,7 @@ consumer) is simply reduced again.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,16 +19,23 @@ from torch.autograd.function import once_differentiable
 import kernels
 from kernels import Norm, Producer, runtime
 from resnet.fused_node import (
+    Kept,
+    KeptLayer,
     Layer,
+    LayerGradients,
+    LayerParameters,
     Node,
     Reduced,
     apply_bn,
+    bn_gradients,
     conv_statistics,
     input_gradient,
-    norm_of,
     take_reduced,
+    unflatten,
     weight_gradient,
 )
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -49,47 +56,54 @@ class BlockPlan:
     skip_stride: int
     keep: bool
 
+    def split(self, each: Sequence[T]) -> tuple[Sequence[T], T | None]:
+        """What belongs to the layers of the branch, and what to the projection, of a value for each in this order."""
+        branch, others = each[: len(self.layers)], each[len(self.layers) :]
+        assert len(others) == (self.projection is not None)
+        return branch, others[0] if others else None
+
 
 def forward_block(
-    x: Tensor, plan: BlockPlan, weights: Sequence[Tensor], parameters: Sequence[Tensor]
-) -> tuple[Tensor, dict[str, Tensor]]:
+    x: Tensor, plan: BlockPlan, weights: Sequence[Tensor], parameters: Sequence[LayerParameters]
+) -> tuple[Tensor, Kept]:
     """A block's output, and what its backward pass needs.
 
     Args:
         x: [N, C, H, W] channels_last.
         weights: of the branch's convolutions and the projection's, packed.
-        parameters: weight, gamma and beta of each layer in the same order.
+        parameters: of the same layers.
     """
-    kept = {"x": x}
-    norm: Norm | None = None
-    y = x
-    for i, layer in enumerate(plan.layers):
-        activation, prologue = y, None
-        if norm is not None and layer.choice.forward == "prologue":
-            prologue = norm
-        elif norm is not None:
-            runtime.set_layer(plan.layers[i - 1].name)
-            activation, _ = kernels.bn_act(y, norm)
-            kept[f"z{i}"] = activation
-        y, stats = conv_statistics(activation, weights[i], layer, prologue)
-        norm = Norm(stats, parameters[3 * i + 1], parameters[3 * i + 2])
-        kept |= {f"y{i}": y, f"stats{i}": stats, f"weight{i}": weights[i]}
-    assert norm is not None
-    shortcut, shortcut_norm = (None if plan.skip == "none" else x), None
+    branch_weights, projection_weight = plan.split(weights)
+    branch_parameters, projection_parameters = plan.split(parameters)
+    kept: list[KeptLayer] = []
+    for layer, weight, (_, gamma, beta) in zip(plan.layers, branch_weights, branch_parameters, strict=True):
+        read, prologue, activation = x, None, None
+        if kept and layer.choice.forward == "prologue":
+            # The kernel normalizes what it reads: the activation is not written, here or for the backward pass.
+            read, prologue = kept[-1].y, kept[-1].norm
+        elif kept:
+            runtime.set_layer(plan.layers[len(kept) - 1].name)
+            activation, _ = kernels.bn_act(kept[-1].y, kept[-1].norm)
+            read = activation
+        y, stats = conv_statistics(read, weight, layer, prologue)
+        kept.append(KeptLayer(y, stats, gamma, beta, weight, activation))
+    last = kept[-1]
+    shortcut: Tensor | None = None if plan.skip == "none" else x
+    shortcut_norm: Norm | None = None
+    shortcut_stride = plan.skip_stride
     if plan.projection is not None:
-        i = len(plan.layers)
-        shortcut, stats = conv_statistics(x, weights[i], plan.projection, None)
-        shortcut_norm = Norm(stats, parameters[3 * i + 1], parameters[3 * i + 2])
-        kept |= {f"y{i}": shortcut, f"stats{i}": stats, f"weight{i}": weights[i]}
+        assert projection_weight is not None and projection_parameters is not None
+        _, gamma, beta = projection_parameters
+        shortcut, stats = conv_statistics(x, projection_weight, plan.projection, None)
+        kept.append(KeptLayer(shortcut, stats, gamma, beta, projection_weight, None))
+        # The projection's convolution took the stride: the join adds what it made pixel by pixel.
+        shortcut_norm, shortcut_stride = kept[-1].norm, 1
     runtime.set_layer(plan.layers[-1].name)
     z, mask = kernels.bn_act(
-        y, norm, shortcut=shortcut, shortcut_norm=shortcut_norm,
-        shortcut_stride=1 if shortcut_norm is not None else plan.skip_stride,
+        last.y, last.norm, shortcut=shortcut, shortcut_norm=shortcut_norm, shortcut_stride=shortcut_stride,
         keep_mask=plan.keep and plan.skip != "none",
     )  # fmt: skip
-    if mask is not None:
-        kept["mask"] = mask
-    return z, kept
+    return z, Kept(x, tuple(kept), mask=mask)
 
 
 class BlockFunction(torch.autograd.Function):
@@ -97,25 +111,21 @@ class BlockFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, plan: BlockPlan, weights: Sequence[Tensor], *parameters: Tensor) -> Tensor:
+        layers = unflatten(parameters)
         with torch.autocast(x.device.type, enabled=False):
-            z, kept = forward_block(x, plan, weights, parameters)
-        Node.save(ctx, kept, parameters)
+            z, kept = forward_block(x, plan, weights, layers)
+        Node.save(ctx, kept, layers)
         ctx.plan, ctx.producer_of = plan, BlockFunction.producer
         return z
 
     @staticmethod
     def producer(node: Any) -> Producer:
         """What the block behind needs of this one: its last BN, and the join."""
-        plan, kept = node.plan, Node.kept(node)
-        last = len(plan.layers) - 1
-        dual = plan.projection is not None
-        return Producer(
-            kept[f"y{last}"],
-            norm_of(kept, last),
-            kept.get("mask"),
-            kept[f"y{last + 1}"] if dual else None,
-            norm_of(kept, last + 1) if dual else None,
-        )
+        kept = Node.kept(node)
+        branch, projection = node.plan.split(kept.layers)
+        if projection is None:
+            return Producer(branch[-1].y, branch[-1].norm, kept.mask)
+        return Producer(branch[-1].y, branch[-1].norm, kept.mask, projection.y, projection.norm)
 
     @staticmethod
     @once_differentiable
@@ -131,72 +141,76 @@ class BlockFunction(torch.autograd.Function):
 def _backward_block(ctx: Any, dz: Tensor) -> tuple[Any, ...]:
     plan: BlockPlan = ctx.plan
     kept = Node.kept(ctx)
-    needs = ctx.needs_input_grad
-    layers, last = plan.layers, len(plan.layers) - 1
-    gradients: list[Tensor | None] = [None] * (len(needs) - 3)
+    x, layers, projection = kept.x, plan.layers, plan.projection
+    branch, kept_projection = plan.split(kept.layers)
+    needs, projection_needs = plan.split(Node.needs(ctx))
+    like, projection_like = plan.split(ctx.like)
 
-    runtime.set_layer(layers[last].name)
+    # The join: its gradient is masked by the last ReLU and reduced, by the block behind where that was fused as well.
+    runtime.set_layer(layers[-1].name)
     own = BlockFunction.producer(ctx)
     # The skip connection needs the masked gradient itself; a projection's BN takes it through the mask again.
     write = plan.skip in ("identity", "padded")
-    gradient, sums, masked = take_reduced(ctx, dz, own, write)
-    reduced: Tensor | None
-    gradients[3 * last + 1], gradients[3 * last + 2] = sums[1], sums[0]
-    dy: Tensor
-    dy_shortcut: Tensor | None = None
-    applied = apply_bn(gradient, own, sums, masked, layers[last], plan.projection)
-    if plan.projection is not None:
-        dy, dy_shortcut = applied
-        gradients[3 * last + 4], gradients[3 * last + 5] = sums[2], sums[0].clone()
-    else:
-        dy = applied
+    dz, sums, masked = take_reduced(ctx, dz, own, write)
+    gamma, beta = bn_gradients(sums)
+    dy, dy_shortcut = apply_bn(dz, own, sums, masked, layers[-1], projection)
+    projection_gamma, projection_beta = None, None
+    if projection is not None:
+        # Both BNs have the same gradient of beta, but two parameters may not share the memory of their gradients.
+        projection_gamma, projection_beta = sums[2], beta.clone()
 
-    for i in range(last, 0, -1):
-        layer, weight = layers[i], kept[f"weight{i}"]
-        before = Producer(kept[f"y{i - 1}"], norm_of(kept, i - 1))
-        activation = kept.get(f"z{i}")
+    # The branch, from its last layer to its second. A layer's turn begins with the gradient `dy` of its convolution's
+    # output, and those of gamma and beta behind it, and ends with the same of the layer before.
+    gradients: list[LayerGradients] = []  # the last layer's first
+    for i in range(len(layers) - 1, 0, -1):
+        layer, mine, before, producer = layers[i], branch[i], layers[i - 1], branch[i - 1].producer
+        activation = mine.activation
         runtime.set_layer(layer.name)
         if layer.choice.dgrad == "triton":
+            # One kernel: the gradient of the activation, masked and reduced for the BN before. After a prologue there
+            # is no activation: then the kernel writes that too, since the gradient of the weight reads it.
             inner, reduced, rewritten = kernels.conv_dgrad(
-                dy, weight, producer=before, write_activation=activation is None, config=layer.choice.dgrad_config
-            )
+                dy, mine.weight, producer=producer, write_activation=activation is None,
+                config=layer.choice.dgrad_config,
+            )  # fmt: skip
             activation = rewritten if activation is None else activation
             masked = True
         else:
-            inner = input_gradient(dy, weight, before.y.shape, layer.stride, layer.padding)
-            runtime.set_layer(layers[i - 1].name)
-            _, reduced = kernels.bn_act_backward_reduce(inner, before)
+            # cuDNN's gradient is reduced in a pass of its own, that of the BN before; the mask is left to `apply_bn`.
+            inner = input_gradient(dy, mine.weight, producer.y.shape, layer.stride, layer.padding)
+            runtime.set_layer(before.name)
+            _, reduced = kernels.bn_act_backward_reduce(inner, producer)
             masked = False
         assert activation is not None and reduced is not None
-        sums = reduced
-        if needs[3 + 3 * i]:
-            gradients[3 * i] = weight_gradient(dy, activation, weight, layer, ctx.like[i])
-        gradients[3 * i - 2], gradients[3 * i - 1] = sums[1], sums[0]
-        runtime.set_layer(layers[i - 1].name)
-        dy = apply_bn(inner, before, sums, masked, layers[i - 1], None)
+        weight = weight_gradient(dy, activation, mine.weight, layer, like[i]) if needs[i].weight else None
+        gradients.append(LayerGradients(weight, gamma, beta))
+        gamma, beta = bn_gradients(reduced)
+        runtime.set_layer(before.name)
+        dy, _ = apply_bn(inner, producer, reduced, masked, before, None)
 
-    x = kept["x"]
-    if needs[3]:
-        gradients[0] = weight_gradient(dy, x, kept["weight0"], layers[0], ctx.like[0])
-    projection = plan.projection
+    # What read the block's input: the first convolution, and the projection.
+    weight = weight_gradient(dy, x, branch[0].weight, layers[0], like[0]) if needs[0].weight else None
+    gradients.append(LayerGradients(weight, gamma, beta))
+    gradients.reverse()
     if projection is not None:
-        assert dy_shortcut is not None
-        if needs[3 + 3 * (last + 1)]:
-            weight = kept[f"weight{last + 1}"]
-            gradients[3 * (last + 1)] = weight_gradient(dy_shortcut, x, weight, projection, ctx.like[last + 1])
+        assert dy_shortcut is not None and kept_projection and projection_needs and projection_like
+        weight = None
+        if projection_needs.weight:
+            weight = weight_gradient(dy_shortcut, x, kept_projection.weight, projection, projection_like)
+        gradients.append(LayerGradients(weight, projection_gamma, projection_beta))
     dx = None
-    if needs[0]:
-        skip = gradient if plan.skip in ("identity", "padded") else None
+    if ctx.needs_input_grad[0]:
+        # What comes through the shortcut is added by whatever computes the gradient through the first convolution.
+        skip = dz if plan.skip in ("identity", "padded") else None
         if projection is not None:
-            skip = _projection_input_gradient(dy_shortcut, kept[f"weight{last + 1}"], projection, x)
-        dx = _block_input_gradient(ctx, dy, kept["weight0"], x, skip)
-    kept_gradients = [value if needed else None for value, needed in zip(gradients, needs[3:], strict=True)]
-    return dx, None, None, *kept_gradients
+            assert dy_shortcut is not None and kept_projection is not None
+            skip = _projection_input_gradient(dy_shortcut, kept_projection.weight, projection, x)
+        dx = _block_input_gradient(ctx, dy, branch[0].weight, x, skip)
+    return Node.gradients(ctx, dx, gradients)
 
 
-def _projection_input_gradient(dy: Tensor | None, weight: Tensor, layer: Layer, x: Tensor) -> Tensor:
+def _projection_input_gradient(dy: Tensor, weight: Tensor, layer: Layer, x: Tensor) -> Tensor:
     """Gradient of x through a projection: on the grid of its stride, where alone it is not zero."""
-    assert dy is not None
     runtime.set_layer(layer.name)
     if layer.choice.dgrad == "triton":
         compact, _, _ = kernels.conv_dgrad(dy, weight, config=layer.choice.dgrad_config)
@@ -206,7 +220,11 @@ def _projection_input_gradient(dy: Tensor | None, weight: Tensor, layer: Layer, 
 
 
 def _block_input_gradient(ctx: Any, dy: Tensor, weight: Tensor, x: Tensor, skip: Tensor | None) -> Tensor:
-    """Gradient of a block's input: through the first convolution and the shortcut, on to the join before."""
+    """Gradient of a block's input: through the first convolution and the shortcut, on to the join before.
+
+    Where a fused block or stem made the input, the gradient is masked by its ReLU and reduced for its last BN, and the
+    sums are left at its node.
+    """
     layer: Layer = ctx.plan.layers[0]
     skip_stride = ctx.plan.skip_stride if skip is not None else 1
     node = ctx.next_functions[0][0]
@@ -217,23 +235,25 @@ def _block_input_gradient(ctx: Any, dy: Tensor, weight: Tensor, x: Tensor, skip:
             dy, weight, skip=skip, skip_stride=skip_stride, producer=before, config=layer.choice.dgrad_config
         )
     else:
-        stride = 1
-        if (
-            layer.kernel == 1 and layer.stride > 1 and (before is not None or skip is not None)
-        ):  # zero off the grid of its stride: not written there
-            stride = layer.stride
+        # Of a strided 1x1 convolution the gradient is zero off the grid of its stride. Where a pass of ours follows,
+        # cuDNN computes it on that grid alone, as that of a convolution of stride 1, and the pass reads it as such.
+        on_grid = layer.kernel == 1 and layer.stride > 1 and (before is not None or skip is not None)
+        dz_stride = layer.stride if on_grid else 1
+        if on_grid:
             d = input_gradient(dy, weight, (x.shape[0], x.shape[1], *dy.shape[2:]), 1, 0)
         else:
             d = input_gradient(dy, weight, x.shape, layer.stride, layer.padding)
-        if before is not None and (skip is not None or stride > 1):
+        if before is not None and (skip is not None or on_grid):
             reduced, sums = kernels.bn_act_backward_reduce(
-                d, before, skip=skip, skip_stride=skip_stride, dz_stride=stride, write_gradient=True
+                d, before, skip=skip, skip_stride=skip_stride, dz_stride=dz_stride, write_gradient=True
             )
             assert reduced is not None
             dx = reduced
         elif skip is not None:
-            return kernels.join_gradient(d, skip, shape=x.shape, skip_stride=skip_stride, dz_stride=stride)
+            # No fused node made the input, so there is nothing to reduce for: the sum alone.
+            return kernels.join_gradient(d, skip, shape=x.shape, skip_stride=skip_stride, dz_stride=dz_stride)
         else:
+            # Nothing to add either: whatever made the input takes cuDNN's gradient as it is, and reduces it.
             return d
     if before is not None:
         assert sums is not None

@@ -1,14 +1,17 @@
 """What fused blocks and the stem share as nodes of the autograd graph: what they save, hand on, and leave to cuDNN."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from itertools import chain
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 import kernels
 from kernels import Choice, Norm, Producer, Running, runtime
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,88 @@ class Layer:
     stats: Tensor | None
 
 
+class PerParameter(NamedTuple, Generic[T]):
+    """One value for each parameter of a layer; autograd sees those of all layers in a row, see `flatten`.
+
+    Attributes:
+        weight: of the convolution, [K, C, R, S].
+        gamma, beta: weight and bias of the BN, [K].
+    """
+
+    weight: T
+    gamma: T
+    beta: T
+
+
+LayerParameters = PerParameter[Tensor]
+LayerGradients = PerParameter[Tensor | None]  # None where nobody asked for it
+LayerNeeds = PerParameter[bool]
+
+
+def flatten(layers: Iterable[PerParameter[T]]) -> tuple[T, ...]:
+    """What is known of each parameter of some layers, in the one order in which autograd takes and gives them."""
+    return tuple(chain.from_iterable(layers))
+
+
+def unflatten(flat: Sequence[T]) -> list[PerParameter[T]]:
+    """The inverse of `flatten`."""
+    size = len(PerParameter._fields)
+    return [PerParameter(*flat[at : at + size]) for at in range(0, len(flat), size)]
+
+
+class Like(NamedTuple):
+    """What the gradient of a convolution's weight has to look like: as the parameter does."""
+
+    shape: torch.Size
+    strides: tuple[int, ...]
+    dtype: torch.dtype
+
+
+class KeptLayer(NamedTuple):
+    """What the backward pass of a layer reads.
+
+    Attributes:
+        y: the convolution's output, [N, K, H, W], before its BN.
+        stats: of the BN, [2, K] fp32.
+        gamma, beta: of the BN, [K].
+        weight: of the convolution as the kernels took it: packed, in their dtype and layout.
+        activation: what the convolution read, where that was written for it alone; None where it read the node's input,
+            or applied the BN and ReLU before it to what it read, the y of the layer before.
+    """
+
+    y: Tensor
+    stats: Tensor
+    gamma: Tensor
+    beta: Tensor
+    weight: Tensor
+    activation: Tensor | None
+
+    @property
+    def norm(self) -> Norm:
+        return Norm(self.stats, self.gamma, self.beta)
+
+    @property
+    def producer(self) -> Producer:
+        """What made the activation behind this layer, where nothing is added before the ReLU."""
+        return Producer(self.y, self.norm)
+
+
+class Kept(NamedTuple):
+    """What the backward pass of a node reads.
+
+    Attributes:
+        x: the node's input, [N, C, H, W].
+        layers: in the order of the node's parameters.
+        mask: a bit for each value of the output of a join, uint8; None without a join.
+        argmax: of the max pooling in a stem, uint8; None without pooling.
+    """
+
+    x: Tensor
+    layers: tuple[KeptLayer, ...]
+    mask: Tensor | None = None
+    argmax: Tensor | None = None
+
+
 class Reduced(NamedTuple):
     """The gradient of a block's output, masked, and its sums for the block's last BN, made by the block behind."""
 
@@ -50,25 +135,41 @@ class Reduced(NamedTuple):
 
 
 class Node:
-    """What blocks and stems have in common as nodes of the graph."""
+    """What blocks and stems have in common as nodes of the graph.
+
+    Arguments of their `forward` are x, a plan, packed weights, and the flat parameters.
+    """
+
+    BEFORE = 3  # arguments before the parameters
 
     @staticmethod
-    def save(ctx: Any, kept: dict[str, Tensor], parameters: Sequence[Tensor]) -> None:
-        # gamma, beta and weights as inputs; convolution weights only for their strides, so not saved.
-        norms = {f"norm{i}.{name}": parameters[3 * i + at] for i in range(len(parameters) // 3)
-                 for at, name in ((1, "weight"), (2, "bias"))}  # fmt: skip
-        ctx.names = (*kept, *norms)
-        ctx.save_for_backward(*kept.values(), *norms.values())
-        ctx.like = [(parameter.shape, parameter.stride(), parameter.dtype) for parameter in parameters[::3]]
+    def save(ctx: Any, kept: Kept, parameters: Sequence[LayerParameters]) -> None:
+        ctx.save_for_backward(kept.x, kept.mask, kept.argmax, *chain.from_iterable(kept.layers))
+        # The convolutions' own weights are not saved: the packed ones are read, and of these only the looks matter.
+        ctx.like = [Like(weight.shape, weight.stride(), weight.dtype) for weight, _, _ in parameters]
         ctx.set_materialize_grads(False)
         ctx.unpacked = ctx.reduced = None
 
     @staticmethod
-    def kept(ctx: Any) -> dict[str, Tensor]:
-        """What was saved, by name; unpacked once, though the block behind asks for it too."""
+    def kept(ctx: Any) -> Kept:
+        """What was saved; unpacked once, though the block behind asks for it too."""
         if ctx.unpacked is None:
-            ctx.unpacked = dict(zip(ctx.names, ctx.saved_tensors, strict=True))
+            x, mask, argmax, *rest = ctx.saved_tensors
+            size = len(KeptLayer._fields)
+            layers = tuple(KeptLayer(*rest[at : at + size]) for at in range(0, len(rest), size))
+            ctx.unpacked = Kept(x, layers, mask, argmax)
         return ctx.unpacked
+
+    @staticmethod
+    def needs(ctx: Any) -> list[LayerNeeds]:
+        """Of each layer, which parameters' gradients are asked for."""
+        return unflatten(ctx.needs_input_grad[Node.BEFORE :])
+
+    @staticmethod
+    def gradients(ctx: Any, dx: Tensor | None, layers: Iterable[LayerGradients]) -> tuple[Tensor | None, ...]:
+        """What `backward` returns: a gradient for each argument of `forward`, None where none is asked for."""
+        found = (dx, None, None, *flatten(layers))
+        return tuple(value if needed else None for value, needed in zip(found, ctx.needs_input_grad, strict=True))
 
 
 def channels_last(x: Tensor) -> Tensor:
@@ -101,18 +202,13 @@ def conv_statistics(x: Tensor, weight: Tensor, layer: Layer, prologue: Norm | No
     return y, stats
 
 
-def norm_of(kept: dict[str, Tensor], i: int) -> Norm:
-    return Norm(kept[f"stats{i}"], kept[f"norm{i}.weight"], kept[f"norm{i}.bias"])
-
-
-def weight_gradient(dy: Tensor, x: Tensor, weight: Tensor, layer: Layer, like: tuple[Any, Any, Any]) -> Tensor:
+def weight_gradient(dy: Tensor, x: Tensor, weight: Tensor, layer: Layer, like: Like) -> Tensor:
     """Gradient of a convolution's parameter, in the parameter's own strides and dtype."""
     stride, padding = [layer.stride] * 2, [layer.padding] * 2
     _, gradient, _ = torch.ops.aten.convolution_backward(
         dy, x, weight, None, stride, padding, [1, 1], False, [0, 0], 1, [False, True, False]
     )
-    shape, strides, dtype = like
-    return torch.empty_strided(shape, strides, dtype=dtype, device=dy.device).copy_(gradient)
+    return torch.empty_strided(like.shape, like.strides, dtype=like.dtype, device=dy.device).copy_(gradient)
 
 
 def input_gradient(dy: Tensor, weight: Tensor, shape: Sequence[int], stride: int, padding: int) -> Tensor:
@@ -125,7 +221,16 @@ def input_gradient(dy: Tensor, weight: Tensor, shape: Sequence[int], stride: int
 
 
 def take_reduced(ctx: Any, dz: Tensor, producer: Producer, write: bool) -> tuple[Tensor, Tensor, bool]:
-    """The gradient of a node's output, its sums, and whether it is masked already."""
+    """The gradient of a node's output, its sums for the node's last BN, and whether it is masked already.
+
+    The block behind may have made all three; else they are made here.
+
+    Args:
+        write: whether the masked gradient itself is needed, not its sums alone.
+
+    Returns:
+        gradient, like z; sums, fp32 [2 or 3, C], of which see `bn_gradients`; masked.
+    """
     reduced: Reduced | None = ctx.reduced
     ctx.reduced = None
     if reduced is not None and reduced.made(dz):
@@ -142,13 +247,27 @@ def _broadcast(dz: Tensor) -> bool:
     return dz.stride()[1:] == (1, 0, 0) and (dz.stride(0) == c or n == 1) and h * w > 1
 
 
+def bn_gradients(sums: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of gamma and beta, in this order, of `bn_act_backward_reduce`'s sums of g and of g * xhat."""
+    return sums[1], sums[0]
+
+
 def apply_bn(
     gradient: Tensor, producer: Producer, sums: Tensor, masked: bool, layer: Layer, projection: Layer | None
-) -> Any:
+) -> tuple[Tensor, Tensor | None]:
+    """Gradients of the input of a layer's BN, and of that of the projection's, where there is one.
+
+    Args:
+        gradient, sums, masked: see `take_reduced`.
+
+    Raises:
+        RuntimeError: one of the two BNs is frozen and the other is not, which one pass cannot compute.
+    """
     frozen = layer.frozen
     if projection is not None and projection.frozen != frozen:
         raise RuntimeError(
             f"{layer.name}: one BN of this join is frozen and {projection.name}'s is not; "
             "freeze both, or use kernels=torch"
         )
-    return kernels.bn_act_backward_apply(gradient, producer, sums, masked=masked, frozen=frozen)
+    applied = kernels.bn_act_backward_apply(gradient, producer, sums, masked=masked, frozen=frozen)
+    return applied if isinstance(applied, tuple) else (applied, None)

@@ -1,6 +1,5 @@
 """The stem of a network as one autograd function over the fused kernels."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,16 +8,21 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 import kernels
-from kernels import Norm, Producer, runtime
+from kernels import Producer, runtime
 from resnet.fused_node import (
+    Kept,
+    KeptLayer,
     Layer,
+    LayerGradients,
+    LayerParameters,
     Node,
     apply_bn,
+    bn_gradients,
     channels_last,
     conv_statistics,
     input_gradient,
-    norm_of,
     take_reduced,
+    unflatten,
     weight_gradient,
 )
 
@@ -31,18 +35,15 @@ class StemPlan:
     pool: bool
 
 
-def forward_stem(
-    images: Tensor, plan: StemPlan, weight: Tensor, parameters: Sequence[Tensor]
-) -> tuple[Tensor, dict[str, Tensor]]:
+def forward_stem(images: Tensor, plan: StemPlan, weight: Tensor, parameters: LayerParameters) -> tuple[Tensor, Kept]:
     """The stem's output, and what its backward pass needs; its convolution of three channels is always cuDNN's."""
     layer = replace(plan.layer, choice=replace(plan.layer.choice, forward="torch"))
     y, stats = conv_statistics(images, weight, layer, None)
-    norm = Norm(stats, parameters[1], parameters[2])
-    kept = {"x": images, "y0": y, "stats0": stats, "weight0": weight}
+    kept = KeptLayer(y, stats, parameters.gamma, parameters.beta, weight, None)
     if not plan.pool:
-        return kernels.bn_act(y, norm)[0], kept
-    pooled, kept["argmax"] = kernels.stem(y, norm)
-    return pooled, kept
+        return kernels.bn_act(y, kept.norm)[0], Kept(images, (kept,))
+    pooled, argmax = kernels.stem(y, kept.norm)
+    return pooled, Kept(images, (kept,), argmax=argmax)
 
 
 class StemFunction(torch.autograd.Function):
@@ -50,17 +51,18 @@ class StemFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, images: Tensor, plan: StemPlan, weight: Tensor, *parameters: Tensor) -> Tensor:
+        (layer,) = unflatten(parameters)
         with torch.autocast(images.device.type, enabled=False):
-            z, kept = forward_stem(images, plan, weight, parameters)
-        Node.save(ctx, kept, parameters)
+            z, kept = forward_stem(images, plan, weight, layer)
+        Node.save(ctx, kept, [layer])
         ctx.plan, ctx.producer_of = plan, None if plan.pool else StemFunction.producer
         return z
 
     @staticmethod
     def producer(node: Any) -> Producer:
         """What the first block needs of the stem: its BN."""
-        kept = Node.kept(node)
-        return Producer(kept["y0"], norm_of(kept, 0))
+        (layer,) = Node.kept(node).layers
+        return layer.producer
 
     @staticmethod
     @once_differentiable
@@ -75,18 +77,20 @@ class StemFunction(torch.autograd.Function):
 
 def _backward_stem(ctx: Any, dz: Tensor) -> tuple[Any, ...]:
     plan: StemPlan = ctx.plan
-    kept, layer, needs = Node.kept(ctx), plan.layer, ctx.needs_input_grad
-    producer = StemFunction.producer(ctx)
-    y, norm = producer.y, producer.norm
+    layer, kept = plan.layer, Node.kept(ctx)
+    (mine,), (needs,), (like,) = kept.layers, Node.needs(ctx), ctx.like
     runtime.set_layer(layer.name)
-    if plan.pool:
+    if kept.argmax is not None:
+        # The gradient of the ReLU's output, as large as y, is never written: both passes read it through the pooling.
         dz = channels_last(dz)
-        sums = kernels.stem_backward_reduce(dz, kept["argmax"], y, norm)
-        dy = kernels.stem_backward_apply(dz, kept["argmax"], y, norm, sums, frozen=layer.frozen)
+        sums = kernels.stem_backward_reduce(dz, kept.argmax, mine.y, mine.norm)
+        dy = kernels.stem_backward_apply(dz, kept.argmax, mine.y, mine.norm, sums, frozen=layer.frozen)
     else:
-        gradient, sums, masked = take_reduced(ctx, dz, producer, False)
-        dy = apply_bn(gradient, producer, sums, masked, layer, None)
-    weight = kept["weight0"]
-    d_weight = weight_gradient(dy, kept["x"], weight, layer, ctx.like[0]) if needs[3] else None
-    d_images = input_gradient(dy, weight, kept["x"].shape, layer.stride, layer.padding) if needs[0] else None
-    return d_images, None, None, d_weight, sums[1] if needs[4] else None, sums[0] if needs[5] else None
+        gradient, sums, masked = take_reduced(ctx, dz, mine.producer, False)
+        dy, _ = apply_bn(gradient, mine.producer, sums, masked, layer, None)
+    gamma, beta = bn_gradients(sums)
+    weight = weight_gradient(dy, kept.x, mine.weight, layer, like) if needs.weight else None
+    images = None  # of training images nobody asks for it
+    if ctx.needs_input_grad[0]:
+        images = input_gradient(dy, mine.weight, kept.x.shape, layer.stride, layer.padding)
+    return Node.gradients(ctx, images, [LayerGradients(weight, gamma, beta)])

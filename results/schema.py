@@ -68,8 +68,12 @@ SCHEMAS: dict[str, pa.Schema] = {
         instrumentation_s=REAL,  # spent in measuring, on rank 0
         recovered=FLAG,  # the row was made from the journal of a dead run
         cuda_graph=FLAG,  # the whole step was captured once and replayed
-        choices_hash=TEXT,  # of which kernel computes which layer, where kernels=triton or auto chose
-        kernels_choices=TEXT,  # the same in full, as JSON
+        choices_hash=TEXT,  # of kernels_choices: the first 16 hex digits of its SHA-256
+        # What computes each convolution where kernels=triton or auto chose, as JSON with sorted keys: by name an object
+        # of "forward" (torch, triton or prologue), "dgrad" and "inference" (torch or triton), and "config", which has
+        # for each of the three the tile config, such as 128x64x64/w4/s3, or null where torch computes it or the kernel
+        # takes its own. In older rows a sentence stands in place of the object.
+        kernels_choices=TEXT,
         benchmark=TEXT,  # what the run was: training; step or micro, which time without training (`engine` is null)
         comparability_parts=TEXT,  # what comparability_key is the hash of, as JSON; see `results.identity`
     ),

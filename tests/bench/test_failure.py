@@ -15,7 +15,7 @@ from bench.failure import Diverged, Failure, RankLost, Stopped, classify
 from bench.grammar import WordError
 from bench.keys import RunKeys
 from bench.ranks import free_port, rank_environment
-from kernels.operands import KernelError
+from kernels.ops.operands import KernelError
 from resnet.data import DataError
 from results.schema import FAILURE_KINDS
 from results.store import StoreError, read_rows

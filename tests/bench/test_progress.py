@@ -9,6 +9,8 @@ import pytest
 from bench.config import Place, resolve
 from bench.keys import RunKeys
 from bench.progress import VARIABLE, Display, Emitter, Follower, clock
+from kernels import TORCH, Choice
+from resnet.layer_choices import LayerChoices
 
 CONFIG, _ = resolve(RunKeys(depth=20, dataset="digits"), Place(ranks_per_node=2))
 START = {"event": "start", "about": "269,722 parameters", "epochs": 2, "steps": 44, "target": 0.97}
@@ -50,6 +52,35 @@ def test_a_terminal_gets_a_live_line_with_all_that_matters() -> None:
 def test_nothing_is_made_up_where_there_was_no_evaluation() -> None:
     text = shown(io.StringIO(), START, {**EPOCH, "top1": None, "images_per_s": None, "reached": False})
     assert "no evaluation" in text and "%" not in text and "images/s" not in text
+
+
+OURS = Choice(forward="triton", dgrad="triton", inference="triton")
+PROLOGUE = Choice(forward="prologue", dgrad="triton")
+INFERENCE = Choice(inference="triton")  # in training it is cuDNN's
+
+
+@pytest.mark.parametrize(
+    ("choices", "fused"),
+    [
+        ([], 0),
+        ([TORCH, TORCH, TORCH], 0),
+        ([TORCH, INFERENCE, TORCH], 0),
+        ([TORCH, PROLOGUE, TORCH], 1),
+        ([TORCH, Choice(forward="triton"), Choice(dgrad="triton"), INFERENCE], 2),
+        ([OURS, PROLOGUE, PROLOGUE], 3),
+    ],
+)
+def test_fused_convolutions_are_counted_by_their_fields(
+    choices: list[Choice], fused: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layers = LayerChoices.of({f"layer1.{i}.conv1": choice for i, choice in enumerate(choices)}).layers
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "progress.jsonl"))
+    emitter = Emitter(CONFIG)
+    emitter.emit("choices", table="the table\n", layers=layers)
+    emitter.close()
+    text = shown(io.StringIO(), *Follower(tmp_path / "progress.jsonl").new_events())
+    line = f"in training fused kernels compute {fused} of {len(choices)} convolutions, cuDNN the others"
+    assert text == f"the table\nkernels={CONFIG.kernels}: {line}\n"
 
 
 def test_events_reach_the_follower_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,11 @@
 """The training-step benchmark: words, the check of losses, rows. Every time here is made up for the test."""
 
+import hashlib
 import json
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,8 @@ from bench.step_variants import (
     initial_state,
     recipe_of,
 )
+from kernels import TORCH, Choice, Config
+from resnet.layer_choices import LayerChoices
 from results.export import export
 from results.files import read_rows
 from results.identity import key_of
@@ -81,11 +85,13 @@ def made_up() -> dict[Variant, Measured]:
     def one(ms: float, **fields: object) -> Measured:
         return Measured(rounds=[[ms, ms, 2 * ms], [ms, ms, ms]], ended_ns=[10**9, 2 * 10**9], loss=6.9, **fields)  # type: ignore[arg-type]
 
-    layers = {"conv1": "torch/torch/torch", "layer1.0.conv1": "triton/triton/triton"}
+    config = Config((("BLOCK_M", 128), ("BLOCK_N", 64), ("BLOCK_K", 32)), 4, 3)
+    ours = Choice(forward="prologue", dgrad="triton", forward_config=config)
+    choices = LayerChoices.of({"conv1": TORCH, "layer1.0.conv1": ours, "layer1.0.conv2": ours})
     return {
         Variant("torch"): one(40.0, peak_mem_bytes=2**31),
         Variant("compile"): one(30.0, peak_mem_bytes=2**30),
-        Variant("triton"): one(20.0, peak_mem_bytes=2**30, layers=layers, choices_hash="abc"),
+        Variant("triton"): one(20.0, peak_mem_bytes=2**30, choices=choices),
         Variant("auto"): Measured(problem="OutOfMemoryError: CUDA out of memory", failure_kind="oom"),
         Variant("triton", True): one(19.0),
     }
@@ -118,9 +124,28 @@ def test_the_table_says_what_was_not_timed() -> None:
         console.print(step_table(gpu_rows.net(depth=50), made_up()))
     text = capture.get()
     assert "not timed: OutOfMemoryError" in text and "20.00 (20.00-20.00)" in text and "1.00" in text
-    line = choices_line(Variant("triton"), made_up()[Variant("triton")])
-    assert line.startswith("triton (abc), 2 layers: ") and "1 x triton/triton/triton" in line
+    choices = made_up()[Variant("triton")].choices
+    assert choices and choices_line(Variant("triton"), choices) == (
+        f"triton ({choices.hash()}), 3 layers: 2 x forward prologue 128x64x32/w4/s3 dgrad triton inference torch; "
+        "1 x forward torch dgrad torch inference torch"
+    )
     assert "compile 32." in floors_line(gpu_rows.net(depth=50))
+
+
+def test_what_computes_each_layer_is_in_the_row(tmp_path: Path) -> None:
+    (one,) = step.plan([*SMALL, "graphs=false", f"results={tmp_path}"])
+    measured = made_up()
+    other = LayerChoices.of({"conv1": TORCH})
+    measured[Variant("auto")] = replace(measured[Variant("triton")], choices=other)
+    step.write(one, measured, CPU, datetime.now(UTC))
+    rows = {(row["kernels"], row["cuda_graph"]): row for row in read_rows(tmp_path, "runs")[0]}
+    for kernels in ("triton", "auto"):
+        row, choices = rows[kernels, False], measured[Variant(kernels)].choices
+        assert choices and row["kernels_choices"] == choices.to_json() and row["choices_hash"] == choices.hash()
+        assert row["choices_hash"] == hashlib.sha256(row["kernels_choices"].encode()).hexdigest()[:16]
+    assert rows["torch", False]["kernels_choices"] is None and rows["torch", False]["choices_hash"] is None
+    keys = {row["comparability_key"] for row in rows.values()}
+    assert len(keys) == len(rows)
 
 
 def test_every_variant_leaves_a_run_and_the_failed_one_its_reason(

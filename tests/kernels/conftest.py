@@ -14,7 +14,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from interpreter_bf16 import exact_bf16  # noqa: E402
 
-from kernels import runtime, tile  # noqa: E402
+from kernels import runtime
+from kernels.ops import tile  # noqa: E402
 
 
 def _poisoned(shape, dtype, device):

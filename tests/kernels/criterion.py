@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kernels import reference
-from kernels.operands import Norm
+from kernels.ops.operands import Norm
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 SHAPES = ((1, 1023, 3, 5), (2, 64, 7, 7), (3, 24, 9, 5))

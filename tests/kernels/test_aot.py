@@ -67,7 +67,7 @@ def test_every_kernel_compiles_for_every_chip(tmp_path, entries):
 def test_no_kernel_is_left_out(entries):
     defined = {
         name
-        for path in (ROOT / "kernels").glob("*.py")
+        for path in (ROOT / "kernels").rglob("*.py")
         for name in re.findall(r"^def (\w+_kernel)\(", path.read_text(), re.M)
     }
     assert all(entry.launch for entry in entries), [entry for entry in entries if not entry.launch][:3]

@@ -5,8 +5,8 @@ import torch
 from criterion import DTYPES, SHAPES, both, check, eager, image, make_norm
 
 from kernels import reference, runtime
-from kernels.bn_act import bn_act
-from kernels.operands import KernelError, Norm
+from kernels.ops.bn_act import bn_act
+from kernels.ops.operands import KernelError, Norm
 
 pytestmark = pytest.mark.interpreted
 

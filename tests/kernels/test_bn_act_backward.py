@@ -5,10 +5,10 @@ import torch
 from criterion import DTYPES, SHAPES, check, eager, gradients, image, make_norm
 
 from kernels import reference, runtime
-from kernels.bn_act import bn_act
-from kernels.bn_act_backward import bn_act_backward_reduce, join_gradient
-from kernels.bn_act_backward_apply import bn_act_backward_apply
-from kernels.operands import KernelError, Norm, Producer
+from kernels.ops.bn_act import bn_act
+from kernels.ops.bn_act_backward import bn_act_backward_reduce, join_gradient
+from kernels.ops.bn_act_backward_apply import bn_act_backward_apply
+from kernels.ops.operands import KernelError, Norm, Producer
 
 pytestmark = pytest.mark.interpreted
 

@@ -7,8 +7,8 @@ from criterion import DTYPES, SHAPES, check, image
 from torch import nn
 
 from kernels import reference, runtime
-from kernels.bn_stats import bn_stats
-from kernels.operands import KernelError, Running
+from kernels.ops.bn_stats import bn_stats
+from kernels.ops.operands import KernelError, Running
 
 pytestmark = pytest.mark.interpreted
 

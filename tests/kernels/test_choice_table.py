@@ -14,7 +14,7 @@ from rich.console import Console
 from kernels import runtime
 from kernels.dispatch import TORCH, Choice, Decision, Link, Table, agree
 from kernels.links import options
-from kernels.operands import Config
+from kernels.ops.operands import Config
 
 INNER = Link(1, 1, 32, 32, 2, 4, 4, "float16", "inner")
 SHORTCUT = Link(1, 2, 16, 32, 2, 4, 4, "float16", "shortcut")

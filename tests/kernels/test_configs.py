@@ -5,10 +5,10 @@ import torch
 from criterion import DTYPES, image, make_norm
 
 from kernels import configs, reference, reference_conv, runtime
-from kernels.conv3x3 import conv3x3
-from kernels.conv_dgrad import conv_dgrad
-from kernels.conv_inference import conv_folded
-from kernels.operands import Config, KernelError, Producer
+from kernels.ops.conv3x3 import conv3x3
+from kernels.ops.conv_dgrad import conv_dgrad
+from kernels.ops.conv_inference import conv_folded
+from kernels.ops.operands import Config, KernelError, Producer
 
 CHANNELS = (8, 16, 24, 32, 64, 128, 1000, 2048)
 

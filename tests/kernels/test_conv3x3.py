@@ -5,8 +5,8 @@ import torch
 from criterion import DTYPES, check, image, make_norm
 
 from kernels import reference, reference_conv, runtime
-from kernels.conv3x3 import conv3x3
-from kernels.operands import KernelError, Norm, Running
+from kernels.ops.conv3x3 import conv3x3
+from kernels.ops.operands import KernelError, Norm, Running
 
 pytestmark = pytest.mark.interpreted
 

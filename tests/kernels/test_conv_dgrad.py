@@ -5,8 +5,8 @@ import torch
 from criterion import DTYPES, check, image, make_norm
 
 from kernels import reference, reference_conv, runtime
-from kernels.conv_dgrad import conv_dgrad
-from kernels.operands import KernelError, Norm, Producer
+from kernels.ops.conv_dgrad import conv_dgrad
+from kernels.ops.operands import KernelError, Norm, Producer
 
 pytestmark = pytest.mark.interpreted
 

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from criterion import DTYPES, check, image
 
 from kernels import reference_conv, runtime
-from kernels.conv_inference import conv_folded, fold
-from kernels.operands import KernelError
+from kernels.ops.conv_inference import conv_folded, fold
+from kernels.ops.operands import KernelError
 
 pytestmark = pytest.mark.interpreted
 

@@ -4,9 +4,10 @@ import pytest
 import torch
 from criterion import DTYPES
 
-from kernels import pack, reference_conv, runtime
-from kernels.operands import KernelError
-from kernels.pack import pack_weights
+from kernels import reference_conv, runtime
+from kernels.ops import pack
+from kernels.ops.operands import KernelError
+from kernels.ops.pack import pack_weights
 
 
 def _weights(device):

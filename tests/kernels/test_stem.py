@@ -6,9 +6,9 @@ import torch.nn.functional as F
 from criterion import DTYPES, both, check, eager, gradients, image, make_norm
 
 from kernels import reference, runtime
-from kernels.operands import KernelError, Norm
-from kernels.stem import stem
-from kernels.stem_backward import stem_backward_apply, stem_backward_reduce
+from kernels.ops.operands import KernelError, Norm
+from kernels.ops.stem import stem
+from kernels.ops.stem_backward import stem_backward_apply, stem_backward_reduce
 
 pytestmark = pytest.mark.interpreted
 

@@ -5,7 +5,8 @@ import itertools
 import pytest
 import torch
 
-from kernels import runtime, tile
+from kernels import runtime
+from kernels.ops import tile
 
 ROWS = (1, 2, 49, 12544, 200704, 3211264)
 CHANNELS = (3, 16, 64, 1023, 2048)

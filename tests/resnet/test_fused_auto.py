@@ -1,5 +1,7 @@
 """`kernels=auto` on a network: what is measured decides each layer, is recorded, and computes the same."""
 
+import re
+
 import pytest
 import torch
 from fused_nets import DEVICE, batch, distance, network
@@ -47,11 +49,13 @@ def test_the_faster_wins_layer_by_layer_and_computes_the_same(tmp_path):
     launched, fused = step(other)
     assert {"conv3x3", "conv_dgrad"} <= launched
     assert all(distance(fused[key], gradient) < 0.02 for key, gradient in plain.items())
-    assert table.hash() != other_table.hash() and model.fused.hash() != other.fused.hash()
-    assert model.fused.describe()["conv1"].startswith("forward torch")
+    assert table.hash() != other_table.hash() and model.fused.describe().hash() != other.fused.describe().hash()
+    assert model.fused.describe().layers["conv1"]["forward"] == "torch"
+    measured = other.fused.describe().layers["layer1.0.conv2"]
+    assert measured["dgrad"] == "triton" and re.fullmatch(r"\d+x\d+x\d+/w\d/s\d", measured["config"]["dgrad"])
     again, again_table, timed = chosen(lambda name: True, kernels.ChoiceCache(tmp_path / "b"))
     assert not timed and again_table.hash() == other_table.hash(), "the cache was not read"
-    assert again.fused.hash() == other.fused.hash()
+    assert again.fused.describe() == other.fused.describe()
 
 
 def test_without_a_gpu_nothing_is_timed():

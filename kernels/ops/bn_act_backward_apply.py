@@ -4,10 +4,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels import runtime, tile
-from kernels.bn_act_backward import check_gradient, load_gradient
-from kernels.operands import Producer, check_image, check_producer, check_vector
-from kernels.tile import affine, load_bits
+from kernels import runtime
+from kernels.ops import tile
+from kernels.ops.bn_act_backward import check_gradient, load_gradient
+from kernels.ops.operands import Producer, check_image, check_producer, check_vector
+from kernels.ops.tile import affine, load_bits
 
 
 @triton.jit

@@ -9,7 +9,7 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels import runtime
-from kernels.operands import DTYPES, KernelError
+from kernels.ops.operands import DTYPES, KernelError
 
 BLOCK = 1024
 ALIGNMENT = 128  # bytes between the beginnings of two weights

@@ -17,8 +17,8 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels import configs, runtime
-from kernels.operands import KernelError, check_like
-from kernels.tile import affine, arrives_last, finalize_stats, finalize_sums, merge, merge_rows, pixels, relu
+from kernels.ops.operands import KernelError, check_like
+from kernels.ops.tile import affine, arrives_last, finalize_stats, finalize_sums, merge, merge_rows, pixels, relu
 
 
 @triton.jit

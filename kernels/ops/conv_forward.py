@@ -5,9 +5,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels import configs, runtime, tile
-from kernels.conv_tile import check_stride, check_weight, end_with_stats, multiply, workspace
-from kernels.operands import Config, KernelError, Norm, Running, check_image, check_norm, check_running
+from kernels import configs, runtime
+from kernels.ops import tile
+from kernels.ops.conv_tile import check_stride, check_weight, end_with_stats, multiply, workspace
+from kernels.ops.operands import Config, KernelError, Norm, Running, check_image, check_norm, check_running
 
 
 @triton.jit

@@ -1,12 +1,12 @@
-"""1x1 convolution with batch statistics in its epilogue and, where asked, BN and ReLU of its input in its prologue."""
+"""3x3 convolution with batch statistics in its epilogue and, where asked, BN and ReLU of its input in its prologue."""
 
 from torch import Tensor
 
-from kernels import conv_forward
-from kernels.operands import Config, Norm, Running
+from kernels.ops import conv_forward
+from kernels.ops.operands import Config, Norm, Running
 
 
-def conv1x1(
+def conv3x3(
     x: Tensor,
     weight: Tensor,
     *,
@@ -17,14 +17,15 @@ def conv1x1(
     running: Running | None = None,
     config: Config | None = None,
 ) -> tuple[Tensor, Tensor | None]:
-    """y[n, k, h, w] = sum over c of x[n, c, stride*h, stride*w] * weight[k, c], with the statistics of y.
+    """y[n, k, h, w] = sum over c, r, s of x[n, c, stride*h + r - 1, stride*w + s - 1] * weight[k, c, r, s].
 
-    Accumulates in fp32 and rounds once; statistics are of y as stored. With a prologue, x is replaced by
-    relu(prologue(x)) rounded to its dtype, which is not written. Bytes moved: the pixels of x that are read, weight, y.
+    Padded by 1. Accumulates in fp32 and rounds once; statistics are of y as stored. With a prologue, x is replaced by
+    relu(prologue(x)) rounded to its dtype, which is not written and is padded by zeros after that. Bytes moved: x,
+    weight, y (x is read 9 times, 8 of them from the L2 cache).
 
     Args:
         x: [N, C, H, W] channels_last, bf16, fp16 or fp32; C a multiple of 8.
-        weight: [K, C, 1, 1] of the dtype of x, memory in the order K, C; K a multiple of 8.
+        weight: [K, C, 3, 3] of the dtype of x, channels_last: memory in the order K, R, S, C; K a multiple of 8.
         stride: 1 or 2.
         prologue: BN of x.
         statistics: whether to return statistics.
@@ -39,10 +40,10 @@ def conv1x1(
         KernelError: an operand that the kernel does not take.
         ValueError: fewer than two values a channel to take statistics of, worded as in PyTorch.
 
-    Source: arXiv:1512.03385, Figure 5; arXiv:1502.03167, algorithm 1.
+    Source: arXiv:1512.03385, section 3.3 and Figure 5; arXiv:1502.03167, algorithm 1.
     """
     return conv_forward.forward(
-        "conv1x1",
+        "conv3x3",
         x,
         weight,
         stride=stride,

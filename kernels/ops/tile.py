@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 
 from kernels import runtime
-from kernels.operands import Norm
+from kernels.ops.operands import Norm
 
 PROCESSORS = {"sm_80": 108, "sm_90": 132, "sm_100": 148, "gfx942": 304}  # SMs or CUs
 NUM_WARPS = 8

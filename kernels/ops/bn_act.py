@@ -5,9 +5,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels import runtime, tile
-from kernels.operands import KernelError, Norm, check_image, check_norm
-from kernels.tile import affine, load_subsampled, pack, relu
+from kernels import runtime
+from kernels.ops import tile
+from kernels.ops.operands import KernelError, Norm, check_image, check_norm
+from kernels.ops.tile import affine, load_subsampled, pack, relu
 
 
 @triton.jit

@@ -5,10 +5,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels import configs, runtime, tile
-from kernels.conv_tile import check_weight, end_with_sums, multiply, workspace
-from kernels.operands import Config, KernelError, Producer, check_image, check_producer
-from kernels.tile import affine, pixels, relu, unpack
+from kernels import configs, runtime
+from kernels.ops import tile
+from kernels.ops.conv_tile import check_weight, end_with_sums, multiply, workspace
+from kernels.ops.operands import Config, KernelError, Producer, check_image, check_producer
+from kernels.ops.tile import affine, pixels, relu, unpack
 
 
 @triton.jit

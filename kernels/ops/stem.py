@@ -5,9 +5,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels import runtime, tile
-from kernels.operands import Norm, check_image, check_norm
-from kernels.tile import affine, pixels, relu
+from kernels import runtime
+from kernels.ops import tile
+from kernels.ops.operands import Norm, check_image, check_norm
+from kernels.ops.tile import affine, pixels, relu
 
 
 @triton.jit

@@ -10,10 +10,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels import runtime, tile
-from kernels.bn_act_backward_apply import coefficients
-from kernels.operands import KernelError, Norm, check_image, check_norm, check_vector
-from kernels.tile import affine, arrives_last, finalize_sums, pixels
+from kernels import runtime
+from kernels.ops import tile
+from kernels.ops.bn_act_backward_apply import coefficients
+from kernels.ops.operands import KernelError, Norm, check_image, check_norm, check_vector
+from kernels.ops.tile import affine, arrives_last, finalize_sums, pixels
 
 ELEMENTS = 1024  # of a tile of windows; four tiles of y go with it
 

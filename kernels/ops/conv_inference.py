@@ -6,9 +6,9 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels import configs, runtime
-from kernels.conv_tile import check_stride, check_weight, multiply
-from kernels.operands import Config, KernelError, check_image, check_vector
-from kernels.tile import pixels, relu
+from kernels.ops.conv_tile import check_stride, check_weight, multiply
+from kernels.ops.operands import Config, KernelError, check_image, check_vector
+from kernels.ops.tile import pixels, relu
 
 
 @triton.jit

@@ -5,9 +5,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels import runtime, tile
-from kernels.operands import Running, check_image, check_running
-from kernels.tile import arrives_last, finalize_stats, merge_rows
+from kernels import runtime
+from kernels.ops import tile
+from kernels.ops.operands import Running, check_image, check_running
+from kernels.ops.tile import arrives_last, finalize_stats, merge_rows
 
 
 @triton.jit

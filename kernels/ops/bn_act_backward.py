@@ -7,9 +7,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels import runtime, tile
-from kernels.operands import KernelError, Producer, check_image, check_like, check_producer
-from kernels.tile import affine, arrives_last, finalize_sums, load_bits, load_spread
+from kernels import runtime
+from kernels.ops import tile
+from kernels.ops.operands import KernelError, Producer, check_image, check_like, check_producer
+from kernels.ops.tile import affine, arrives_last, finalize_sums, load_bits, load_spread
 
 
 @triton.jit
