@@ -8,6 +8,7 @@ import torch
 
 from kernels import chains, dispatch, links, runtime
 from kernels.choice_cache import ChoiceCache
+from kernels.chips import CHIPS
 from kernels.configs import candidates
 from kernels.dispatch import TORCH, Choice, CudaTimer, Link, decide, static_choice
 from kernels.links import name, options
@@ -78,7 +79,7 @@ def imagenet(kernel, stride, c_in, c_out, size, role, *rest):
     ids=str,
 )
 def test_policy(link, forward, dgrad, inference):
-    for chip in runtime.CHIPS:
+    for chip in CHIPS:
         assert static_choice(link, chip) == Choice(forward, dgrad, inference)
 
 
