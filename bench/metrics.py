@@ -2,32 +2,19 @@
 
 from dataclasses import dataclass, field
 
-WARMUP_STEPS = 10  # optimizer steps before throughput counts: allocators, kernel choice, prefetch queues
+from kernels.chips import gpu_named
 
-# Dense peaks (FLOP/s) of tensor cores without sparsity, from the vendors' data sheets. fp32 is TF32 where torch uses it
-# for convolutions (its default).
-PEAKS: dict[str, dict[str, float]] = {
-    "V100": {"fp16": 125e12, "fp32": 15.7e12},
-    "A100": {"bf16": 312e12, "fp16": 312e12, "fp32": 156e12},
-    "H100 PCIe": {"bf16": 756e12, "fp16": 756e12, "fp32": 378e12},
-    "H100": {"bf16": 989.4e12, "fp16": 989.4e12, "fp32": 494.7e12},
-    "H200": {"bf16": 989.4e12, "fp16": 989.4e12, "fp32": 494.7e12},
-    "B200": {"bf16": 2250e12, "fp16": 2250e12, "fp32": 1125e12},
-}
+WARMUP_STEPS = 10  # optimizer steps before throughput counts: allocators, kernel choice, prefetch queues
 
 
 def peak_flops(gpu: str | None, precision: str) -> float | None:
-    """Dense peak of a GPU in FLOP/s, or None where it is not in the table.
+    """Dense peak of a GPU in FLOP/s, or None where `kernels.chips` has none.
 
     Args:
         gpu: the device's name as the driver gives it, e.g. "NVIDIA H100 80GB HBM3"; None on a CPU.
     """
-    if gpu is None:
-        return None
-    for name, peaks in PEAKS.items():
-        if all(word in gpu for word in name.split()):
-            return peaks.get(precision)
-    return None
+    known = gpu_named(gpu) if gpu is not None else None
+    return known.peak_flops_per_s.get(precision) if known else None
 
 
 def mfu(images_per_s: float, multiply_adds: int, peak: float) -> float:

@@ -33,6 +33,7 @@ from bench.micro_cases import OPS, cases
 from bench.micro_measure import BACKENDS, Peaks, case_table, measure, new_table, rows_of
 from bench.paths import ROOT
 from bench.roofline import Step
+from bench.roofline_ops import CONVS
 from kernels import configs
 from kernels.children import die_with_parent
 from kernels.dtypes import PRECISIONS, TUNED
@@ -125,9 +126,9 @@ def plan(words: Sequence[str]) -> list[Plan]:
 def _cut(text: str | None, ops: Sequence[str]) -> Config | None:
     if text is None:
         return None
-    others = [op for op in ops if op not in configs.OPS]
+    others = [op for op in ops if op not in CONVS]
     if others:
-        raise WordError(f"cut={text}: {others[0]} is no convolution; nearest is op={','.join(configs.OPS)}")
+        raise WordError(f"cut={text}: {others[0]} is no convolution; nearest is op={','.join(CONVS)}")
     try:
         return configs.parse(text)
     except ValueError as error:

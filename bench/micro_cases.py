@@ -1,15 +1,11 @@
 """What the microbenchmarks time: every op at the distinct layers of a network, with its least bytes."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from bench.roofline import Layer, Shape, Step, layers, op_bytes, op_flops
 from bench.roofline_net import Place, network
-
-OPS = (
-    "bn_stats", "bn_act", "bn_act_backward", "stem", "conv1x1", "conv3x3", "conv_dgrad", "conv_inference",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,16 +50,6 @@ class Case:
         """Least time: bytes or, in a convolution, arithmetic. Pointwise arithmetic is not the matrix units'."""
         moved = self.bytes_min(element_bytes) / copy_bytes_per_s
         return max(moved, self.flops / matrix_flops_per_s) if self.conv else moved
-
-
-def cases(step: Step, ops: tuple[str, ...] = OPS) -> list[Case]:
-    """The cases of some ops, each distinct shape once, in the order of the network."""
-    makers = {
-        "bn_stats": _bn_stats, "bn_act": _bn_act, "bn_act_backward": _bn_act_backward, "stem": _stem,
-        "conv1x1": lambda step: _conv(step, 1), "conv3x3": lambda step: _conv(step, 3), "conv_dgrad": _dgrad,
-        "conv_inference": _inference,
-    }  # fmt: skip
-    return [case for op in ops for case in dict.fromkeys(makers[op](step))]
 
 
 def tiny(case: Case) -> Case:
@@ -182,3 +168,16 @@ def _inference(step: Step) -> Iterator[Case]:
             yield _case("conv_inference", "add", shape, ("conv_inference", {"join": "identity"}))
         else:
             yield _case("conv_inference", "relu", shape, ("conv_inference", {}))
+
+
+_MAKERS: dict[str, Callable[[Step], Iterator[Case]]] = {
+    "bn_stats": _bn_stats, "bn_act": _bn_act, "bn_act_backward": _bn_act_backward, "stem": _stem,
+    "conv1x1": lambda step: _conv(step, 1), "conv3x3": lambda step: _conv(step, 3), "conv_dgrad": _dgrad,
+    "conv_inference": _inference,
+}  # fmt: skip
+OPS = tuple(_MAKERS)
+
+
+def cases(step: Step, ops: tuple[str, ...] = OPS) -> list[Case]:
+    """The cases of some ops, each distinct shape once, in the order of the network."""
+    return [case for op in ops for case in dict.fromkeys(_MAKERS[op](step))]

@@ -20,6 +20,7 @@ from bench.roofline_net import Layer, layers
 from bench.roofline_ops import Shape, op_bytes, op_flops
 from bench.roofline_passes import Level, Pass, ladder, passes
 from bench.roofline_table import LEVELS
+from kernels.chips import measured_rates
 from kernels.dtypes import PRECISIONS
 from resnet.architecture import FAMILIES, IMAGENET_STAGES, SHORTCUTS, STRIDES, Architecture
 from resnet.datasets import DATASETS, dataset_of_family
@@ -27,7 +28,8 @@ from resnet.datasets import DATASETS, dataset_of_family
 __all__ = ["LEVELS", "Layer", "Level", "Pass", "Shape", "ladder", "layers", "op_bytes", "op_flops", "passes"]
 
 BATCHES = {"cifar": 128, "imagenet": 256}
-MATRIX_TFLOP_S = 798.0  # H100 SXM, bf16 and fp16, measured
+DEFAULT_GPU = "H100"  # whose measured rates are taken where none are given
+COPY_TB_S, MATRIX_TFLOP_S = measured_rates(DEFAULT_GPU)
 PIPE_WIDTH = 120
 FLAGS = ("--json", "--layers")
 
@@ -54,11 +56,11 @@ class Keys:
     batch: int | None = key("images of a step on one device", "256 (imagenet), 128 (cifar)", unit="images", least=1)
     precision: str = key("of activations", "bf16", default="bf16", choices=tuple(PRECISIONS))
     copy_tb_s: float = key(
-        "rate of the chip's memory, bytes read and written together", "3.0 (H100, measured)",
-        default=3.0, unit="TB/s", above=0,
+        "rate of the chip's memory, bytes read and written together", f"{COPY_TB_S} ({DEFAULT_GPU}, measured)",
+        default=COPY_TB_S, unit="TB/s", above=0,
     )  # fmt: skip
     matrix_tflop_s: float | None = key(
-        "rate of its matrix units at this precision", f"{MATRIX_TFLOP_S:g} (H100, measured; not of fp32)",
+        "rate of its matrix units at this precision", f"{MATRIX_TFLOP_S:g} ({DEFAULT_GPU}, measured; not of fp32)",
         unit="TFLOP/s", above=0,
     )  # fmt: skip
     copy_frac: float = key(

@@ -35,7 +35,7 @@ POINTWISE_FLOPS: dict[str, int] = {
     "stem_backward_reduce": 7,
     "stem_backward_apply": 7,
 }
-CONVS = ("conv1x1", "conv3x3", "conv_dgrad", "conv_inference")
+CONVS = tuple(op for op, (reads, _) in OPERANDS.items() if "w" in reads.split())
 
 
 class Shape(NamedTuple):

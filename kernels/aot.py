@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +26,16 @@ from kernels import runtime
 from kernels.aot_cases import CASES
 from kernels.aot_compile import compile_all, compile_launch, one_line
 from kernels.aot_resources import Resources, failed
+from kernels.chips import CHIPS
 from kernels.dtypes import PRECISIONS, TUNED
-from kernels.runtime import CHIPS, Launch
+from kernels.runtime import Launch
 from results.durable import replace_file
 
 __all__ = ["SCHEMA", "Resources", "collect", "compile_launch", "main", "parse"]
 
-USAGE = """\
+USAGE = f"""\
 python -m kernels.aot [chips=sm_90,sm_80] [ops=conv1x1] [per=first|all] [to=build/aot.parquet] [jobs=2]
-  chips=   of sm_80, sm_90, sm_100, gfx942 (default: all)
+  chips=   of {", ".join(CHIPS)} (default: all)
   ops=     operations, such as conv1x1,bn_act (default: all)
   per=     first: one configuration a kernel, shape class and chip, in bf16; all (default): every one, bf16 and fp16
   to=      the Parquet table
@@ -50,7 +51,7 @@ SCHEMA = pa.schema(
 class Options:
     """The words of the command line; see the module."""
 
-    chips: tuple[str, ...] = CHIPS
+    chips: tuple[str, ...] = field(default_factory=lambda: tuple(CHIPS))
     ops: tuple[str, ...] = tuple(dict.fromkeys(case.op for case in CASES))
     per: str = "all"
     to: Path = Path("build/aot.parquet")

@@ -21,6 +21,7 @@ from triton.runtime.jit import create_function_from_signature
 
 from kernels import runtime
 from kernels.aot_resources import Resources, failed, read_resources
+from kernels.chips import CHIPS
 from kernels.runtime import Launch
 
 DEADLINE_S = 300.0  # of one compilation; one takes about a second
@@ -51,7 +52,7 @@ def compile_launch(launch: Launch, chip: str) -> Resources:
 
     Args:
         launch: from `runtime.capture_launches(chip)`; its tensors may be meta tensors.
-        chip: one of `runtime.CHIPS`.
+        chip: one of `kernels.chips.CHIPS`.
 
     Returns:
         What the kernel takes. `status` says what is wrong, a failed compilation included.
@@ -70,9 +71,8 @@ def compile_launch(launch: Launch, chip: str) -> Resources:
 
 
 def target_of(chip: str) -> GPUTarget:
-    """What Triton compiles for on a chip, one of `runtime.CHIPS`."""
-    nvidia = chip.startswith("sm_")
-    return GPUTarget("cuda", int(chip.removeprefix("sm_")), 32) if nvidia else GPUTarget("hip", chip, 64)
+    """What Triton compiles for on a chip, one of `CHIPS`."""
+    return GPUTarget(*CHIPS[chip].target)
 
 
 def specialize(launch: Launch, target: GPUTarget) -> Variant:

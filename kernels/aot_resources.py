@@ -6,18 +6,7 @@ import tempfile
 from dataclasses import dataclass
 from typing import Any
 
-# Shared memory that one program may have, in bytes (CUDA C Programming Guide, table "Technical Specifications per
-# Compute Capability", less 1 KB that the system keeps; CDNA 3 ISA: 64 KB of LDS).
-SHARED_LIMITS = {"sm_80": 166_912, "sm_90": 232_448, "sm_100": 232_448, "gfx942": 65_536}
-TENSOR_MEMORY_COLUMNS = 512  # of sm_100, for all that one program accumulates
-
-# How each chip multiplies matrices at full rate: a name, and what it looks like in the disassembly.
-MATRIX_INSTRUCTIONS = {
-    "sm_80": ("HMMA", r"\bHMMA\b"),
-    "sm_90": ("HGMMA", r"\bHGMMA\b"),
-    "sm_100": ("tcgen05.mma", r"\bUTC\w*MMA\b"),
-    "gfx942": ("v_mfma", r"\bv_mfma_"),
-}
+from kernels.chips import CHIPS
 
 
 @dataclass(frozen=True)
@@ -56,7 +45,7 @@ def read_resources(compiled: Any, chip: str, *, multiplies: bool) -> Resources:
 
     Args:
         compiled: what `triton.compile` returned for `chip`.
-        chip: one of `runtime.CHIPS`.
+        chip: one of `kernels.chips.CHIPS`.
         multiplies: whether it has to use the chip's matrix instruction.
 
     Returns:
@@ -77,11 +66,12 @@ def read_resources(compiled: Any, chip: str, *, multiplies: bool) -> Resources:
     wrong = []
     if spills or stack:
         wrong.append(f"{spills} spills, {stack} bytes of stack")
-    if shared > SHARED_LIMITS[chip]:
-        wrong.append(f"{shared} bytes of shared memory, of which {chip} has {SHARED_LIMITS[chip]}")
-    if columns > TENSOR_MEMORY_COLUMNS:
-        wrong.append(f"{columns} columns of tensor memory, of which {chip} has {TENSOR_MEMORY_COLUMNS}")
-    expected = MATRIX_INSTRUCTIONS[chip][0]
+    limits = CHIPS[chip]
+    if shared > limits.shared_bytes:
+        wrong.append(f"{shared} bytes of shared memory, of which {chip} has {limits.shared_bytes}")
+    if columns > limits.tensor_memory_columns:
+        wrong.append(f"{columns} columns of tensor memory, of which {chip} has {limits.tensor_memory_columns}")
+    expected = limits.matrix_instruction[0]
     if multiplies and found != expected:
         wrong.append(f"no {expected}" + (f" but {found}" if found else ""))
     return Resources(regs, shared, stack, spills, found, f"failed: {'; '.join(wrong)}" if wrong else "ok")
@@ -127,8 +117,7 @@ def _amd_field(amdgcn: str, name: str) -> int:
 
 def _matrix_instruction(code: str, chip: str) -> str | None:
     """The chip's own matrix instruction if the code has it, else an older one of the same maker, else None."""
-    own = MATRIX_INSTRUCTIONS[chip]
-    for name, pattern in (own, *MATRIX_INSTRUCTIONS.values()):
+    for name, pattern in (CHIPS[chip].matrix_instruction, *(other.matrix_instruction for other in CHIPS.values())):
         if re.search(pattern, code):
             return name
     return None

@@ -1,6 +1,6 @@
 """How each convolution is cut into programs on each chip, and which cut is taken where none was measured."""
 
-import difflib
+import functools
 import math
 import re
 from dataclasses import dataclass
@@ -8,62 +8,17 @@ from dataclasses import dataclass
 import torch
 
 from kernels import runtime
-from kernels.aot_resources import SHARED_LIMITS
+from kernels.chips import CHIPS
 from kernels.ops.operands import Config, KernelError
-
-OPS = ("conv1x1", "conv3x3", "conv_dgrad", "conv_inference")
-# Multiprocessors of the largest chip of each kind.
-PROCESSORS = {"sm_80": 108, "sm_90": 132, "sm_100": 148, "gfx942": 304}
+from results.words import nearest
 
 
-def _cut(block_m: int, block_n: int, block_k: int, num_warps: int, num_stages: int) -> Config:
-    return Config((("BLOCK_M", block_m), ("BLOCK_N", block_n), ("BLOCK_K", block_k)), num_warps, num_stages)
-
-
-# The best first where all else is equal; the last ones are for few channels, such as those of CIFAR's nets. There is no
-# 128 x 256: its accumulators spill.
-_HOPPER = (
-    _cut(128, 128, 64, 8, 3),
-    _cut(64, 256, 64, 8, 3),
-    _cut(128, 64, 64, 8, 3),
-    _cut(128, 64, 64, 4, 3),
-    _cut(64, 128, 64, 8, 3),
-    _cut(64, 64, 64, 4, 4),
-    _cut(128, 32, 32, 4, 3),
-    _cut(128, 16, 16, 4, 3),
-)
-_AMPERE = (
-    _cut(128, 128, 32, 8, 3),
-    _cut(128, 64, 64, 8, 3),
-    _cut(128, 64, 32, 8, 4),
-    _cut(64, 128, 64, 8, 3),
-    _cut(64, 64, 64, 4, 3),
-    _cut(128, 32, 32, 4, 3),
-    _cut(64, 16, 16, 4, 3),
-)
-_CDNA = (
-    _cut(128, 128, 32, 8, 2),
-    _cut(128, 64, 64, 8, 2),
-    _cut(64, 128, 64, 8, 2),
-    _cut(64, 64, 64, 4, 2),
-    _cut(128, 32, 32, 4, 2),
-    _cut(128, 16, 16, 4, 2),
-)
-_LISTS = {"sm_80": _AMPERE, "sm_90": _HOPPER, "sm_100": _HOPPER, "gfx942": _CDNA}
-
-CONFIGS: dict[str, dict[str, tuple[Config, ...]]] = {op: dict(_LISTS) for op in OPS}
-
-
-def _change(op: str, chip: str, before: Config, *after: Config) -> None:
-    listed = CONFIGS[op][chip]
-    place = listed.index(before)
-    CONFIGS[op][chip] = (*listed[:place], *after, *listed[place + 1 :])
-
-
-# These spill a few registers at one shape or another.
-_change("conv3x3", "sm_100", _cut(64, 64, 64, 4, 4), _cut(64, 64, 64, 4, 3))
-_change("conv1x1", "sm_80", _cut(128, 32, 32, 4, 3), _cut(128, 32, 32, 8, 3))
-_change("conv_dgrad", "sm_80", _cut(128, 128, 32, 8, 3))
+@functools.cache
+def listed(op: str, chip: str) -> tuple[Config, ...]:
+    """The tile configs of a convolution on a chip of `CHIPS`, the best first where all else is equal."""
+    instead = CHIPS[chip].instead.get(op, {})
+    words = [word for config in CHIPS[chip].tile_configs for word in instead.get(config, (config,))]
+    return tuple(parse(word) for word in words)
 
 
 def parse(text: str) -> Config:
@@ -77,13 +32,13 @@ def parse(text: str) -> Config:
     # What Triton takes: powers of two, of at least 16 for its matrix instructions.
     powers = all(number.bit_count() == 1 for number in numbers[:4]) and all(16 <= size <= 1024 for size in numbers[:3])
     if not numbers or not powers or not (numbers[3] <= 32 and 1 <= numbers[4] <= 16):
-        listed = list(dict.fromkeys(str(config) for chip in _LISTS.values() for config in chip))
-        nearest = difflib.get_close_matches(text, listed, 1, 0)[0]
+        known = dict.fromkeys(config for chip in CHIPS.values() for config in chip.tile_configs)
         raise ValueError(
             f"{' '.join(text.split()):.80}: no cut, which is MxNxK/wWARPS/sSTAGES with M, N and K of 16, 32, ... 1024, "
-            f"1, 2, ... 32 warps and at most 16 stages; nearest is {nearest}"
+            f"1, 2, ... 32 warps and at most 16 stages; nearest is {nearest(text, known)}"
         )
-    return _cut(*numbers)
+    block_m, block_n, block_k, num_warps, num_stages = numbers
+    return Config((("BLOCK_M", block_m), ("BLOCK_N", block_n), ("BLOCK_K", block_k)), num_warps, num_stages)
 
 
 @dataclass(frozen=True)
@@ -125,8 +80,8 @@ def candidates(op: str, chip: str, dtype: torch.dtype, M: int, N: int, K: int) -
     """The cuts of an operation that fit a shape, the default one first: the first listed that keeps a chip busy.
 
     Args:
-        op: one of `OPS`.
-        chip: one of `runtime.CHIPS`.
+        op: a convolution, such as "conv1x1".
+        chip: one of `CHIPS`.
         dtype: of the operands.
         M: rows of the result, one a pixel.
         N: channels of the result.
@@ -139,10 +94,10 @@ def candidates(op: str, chip: str, dtype: torch.dtype, M: int, N: int, K: int) -
     largest = 64 * 64 if dtype == torch.float32 else 128 * 128
     wide, deep = (max(1 << (size - 1).bit_length(), 16) for size in (N, K))
     fit = []
-    for config in CONFIGS[op][chip]:
+    for config in listed(op, chip):
         block_m, block_n, block_k = (size for _, size in config.blocks)
         small = block_n <= wide and block_k <= deep and block_m * block_n <= largest
-        if small and shared_bytes(config, dtype) <= SHARED_LIMITS[chip]:
+        if small and shared_bytes(config, dtype) <= CHIPS[chip].shared_bytes:
             fit.append(config)
     # Many narrow columns would read the image many times; they are left where nothing else fits.
     fit = [config for config in fit if config.constexprs["BLOCK_N"] >= min(wide, 64) // 2] or fit
@@ -150,7 +105,7 @@ def candidates(op: str, chip: str, dtype: torch.dtype, M: int, N: int, K: int) -
     def idle(config: Config) -> int:
         """How many programs are missing for every multiprocessor to have two."""
         block_m, block_n, _ = (size for _, size in config.blocks)
-        return max(2 * PROCESSORS[chip] - -(-M // block_m) * -(-N // block_n), 0)
+        return max(2 * CHIPS[chip].processors - -(-M // block_m) * -(-N // block_n), 0)
 
     return tuple(sorted(fit, key=idle))
 
@@ -172,9 +127,7 @@ def plan(
     if config is None:
         config = choose(op, chip, dtype, M, N, K)
     if [name for name, _ in config.blocks] != ["BLOCK_M", "BLOCK_N", "BLOCK_K"]:
-        raise KernelError(
-            f"config: {config} is not cut by BLOCK_M, BLOCK_N, BLOCK_K; nearest is {CONFIGS[op][chip][0]}"
-        )
+        raise KernelError(f"config: {config} is not cut by BLOCK_M, BLOCK_N, BLOCK_K; nearest is {listed(op, chip)[0]}")
     block_m, block_n, block_k = (size for _, size in config.blocks)
     programs = -(-M // block_m)
     group = 1 << (math.isqrt(programs - 1).bit_length())  # about as many groups as there are programs in one

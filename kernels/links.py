@@ -4,7 +4,6 @@ A link is where kernels meet: what precedes a convolution may become its prologu
 its gradient finishes the backward pass of the BN before it.
 """
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -14,6 +13,7 @@ import torch
 from kernels.configs import candidates
 from kernels.dtypes import PRECISIONS, TUNED
 from kernels.ops.operands import Config
+from results.words import nearest
 
 __all__ = ["PARTS", "TORCH", "Choice", "Link", "name", "options", "static_choice"]
 
@@ -28,8 +28,9 @@ MIN_CHANNELS = 16  # of either side of `tl.dot`
 
 def _one_of(key: str, value: Any, there_are: Sequence[str]) -> None:
     if value not in there_are:
-        nearest = difflib.get_close_matches(str(value), there_are, 1, 0)[0]
-        raise ValueError(f"{key}={value}: not one of {', '.join(there_are)}; nearest is {nearest}")
+        raise ValueError(
+            f"{key}={value}: not one of {', '.join(there_are)}; nearest is {nearest(str(value), there_are)}"
+        )
 
 
 @dataclass(frozen=True)
@@ -201,7 +202,7 @@ def options(link: Link, part: str, chip: str) -> tuple[Config, ...]:
 
 
 def static_choice(link: Link, chip: str) -> Choice:
-    """The choice for a chip, one of `runtime.CHIPS`, where nothing is measured: our kernels where a model favours them.
+    """The choice for a chip where nothing is measured: our kernels where a model favours them.
 
     Ours are 1x1 convolutions but those of ImageNet's last stage, 3x3 of at most 128 channels, stride 2 of these in
     inference alone, and gradients at stride 1, but those of projections, where no pass would be saved. A prologue goes

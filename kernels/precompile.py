@@ -35,7 +35,7 @@ def precompile(links: Sequence[Link], chip: str, target: Target, jobs: int | Non
 
     Args:
         links: of bf16 or fp16.
-        chip: whose configurations are candidates, one of `runtime.CHIPS`.
+        chip: whose configurations are candidates, one of `kernels.chips.CHIPS`.
         target: see `running_target`.
         jobs: processes; None for one a core.
 

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kernels import chips
+
 # Read before triton is: under the interpreter `triton.jit` makes no kernels for a device.
 INTERPRETED = os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "yes", "on", "y")
 # Contraction of a*b+c must not depend on the compiler's default, which later versions of Triton turn off: the backward
 # pass computes masks anew and has to round as the forward pass did.
 os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
-
-CHIPS = ("sm_80", "sm_90", "sm_100", "gfx942")
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def record_launches() -> Iterator[list[Launch]]:
 
 @contextlib.contextmanager
 def capture_launches(chip: str) -> Iterator[list[Launch]]:
-    """Collect what would be launched on `chip`, one of `CHIPS`, and launch nothing: operands are meta tensors."""
+    """Collect what would be launched on `chip`, one of `chips.CHIPS`, and launch nothing: operands are meta tensors."""
     before, _state.capture_chip = _state.capture_chip, chip
     try:
         with record_launches() as launches:
@@ -89,11 +89,12 @@ def chip(device: torch.device) -> str:
     if _state.capture_chip:
         return _state.capture_chip
     if device.type != "cuda":
-        return "sm_90"
+        return chips.DEFAULT
     if torch.version.hip:
-        return "gfx942"
-    major = torch.cuda.get_device_capability(device)[0]
-    return "sm_80" if major < 9 else "sm_90" if major == 9 else "sm_100"
+        # Its features follow the name: gfx942:sramecc+:xnack-.
+        return chips.chip_of("hip", torch.cuda.get_device_properties(device).gcnArchName.partition(":")[0])
+    major, minor = torch.cuda.get_device_capability(device)
+    return chips.chip_of("cuda", 10 * major + minor)
 
 
 def runs_here(device: torch.device) -> bool:

@@ -12,9 +12,9 @@ import triton
 import triton.language as tl
 
 from kernels import runtime
+from kernels.chips import CHIPS
 from kernels.ops.operands import Norm
 
-PROCESSORS = {"sm_80": 108, "sm_90": 132, "sm_100": 148, "gfx942": 304}  # SMs or CUs
 NUM_WARPS = 8
 SUM_BLOCK = 4096  # elements of a tile of partial sums: BLOCK_P * BLOCK_C
 
@@ -44,7 +44,7 @@ def processors(device: torch.device) -> int:
     """SMs or CUs of a device, or of the chip that launches are captured for."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).multi_processor_count
-    return PROCESSORS[runtime.chip(device)]
+    return CHIPS[runtime.chip(device)].processors
 
 
 def cut(rows: int, channels: int, device: torch.device, *, sums: bool, elements: int = 4096) -> Cut:

@@ -14,7 +14,8 @@ import triton
 import triton.language as tl
 
 from kernels import aot_compile
-from kernels.runtime import CHIPS, Launch
+from kernels.chips import CHIPS
+from kernels.runtime import Launch
 
 
 @triton.jit

@@ -11,8 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from kernels import aot, runtime
-from kernels.aot_resources import MATRIX_INSTRUCTIONS
-from kernels.runtime import CHIPS
+from kernels.chips import CHIPS
 
 pytestmark = pytest.mark.slow
 
@@ -57,7 +56,7 @@ def test_every_kernel_compiles_for_every_chip(tmp_path, entries):
         assert row["status"] == "ok" and row["spills"] == row["stack_bytes"] == 0, row
         assert row["regs"] > 0 and row["config"], row
         if row["kernel"].startswith("conv"):
-            assert row["matrix_instruction"] == MATRIX_INSTRUCTIONS[row["chip"]][0], row
+            assert row["matrix_instruction"] == CHIPS[row["chip"]].matrix_instruction[0], row
         if row["kernel"] in SUMMING and row["chip"].startswith("sm_"):
             assert row["regs"] <= 128, row  # of 65,536, so that two programs of 256 threads fit a processor
     assert [file.name for file in path.parent.iterdir()] == ["aot.parquet"]
@@ -83,7 +82,7 @@ def test_first_has_every_kernel_with_every_flag_of_one(entries):
 @pytest.mark.parametrize("chip", CHIPS)
 def test_a_sound_kernel_is_ok(planted, chip):
     row = planted["sound"][chip]
-    assert row["status"] == "ok" and row["matrix_instruction"] == MATRIX_INSTRUCTIONS[chip][0]
+    assert row["status"] == "ok" and row["matrix_instruction"] == CHIPS[chip].matrix_instruction[0]
     assert 0 < row["regs"] < 255 and 0 < row["shared_bytes"] < 65_536 and row["spills"] == row["stack_bytes"] == 0
 
 
@@ -101,7 +100,7 @@ def test_too_much_shared_memory_is_found(planted, chip):
 
 @pytest.mark.parametrize("chip", CHIPS)
 def test_a_missing_matrix_instruction_is_found(planted, chip):
-    assert planted["no matrix"][chip]["status"] == f"failed: no {MATRIX_INSTRUCTIONS[chip][0]}"
+    assert planted["no matrix"][chip]["status"] == f"failed: no {CHIPS[chip].matrix_instruction[0]}"
     assert planted["fp32"][chip]["status"] == "ok"  # tests' dtype, which no matrix instruction multiplies exactly
 
 
@@ -138,7 +137,7 @@ def test_words():
     assert options == aot.Options(
         chips=("sm_90", "gfx942"), ops=("conv1x1",), per="first", to=Path("a/b.parquet"), jobs=3
     )
-    assert aot.parse([]).chips == CHIPS
+    assert aot.parse([]).chips == tuple(CHIPS)
 
 
 @pytest.mark.parametrize(

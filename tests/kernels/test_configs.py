@@ -4,37 +4,40 @@ import pytest
 import torch
 from criterion import DTYPES, image, make_norm
 
-from kernels import configs, reference, reference_conv, runtime
+from kernels import configs, reference, runtime
+from kernels.aot_cases import CASES
+from kernels.chips import CHIPS
 from kernels.ops.conv3x3 import conv3x3
 from kernels.ops.conv_dgrad import conv_dgrad
 from kernels.ops.conv_inference import conv_folded
 from kernels.ops.operands import Config, KernelError, Producer
 
+OPS = tuple(dict.fromkeys(case.op for case in CASES if case.product))
 CHANNELS = (8, 16, 24, 32, 64, 128, 1000, 2048)
 
 
-@pytest.mark.parametrize("chip", runtime.CHIPS)
-@pytest.mark.parametrize("op", configs.OPS)
+@pytest.mark.parametrize("chip", CHIPS)
+@pytest.mark.parametrize("op", OPS)
 def test_lists_are_within_limits(op, chip):
-    listed = configs.CONFIGS[op][chip]
+    listed = configs.listed(op, chip)
     assert 4 <= len(listed) <= 8 and len(set(listed)) == len(listed)
     for config in listed:
         block_m, block_n, block_k = (size for _, size in config.blocks)
         assert block_m * block_n <= 128 * 128 and min(block_m, block_n, block_k) >= 16
         assert config.num_warps in (4, 8)
-        assert configs.shared_bytes(config, torch.bfloat16) <= configs.SHARED_LIMITS[chip]
+        assert configs.shared_bytes(config, torch.bfloat16) <= CHIPS[chip].shared_bytes
         assert chip != "gfx942" or config.num_stages == 2
 
 
-@pytest.mark.parametrize("chip", runtime.CHIPS)
+@pytest.mark.parametrize("chip", CHIPS)
 def test_every_shape_has_candidates(chip):
-    for op in configs.OPS:
+    for op in OPS:
         for dtype in DTYPES:
             for n in CHANNELS:
                 for k in CHANNELS:
                     for m in (1, 98, 100_000):
                         fit = configs.candidates(op, chip, dtype, m, n, k)
-                        assert set(fit) <= set(configs.CONFIGS[op][chip])
+                        assert set(fit) <= set(configs.listed(op, chip))
                         assert configs.choose(op, chip, dtype, m, n, k) == fit[0]
                         assert max(fit[0].constexprs["BLOCK_N"], 16) < 2 * max(n, 16)
 
@@ -44,7 +47,7 @@ def test_the_choice_keeps_a_chip_busy():
         m = 256 * size * size
         config = configs.choose("conv3x3", "sm_90", torch.bfloat16, m, channels, channels)
         plan = configs.plan("conv3x3", torch.device("cpu"), torch.bfloat16, m, channels, channels, config)
-        assert plan.grid[0] >= 2 * configs.PROCESSORS["sm_90"]
+        assert plan.grid[0] >= 2 * CHIPS["sm_90"].processors
         assert plan.columns * (plan.groups + 1) <= runtime.COUNTERS
 
 
@@ -62,8 +65,8 @@ def _cut(*blocks):
 def _cuts():
     """What may run here: the GPU's own list, or in the interpreter, where warps and stages are nothing, all blocks."""
     if torch.cuda.is_available():
-        return configs.CONFIGS["conv3x3"][runtime.chip(torch.device("cuda"))]
-    return sorted({_cut(*(s for _, s in c.blocks)) for chip in runtime.CHIPS for c in configs.CONFIGS["conv3x3"][chip]}, key=str)  # fmt: skip  # noqa: E501
+        return configs.listed("conv3x3", runtime.chip(torch.device("cuda")))
+    return sorted({_cut(*(s for _, s in c.blocks)) for chip in CHIPS for c in configs.listed("conv3x3", chip)}, key=str)  # fmt: skip  # noqa: E501
 
 
 @pytest.mark.interpreted
@@ -74,17 +77,17 @@ def test_every_cut_computes(config, device):
     weight = (image((40, 40, 3, 3), torch.float16, device) / 19).contiguous(memory_format=torch.channels_last)
     norm, other = make_norm(x), image((3, 40, 9, 7), torch.float16, device)
     y, stats = conv3x3(x, weight, prologue=norm, config=config)
-    wanted, wanted_stats = reference_conv.conv3x3(x, weight, prologue=norm)
+    wanted, wanted_stats = reference.conv3x3(x, weight, prologue=norm)
     bits = reference.pack(other > 0)
     g, sums, _ = conv_dgrad(dy, weight, skip=other, producer=Producer(x, norm, bits), config=config)
-    wanted_g, wanted_sums, _ = reference_conv.conv_dgrad(dy, weight, skip=other, producer=Producer(x, norm, bits))
+    wanted_g, wanted_sums, _ = reference.conv_dgrad(dy, weight, skip=other, producer=Producer(x, norm, bits))
     z = conv_folded(x, weight, norm.bias, residual=other, config=config)
     for actual, expected in (
         (y, wanted),
         (stats, wanted_stats),
         (g, wanted_g),
         (sums, wanted_sums),
-        (z, reference_conv.conv_folded(x, weight, norm.bias, residual=other)),
+        (z, reference.conv_folded(x, weight, norm.bias, residual=other)),
     ):
         torch.testing.assert_close(actual.float(), expected.float(), rtol=0.01, atol=0.02)
 
@@ -97,7 +100,7 @@ def test_a_config_of_another_kernel_raises(device):
 
 
 def test_a_cut_is_read_as_it_is_written():
-    for config in {config for op in configs.OPS for chip in runtime.CHIPS for config in configs.CONFIGS[op][chip]}:
+    for config in {config for op in OPS for chip in CHIPS for config in configs.listed(op, chip)}:
         assert configs.parse(str(config)) == config
     assert str(configs.parse("256x16x32/w16/s1")) == "256x16x32/w16/s1"
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 from criterion import DTYPES, check, image, make_norm
 
-from kernels import reference, reference_conv, runtime
+from kernels import reference, runtime
+from kernels.chips import CHIPS
 from kernels.ops.conv1x1 import conv1x1
 from kernels.ops.operands import KernelError, Norm, Running
 
@@ -53,8 +54,8 @@ def _check(shape, prologue, dtype, device):
     wide = Norm(*(v.double() for v in norm)) if norm else None
     stride = shape[-1]
     y, stats = conv1x1(x, weight, stride=stride, prologue=norm)
-    exact, _ = reference_conv.conv1x1(x.double(), weight.double(), stride=stride, prologue=wide)
-    torchs, _ = reference_conv.conv1x1(x, weight, stride=stride, prologue=norm)
+    exact, _ = reference.conv1x1(x.double(), weight.double(), stride=stride, prologue=wide)
+    torchs, _ = reference.conv1x1(x, weight, stride=stride, prologue=norm)
     assert y.dtype == dtype and y.is_contiguous(memory_format=torch.channels_last)
     check("y", y, exact, torchs)
     check("stats", stats, reference.bn_stats(y.double()), reference.bn_stats(y))
@@ -131,7 +132,7 @@ def test_one_value_a_channel_raises_as_in_pytorch(device):
     assert conv1x1(x, weight, statistics=False)[0].shape == (1, 32, 1, 1)
 
 
-@pytest.mark.parametrize("chip", runtime.CHIPS)
+@pytest.mark.parametrize("chip", CHIPS)
 def test_captured_on_meta_tensors(chip):
     x = image((256, 64, 56, 56), torch.bfloat16, torch.device("meta"))
     with runtime.capture_launches(chip) as launches:

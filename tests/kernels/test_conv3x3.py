@@ -4,7 +4,8 @@ import pytest
 import torch
 from criterion import DTYPES, check, image, make_norm
 
-from kernels import reference, reference_conv, runtime
+from kernels import reference, runtime
+from kernels.chips import CHIPS
 from kernels.ops.conv3x3 import conv3x3
 from kernels.ops.operands import KernelError, Norm, Running
 
@@ -44,8 +45,8 @@ def _check(shape, prologue, dtype, device):
     wide = Norm(*(v.double() for v in norm)) if norm else None
     stride = shape[-1]
     y, stats = conv3x3(x, weight, stride=stride, prologue=norm)
-    exact, _ = reference_conv.conv3x3(x.double(), weight.double(), stride=stride, prologue=wide)
-    torchs, _ = reference_conv.conv3x3(x, weight, stride=stride, prologue=norm)
+    exact, _ = reference.conv3x3(x.double(), weight.double(), stride=stride, prologue=wide)
+    torchs, _ = reference.conv3x3(x, weight, stride=stride, prologue=norm)
     assert y.dtype == dtype and y.is_contiguous(memory_format=torch.channels_last)
     check("y", y, exact, torchs)
     check("stats", stats, reference.bn_stats(y.double()), reference.bn_stats(y))
@@ -104,7 +105,7 @@ def test_bad_operands_raise_before_anything_is_allocated(device, monkeypatch):
             conv3x3(**{"x": x, "weight": weight, **arguments})
 
 
-@pytest.mark.parametrize("chip", runtime.CHIPS)
+@pytest.mark.parametrize("chip", CHIPS)
 def test_captured_on_meta_tensors(chip):
     x = image((256, 128, 56, 56), torch.float16, torch.device("meta"))
     weight = image((128, 128, 3, 3), torch.float16, torch.device("meta"))

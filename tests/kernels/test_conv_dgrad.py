@@ -4,7 +4,8 @@ import pytest
 import torch
 from criterion import DTYPES, check, image, make_norm
 
-from kernels import reference, reference_conv, runtime
+from kernels import reference, runtime
+from kernels.chips import CHIPS
 from kernels.ops.conv_dgrad import conv_dgrad
 from kernels.ops.operands import KernelError, Norm, Producer
 
@@ -62,8 +63,8 @@ def _check(shape, dtype, device, kind, skips):
     dy, weight, keywords = _operands(shape, dtype, device, kind, skips)
     g, sums, z = conv_dgrad(dy, weight, **keywords)
     wide = {name: _wide(value) for name, value in keywords.items()}
-    exact, _, exact_z = reference_conv.conv_dgrad(dy.double(), weight.double(), **wide)
-    torchs, _, torchs_z = reference_conv.conv_dgrad(dy, weight, **keywords)
+    exact, _, exact_z = reference.conv_dgrad(dy.double(), weight.double(), **wide)
+    torchs, _, torchs_z = reference.conv_dgrad(dy, weight, **keywords)
     assert g.dtype == dtype and g.is_contiguous(memory_format=torch.channels_last)
     check("g", g, exact, torchs)
     assert (z is None) == (kind != "inner") and (sums is None) == (kind == "none")
@@ -144,7 +145,7 @@ def test_bad_operands_raise_before_anything_is_allocated(case, device, monkeypat
         conv_dgrad(**{"dy": dy, "weight": weight, **arguments})
 
 
-@pytest.mark.parametrize("chip", runtime.CHIPS)
+@pytest.mark.parametrize("chip", CHIPS)
 def test_captured_on_meta_tensors(chip):
     meta = torch.device("meta")
     norm = Norm(*(torch.empty(size, device=meta) for size in ((2, 64), (64,), (64,))))

@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 from criterion import DTYPES, check, image
 
-from kernels import reference_conv, runtime
+from kernels import reference, runtime
+from kernels.chips import CHIPS
 from kernels.ops.conv_inference import conv_folded, fold
 from kernels.ops.operands import KernelError
 
@@ -49,9 +50,9 @@ def test_value(shape, residuals, dtype, device):
     keywords["relu"] = residuals != "none"
     z = conv_folded(x, weight, bias, **keywords)
     wide = {name: v.double() if isinstance(v, torch.Tensor) else v for name, v in keywords.items()}
-    exact = reference_conv.conv_folded(x.double(), weight.double(), bias.double(), **wide)
+    exact = reference.conv_folded(x.double(), weight.double(), bias.double(), **wide)
     assert z.dtype == dtype and z.is_contiguous(memory_format=torch.channels_last)
-    check("z", z, exact, reference_conv.conv_folded(x, weight, bias, **keywords))
+    check("z", z, exact, reference.conv_folded(x, weight, bias, **keywords))
 
 
 def test_fold_is_bn_in_eval_mode(device):
@@ -88,7 +89,7 @@ def test_bad_operands_raise_before_anything_is_allocated(device, monkeypatch):
             conv_folded(**{"x": x, "weight": weight, "bias": bias, **arguments})
 
 
-@pytest.mark.parametrize("chip", runtime.CHIPS)
+@pytest.mark.parametrize("chip", CHIPS)
 def test_captured_on_meta_tensors(chip):
     meta = torch.device("meta")
     x, weight = image((256, 64, 56, 56), torch.bfloat16, meta), image((64, 64, 3, 3), torch.bfloat16, meta)

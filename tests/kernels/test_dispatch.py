@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from kernels import chains, dispatch, links, runtime
+from kernels.chips import CHIPS
 from kernels.choice_cache import ChoiceCache
 from kernels.configs import candidates
 from kernels.dispatch import TORCH, Choice, CudaTimer, Link, decide, static_choice
@@ -78,7 +79,7 @@ def imagenet(kernel, stride, c_in, c_out, size, role, *rest):
     ids=str,
 )
 def test_policy(link, forward, dgrad, inference):
-    for chip in runtime.CHIPS:
+    for chip in CHIPS:
         assert static_choice(link, chip) == Choice(forward, dgrad, inference)
 
 

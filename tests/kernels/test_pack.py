@@ -4,7 +4,8 @@ import pytest
 import torch
 from criterion import DTYPES
 
-from kernels import reference_conv, runtime
+from kernels import reference, runtime
+from kernels.chips import CHIPS
 from kernels.ops import pack
 from kernels.ops.operands import KernelError
 from kernels.ops.pack import pack_weights
@@ -30,7 +31,7 @@ def test_every_stride(dtype, device):
     with runtime.record_launches() as launches:
         copies = pack_weights(weights, dtype)
     assert len(launches) == 1
-    for copy, expected in zip(copies, reference_conv.pack_weights(weights, dtype), strict=True):
+    for copy, expected in zip(copies, reference.pack_weights(weights, dtype), strict=True):
         assert copy.dtype == dtype and torch.equal(copy, expected)
         assert copy.permute(0, 2, 3, 1).is_contiguous()
         assert (copy.data_ptr() - copies[0].data_ptr()) % pack.ALIGNMENT == 0
@@ -69,7 +70,7 @@ def test_bad_operands_raise_before_anything_is_allocated(device, monkeypatch):
             pack_weights(weights, dtype)
 
 
-@pytest.mark.parametrize("chip", runtime.CHIPS)
+@pytest.mark.parametrize("chip", CHIPS)
 def test_captured_on_meta_tensors(chip):
     with runtime.capture_launches(chip) as launches:
         (copy,) = pack_weights([torch.empty(64, 64, 3, 3, device="meta")], torch.bfloat16)

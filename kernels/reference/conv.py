@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kernels import reference
 from kernels.ops.operands import Norm, Producer, Running
+from kernels.reference import pointwise
 
 
 def conv1x1(
@@ -25,9 +25,9 @@ def conv1x1(
 ) -> tuple[Tensor, Tensor | None]:
     """See `kernels.ops.conv1x1.conv1x1`; of 3x3 weights too, padded by 1."""
     if prologue is not None:
-        x, _ = reference.bn_act(x, prologue)
+        x, _ = pointwise.bn_act(x, prologue)
     y = _image(F.conv2d(x, weight, stride=stride, padding=weight.shape[2] // 2))
-    return y, reference.bn_stats(y, eps, running) if statistics else None
+    return y, pointwise.bn_stats(y, eps, running) if statistics else None
 
 
 conv3x3 = conv1x1
@@ -46,11 +46,11 @@ def conv_dgrad(
     d = _image(F.conv_transpose2d(dy, weight, padding=weight.shape[2] // 2))
     if producer is None:
         if skip is not None:
-            d = reference.join_gradient(d, skip, shape=d.shape, skip_stride=skip_stride)
+            d = pointwise.join_gradient(d, skip, shape=d.shape, skip_stride=skip_stride)
         return d, None, None
-    g, sums = reference.bn_act_backward_reduce(d, producer, skip=skip, skip_stride=skip_stride, write_gradient=True)
+    g, sums = pointwise.bn_act_backward_reduce(d, producer, skip=skip, skip_stride=skip_stride, write_gradient=True)
     assert g is not None
-    z = reference.bn_act(producer.y, producer.norm)[0] if write_activation else None
+    z = pointwise.bn_act(producer.y, producer.norm)[0] if write_activation else None
     return g, sums, z
 
 

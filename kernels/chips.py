@@ -1,0 +1,183 @@
+"""All that differs from chip to chip, in one table: a chip is added by an entry of `CHIPS`, and nothing elsewhere.
+
+The standard library alone, so that models and metrics can read it where there is no torch.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+__all__ = ["CHIPS", "DEFAULT", "Chip", "Gpu", "chip_of", "gpu_named", "measured_rates"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gpu:
+    """A product with a chip.
+
+    Attributes:
+        name: words that are all in the name that the driver gives.
+        peak_flops_per_s: dense peak of the matrix units by precision, without sparsity, from the vendor's data sheet.
+            fp32 is TF32 where torch uses it for convolutions (its default).
+        measured_copy_tb_s: rate of its memory in TB/s, bytes read and written together; None where none was measured.
+        measured_matrix_tflop_s: rate of a large bf16 or fp16 matrix product in TFLOP/s; None as above.
+    """
+
+    name: str
+    peak_flops_per_s: Mapping[str, float]
+    measured_copy_tb_s: float | None = None
+    measured_matrix_tflop_s: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chip:
+    """What kernels and models need to know of a chip.
+
+    Attributes:
+        target: Triton's backend, architecture and warp size.
+        processors: multiprocessors (SMs or CUs) of the largest product.
+        shared_bytes: shared memory (LDS) that one program may have.
+        tensor_memory_columns: of tensor memory, for all that one program accumulates; 0 where there is none.
+        matrix_instruction: name of the instruction that multiplies matrices at full rate, and a regular expression that
+            finds it in the disassembly.
+        tile_configs: of convolutions, as `kernels.configs.parse` reads them; the best first where all else is equal.
+        instead: by op, what takes the place of some of them, such as one that spills registers there.
+        gpus: products; where the name of one is part of another's, the longer comes first.
+    """
+
+    target: tuple[str, int | str, int]
+    processors: int
+    shared_bytes: int
+    tensor_memory_columns: int = 0
+    matrix_instruction: tuple[str, str]
+    tile_configs: tuple[str, ...]
+    instead: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
+    gpus: tuple[Gpu, ...] = ()
+
+
+def _dense(half: float, fp32: float) -> dict[str, float]:
+    """Peaks of a GPU whose bf16 and fp16 are equally fast, in FLOP/s."""
+    return {"bf16": half, "fp16": half, "fp32": fp32}
+
+
+# The last ones are for few channels, such as those of CIFAR's nets. There is no 128 x 256: its accumulators spill.
+_HOPPER = (
+    "128x128x64/w8/s3",
+    "64x256x64/w8/s3",
+    "128x64x64/w8/s3",
+    "128x64x64/w4/s3",
+    "64x128x64/w8/s3",
+    "64x64x64/w4/s4",
+    "128x32x32/w4/s3",
+    "128x16x16/w4/s3",
+)
+
+# Shared memory: CUDA C Programming Guide, table "Technical Specifications per Compute Capability", less 1 KB that the
+# system keeps; CDNA 3 ISA: 64 KB of LDS.
+CHIPS: dict[str, Chip] = {
+    "sm_80": Chip(
+        target=("cuda", 80, 32),
+        processors=108,
+        shared_bytes=166_912,
+        matrix_instruction=("HMMA", r"\bHMMA\b"),
+        tile_configs=(
+            "128x128x32/w8/s3",
+            "128x64x64/w8/s3",
+            "128x64x32/w8/s4",
+            "64x128x64/w8/s3",
+            "64x64x64/w4/s3",
+            "128x32x32/w4/s3",
+            "64x16x16/w4/s3",
+        ),
+        # These spill a few registers at one shape or another.
+        instead={
+            "conv1x1": {"128x32x32/w4/s3": ("128x32x32/w8/s3",)},
+            "conv_dgrad": {"128x128x32/w8/s3": ()},
+        },
+        gpus=(Gpu(name="A100", peak_flops_per_s=_dense(312e12, 156e12)),),
+    ),
+    "sm_90": Chip(
+        target=("cuda", 90, 32),
+        processors=132,
+        shared_bytes=232_448,
+        matrix_instruction=("HGMMA", r"\bHGMMA\b"),
+        tile_configs=_HOPPER,
+        gpus=(
+            Gpu(name="H100 PCIe", peak_flops_per_s=_dense(756e12, 378e12)),
+            # Measured on an H100 SXM.
+            Gpu(
+                name="H100",
+                peak_flops_per_s=_dense(989.4e12, 494.7e12),
+                measured_copy_tb_s=3.0,
+                measured_matrix_tflop_s=798.0,
+            ),
+            Gpu(name="H200", peak_flops_per_s=_dense(989.4e12, 494.7e12)),
+        ),
+    ),
+    "sm_100": Chip(
+        target=("cuda", 100, 32),
+        processors=148,
+        shared_bytes=232_448,
+        tensor_memory_columns=512,
+        matrix_instruction=("tcgen05.mma", r"\bUTC\w*MMA\b"),
+        tile_configs=_HOPPER,
+        instead={"conv3x3": {"64x64x64/w4/s4": ("64x64x64/w4/s3",)}},  # spills
+        gpus=(Gpu(name="B200", peak_flops_per_s=_dense(2250e12, 1125e12)),),
+    ),
+    "gfx942": Chip(
+        target=("hip", "gfx942", 64),
+        processors=304,
+        shared_bytes=65_536,
+        matrix_instruction=("v_mfma", r"\bv_mfma_"),
+        tile_configs=(
+            "128x128x32/w8/s2",
+            "128x64x64/w8/s2",
+            "64x128x64/w8/s2",
+            "64x64x64/w4/s2",
+            "128x32x32/w4/s2",
+            "128x16x16/w4/s2",
+        ),
+    ),
+}
+DEFAULT = "sm_90"  # whose lists are taken where there is no GPU: under the interpreter
+# Products of chips that no kernel here is compiled for.
+_OTHERS = (Gpu(name="V100", peak_flops_per_s={"fp16": 125e12, "fp32": 15.7e12}),)
+
+
+def chip_of(backend: str, architecture: int | str) -> str:
+    """Which chip's lists fit a GPU: its own architecture's, or the nearest older one's, else the oldest there is.
+
+    Args:
+        backend: "cuda" or "hip".
+        architecture: as Triton has it: 90 for compute capability 9.0, or "gfx942".
+    """
+    known = {chip.target[1]: name for name, chip in CHIPS.items() if chip.target[0] == backend}
+    if architecture in known:
+        return known[architecture]
+    numbers = sorted(one for one in known if isinstance(one, int))
+    if not isinstance(architecture, int) or not numbers:
+        return next(iter(known.values()))  # names have no order
+    return known[max((one for one in numbers if one <= architecture), default=numbers[0])]
+
+
+def _gpus() -> Iterator[Gpu]:
+    """Every product that something is known of."""
+    for chip in CHIPS.values():
+        yield from chip.gpus
+    yield from _OTHERS
+
+
+def gpu_named(driver_name: str) -> Gpu | None:
+    """The product that a driver names so, such as "NVIDIA H100 80GB HBM3"; None where it is not in the table."""
+    return next((gpu for gpu in _gpus() if all(word in driver_name for word in gpu.name.split())), None)
+
+
+def measured_rates(driver_name: str) -> tuple[float, float]:
+    """Copy rate in TB/s and bf16 or fp16 matrix rate in TFLOP/s that were measured on a product.
+
+    Raises:
+        ValueError: none were, or it is not in the table; one line with those of which they were.
+    """
+    gpu = gpu_named(driver_name)
+    if gpu is None or gpu.measured_copy_tb_s is None or gpu.measured_matrix_tflop_s is None:
+        measured = [gpu.name for gpu in _gpus() if gpu.measured_copy_tb_s and gpu.measured_matrix_tflop_s]
+        raise ValueError(f"{driver_name}: no rates were measured; there are those of {', '.join(measured)}")
+    return gpu.measured_copy_tb_s, gpu.measured_matrix_tflop_s

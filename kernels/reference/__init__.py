@@ -1,0 +1,35 @@
+"""What the kernels should compute, in plain PyTorch, and the check that says whether they do (`reference.check`)."""
+
+from kernels.reference.conv import conv1x1, conv3x3, conv_dgrad, conv_folded, pack_weights
+from kernels.reference.pointwise import (
+    bn_act,
+    bn_act_backward_apply,
+    bn_act_backward_reduce,
+    bn_stats,
+    join_gradient,
+    normalize,
+    pack,
+    stem,
+    stem_backward_apply,
+    stem_backward_reduce,
+    unpack,
+)
+
+__all__ = [
+    "bn_act",
+    "bn_act_backward_apply",
+    "bn_act_backward_reduce",
+    "bn_stats",
+    "conv1x1",
+    "conv3x3",
+    "conv_dgrad",
+    "conv_folded",
+    "join_gradient",
+    "normalize",
+    "pack",
+    "pack_weights",
+    "stem",
+    "stem_backward_apply",
+    "stem_backward_reduce",
+    "unpack",
+]
