@@ -6,7 +6,8 @@ import torch
 
 from bench import micro, roofline, step
 from bench.keys import RunKeys
-from kernels import aot, links, operands
+from kernels import aot, links
+from kernels.ops import operands
 from kernels.dtypes import PRECISIONS, TUNED
 
 
