@@ -25,6 +25,7 @@ HEAVY = {"torch", "torchvision", "triton", "deepspeed", "nvidia"}  # nvidia.dali
 WITHOUT = [
     ("results", HEAVY, "anywhere"),
     ("kernels", HEAVY - {"torch", "triton"}, "anywhere"),
+    ("kernels/chips.py", HEAVY, "anywhere"),
     ("launch", HEAVY, "anywhere"),
     ("bench/grammar.py", HEAVY, "anywhere"),
     ("bench/keys.py", HEAVY, "anywhere"),
@@ -38,6 +39,7 @@ WITHOUT = [
 LIGHT = [
     "bench.config",
     "bench.progress",
+    "bench.metrics",
     "bench.roofline",
     "bench.plot",
     "launch.cli",
