@@ -1,7 +1,8 @@
 """Checks and times one case of the microbenchmarks with every backend, and shows and writes what came of it."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,8 +14,10 @@ from bench import gpu_timing, micro_maths
 from bench.micro_cases import Case
 from bench.micro_maths import Run, Tensors
 from kernels import runtime
+from kernels.choose.timer import CudaDevice, DeviceTimer
 from kernels.dtypes import PRECISIONS
 from kernels.ops.operands import Config
+from kernels.reference import check as reference_check
 from results.statistics import median, paired_ratio, spread
 
 BACKENDS = ("triton", "eager", "compile", "compile-max-autotune", "cudnn-fused")
@@ -58,22 +61,6 @@ def describe_launches(launches: Sequence[runtime.Launch]) -> str | None:
     return "; ".join(dict.fromkeys(cuts)) or None
 
 
-@contextlib.contextmanager
-def poisoned() -> Iterator[None]:
-    """Fill what our kernels allocate with NaN, so that what they leave out is seen."""
-    clean: Callable[..., torch.Tensor] = runtime.empty
-
-    def empty(*words: Any, **named: Any) -> torch.Tensor:
-        made = clean(*words, **named)
-        return made.fill_(float("nan")) if made.is_floating_point() else made
-
-    runtime.empty = empty
-    try:
-        yield
-    finally:
-        runtime.empty = clean
-
-
 def build(backend: str, case: Case, operands: Tensors, precision: str, cut: Config | None = None) -> Run | str:
     """What computes a case, or why nothing does."""
     if backend == "triton":
@@ -92,24 +79,25 @@ def check(backend: str, run: Run, operands: Tensors, truth: Tensors, bound: dict
     """Compare a backend's result with fp64; compiles and warms up on the way."""
     try:
         with runtime.record_launches() as launches:
-            with poisoned() if backend == "triton" else contextlib.nullcontext():
+            with reference_check.poisoned() if backend == "triton" else contextlib.nullcontext():
                 found = run(operands)
-        error = micro_maths.errors(found, truth)
+        error = reference_check.errors(found, truth)
     except Exception as failure:  # of any kind: it is this backend's, and the others are still timed
         if backend == "triton" and next(iter(operands.values())).is_cuda:
             # It may have left the counters that launches share at anything.
             runtime.counters(runtime.COUNTERS, next(iter(operands.values())).device).zero_()
         lines = [line.strip() for line in str(failure).splitlines() if line.strip()]
         return Result(f"failed: {type(failure).__name__}: {lines[0] if lines else 'no message'}"[:300])
-    status = micro_maths.verdict(error, bound)
-    worst = max(error.values())
-    return Result(status, worst if worst < float("inf") else None, describe_launches(launches))
+    mistakes = reference_check.wrong(error, bound)
+    status = f"failed: {mistakes[0]}" if mistakes else "ok"
+    worst = max(error.values()) if all(map(math.isfinite, error.values())) else None
+    return Result(status, worst, describe_launches(launches))
 
 
 def bound_of(case: Case, operands: Tensors, truth: Tensors) -> dict[str, float]:
     """Errors of eager's result, which the others' are held against."""
     whole = micro_maths.maths(case, rewrite=True)(operands) if rewritten(case) else {}
-    return micro_maths.errors(whole | micro_maths.eager(case, operands)(operands), truth)
+    return reference_check.errors(whole | micro_maths.eager(case, operands)(operands), truth)
 
 
 def rewritten(case: Case) -> str | None:
@@ -133,7 +121,7 @@ def measure(
     Raises:
         bench.gpu_timing.NoDevice: there is no CUDA device.
     """
-    gpu_timing.require_device()
+    timer = DeviceTimer(CudaDevice(gpu_timing.require_device()))
     operands = micro_maths.operands(case, PRECISIONS[precision].torch_dtype, device, seed)
     with torch.backends.cudnn.flags(benchmark=False, allow_tf32=False):  # trying every algorithm in fp64 takes seconds
         truth = micro_maths.maths(case, rewrite=True)(micro_maths.wide(operands))
@@ -154,11 +142,7 @@ def measure(
     ready = {backend: (lambda run=run: run(operands)) for backend, run in runs.items()}  # type: ignore[misc]
     samples: dict[str, dict[str, list[float]]] = {backend: {} for backend in runs}
     for l2 in ("warm", "cold"):
-        for run in ready.values():
-            run()
-        for backend, values in gpu_timing.time_interleaved(
-            ready, rounds=rounds, repeats=repeats, cold=l2 == "cold"
-        ).items():
+        for backend, values in timer.interleaved(ready, rounds=rounds, repeats=repeats, cold=l2 == "cold").items():
             samples[backend][l2] = values
     torch._dynamo.reset()
     return {

@@ -55,6 +55,7 @@ from bench.step_variants import (
     recipe_of,
 )
 from kernels.children import die_with_parent
+from kernels.choose.timer import order
 from kernels.dtypes import PRECISIONS, TUNED
 from resnet.architecture import FAMILIES, SHORTCUTS, STRIDES, Architecture
 
@@ -180,7 +181,7 @@ def measure(one: Plan, device: torch.device, console: Console) -> dict[Variant, 
         results.setdefault(variant, Measured(problem="eager did not run, so nothing could be checked"))
     names = [variant for variant in one.variants if variant in steppers]
     for turn in range(keys.rounds):
-        for variant in names if turn % 2 == 0 else names[::-1]:
+        for variant in order(names, turn):
             samples, results[variant].loss = steppers[variant].time(keys.steps)
             results[variant].rounds.append(samples)
             results[variant].ended_ns.append(time.time_ns())

@@ -4,7 +4,7 @@ A chain is a convolution and the passes that another candidate would do without,
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -20,8 +20,9 @@ from kernels.ops.conv3x3 import conv3x3
 from kernels.ops.conv_dgrad import conv_dgrad
 from kernels.ops.conv_inference import conv_folded
 from kernels.ops.operands import Config, Norm, Producer, Running
+from kernels.reference.check import poisoned
 
-__all__ = ["Candidate", "Chain", "Outputs", "cudnn_benchmark", "errors"]
+__all__ = ["Candidate", "Chain", "Outputs", "cudnn_benchmark"]
 
 Outputs = dict[str, Tensor]
 CHUNK = 16  # images of a convolution in fp64 at a time: a whole batch of them would fill a GPU
@@ -104,7 +105,7 @@ class Chain:
     def outputs(self, candidate: Candidate) -> Outputs:
         """All that a candidate computes, from workspaces of NaN, and what only a later pass would of torch's."""
         self._reset()
-        with _poisoned():
+        with poisoned():
             outputs = dict(candidate())
         if candidate.part == "forward":
             outputs |= self._statistics(outputs.pop("stats"))
@@ -127,6 +128,12 @@ class Chain:
             if part == "inference":
                 return {"z": reference.bn_act(self._exact_conv(None), self.norm_out, relu=self._relu)[0]}
             return _split_sums(self._exact_dgrad())
+
+    @staticmethod
+    def owed(candidate: Candidate, exact: Outputs) -> Outputs:
+        """What of `exact` a candidate has to give: a dgrad of ours gives z only where it is to write it."""
+        without = "z" if (candidate.part, candidate.mode) == ("dgrad", "triton") else None
+        return {name: value for name, value in exact.items() if name != without}
 
     @property
     def _relu(self) -> bool:
@@ -256,15 +263,6 @@ class Chain:
         return Norm(torch.stack([uniform[0] - 0.5, uniform[1] + 0.5]), uniform[2] + 0.5, uniform[3] - 0.5)
 
 
-def errors(outputs: Outputs, exact: Outputs) -> dict[str, float]:
-    """Relative L2 distance of each output from what it should be; NaN where one is not finite."""
-    distances = {}
-    for key, value in outputs.items():
-        wide = exact[key].float()
-        distances[key] = float((value.float() - wide).norm() / wide.norm())
-    return distances
-
-
 @contextlib.contextmanager
 def cudnn_benchmark(enabled: bool) -> Iterator[None]:
     """Whether cuDNN searches for its fastest algorithm, in the `with` block."""
@@ -274,21 +272,6 @@ def cudnn_benchmark(enabled: bool) -> Iterator[None]:
         yield
     finally:
         torch.backends.cudnn.benchmark = before
-
-
-@contextlib.contextmanager
-def _poisoned() -> Iterator[None]:
-    """Outputs and workspaces of kernels start as NaN: what one leaves unwritten shows."""
-    before = runtime.empty
-
-    def poisoned(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
-        return before(shape, dtype, device).fill_(float("nan") if dtype.is_floating_point else 0x55)
-
-    runtime.empty = poisoned
-    try:
-        yield
-    finally:
-        runtime.empty = before
 
 
 def _bind(run: Callable[[Config], Outputs], config: Config) -> Callable[[], Outputs]:

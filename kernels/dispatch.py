@@ -11,17 +11,18 @@ from typing import Any
 import torch
 
 from kernels import runtime
-from kernels.chains import Candidate, Chain, cudnn_benchmark, errors
+from kernels.chains import Candidate, Chain, cudnn_benchmark
 from kernels.choice_cache import ChoiceCache, identity
 from kernels.choice_table import Decision, Row, Table, agree
+from kernels.choose.timer import CudaDevice, DeviceTimer, order
 from kernels.links import PARTS, TORCH, TUNED_DTYPES, Choice, Link, options, static_choice
 from kernels.precompile import precompile, running_target
+from kernels.reference.check import errors, wrong
 
 __all__ = [
     "TORCH",
     "Choice",
     "ChoiceCache",
-    "CudaTimer",
     "Decision",
     "Link",
     "Row",
@@ -34,10 +35,9 @@ __all__ = [
 
 Timer = Callable[[Callable[[], object]], float]  # microseconds that a callable takes
 
-SLACK = 2.0  # times torch's own error that a candidate may be off by, and
-TOLERANCE = 1e-4  # this much more
 BROKEN = 0.05  # of torch's own error: nothing could be compared with that
 MARGIN = 0.99  # of torch's time that ours has to stay below
+REPEATS = 15  # runs in each turn of a candidate
 ROUNDS = 3  # interleaved: every candidate in the first, in the others those that came within
 CONTENTION = 1.2  # times the best of their mode
 
@@ -60,7 +60,7 @@ def decide(
     Args:
         links: as often as a network has them.
         device: where they are to run.
-        timer: takes a candidate (a callable with a `name`) and gives microseconds; None for `CudaTimer`.
+        timer: takes a candidate (a callable with a `name`) and gives microseconds; None for `cold_us` on the device.
         cache: where choices are kept; None for the default folder.
         announce: takes a line for each link measured, and what is compiled before; None for no lines.
 
@@ -73,7 +73,7 @@ def decide(
     if timer is None:
         if device.type != "cuda" or not torch.cuda.is_available():
             raise ValueError(f"decide: nothing is timed on {device}; expected a CUDA device, nearest is static_choice")
-        timer = CudaTimer(device)
+        timer = partial(cold_us, DeviceTimer(CudaDevice(device)))
     cache = cache or ChoiceCache()
     chip = runtime.chip(device)
     distinct = list(dict.fromkeys(links))
@@ -153,19 +153,15 @@ def _check(chain: Chain, part: str, rejected: dict[str, str]) -> list[Candidate]
     passed = [first]
     for candidate in ours:
         try:
-            found = errors(chain.outputs(candidate), exact)
+            found = errors(chain.outputs(candidate), chain.owed(candidate, exact))
         except Exception as error:  # of any kind: validation, the compiler and the launch each have their own
-            wrong = [_reason(candidate, chain.device, error)]
+            mistakes = [_reason(candidate, chain.device, error)]
         else:
-            wrong = [
-                f"{key} is off by {error:.1e}, torch's by {own[key]:.1e}"
-                for key, error in found.items()
-                if not error <= SLACK * own[key] + TOLERANCE
-            ]
-        if not wrong:
+            mistakes = wrong(found, own)
+        if not mistakes:
             passed.append(candidate)
             continue
-        rejected[candidate.name] = ", ".join(wrong)
+        rejected[candidate.name] = ", ".join(mistakes)
         # It may have left the counters that launches share at anything.
         runtime.counters(runtime.COUNTERS, chain.device).zero_()
     return passed
@@ -177,8 +173,8 @@ def _time(
     """Medians over rounds in which the candidates take turns, so that a drift of clocks meets all of them."""
     samples: dict[str, list[float]] = {}
     field = candidates
-    for _ in range(ROUNDS):
-        for candidate in list(field):
+    for turn in range(ROUNDS):
+        for candidate in order(field, turn):
             try:
                 us = float(timer(candidate))
             except Exception as error:
@@ -197,6 +193,11 @@ def _time(
             best[candidate.mode] = min(medians[candidate.name], best.get(candidate.mode, math.inf))
         field = [candidate for candidate in field if medians[candidate.name] <= CONTENTION * best[candidate.mode]]
     return medians
+
+
+def cold_us(timer: DeviceTimer, run: Callable[[], object]) -> float:
+    """Median microseconds of `REPEATS` runs with a cold L2: what a layer finds in training, whose tensors are large."""
+    return statistics.median(timer.samples(run, repeats=REPEATS, cold=True))
 
 
 def _fastest(candidates: list[Candidate], times: dict[str, float]) -> Choice:
@@ -241,42 +242,3 @@ def _line(link: Link, decision: Decision, place: int, count: int) -> str:
     row = Table({link: decision}).rows()[0]
     modes = f"forward {row.forward}, dgrad {row.dgrad}, inference {row.inference}"
     return f"kernels {place}/{count}: {row.layer} {row.role}: {modes}; {row.ratio:.2f}x of torch's speed"
-
-
-class CudaTimer:
-    """Median microseconds on a GPU with a cold L2 cache, launches of the CPU left out.
-
-    Before every run a buffer of several times the cache is written, as often as keeps the GPU busy while the CPU queues
-    the run: what is measured has no gaps in which a kernel waits for its launch, as none has in a CUDA graph.
-
-    Args:
-        device: the GPU.
-        repeats: runs that the median is over.
-    """
-
-    def __init__(self, device: torch.device, repeats: int = 15) -> None:
-        self.device, self.repeats = device, repeats
-        cache_bytes = torch.cuda.get_device_properties(device).L2_cache_size
-        self.buffer = torch.empty(max(4 * cache_bytes, 2**28), dtype=torch.uint8, device=device)
-
-    def __call__(self, run: Callable[[], object]) -> float:
-        with torch.cuda.device(self.device):
-            for _ in range(3):
-                run()
-            flush_us = self._elapsed_us(self.buffer.zero_, 1)
-            start = time.perf_counter()
-            run()
-            queue_us = (time.perf_counter() - start) * 1e6
-            flushes = 1 + math.ceil(1.5 * queue_us / flush_us)
-            return statistics.median(self._elapsed_us(run, flushes) for _ in range(self.repeats))
-
-    def _elapsed_us(self, run: Callable[[], object], flushes: int) -> float:
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        torch.cuda.synchronize()
-        for _ in range(flushes):
-            self.buffer.zero_()
-        start.record()
-        run()
-        end.record()
-        torch.cuda.synchronize()
-        return start.elapsed_time(end) * 1e3

@@ -26,6 +26,7 @@ WITHOUT = [
     ("results", HEAVY, "anywhere"),
     ("results/statistics.py", {"scipy", "sklearn"}, "anywhere"),  # the benchmarks of a bare GPU machine call it
     ("kernels", HEAVY - {"torch", "triton"}, "anywhere"),
+    ("kernels/chips.py", HEAVY, "anywhere"),
     ("launch", HEAVY, "anywhere"),
     ("bench/grammar.py", HEAVY, "anywhere"),
     ("bench/keys.py", HEAVY, "anywhere"),
@@ -42,6 +43,7 @@ LIGHT = [
     "bench.config",
     "bench.keys",
     "bench.progress",
+    "bench.metrics",
     "bench.roofline",
     "bench.plot",
     "launch.cli",

@@ -13,6 +13,8 @@ from bench.grammar import WordError
 from bench.micro_cases import OPS, cases, tiny
 from bench.micro_measure import Peaks, Result, case_table, rows_of
 from kernels import configs, runtime
+from kernels.choose.timer import CudaDevice, DeviceTimer
+from kernels.reference import check
 from results.export import export
 from results.files import read_rows, table_files
 
@@ -127,9 +129,9 @@ def test_maths_in_bf16_is_near_fp64_and_eager_is_judged_right(op: str, shortcut:
         for case in forms.values():
             operands = micro_maths.operands(case, torch.bfloat16, CPU)
             truth = micro_maths.maths(case)(micro_maths.wide(operands))
-            found = micro_maths.errors(micro_maths.eager(case, operands)(operands), truth)
+            found = check.errors(micro_maths.eager(case, operands)(operands), truth)
             assert all(error < 0.02 for error in found.values()), (case.name, found)
-            assert micro_maths.verdict(found, found) == "ok"
+            assert check.wrong(found, found) == []
             twice = micro_maths.operands(case, torch.bfloat16, CPU)
             assert all(torch.equal(operands[key], twice[key]) for key in operands)
 
@@ -139,7 +141,7 @@ def test_what_is_wrong_is_found_before_it_is_timed() -> None:
     operands = micro_maths.operands(case, torch.float32, CPU)
     right = micro_maths.maths(case)
     truth = right(micro_maths.wide(operands))
-    bound = micro_maths.errors(right(operands), truth)
+    bound = check.errors(right(operands), truth)
 
     def off(t):
         return {"z": right(t)["z"] * 1.01}
@@ -151,7 +153,7 @@ def test_what_is_wrong_is_found_before_it_is_timed() -> None:
         raise RuntimeError("first line\nsecond line")
 
     assert micro_measure.check("eager", right, operands, truth, bound).status == "ok"
-    for wrong, words in ((off, "z is off by 0.01"), (nan, "z is off by inf"), (raises, "RuntimeError: first line")):
+    for wrong, words in ((off, "z is off by 0.01"), (nan, "z is off by nan"), (raises, "RuntimeError: first line")):
         result = micro_measure.check("eager", wrong, operands, truth, bound)
         assert result.status.startswith("failed: ") and words in result.status and result.samples_us is None
     assert micro_measure.check("eager", nan, operands, truth, bound).max_err is None
@@ -182,7 +184,7 @@ def results() -> dict[str, Result]:
     return {
         "triton": Result("ok", 1e-3, "bn_stats 64x64/w8", samples),
         "eager": Result("ok", 1e-3, None, slower),
-        "compile": Result("failed: z is off by 1 (relative L2), eager by 0.001", 1.0),
+        "compile": Result("failed: z is off by 1 (relative L2), torch's own by 0.001", 1.0),
         "cudnn-fused": Result("unavailable: no such fusion"),
     }
 
@@ -263,57 +265,32 @@ def test_without_a_device_nothing_is_timed_and_nothing_written(tmp_path: Path) -
         with pytest.raises(gpu_timing.NoDevice, match="nothing is timed"):
             call()
     with pytest.raises(gpu_timing.NoDevice):
-        gpu_timing.time_interleaved({"": lambda: None}, rounds=1, repeats=1, cold=False)
+        micro_measure.measure(first("bn_stats"), ("eager",), CPU, precision="bf16", rounds=2, repeats=1)
 
 
-class Event:
-    """A CUDA event on a clock that every run advances."""
+def test_each_l2_is_timed_as_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Warm samples are warm ones and cold cold, of what is right alone, and each backend's are its own."""
 
-    now_us = 0.0
+    class Timer(DeviceTimer):
+        def interleaved(self, runs, *, rounds, repeats, cold):
+            for run in runs.values():
+                run()
+            return {name: [float(len(name)) + 100 * cold] * rounds * repeats for name in runs}
 
-    def __init__(self, enable_timing: bool) -> None:
-        assert enable_timing
-
-    def record(self) -> None:
-        self.at_us = Event.now_us
-
-    def elapsed_time(self, end: "Event") -> float:
-        return (end.at_us - self.at_us) / 1e3
-
-
-def test_an_event_pair_surrounds_each_single_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    log: list[str] = []
-
-    def run(name: str, us: float):
-        def go() -> None:
-            log.append(name)
-            Event.now_us += us
-
-        return go
-
+    monkeypatch.setattr(micro_measure, "DeviceTimer", Timer)
     monkeypatch.setattr(gpu_timing, "require_device", lambda: CPU)
-    monkeypatch.setattr(torch.cuda, "Event", Event)
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: log.append("|"))
-    monkeypatch.setattr(torch.cuda, "_sleep", lambda cycles: None)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: None)
-    monkeypatch.setattr(torch.Tensor, "fill_", lambda self, value: log.append(f"flush {self.numel() >> 20}"))
-    runs = {"a": run("a", 3.0), "b": run("b", 7.0)}
-    warm = gpu_timing.time_interleaved(runs, rounds=2, repeats=2, cold=False)
-    assert warm["a"] == pytest.approx([3.0] * 4) and warm["b"] == pytest.approx([7.0] * 4)
-    assert " ".join(log) == "a a a a | b b b b | b b b b | a a a a |"  # one run that is not timed before each that is
-    log.clear()
-    gpu_timing.time_interleaved(runs, rounds=1, repeats=2, cold=True)
-    assert log == ["flush 256", "a", "flush 256", "a", "|", "flush 256", "b", "flush 256", "b", "|"]
-
-
-def test_every_other_round_runs_backwards() -> None:
-    assert gpu_timing.order(["a", "b", "c"], 0) == ["a", "b", "c"] == gpu_timing.order(["c", "b", "a"], 1)
+    one = tiny(first("bn_act"))
+    monkeypatch.setattr(torch, "compile", lambda run, **_: lambda t: {"z": t["y"]})  # a wrong one
+    found = micro_measure.measure(one, ("eager", "compile"), CPU, precision="bf16", rounds=2, repeats=3)
+    assert found["eager"].samples_us == {"warm": [5.0] * 6, "cold": [105.0] * 6}
+    assert found["compile"].status.startswith("failed: z is off by") and found["compile"].samples_us is None
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="times on a CUDA device; there is none here")
 def test_times_on_a_device(tmp_path: Path) -> None:
     x = torch.randn(1 << 22, device="cuda")
-    samples = gpu_timing.time_interleaved({"a": x.clone, "b": x.sum}, rounds=3, repeats=2, cold=True)
+    timer = DeviceTimer(CudaDevice(gpu_timing.require_device()))
+    samples = timer.interleaved({"a": x.clone, "b": x.sum}, rounds=3, repeats=2, cold=True)
     assert {name: len(values) for name, values in samples.items()} == {"a": 6, "b": 6}
     assert all(us > 0 for values in samples.values() for us in values)
     words = ["op=bn_act,conv1x1", "backend=triton,eager", "depth=50", "batch=8", "image_size=64", "rounds=2"]

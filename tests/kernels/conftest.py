@@ -14,19 +14,16 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from interpreter_bf16 import exact_bf16  # noqa: E402
 
-from kernels import runtime
+from kernels import runtime  # noqa: E402
 from kernels.ops import tile  # noqa: E402
-
-
-def _poisoned(shape, dtype, device):
-    out = torch.empty(tuple(shape), dtype=dtype, device=device)
-    return out.fill_(float("nan") if dtype.is_floating_point else 0x55)
+from kernels.reference.check import poisoned  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
-def poison(monkeypatch):
+def poison():
     """Fill every output and workspace before a kernel sees it: what it leaves unwritten shows."""
-    monkeypatch.setattr(runtime, "empty", _poisoned)
+    with poisoned():
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")

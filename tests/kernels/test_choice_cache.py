@@ -11,7 +11,7 @@ import torch
 
 import kernels
 from kernels import choice_cache, dispatch, runtime
-from kernels.choice_cache import ChoiceCache, default_directory, identity
+from kernels.choice_cache import ChoiceCache, default_directory, identity, source_digest
 from kernels.dispatch import Choice, Decision, Link, decide
 from kernels.links import options
 
@@ -85,16 +85,47 @@ def test_whatever_else_changes_is_measured_anew(counted, monkeypatch, what):
     assert counted.measured == [LINK] and not counted.notices
 
 
-def test_sources_are_hashed(monkeypatch, tmp_path):
-    for path in Path(choice_cache.__file__).parent.glob("*.py"):
-        shutil.copy(path, tmp_path)
-    monkeypatch.setattr(choice_cache, "__file__", str(tmp_path / "choice_cache.py"))
-    seen = {choice_cache._sources.__wrapped__()}
-    assert seen == {choice_cache._sources.__wrapped__()}
-    for name in ("tile.py", "new.py"):
-        (tmp_path / name).write_text("# changed\n")
-        seen.add(choice_cache._sources.__wrapped__())
-    assert len(seen) == 3
+@pytest.fixture
+def package(tmp_path):
+    """The sources of the kernels, somewhere else."""
+    skipped = shutil.ignore_patterns("__pycache__")
+    return Path(shutil.copytree(Path(kernels.__file__).parent, tmp_path / "elsewhere", ignore=skipped))
+
+
+def test_the_key_has_the_package_s_sources(package):
+    assert identity(torch.device("cpu"), {})["sources"] == source_digest(package)
+
+
+@pytest.mark.parametrize("place", ["tile.py", "new.py", "choose/timer.py", "choose/new.py", "ops/deep/new.py"])
+def test_a_changed_or_new_source_is_another_key(package, place):
+    before = source_digest(package)
+    (package / place).parent.mkdir(parents=True, exist_ok=True)
+    (package / place).write_text("# changed\n")
+    after = source_digest(package)
+    assert after != before == source_digest(Path(kernels.__file__).parent)
+    (package / place).rename(package / place.replace(".py", "_moved.py"))
+    assert source_digest(package) not in (before, after)
+
+
+@pytest.mark.parametrize("place", ["aot.py", "aot_cases.py", "aot/cases.py", "reference/conv.py", "reference/new.py", "notes.txt"])  # fmt: skip  # noqa: E501
+def test_what_is_not_measured_is_not_in_the_key(package, place):
+    before = source_digest(package)
+    (package / place).parent.mkdir(parents=True, exist_ok=True)
+    (package / place).write_text("# changed\n")
+    assert source_digest(package) == before
+
+
+def test_an_old_cache_is_left_alone(counted, monkeypatch):
+    """One made of other sources: measured anew without a word, and there again for those sources."""
+    monkeypatch.setattr(choice_cache, "_sources", lambda: "0" * 16)
+    counted.decide()
+    (old,) = counted.directory.iterdir()
+    text = old.read_text()
+    monkeypatch.undo()
+    monkeypatch.setattr(dispatch, "measure", counted.measure)
+    counted.decide()
+    assert counted.measured == [LINK] and not counted.notices
+    assert old.read_text() == text and len(list(counted.directory.iterdir())) == 2
 
 
 def changed(text, **values):

@@ -1,7 +1,7 @@
 """What is chosen: by policy, and by an injected timer, since nothing is timed in the interpreter."""
 
-import contextlib
 import dataclasses
+import functools
 
 import pytest
 import torch
@@ -9,8 +9,9 @@ import torch
 from kernels import chains, dispatch, links, runtime
 from kernels.chips import CHIPS
 from kernels.choice_cache import ChoiceCache
+from kernels.choose.timer import CudaDevice, DeviceTimer
 from kernels.configs import candidates
-from kernels.dispatch import TORCH, Choice, CudaTimer, Link, decide, static_choice
+from kernels.dispatch import TORCH, Choice, Link, decide, static_choice
 from kernels.links import name, options
 
 INNER = Link(1, 1, 32, 32, 2, 4, 4, "float16", "inner")
@@ -199,6 +200,7 @@ def _one_pixel(outputs):
             "sum of g is",
         ),
         ("conv_dgrad", {"write_activation": True}, lambda r: (*r[:2], r[2] * 1.01), ["dgrad triton+z"], "z is off by"),
+        ("conv_dgrad", {"write_activation": True}, lambda r: (*r[:2], None), ["dgrad triton+z"], "z is off by nan"),
         ("conv_folded", {}, lambda r: r * 1.01, ["inference triton"], "z is off by"),
         (
             "conv_folded",
@@ -326,49 +328,31 @@ def test_nothing_is_timed_while_a_graph_is_captured(monkeypatch, device):
     assert "\n" not in str(error.value)
 
 
-class FakeGpu:
-    """A clock, in microseconds, and a GPU that works off what was queued: buffers to be written, runs, events."""
-
-    def __init__(self, monkeypatch, flush_us, runs_us):
-        self.now, self.flush_us, self.runs_us, self.log = 0.0, flush_us, iter(runs_us), []
-        gpu = self
-
-        class Event:
-            def __init__(self, enable_timing):
-                assert enable_timing
-
-            def record(self):
-                self.at = gpu.now
-
-            def elapsed_time(self, end):
-                return (end.at - self.at) / 1e3
-
-        monkeypatch.setattr(torch.cuda, "Event", Event)
-        monkeypatch.setattr(torch.cuda, "synchronize", lambda device=None: self.log.append("synchronize"))
-        monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
-
-    def zero_(self):
-        self.log.append("flush")
-        self.now += self.flush_us
-
-    def run(self):
-        self.log.append("run")
-        self.now += next(self.runs_us)
+def test_candidates_turn_round_every_other_round(chosen):
+    timer = FakeTimer()
+    chosen(SHORTCUT, timer)
+    forward = [timed for timed in timer.called if timed.startswith("forward")]
+    count = len(forward) // dispatch.ROUNDS
+    rounds = [forward[turn * count : (turn + 1) * count] for turn in range(dispatch.ROUNDS)]
+    assert count > 1 and rounds[0][0] == "forward torch"
+    assert rounds[1] == rounds[0][::-1] and rounds[2] == rounds[0]
 
 
-def test_the_timer_takes_the_median_of_cold_runs(monkeypatch):
-    gpu = FakeGpu(monkeypatch, 100.0, [900.0] * 4 + [50.0, 70.0, 900.0])
-    monkeypatch.setattr(dispatch.time, "perf_counter", iter([0.0, 250e-6]).__next__)
-    timer = object.__new__(CudaTimer)
-    timer.device, timer.repeats, timer.buffer = torch.device("cuda"), 3, gpu
-    assert timer(gpu.run) == pytest.approx(70.0)
-    # 250 us to queue a run take 1.5 * 250 / 100 buffers and one more to hide.
-    assert gpu.log[-24:] == [*["synchronize"], *["flush"] * 5, "run", "synchronize"] * 3
+def test_a_candidate_takes_the_median_of_cold_runs():
+    asked = []
+
+    class Timer(DeviceTimer):
+        def samples(self, run, *, repeats, cold):
+            asked.append((run, repeats, cold))
+            return [900.0, 50.0, 70.0]
+
+    assert dispatch.cold_us(Timer(None), len) == 70.0
+    assert asked == [(len, dispatch.REPEATS, True)]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_on_a_gpu_longer_work_takes_longer(device, cache):
-    timer = CudaTimer(device)
+    timer = functools.partial(dispatch.cold_us, DeviceTimer(CudaDevice(device)))
     small, large = torch.ones(2**20, device=device), torch.ones(2**28, device=device)
     assert 0 < timer(small.neg) < 0.5 * timer(large.neg)
     link = Link(1, 1, 64, 64, 32, 28, 28, "bfloat16", "inner")

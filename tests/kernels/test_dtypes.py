@@ -7,8 +7,8 @@ import torch
 from bench import micro, roofline, step
 from bench.keys import RunKeys
 from kernels import aot, links
-from kernels.ops import operands
 from kernels.dtypes import PRECISIONS, TUNED
+from kernels.ops import operands
 
 
 def test_names_and_sizes_are_those_of_pytorch() -> None:

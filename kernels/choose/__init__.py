@@ -1,0 +1,1 @@
+"""What `auto` does: time the candidates of each layer on the GPU at hand, and choose."""
