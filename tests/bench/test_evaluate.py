@@ -45,6 +45,7 @@ def two_ranks() -> list[dict]:
     return found
 
 
+@pytest.mark.ranks
 def test_running_statistics_become_the_mean_over_the_ranks(two_ranks: list[dict]) -> None:
     for one in two_ranks:
         assert one["buffers"]["running_mean"] == [1.5, -1.0]
@@ -52,6 +53,7 @@ def test_running_statistics_become_the_mean_over_the_ranks(two_ranks: list[dict]
         assert one["buffers"]["num_batches_tracked"] == 7
 
 
+@pytest.mark.ranks
 def test_every_image_of_all_ranks_counts_once_and_padding_does_not(two_ranks: list[dict]) -> None:
     for one in two_ranks:
         assert one["accuracy"] == {"top1": 4 / 7, "top5": 1.0, "images": 7}

@@ -81,6 +81,7 @@ def test_the_message_is_the_first_line_that_says_something() -> None:
     assert classify(KeyError(), 0).message == "KeyError"
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize(
     ("fault", "kind", "message"),
     [

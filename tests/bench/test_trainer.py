@@ -368,6 +368,7 @@ def reference(config: RunConfig, batches: list[Batch], total_steps: int) -> tupl
     return losses, rates, model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grad_accum", [1, 2])
 def test_five_steps_are_those_of_a_loop_written_out(tmp_path: Path, grad_accum: int) -> None:
     keys = RunKeys(
