@@ -10,6 +10,7 @@ import math
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from statistics import harmonic_mean
 
 import numpy as np
 import torch
@@ -82,13 +83,11 @@ class PlainLoop:
             images = self.images[chosen[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
             yield images, self.labels[chosen]
 
-    def train(self, steps: int | None = None) -> float:
-        """One epoch, or its first `steps` steps. Returns images/s."""
+    def train(self) -> float:
+        """One epoch. Returns images/s."""
         self.model.train()
         start, images = now_s(), 0
-        for step, (batch, labels) in enumerate(self.batches()):
-            if step == steps:
-                break
+        for batch, labels in self.batches():
             with torch.autocast("cpu", torch.bfloat16):
                 loss = functional.cross_entropy(self.model(batch).float(), labels)
             self.optimizer.zero_grad(set_to_none=True)
@@ -165,7 +164,7 @@ def main(words: list[str]) -> int:
             reached = now_s() - start, epoch
         line = f"epoch {epoch}/{keys.epochs}  {rates[-1]:,.0f} images/s  top-1 {top1:.2%}  {now_s() - start:.1f} s"
         print(line, flush=True)
-    mean = len(rates) / sum(1 / rate for rate in rates)
+    mean = harmonic_mean(rates)  # of epochs of equally many images: all images over all time
     print(f"plain loop on {splits.name}: {mean:,.0f} images/s, top-1 {top1:.2%} after {clock(now_s() - start)}")
     if reached is None:
         print(f"top-1 never reached {keys.target:.2%}")
