@@ -171,7 +171,9 @@ def test_the_configuration_s_hash_has_the_seed_and_no_paths() -> None:
 def test_system_id_is_of_the_content_alone() -> None:
     row = {"cpu_model": "x", "gpu_uuids": ["GPU-1"]}
     assert identity.system_id(row) == identity.system_id({"run_id": "a", "restart": 1, "system_id": "s", **row})
+    assert identity.system_id(row) == identity.system_id(dict(reversed(row.items())))
     assert identity.system_id(row) != identity.system_id({**row, "torch": "2"})
+    assert identity.system_id(row) == "6757d96ef0b4d0d2"  # as rows of all ages have it
 
 
 def test_run_ids_are_unique_and_sort_by_time() -> None:
