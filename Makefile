@@ -21,8 +21,9 @@ test: setup
 	@$(RUN) -m pytest -q -m "ranks or not interpreted"; others=$$?; \
 	  $(RUN) -m pytest -q -n 2 --dist=loadfile -m "interpreted and not ranks" && exit $$others
 
+# Two at a time, each on a core of its own.
 test-fast: setup
-	@$(RUN) -m pytest -q -n 2 --dist=loadfile -m "not (ranks or interpreted or slurm or slow)"
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 --dist=loadfile -m "not (ranks or interpreted or slurm or slow)"
 
 slurm: setup
 	@if ! command -v slurmctld >/dev/null; then \

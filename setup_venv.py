@@ -13,6 +13,7 @@ import re
 import site
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
@@ -76,7 +77,8 @@ def begin_outside(folder: Path) -> None:
 def torch_here() -> str | None:
     """The version of this interpreter's torch; None where there is none."""
     try:
-        import torch
+        with warnings.catch_warnings(action="ignore"):  # that there is no NumPy yet, say
+            import torch
     except (ImportError, OSError) as error:  # OSError: of a library that is missing
         if isinstance(error, ModuleNotFoundError) and error.name == "torch":
             return None

@@ -24,7 +24,7 @@ def _case(row):
     return pytest.param(row, id="-".join(list(row.values())[:4]).rstrip("-"), marks=marks)
 
 
-@pytest.mark.parametrize("row", map(_case, ROWS))
+@pytest.mark.parametrize("row", [_case(row) for row in ROWS])
 def test_counts(row):
     num_classes = int(row["num_classes"])
     with torch.device("meta"):
