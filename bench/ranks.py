@@ -7,28 +7,20 @@ import sys
 from types import TracebackType
 from typing import Self
 
-from bench.paths import ROOT
+from bench.environment import LOOPBACK, JobEnvironment, RankEnvironment, checkout_first
 
 
 def rank_environment(rank: int, size: int, port: int, threads: int) -> dict[str, str]:
     """The environment of one of `size` ranks on this machine, as `bench.world.join` reads it."""
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return os.environ | {
-        "PYTHONPATH": os.pathsep.join(paths),
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": str(size),
-        "LOCAL_WORLD_SIZE": str(size),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "OMP_NUM_THREADS": str(threads),
-    }
+    job = JobEnvironment(address=LOOPBACK, port=port, threads=threads, python_path=checkout_first(os.environ))
+    place = RankEnvironment(rank=rank, world_size=size, local_rank=rank, local_world_size=size)
+    return os.environ | job.to_env() | place.to_env()
 
 
 def free_port() -> int:
     """A TCP port of the loopback interface that was free a moment ago."""
     with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
+        sock.bind((LOOPBACK, 0))
         return sock.getsockname()[1]
 
 

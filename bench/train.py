@@ -8,6 +8,7 @@ import traceback
 
 from bench import checkpoint
 from bench.config import RunConfig
+from bench.environment import RankEnvironment
 from bench.failure import Failure, classify, one_line
 from bench.record import Recorder
 from bench.trainer import Trainer
@@ -17,12 +18,13 @@ from bench.world import World, join
 def run(config: RunConfig, *, run_id: str, restart: int = 0) -> None:
     """Train as configured; on rank 0, write the run's rows.
 
-    The rank is described by RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT.
+    The environment says which rank this is (see `bench.environment`).
 
     Raises:
+        VariableError: the environment does not say it.
         SystemExit: 1 after any failure, which is in the run's row and, with its traceback, on stderr.
     """
-    rank = int(os.environ["RANK"])
+    rank = RankEnvironment.from_env(os.environ).rank
     if config.resume:
         with contextlib.suppress(checkpoint.CheckpointError):  # it is raised again where the run's row can say so
             restart = max(restart, checkpoint.read(config.resume).restart + 1)

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+from bench.environment import JobEnvironment, RankEnvironment
 from bench.failure import Failure
 from results.words import ConfigError
 
@@ -104,7 +105,7 @@ def _states(name: str) -> str:
 
 
 def join(on_failure: Callable[[Failure], None]) -> World:
-    """Join the run that RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT describe.
+    """Join the run that the environment describes (see `bench.environment`).
 
     Rank 0 serves the store that the others meet at. Collectives themselves have no short timeout, since a compile may
     take one rank minutes longer than another; it is the watchdog that ends a run whose rank is gone.
@@ -114,11 +115,11 @@ def join(on_failure: Callable[[Failure], None]) -> World:
             ends after it.
 
     Raises:
-        ConfigError: more ranks on this node than GPUs.
+        ConfigError: more ranks on this node than GPUs, or a variable that is missing or wrong.
         torch.distributed.DistNetworkError, DistStoreError: the ranks did not meet within 5 minutes.
     """
-    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    local_rank, local_size = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
+    job, place = JobEnvironment.from_env(os.environ), RankEnvironment.from_env(os.environ)
+    rank, size, local_rank, local_size = place.rank, place.world_size, place.local_rank, place.local_world_size
     if torch.cuda.is_available():
         if local_size > torch.cuda.device_count():
             raise ConfigError(
@@ -132,12 +133,9 @@ def join(on_failure: Callable[[Failure], None]) -> World:
     # Slurm may have bound the task to its own cores already; the affinity is then not to be shared.
     cores = os.environ.get("SLURM_CPUS_PER_TASK")
     threads = int(cores) if cores else max(1, len(os.sched_getaffinity(0)) // local_size)
-    given = os.environ.get("OMP_NUM_THREADS") or str(threads)
-    if not given.isdecimal() or int(given) < 1:
-        raise ConfigError(f"OMP_NUM_THREADS={given}: expected a whole number, at least 1 (nearest: {threads})")
-    torch.set_num_threads(int(given))
+    torch.set_num_threads(job.threads or threads)
 
-    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    address, port = job.rendezvous()
     wait = timedelta(minutes=5)
     store = dist.TCPStore(address, port, size, is_master=rank == 0, timeout=wait, wait_for_workers=False)
     dist.init_process_group(

@@ -16,6 +16,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.slurm.slurm import _make_sbatch_string
 
 from bench.config import RunConfig, words
+from bench.environment import JobEnvironment, ShellExpression
 from bench.paths import ROOT
 from launch.cluster import ClusterConfig
 from launch.job import Job, new_run_id
@@ -165,20 +166,15 @@ def srun(config: RunConfig, cluster: ClusterConfig) -> str:
 
 
 def _exports(cluster: ClusterConfig) -> list[str]:
-    lines = [
-        f"export PYTHONPATH={shlex.quote(str(ROOT))}${{PYTHONPATH:+:$PYTHONPATH}}",
-        "export PYTHONSAFEPATH=1",
-        f"export OMP_NUM_THREADS={cluster.cpus_per_task}",
-        'export MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)',
-        "export MASTER_PORT=$((10000 + (SLURM_JOB_ID + 1009 * ${SLURM_RESTART_COUNT:-0}) % 20000))",
-    ]
-    if cluster.interface:
-        lines += [
-            f"export {name}={shlex.quote(cluster.interface)}" for name in ("NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME")
-        ]
-    if not cluster.gpus_per_node:
-        lines.append("export DS_ACCELERATOR=cpu")
-    return lines
+    job = JobEnvironment(
+        address=ShellExpression('$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)'),
+        # Another one for each job and each of its restarts: the last one's may still be taken.
+        port=ShellExpression("$((10000 + (SLURM_JOB_ID + 1009 * ${SLURM_RESTART_COUNT:-0}) % 20000))"),
+        threads=cluster.cpus_per_task,
+        accelerator=None if cluster.gpus_per_node else "cpu",
+        interface=cluster.interface or None,
+    )
+    return job.to_shell()
 
 
 def _without_done(cells: Sequence[Cell]) -> list[Cell]:

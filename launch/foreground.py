@@ -16,7 +16,7 @@ import submitit
 from submitit.core.utils import environment_variables, pickle_load
 
 from bench.config import RunConfig
-from bench.paths import ROOT
+from bench.environment import LOOPBACK, JobEnvironment, VariableError, checkout_first, threads_from
 from bench.progress import VARIABLE as PROGRESS_VARIABLE
 from bench.progress import Display, Follower
 from bench.ranks import free_port
@@ -135,6 +135,8 @@ def run_all(configs: Sequence[RunConfig]) -> int:
                     outcome = run_one(config, run_ids[-1])
                 except OSError as error:  # a full disk, say: the others may write elsewhere
                     outcome = Outcome(False, f"failed (storage): {error}")
+                except VariableError as error:  # of our own environment, which the ranks inherit
+                    outcome = Outcome(False, f"failed (config): {error}")
                 ended += 1
                 if not outcome.completed:
                     status = 1
@@ -211,6 +213,7 @@ def interruptible() -> Iterator[None]:
 
 
 def _start(config: RunConfig, run_id: str, folder: Path, progress: Path) -> Ranks:
+    environment = _environment(config, progress)
     folder.mkdir(parents=True)
     executor = submitit.LocalExecutor(folder, max_num_timeout=0)
     executor.update_parameters(
@@ -222,7 +225,7 @@ def _start(config: RunConfig, run_id: str, folder: Path, progress: Path) -> Rank
     # A Ctrl-C reaches every process of the terminal; only the launcher shall act on it.
     ignored = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGHUP)}
     try:
-        with environment_variables(**_environment(config, progress)):
+        with environment_variables(**environment):
             submitted = executor.submit(job)
     finally:
         for number, handler in ignored.items():
@@ -233,18 +236,17 @@ def _start(config: RunConfig, run_id: str, folder: Path, progress: Path) -> Rank
 
 def _environment(config: RunConfig, progress: Path) -> dict[str, str]:
     """Variables of the ranks that must stand before they start."""
-    threads = max(1, len(os.sched_getaffinity(0)) // config.ranks_per_node)
-    variables = {
-        PROGRESS_VARIABLE: str(progress),
-        "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
-        "PYTHONSAFEPATH": "1",  # the working directory is no place to import from
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(threads),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(free_port()),
-    }
-    if not gpus_here():
-        variables |= {"DS_ACCELERATOR": "cpu", "GLOO_SOCKET_IFNAME": "lo"}
-    return variables
+    share = max(1, len(os.sched_getaffinity(0)) // config.ranks_per_node)
+    gpus = gpus_here()
+    job = JobEnvironment(
+        address=LOOPBACK,
+        port=free_port(),
+        threads=threads_from(os.environ) or share,
+        python_path=checkout_first(os.environ),
+        accelerator=None if gpus else "cpu",
+        interface=None if gpus else "lo",
+    )
+    return {PROGRESS_VARIABLE: str(progress), **job.to_env()}
 
 
 def _outcome(config: RunConfig, run_id: str, ranks: Ranks, folder: Path, cause: str) -> Outcome:

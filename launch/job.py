@@ -16,6 +16,7 @@ import submitit
 
 from bench import grammar
 from bench.config import Place, RunConfig, resolve
+from bench.environment import RankEnvironment
 from bench.failure import Stopped
 from bench.grammar import WordError
 from bench.keys import RunKeys
@@ -80,11 +81,11 @@ def check_packages(names: Sequence[str] = PACKAGES) -> None:
 def set_ranks(config: RunConfig) -> None:
     """Tell torch and DeepSpeed who this process is, from submitit's or Slurm's variables.
 
-    RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE are set; MASTER_ADDR, MASTER_PORT and OMP_NUM_THREADS come from
-    the launcher. No GPU is hidden: DeepSpeed indexes all of a node's by LOCAL_RANK.
+    What is common to the job comes from the launcher (see `bench.environment`). No GPU is hidden: DeepSpeed indexes all
+    of a node's by LOCAL_RANK.
 
     Raises:
-        ConfigError: the job has another number of processes than the configuration.
+        ConfigError: the job has another number of processes than the configuration, or numbers them strangely.
     """
     job = submitit.JobEnvironment()
     if (job.num_nodes, job.num_tasks) != (config.nodes, config.world_size):
@@ -92,10 +93,13 @@ def set_ranks(config: RunConfig) -> None:
             f"the job has {job.num_tasks} tasks on {job.num_nodes} nodes, expected nodes={config.nodes} "
             f"ranks_per_node={config.ranks_per_node}"
         )
-    os.environ["RANK"] = str(job.global_rank)
-    os.environ["WORLD_SIZE"] = str(job.num_tasks)
-    os.environ["LOCAL_RANK"] = str(job.local_rank)
-    os.environ["LOCAL_WORLD_SIZE"] = str(config.ranks_per_node)
+    place = RankEnvironment(
+        rank=job.global_rank,
+        world_size=job.num_tasks,
+        local_rank=job.local_rank,
+        local_world_size=config.ranks_per_node,
+    )
+    os.environ.update(place.to_env())
 
 
 def stop_on_signals() -> None:

@@ -31,6 +31,7 @@ WITHOUT = [
     ("bench/grammar.py", HEAVY, "anywhere"),
     ("bench/keys.py", HEAVY, "anywhere"),
     ("bench/config.py", HEAVY, "anywhere"),
+    ("bench/environment.py", HEAVY, "anywhere"),
     ("bench/failure.py", HEAVY, "at import"),
     ("bench/progress.py", HEAVY, "anywhere"),
     ("resnet/architecture.py", HEAVY, "anywhere"),

@@ -12,6 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from bench.config import Place, resolve
+from bench.keys import RunKeys
+from launch import foreground
 from results.files import read_rows
 
 pytestmark = pytest.mark.ranks
@@ -108,6 +111,22 @@ def test_ranks_know_each_other_and_see_all_devices(start: Start, tmp_path: Path)
         assert each["OMP_NUM_THREADS"] == str(threads)
         assert each["CUDA_VISIBLE_DEVICES"] == "" and each["DS_ACCELERATOR"] == "cpu"
     assert seen[0]["MASTER_PORT"] == seen[1]["MASTER_PORT"]
+
+
+def test_the_threads_that_a_user_sets_are_the_ranks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    config, _ = resolve(RunKeys(depth=20, dataset="digits", ranks_per_node=1), Place(ranks_per_node=1))
+    for given, expected in (("3", "3"), ("", str(len(os.sched_getaffinity(0))))):
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+        assert foreground._environment(config, tmp_path)["OMP_NUM_THREADS"] == expected
+
+
+def test_threads_that_cannot_be_are_one_line_and_start_nothing(start: Start, tmp_path: Path) -> None:
+    process = start("complete", "depth=20", OMP_NUM_THREADS="many")
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    said = "OMP_NUM_THREADS=many: expected a whole number; unset it, and the launcher sets it"
+    assert err == f"launch: resnet20A-digits failed (config): {said}\n"
+    assert not (tmp_path / "rows").exists()
 
 
 def test_a_failed_run_is_said_in_one_line_and_the_next_still_runs(start: Start, tmp_path: Path) -> None:

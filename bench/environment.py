@@ -1,0 +1,213 @@
+"""The environment variables by which a process knows its job and which of its ranks it is, written and read.
+
+A launcher sets what is common to a job before its processes start; each process then adds who it is. Torch, gloo, NCCL,
+OpenMP and DeepSpeed read most of the variables themselves; nothing here imports torch.
+"""
+
+import os
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bench.paths import ROOT
+from results.words import ConfigError
+
+PORT_MAX = 65535
+LOOPBACK = "127.0.0.1"
+
+
+class VariableError(ConfigError):
+    """An environment variable is missing or wrong; the message is one line that names it and says what sets it."""
+
+
+class ShellExpression(str):
+    """Text that bash evaluates in the job, since what it stands for is not known before."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobEnvironment:
+    """What is common to all processes of a job.
+
+    Attributes:
+        address: MASTER_ADDR, the host of rank 0, where the ranks meet.
+        port: MASTER_PORT, TCP.
+        threads: OMP_NUM_THREADS, those of a rank's computation; None leaves them to the rank.
+        python_path: PYTHONPATH, the folders that Python imports from first.
+        accelerator: DS_ACCELERATOR, DeepSpeed's, such as "cpu"; None leaves it to DeepSpeed.
+        interface: NCCL_SOCKET_IFNAME and GLOO_SOCKET_IFNAME, the network to talk over; None leaves it to them.
+
+    Raises:
+        VariableError: a number that cannot be.
+    """
+
+    address: str
+    port: int | ShellExpression
+    threads: int | None
+    python_path: tuple[str, ...] = (str(ROOT),)
+    accelerator: str | None = None
+    interface: str | None = None
+
+    SET_BY = "the launcher sets it: launch/local.py, or the batch script of launch/slurm.py"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.port, ShellExpression):
+            _check("MASTER_PORT", self.port, self.SET_BY, 1, PORT_MAX)
+        if self.threads is not None:
+            _check("OMP_NUM_THREADS", self.threads, self.SET_BY, 1)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> "JobEnvironment":
+        """Read what `to_env` wrote. A missing or empty OMP_NUM_THREADS is None.
+
+        Raises:
+            VariableError: MASTER_ADDR or MASTER_PORT is missing, or a number cannot be.
+        """
+        return cls(
+            address=_text(environ, "MASTER_ADDR", cls.SET_BY),
+            port=_number(environ, "MASTER_PORT", cls.SET_BY),
+            threads=threads_from(environ),
+            python_path=_folders(environ),
+            accelerator=environ.get("DS_ACCELERATOR") or None,
+            interface=environ.get("GLOO_SOCKET_IFNAME") or None,
+        )
+
+    def to_env(self) -> dict[str, str]:
+        """The variables by name.
+
+        Raises:
+            TypeError: one is a shell expression.
+        """
+        variables = self._variables()
+        for name, value in variables.items():
+            if isinstance(value, ShellExpression):
+                raise TypeError(f"{name}: {value!r} is for bash to evaluate in the job; only to_shell can write it")
+        return variables
+
+    def to_shell(self) -> list[str]:
+        """A line of bash for each variable. What PYTHONPATH holds in the job stays, behind our own folders."""
+        lines = []
+        for name, value in self._variables().items():
+            text = value if isinstance(value, ShellExpression) else shlex.quote(value)
+            more = "${PYTHONPATH:+:$PYTHONPATH}" if name == "PYTHONPATH" else ""
+            lines.append(f"export {name}={text}{more}")
+        return lines
+
+    def rendezvous(self) -> tuple[str, int]:
+        """Address and port where the ranks meet, as values.
+
+        Raises:
+            TypeError: one is a shell expression.
+        """
+        variables = self.to_env()
+        return variables["MASTER_ADDR"], int(variables["MASTER_PORT"])
+
+    def _variables(self) -> dict[str, str]:
+        variables: dict[str, str | None] = {
+            "PYTHONPATH": os.pathsep.join(self.python_path) or None,
+            "PYTHONSAFEPATH": "1",  # the working directory is no place to import from
+            "OMP_NUM_THREADS": None if self.threads is None else str(self.threads),
+            "MASTER_ADDR": self.address,
+            "MASTER_PORT": self.port if isinstance(self.port, ShellExpression) else str(self.port),
+            "NCCL_SOCKET_IFNAME": self.interface,
+            "GLOO_SOCKET_IFNAME": self.interface,
+            "DS_ACCELERATOR": self.accelerator,
+        }
+        return {name: value for name, value in variables.items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankEnvironment:
+    """Which rank of a job a process is.
+
+    Attributes:
+        rank: RANK, among all of the job.
+        world_size: WORLD_SIZE, ranks of the job.
+        local_rank: LOCAL_RANK, among those of its node.
+        local_world_size: LOCAL_WORLD_SIZE, ranks of its node.
+
+    Raises:
+        VariableError: a number that cannot be.
+    """
+
+    rank: int
+    world_size: int
+    local_rank: int
+    local_world_size: int
+
+    SET_BY = "launch.job sets it in every rank, from submitit's or Slurm's variables"
+
+    def __post_init__(self) -> None:
+        _check("WORLD_SIZE", self.world_size, self.SET_BY, 1)
+        _check("LOCAL_WORLD_SIZE", self.local_world_size, self.SET_BY, 1, self.world_size, "WORLD_SIZE")
+        _check("RANK", self.rank, self.SET_BY, 0, self.world_size - 1, "WORLD_SIZE - 1")
+        _check("LOCAL_RANK", self.local_rank, self.SET_BY, 0, self.local_world_size - 1, "LOCAL_WORLD_SIZE - 1")
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> "RankEnvironment":
+        """Read what `to_env` wrote.
+
+        Raises:
+            VariableError: a variable is missing, or a number cannot be.
+        """
+        return cls(
+            rank=_number(environ, "RANK", cls.SET_BY),
+            world_size=_number(environ, "WORLD_SIZE", cls.SET_BY),
+            local_rank=_number(environ, "LOCAL_RANK", cls.SET_BY),
+            local_world_size=_number(environ, "LOCAL_WORLD_SIZE", cls.SET_BY),
+        )
+
+    def to_env(self) -> dict[str, str]:
+        """The variables by name."""
+        return {
+            "RANK": str(self.rank),
+            "WORLD_SIZE": str(self.world_size),
+            "LOCAL_RANK": str(self.local_rank),
+            "LOCAL_WORLD_SIZE": str(self.local_world_size),
+        }
+
+
+def threads_from(environ: Mapping[str, str]) -> int | None:
+    """What OMP_NUM_THREADS says; None where it is missing or empty.
+
+    Raises:
+        VariableError: it is not a whole number, at least 1.
+    """
+    if not environ.get("OMP_NUM_THREADS"):
+        return None
+    set_by = "unset it, and the launcher sets it"
+    threads = _number(environ, "OMP_NUM_THREADS", set_by)
+    _check("OMP_NUM_THREADS", threads, set_by, 1)
+    return threads
+
+
+def checkout_first(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """The folders of PYTHONPATH behind the checkout, whose packages have namesakes elsewhere."""
+    return (str(ROOT), *_folders(environ))
+
+
+def _folders(environ: Mapping[str, str]) -> tuple[str, ...]:
+    # Without the test an empty variable would be one empty entry, which Python takes for the working directory.
+    return tuple(environ["PYTHONPATH"].split(os.pathsep)) if environ.get("PYTHONPATH") else ()
+
+
+def _text(environ: Mapping[str, str], name: str, set_by: str) -> str:
+    value = environ.get(name)
+    if not value:
+        raise VariableError(f"{name} is missing from the environment; {set_by}")
+    return value
+
+
+def _number(environ: Mapping[str, str], name: str, set_by: str) -> int:
+    text = _text(environ, name, set_by)
+    if not (text.removeprefix("-").isdecimal() and text.isascii()):
+        raise VariableError(f"{name}={text}: expected a whole number; {set_by}")
+    return int(text)
+
+
+def _check(name: str, value: int, set_by: str, least: int, most: int | None = None, most_is: str = "") -> None:
+    """See that a number is in its range."""
+    if value >= least and (most is None or value <= most):
+        return
+    above = "" if most is None else f" and at most {f'{most_is} = ' if most_is else ''}{most}"
+    nearest = least if most is None or value < least else most
+    raise VariableError(f"{name}={value}: expected at least {least}{above} (nearest: {nearest}); {set_by}")
