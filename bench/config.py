@@ -1,6 +1,5 @@
 """The configuration of one run: what the typed keys resolve to before anything starts."""
 
-import difflib
 import hashlib
 import json
 import os
@@ -15,6 +14,7 @@ from bench.keys import DATA_VARIABLE, RunKeys
 from resnet.architecture import IMAGENET_STAGES, Architecture
 from resnet.recipe import Recipe
 from resnet.recipe import load as load_recipe
+from results.words import suggestion
 
 ROOT = Path(__file__).resolve().parent.parent
 PATHS = ("data", "results", "save", "resume")
@@ -317,10 +317,8 @@ def _existing(name: str, path: str, place: Place) -> str:
     missing = found
     while not missing.parent.is_dir():
         missing = missing.parent
-    close = difflib.get_close_matches(missing.name, os.listdir(missing.parent), n=1)
-    raise WordError(
-        f"{name}={path}: no such {what}; nearest is {missing.parent / close[0] if close else missing.parent}"
-    )
+    close = suggestion(missing.name, os.listdir(missing.parent))
+    raise WordError(f"{name}={path}: no such {what}; nearest is {missing.parent / close if close else missing.parent}")
 
 
 def _results(path: str, place: Place) -> str:
