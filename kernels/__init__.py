@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     from kernels.stem import stem
     from kernels.stem_backward import stem_backward_apply, stem_backward_reduce
 
+if sys.argv[:1] == ["-m"]:  # `python -m PACKAGE.MODULE`, which is still to be loaded
+    from results.loading import end_at_interrupt
+
+    end_at_interrupt()
+
 _MODULES = {
     "bn_stats": "bn_stats",
     "bn_act": "bn_act",

@@ -5,6 +5,9 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the checkout, in place of launch/
 
+from results.loading import end_at_interrupt  # noqa: E402
+
+end_at_interrupt()
 try:
     from launch.cli import main
 except ModuleNotFoundError as error:

@@ -19,7 +19,7 @@ EDGES = {
     "results": set(),
 }
 # Modules of the standard library alone, which every package may import: what else would be written in each of them.
-FOUNDATION = {"results.words", "results.durable"}
+FOUNDATION = {"results.words", "results.durable", "results.loading"}
 # The entry points of commands in leaves, `main` alone, which may import what runs a command.
 COMMANDS = {"kernels/aot.py", "results/export.py", "results/recover.py", "results/report.py"}
 RUNNER = {"bench.command", "bench.grammar"}
