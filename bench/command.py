@@ -163,7 +163,7 @@ def _streams(goes_on: bool) -> Iterator[None]:
 @contextlib.contextmanager
 def _stream(stream: TextIO | None, goes_on: bool) -> Iterator[TextIO]:
     if stream is None:  # closed before this process began; print(file=None) would go to the other one
-        with open(os.devnull, "w") as nowhere:
+        with open(os.devnull, "w", errors="backslashreplace") as nowhere:
             yield nowhere
         return
     try:

@@ -95,7 +95,9 @@ def values(words: Sequence[str], keys: type) -> dict[str, list[Any]]:
     for typed in words:
         name = _name(typed, options)
         if name in spelled:
-            raise WordError(f"{typed}: {name} is given twice; {_several(options[name])}")
+            one = options[name].metadata["one"]
+            several = "it takes one value" if one else f"several values are written {name}=VALUE,VALUE"
+            raise WordError(f"{typed}: {name} is given twice; {several}")
         spelled[name] = _spelled(typed, options[name], parser)
     originals = {typed.partition("=")[0]: typed for typed in words}
     found: dict[str, list[Any]] = {name: [] for name in spelled}
@@ -136,8 +138,8 @@ def check(option: Field[Any], value: Any, spelled: str | None = None) -> None:
         high = most is not None and value > most
         if low or high or (abs(value) > 2**53 if isinstance(value, int) else not math.isfinite(value)):
             raise WordError(f"{word}: {option.name} takes {accepts(option)}{_nearest_number(option, value)}")
-    if rule["text"] and value == "":
-        raise WordError(f"{option.name}=: {option.name} takes {rule['text']}")
+    if value == "":
+        raise WordError(f"{option.name}=: {option.name} takes {accepts(option)}")
 
 
 def accepts(option: Field[Any]) -> str:
@@ -202,11 +204,6 @@ def _name(word: str, options: dict[str, Field[Any]]) -> str:
     raise WordError(f"{word}: {problem}{hint} (--help lists every key)")
 
 
-def _several(option: Field[Any]) -> str:
-    name = option.name
-    return f"{name} takes one value" if option.metadata["one"] else f"several values are written {name}=VALUE,VALUE"
-
-
 def _spelled(word: str, option: Field[Any], parser: OverridesParser) -> list[str]:
     """The values of one word, each in the grammar's own spelling."""
     name, _, text = word.partition("=")
@@ -227,7 +224,9 @@ def _spelled(word: str, option: Field[Any], parser: OverridesParser) -> list[str
                 return list(override.sweep_string_iterator())
     except HydraException:
         pass
-    raise WordError(f"{word}: {name} takes {accepts(option)}; {_several(option)}")
+    if rule["one"]:
+        raise WordError(f"{word}: {name} takes one value, {accepts(option)}")
+    raise WordError(f"{word}: {name} takes {accepts(option)}; several values are written {name}=VALUE,VALUE")
 
 
 def _compose(schema: str, texts: dict[str, str], options: dict[str, Field[Any]]) -> DictConfig:

@@ -199,8 +199,8 @@ def chosen_ids(words: Iterable[str], ids: Sequence[str]) -> list[str]:
     for word in words:
         found = [word] if word in ids else [one for one in ids if word and (one.startswith(word) or one.endswith(word))]
         if len(found) != 1:
-            near = nearest(word, ids) or "none"
-            what = f"{len(found)} runs have it" if found else f"no such run; the nearest is {near}"
+            there = f"the nearest is {nearest(word, ids)}" if ids else "there are none"
+            what = f"{len(found)} runs have it" if found else f"no such run; {there}"
             raise ValueError(f"run={word}: {what}")
         chosen += [one for one in found if one not in chosen]
     return chosen

@@ -1,7 +1,9 @@
 """Turns the journals of dead runs into rows, with status=killed.
 
-python -m results.recover [results=PATH] [run=ID,ID] [stale_s=900]
-python -m results.recover stale_s=60
+    python -m results.recover [results=PATH] [run=ID,ID] [stale_s=900]
+    python -m results.recover stale_s=60
+
+On the host of a run its process is looked up; from elsewhere the age of its journal decides. Safe to repeat.
 """
 
 import itertools

@@ -1,7 +1,9 @@
 """Prints the runs of a store as a table.
 
-python -m results.report [results=PATH] [sort=COLUMN,-COLUMN] [COLUMN=VALUE,VALUE ...]
-python -m results.report depth=20 dataset=digits status=completed sort=-images_per_s
+    python -m results.report [results=PATH] [sort=COLUMN,-COLUMN] [COLUMN=VALUE,VALUE ...]
+    python -m results.report depth=20 dataset=digits status=completed sort=-images_per_s
+
+Figures that are missing have their reason below the table.
 """
 
 import os

@@ -102,9 +102,9 @@ def test_typed_path_needs_quotes_for_a_comma_alone() -> None:
         ("run=", "run=: run takes an id"),
         ("run=a,,b", "run=a,,b: run takes an id; several values are written run=VALUE,VALUE"),
         ("to=", "to=: to takes a path"),
-        ("to=a to=b", "to=b: to is given twice; to takes one value"),
-        ("rounds=1,2", "rounds=1,2: rounds takes a whole number; rounds takes one value"),
-        ("rounds=range(3)", "rounds=range(3): rounds takes a whole number; rounds takes one value"),
+        ("to=a to=b", "to=b: to is given twice; it takes one value"),
+        ("rounds=1,2", "rounds=1,2: rounds takes one value, a whole number"),
+        ("rounds=range(3)", "rounds=range(3): rounds takes one value, a whole number"),
     ],
 )
 def test_a_wrong_word_is_named_with_what_would_do(line: str, message: str) -> None:
