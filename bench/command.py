@@ -1,12 +1,33 @@
-"""How commands print and end: through `finally` clauses, quietly at a closed pipe, with one line on bad news."""
+"""How every command goes: its help, its words, what it prints and how it ends.
 
+A body that raises is no traceback where a person can mend what is wrong: see `run` for what ends with which status.
+"""
+
+import contextlib
+import io
+import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
-from typing import NoReturn
+from typing import TextIO, TypeVar
 
 from rich.console import Console
+
+from bench.grammar import WordError, help_text
+
+Task = TypeVar("Task")
+
+HELP = ("-h", "--help", "help")
+SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+
+
+class Failure(Exception):
+    """What ends a command with exit status 1; the message is one line."""
+
+
+class _Unread(BrokenPipeError):
+    """Nobody reads stdout any more."""
 
 
 class Terminal(Console):
@@ -20,33 +41,150 @@ class Terminal(Console):
         super().__init__(width=None if sys.stdout.isatty() else pipe_width, highlight=False)
 
     def on_broken_pipe(self) -> None:
-        """Leave it to `run_command`, to which it is no error."""
-        raise BrokenPipeError
+        """Leave it to `run`, to which it is no error."""
+        raise
 
 
-def exit_on_signals() -> None:
-    """Let SIGTERM, SIGHUP and SIGINT end this process through `finally` clauses: exit status 128 + the signal."""
+def run(
+    program: str,
+    about: str | None,
+    keys: type,
+    read: Callable[[list[str]], Task],
+    do: Callable[[Task], int],
+    words: Sequence[str] | None = None,
+    *,
+    goes_on: bool = False,
+) -> int:
+    """Run a command from its words to its exit status.
 
+    - A word `-h`, `--help` or `help`, wherever it stands, prints the help alone: 0.
+    - A word that cannot be used is one line on stderr, `PROGRAM: ...`: 2. So is any ValueError of `read`.
+    - `Failure`, and a file or folder that fails, are one line: 1.
+    - SIGTERM, SIGHUP and SIGINT end it through `finally` clauses: 128 + the signal. What it was started to ignore, as
+      SIGHUP is under nohup, stays ignored.
+    - A reader of stdout that has read enough is no error: 0, or the body's status where that is known.
+    - Else it is the body's.
+
+    Args:
+        program: begins each line of error.
+        about: for the help: purpose, usage with an example, and what else there is to know.
+        keys: a dataclass of keys, for the help.
+        read: turns words into what is to be done; writes nothing.
+        do: does it.
+        words: of the command line; None for those of this process.
+        goes_on: whether the command does more than print: it then goes on to its end when nobody reads on.
+
+    Raises:
+        SystemExit: a signal.
+    """
+    given = list(sys.argv[1:] if words is None else words)
+    status = 0
+    with _streams(goes_on), _exit_on_signals():
+        try:
+            if any(word in HELP for word in given):
+                print(f"{(about or program).strip()}\n\n{help_text(keys)}")
+            else:
+                try:
+                    task = read(given)
+                except ValueError as error:
+                    raise WordError(str(error)) from None
+                status = do(task)
+            sys.stdout.flush()
+        except WordError as error:
+            status = _complain(program, error, 2)
+        except _Unread:
+            pass
+        except (Failure, OSError) as error:
+            status = _complain(program, error, 1)
+    return status
+
+
+def _complain(program: str, error: Exception, status: int) -> int:
+    print(f"{program}: {' '.join(str(error).split())}", file=sys.stderr)
+    return status
+
+
+@contextlib.contextmanager
+def _exit_on_signals() -> Iterator[None]:
     def leave(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        signal.signal(number, leave)
-
-
-def run_command(program: str, main: Callable[[list[str]], int]) -> NoReturn:
-    """Run a command on the words of this process and leave with its exit status.
-
-    A reader of stdout that has read enough is no error; a file or folder that fails is one line and exit status 1.
-    """
+    before = {number: signal.getsignal(number) for number in SIGNALS}
     try:
-        status = main(sys.argv[1:])
-        if sys.stdout:
-            sys.stdout.flush()
-    except BrokenPipeError:  # `... | head`; later flushes must not complain either
-        sys.stdout = None  # type: ignore[assignment]
-        status = 0
-    except OSError as error:
-        print(f"{program}: {' '.join(str(error).split())}", file=sys.stderr)
-        status = 1
-    raise SystemExit(status)
+        for number, handler in before.items():
+            if handler != signal.SIG_IGN:
+                signal.signal(number, leave)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Output(io.FileIO):
+    """A descriptor of stdout or stderr; once nobody reads it, it leads nowhere.
+
+    Args:
+        goes_on: whether that is no error of whoever writes.
+    """
+
+    def __init__(self, descriptor: int, goes_on: bool) -> None:
+        super().__init__(descriptor, "w", closefd=False)
+        self.goes_on = goes_on
+
+    def write(self, data) -> int:  # type: ignore[no-untyped-def,override]
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            self.close_off()
+            if not self.goes_on:
+                raise _Unread from None
+            return len(data)
+
+    def close_off(self) -> None:
+        """Let what is still to be flushed go nowhere, also in children."""
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.fileno())
+        os.close(nowhere)
+
+
+@contextlib.contextmanager
+def _streams(goes_on: bool) -> Iterator[None]:
+    """Stdout and stderr that can be printed to, also where they are closed, unread or cannot write every character."""
+    before = sys.stdout, sys.stderr
+    with contextlib.ExitStack() as stack:
+        try:
+            sys.stdout = stack.enter_context(_stream(sys.stdout, goes_on))
+            sys.stderr = stack.enter_context(_stream(sys.stderr, True))
+            yield
+        finally:
+            sys.stdout, sys.stderr = before
+
+
+@contextlib.contextmanager
+def _stream(stream: TextIO | None, goes_on: bool) -> Iterator[TextIO]:
+    if stream is None:  # closed before this process began; print(file=None) would go to the other one
+        with open(os.devnull, "w", errors="backslashreplace") as nowhere:
+            yield nowhere
+        return
+    try:
+        stream.flush()
+        output = _Output(stream.fileno(), goes_on)
+    except (OSError, ValueError):  # in memory
+        yield stream
+        return
+    raw = isinstance(getattr(stream, "buffer", None), io.RawIOBase)  # python -u
+    text = io.TextIOWrapper(
+        output if raw else io.BufferedWriter(output),  # type: ignore[arg-type]
+        encoding=stream.encoding,
+        errors="backslashreplace" if stream.errors == "strict" else stream.errors,
+        line_buffering=getattr(stream, "line_buffering", False),
+        write_through=raw,
+    )
+    try:
+        yield text
+    finally:
+        try:
+            text.flush()
+        except OSError:  # said already, where it was met first
+            output.close_off()
+            text.flush()

@@ -1,6 +1,5 @@
 """The configuration of one run: what the typed keys resolve to before anything starts."""
 
-import difflib
 import json
 import os
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from resnet.datasets import DATA_VARIABLE, DATASETS, Dataset
 from resnet.recipe import Recipe
 from resnet.recipe import load as load_recipe
 from results import identity
-from results.words import DEFAULT_ROOT, PATH_KEYS
+from results.words import DEFAULT_ROOT, PATH_KEYS, suggestion
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -308,10 +307,8 @@ def _existing(name: str, path: str, place: Place) -> str:
     missing = found
     while not missing.parent.is_dir():
         missing = missing.parent
-    close = difflib.get_close_matches(missing.name, os.listdir(missing.parent), n=1)
-    raise WordError(
-        f"{name}={path}: no such {what}; nearest is {missing.parent / close[0] if close else missing.parent}"
-    )
+    close = suggestion(missing.name, os.listdir(missing.parent))
+    raise WordError(f"{name}={path}: no such {what}; nearest is {missing.parent / close if close else missing.parent}")
 
 
 def _results(path: str, place: Place) -> str:

@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import Any
 
 try:
-    from bench.command import exit_on_signals, run_command
+    from bench import command
     from bench.config import check_folder
-    from bench.grammar import help_text, key, parse
+    from bench.grammar import WordError, key, parse
     from bench.paths import ROOT
     from kernels.children import die_with_parent
     from results.durable import replace_file
@@ -56,10 +56,14 @@ class Keys:
     """Words of the command line."""
 
     stages: int | None = key("which of the stages 1 to 6", "all", least=1, most=6)
-    minutes: float | None = key("time after which nothing more is begun or goes on", "no limit", unit="min", above=0)
-    results: str = key("folder that rows are written to", "results/v1", default=str(DEFAULT_ROOT), path=True)
-    to: str | None = key("folder that rows are exported to in the end, such as results/record", "none", path=True)
-    restart: bool = key("whether to begin anew, whatever was done", "false", default=False)
+    minutes: float | None = key(
+        "time after which nothing more is begun or goes on", "no limit", unit="min", above=0, one=True
+    )
+    results: str = key("folder that rows are written to", "results/v1", default=str(DEFAULT_ROOT), path=True, one=True)
+    to: str | None = key(
+        "folder that rows are exported to in the end, such as results/record", "none", path=True, one=True
+    )
+    restart: bool = key("whether to begin anew, whatever was done", "false", default=False, one=True)
 
 
 @dataclass(frozen=True)
@@ -266,53 +270,58 @@ def plot(results: Path, say: Callable[[str], None] = print) -> None:
         say(f"plot of {run_id}: {lines[-1]}")
 
 
-def main(words: Sequence[str]) -> int:
-    """Run the stages; returns 0 when all that was asked for is done, 1 where something failed or there is no GPU.
+@dataclass(frozen=True)
+class Task:
+    """What was asked for: stages, time in minutes, where rows go, and whether to begin anew."""
 
-    2 is for a bad word, 3 for a limit of time that was reached.
+    stages: frozenset[int]
+    minutes: float | None
+    results: Path
+    to: Path | None
+    restart: bool
+
+
+def _read(words: Sequence[str]) -> Task:
+    cells = parse(words, Keys)
+    keys = cells[0]
+    return Task(
+        stages=frozenset(cell.stages for cell in cells if cell.stages) or frozenset(STAGES),
+        minutes=keys.minutes,
+        results=check_folder("results", keys.results),
+        to=check_folder("to", keys.to) if keys.to else None,
+        restart=keys.restart,
+    )
+
+
+def _run_stages(task: Task) -> int:
+    """Run the stages; returns 0 when all that was asked for is done, 1 where something failed, 3 when time ran out.
+
+    Raises:
+        Failure: there is no GPU.
+        WordError: the folder of results is in use, or what was done there cannot be read.
     """
-    if any(word in ("-h", "--help", "help") for word in words):
-        print(help_text(Keys))
-        return 0
-    try:
-        cells = parse(words, Keys)
-        keys = cells[0]
-        for name in ("minutes", "results", "to", "restart"):
-            if len({repr(getattr(cell, name)) for cell in cells}) > 1:
-                raise ValueError(f"{name}: takes one value; only stages can be several")
-        results = check_folder("results", keys.results)
-        to = check_folder("to", keys.to) if keys.to else None
-    except ValueError as error:
-        print(f"bench.gpu: {error}", file=sys.stderr)
-        return 2
     try:
         import torch
     except ImportError:
-        print("bench.gpu: torch is not installed for this Python; `make setup` installs it in .venv", file=sys.stderr)
-        return 1
+        raise command.Failure("torch is not installed for this Python; `make setup` installs it in .venv") from None
     if not torch.cuda.is_available():
-        print("bench.gpu: no CUDA device here, so nothing was run; `make test` checks the kernels without one",
-              file=sys.stderr)  # fmt: skip
-        return 1
-    exit_on_signals()
+        raise command.Failure("no CUDA device here, so nothing was run; `make test` checks the kernels without one")
+    results = task.results
     (results / "gpu").mkdir(parents=True, exist_ok=True)
     lock = (results / "gpu" / "lock").open("w")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until this process ends
-        state = State.read(results / "gpu" / "state.json", restart=keys.restart)
+        state = State.read(results / "gpu" / "state.json", restart=task.restart)
     except BlockingIOError:
-        print(f"bench.gpu: results={results}: another run is timing there; wait for its end", file=sys.stderr)
-        return 2
+        raise WordError(f"results={results}: another run is timing there; wait for its end") from None
     except ValueError as error:
-        print(f"bench.gpu: {error}", file=sys.stderr)
-        return 2
-    wanted = {cell.stages for cell in cells} if keys.stages else set(STAGES)
-    parts = [part for part in parts_of(state, str(results)) if part.stage in wanted]
+        raise WordError(str(error)) from None
+    parts = [part for part in parts_of(state, str(results)) if part.stage in task.stages]
     state.write()
-    run_parts(parts, state, lambda part, limit_s: run(part, limit_s, results / "gpu"), minutes=keys.minutes)
+    run_parts(parts, state, lambda part, limit_s: run(part, limit_s, results / "gpu"), minutes=task.minutes)
     plot(results)
-    if to:
-        publish(results, to)
+    if task.to:
+        publish(results, task.to)
     return summary(parts, state)
 
 
@@ -326,5 +335,10 @@ def summary(parts: Sequence[Part], state: State, say: Callable[[str], None] = pr
     return 0 if all(status == "done" for status in statuses) else 3
 
 
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the command; see `command.run`, and `_run_stages` for the exit status."""
+    return command.run("bench.gpu", __doc__, Keys, _read, _run_stages, words, goes_on=True)
+
+
 if __name__ == "__main__":
-    run_command("bench.gpu", main)
+    sys.exit(main())

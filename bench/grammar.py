@@ -1,6 +1,5 @@
 """The grammar of the command line: `key=value` words and comma sweeps, typed and explained by a dataclass of keys."""
 
-import difflib
 import itertools
 import math
 import re
@@ -19,8 +18,7 @@ from hydra.core.override_parser.types import OverrideType
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from resnet.architecture import nearest
-from results.words import ConfigError
+from results.words import ConfigError, nearest, suggestion
 
 Keys = TypeVar("Keys")
 
@@ -38,11 +36,12 @@ def key(
     default: Any = None,
     unit: str = "",
     choices: Sequence[str] = (),
-    later: Sequence[str] = (),
     least: float | None = None,
     above: float | None = None,
     most: float | None = None,
     path: bool = False,
+    text: str = "",
+    one: bool = False,
 ) -> Any:
     """A field of a dataclass of keys; its type is the field's annotation.
 
@@ -52,9 +51,10 @@ def key(
         default: value of a key that was not typed.
         unit: of a number.
         choices: the only values of a text.
-        later: values that are planned and refused until then.
         least, above, most: bounds of a number; `above` is exclusive.
-        path: whether the text is taken as it stands between commas, whatever characters it has.
+        path: whether the text is that of a path.
+        text: what else a text is that is taken as it stands between commas, as a path is, whatever characters it has.
+        one: whether there is no sweep of it; such a text is taken whole, commas and all.
     """
     return field(
         default=default,
@@ -63,17 +63,23 @@ def key(
             "default": shown,
             "unit": unit,
             "choices": tuple(choices),
-            "later": tuple(later),
             "least": least,
             "above": above,
             "most": most,
-            "path": path,
+            "text": "a path" if path else text,
+            "one": one,
         },
     )
 
 
 def parse(words: Sequence[str], keys: type[Keys]) -> list[Keys]:
-    """Expand a command line into the whole product of its sweeps, the last word varying fastest.
+    """Expand a command line into the whole product of its sweeps, the last word varying fastest; see `values`."""
+    typed = values(words, keys)
+    return [keys(**dict(zip(typed, cell, strict=True))) for cell in itertools.product(*typed.values())]
+
+
+def values(words: Sequence[str], keys: type) -> dict[str, list[Any]]:
+    """Read the values of each key that was typed, in the order of the words.
 
     Args:
         words: `key=value` or `key=value,value` each.
@@ -82,17 +88,19 @@ def parse(words: Sequence[str], keys: type[Keys]) -> list[Keys]:
     Raises:
         WordError: the first word that has no known key, a value of the wrong type or range, or a key typed twice.
     """
-    options = {option.name: option for option in fields(keys)}  # type: ignore[arg-type]
+    options = {option.name: option for option in fields(keys)}
     parser = OverridesParser.create()
     ConfigStore.instance().store(name=keys.__name__, node=keys)
     spelled: dict[str, list[str]] = {}
     for typed in words:
         name = _name(typed, options)
         if name in spelled:
-            raise WordError(f"{typed}: {name} is given twice; a sweep is written {name}=VALUE,VALUE")
+            one = options[name].metadata["one"]
+            several = "it takes one value" if one else f"several values are written {name}=VALUE,VALUE"
+            raise WordError(f"{typed}: {name} is given twice; {several}")
         spelled[name] = _spelled(typed, options[name], parser)
     originals = {typed.partition("=")[0]: typed for typed in words}
-    values: dict[str, list[Any]] = {name: [] for name in spelled}
+    found: dict[str, list[Any]] = {name: [] for name in spelled}
     with initialize(version_base="1.3", config_path=None):
         # Types do not depend on one another: the n-th values of all words are converted together.
         for index in range(max(map(len, spelled.values()), default=0)):
@@ -105,8 +113,8 @@ def parse(words: Sequence[str], keys: type[Keys]) -> list[Keys]:
                         f"{original}: {name} takes {accepts(options[name])}; for the default leave {name} out"
                     )
                 check(options[name], config[name], original)
-                values[name].append(config[name])
-    return [keys(**dict(zip(values, cell, strict=True))) for cell in itertools.product(*values.values())]
+                found[name].append(config[name])
+    return found
 
 
 def check(option: Field[Any], value: Any, spelled: str | None = None) -> None:
@@ -123,8 +131,6 @@ def check(option: Field[Any], value: Any, spelled: str | None = None) -> None:
         return
     if rule["choices"] and value not in rule["choices"]:
         allowed = ", ".join(rule["choices"])
-        if value in rule["later"]:
-            raise WordError(f"{word}: not available yet; choose from {allowed}")
         raise WordError(f"{word}: choose from {allowed} (nearest: {option.name}={nearest(value, rule['choices'])})")
     if isinstance(value, int | float) and not isinstance(value, bool):
         least, above, most = rule["least"], rule["above"], rule["most"]
@@ -132,8 +138,8 @@ def check(option: Field[Any], value: Any, spelled: str | None = None) -> None:
         high = most is not None and value > most
         if low or high or (abs(value) > 2**53 if isinstance(value, int) else not math.isfinite(value)):
             raise WordError(f"{word}: {option.name} takes {accepts(option)}{_nearest_number(option, value)}")
-    if rule["path"] and value == "":
-        raise WordError(f"{option.name}=: {option.name} takes a path")
+    if value == "":
+        raise WordError(f"{option.name}=: {option.name} takes {accepts(option)}")
 
 
 def accepts(option: Field[Any]) -> str:
@@ -141,8 +147,8 @@ def accepts(option: Field[Any]) -> str:
     rule = option.metadata
     if rule["choices"]:
         return "one of " + ", ".join(rule["choices"])
-    if rule["path"]:
-        return "a path"
+    if rule["text"]:
+        return str(rule["text"])
     words = {"above": "above", "least": "at least", "most": "at most"}
     bounds = [f"{words[name]} {_show(rule[name])}" for name in words if rule[name] is not None]
     return KIND_NAMES[kind(option)] + (", " + " and ".join(bounds) if bounds else "")
@@ -165,19 +171,25 @@ def word(name: str, value: Any) -> str:
 
 
 def help_text(keys: type, width: int | None = None) -> str:
-    """Every key with its meaning, type or choices, unit and default."""
-    options = fields(keys)
-    margin = 2 + max(len(option.name) for option in options)
-    width = width or min(120, shutil.get_terminal_size().columns)
-    lines = []
-    for option in options:
+    """Every key with its meaning, type or choices, unit and default; keys that share all of these stand together."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for option in fields(keys):
         rule = option.metadata
         unit = f"; unit: {rule['unit']}" if rule["unit"] else ""
         facts = f"type: {accepts(option)}{unit}; default: {rule['default']}"
-        for text, first in ((rule["meaning"], option.name), (facts, "")):
-            lines += textwrap.wrap(
-                text, width, initial_indent=f"{first:{margin}}", subsequent_indent=" " * margin, break_on_hyphens=False
-            )
+        alike.setdefault((rule["meaning"], facts), []).append(option.name)
+    margin = 2 + max(len(names[0]) for names in alike.values() if len(names) == 1)
+    width = width or min(120, shutil.get_terminal_size().columns)
+    lines = []
+
+    def add(text: str, first: str, indent: str) -> None:
+        lines.extend(textwrap.wrap(text, width, initial_indent=first, subsequent_indent=indent, break_on_hyphens=False))
+
+    for (meaning, facts), names in alike.items():
+        if len(names) > 1:
+            add(", ".join(names), "", "")
+        add(meaning, f"{names[0] if len(names) == 1 else '':{margin}}", " " * margin)
+        add(facts, " " * margin, " " * margin)
     return "\n".join(lines)
 
 
@@ -186,12 +198,10 @@ def _name(word: str, options: dict[str, Field[Any]]) -> str:
     if equals and name in options:
         return name
     bare = name.strip().lstrip("-+~").replace("-", "_")
-    close = difflib.get_close_matches(bare.lower(), options, n=1, cutoff=0.6)
+    close = suggestion(bare, options)
     problem = "no such key" if equals else "words are key=value"
-    if close:
-        raise WordError(f"{word}: {problem}; did you mean {close[0]}={value or 'VALUE'}? (--help lists every key)")
-    likely = f"the nearest is {nearest(bare, list(options))}" if equals and bare else "for instance depth=50"
-    raise WordError(f"{word}: {problem}; {likely} (--help lists every key)")
+    hint = f"; did you mean {close}={value or 'VALUE'}?" if close else ""
+    raise WordError(f"{word}: {problem}{hint} (--help lists every key)")
 
 
 def _spelled(word: str, option: Field[Any], parser: OverridesParser) -> list[str]:
@@ -201,19 +211,22 @@ def _spelled(word: str, option: Field[Any], parser: OverridesParser) -> list[str
         raise WordError(f"{word}: {name} takes {accepts(option)}")
     if "${" in text:
         raise WordError(f"{word}: nothing is filled in for ${{...}} here; write the value out")
-    if option.metadata["path"] and text[:1] not in ("'", '"'):
-        text = ",".join(_quote(part) if part else "" for part in text.split(","))
+    rule = option.metadata
+    if rule["text"] and text[:1] not in ("'", '"'):
+        text = ",".join(_quote(part) if part else "" for part in ([text] if rule["one"] else text.split(",")))
     try:
         override = parser.parse_override(f"{name}={text}")
         sweep = override.is_sweep_override()
         if override.type == OverrideType.CHANGE and not isinstance(override.value(), list | dict):
             if not sweep:
                 return [override.get_value_element_as_str()]
-            if override.is_discrete_sweep():
+            if override.is_discrete_sweep() and not rule["one"]:
                 return list(override.sweep_string_iterator())
     except HydraException:
         pass
-    raise WordError(f"{word}: {name} takes {accepts(option)}; a sweep is written {name}=VALUE,VALUE")
+    if rule["one"]:
+        raise WordError(f"{word}: {name} takes one value, {accepts(option)}")
+    raise WordError(f"{word}: {name} takes {accepts(option)}; several values are written {name}=VALUE,VALUE")
 
 
 def _compose(schema: str, texts: dict[str, str], options: dict[str, Field[Any]]) -> DictConfig:

@@ -25,10 +25,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench import gpu_rows, gpu_timing, machine
-from bench.command import Terminal, exit_on_signals, run_command
+from bench import command, gpu_rows, gpu_timing, machine
+from bench.command import Terminal
 from bench.config import check_folder
-from bench.grammar import WordError, help_text, key, parse
+from bench.grammar import WordError, key, parse
 from bench.micro_cases import OPS, cases
 from bench.micro_measure import BACKENDS, Peaks, case_table, measure, new_table, rows_of
 from bench.paths import ROOT
@@ -62,9 +62,11 @@ class Keys:
     repeats: int = key("samples of each backend in a turn", "5", default=5, least=1)
     seed: int = key("of the random operands", "0", default=0, least=0, most=2**31 - 1)
     cut: str | None = key(
-        "how our convolutions are cut: MxNxK/wWARPS/sSTAGES, such as 128x64x64/w4/s3", "the shape's default", path=True
+        "how our convolutions are cut: MxNxK/wWARPS/sSTAGES, such as 128x64x64/w4/s3",
+        "the shape's default",
+        text="a cut",
     )
-    run: str | None = key("id of a run to go on with: what it has is left out", "a new run", path=True)
+    run: str | None = key("id of a run to go on with: what it has is left out", "a new run", text="an id")
     results: str = key("folder that rows are written to", "results/v1", default=gpu_rows.DEFAULT_RESULTS, path=True)
 
 
@@ -117,15 +119,18 @@ def plan(words: Sequence[str]) -> list[Plan]:
         typed = {cell.op for cell in cells}
         ops = tuple(op for op in OPS if op in typed or "all" in typed)
         backends = tuple(one for one in BACKENDS if one in {cell.backend for cell in cells} or not keys.backend)
-        plans.append(Plan(keys=keys, step=step, ops=ops, backends=backends, cut=_cut(keys.cut, ops)))
+        plans.append(Plan(keys=keys, step=step, ops=ops, backends=backends, cut=_cut(keys.cut, ops, backends)))
     if len(plans) > 1 and plans[0].keys.run:
         raise WordError(f"run={plans[0].keys.run}: {len(plans)} nets, precisions or cuts are swept; a run is of one")
     return plans
 
 
-def _cut(text: str | None, ops: Sequence[str]) -> Config | None:
+def _cut(text: str | None, ops: Sequence[str], backends: Sequence[str]) -> Config | None:
     if text is None:
         return None
+    if "triton" not in backends:
+        typed = ",".join(backends)
+        raise WordError(f"cut={text}: says how our kernels are cut, and backend={typed} has none; add backend=triton")
     others = [op for op in ops if op not in CONVS]
     if others:
         raise WordError(f"cut={text}: {others[0]} is no convolution; nearest is op={','.join(CONVS)}")
@@ -252,17 +257,8 @@ def floors_table(one: Plan, lines: Sequence[dict[str, str]]) -> Table:
     return table
 
 
-def main(words: list[str]) -> int:
-    """Time what the words say; returns the exit status: 1 where a kernel is wrong, 2 for a bad word."""
-    if any(word in ("-h", "--help", "help") for word in words):
-        print(help_text(Keys))
-        return 0
-    try:
-        plans = plan(words)
-    except ValueError as error:
-        print(f"bench.micro: {error}", file=sys.stderr)
-        return 2
-    exit_on_signals()
+def run_plans(plans: Sequence[Plan]) -> int:
+    """Time what is planned; returns 1 where a kernel is wrong."""
     console = Terminal(PIPE_WIDTH)
     if not torch.cuda.is_available():
         return 0 if verify_and_predict(plans, console) else 1
@@ -279,5 +275,10 @@ def main(words: list[str]) -> int:
     return int(wrong)
 
 
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the command; see `command.run`."""
+    return command.run("bench.micro", __doc__, Keys, plan, run_plans, words, goes_on=True)
+
+
 if __name__ == "__main__":
-    run_command("bench.micro", main)
+    sys.exit(main())

@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,14 +21,15 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from bench import plain
+from bench import command, plain
 from bench.command import Terminal
 from bench.config import Place, RunConfig, resolve
-from bench.grammar import WordError, help_text, key, parse
+from bench.grammar import key, parse
 from bench.keys import RunKeys
 from bench.machine import cpu_model, gpu_name
 from bench.ranks import Ranks
 from bench.timing import now_s
+from resnet.architecture import Architecture
 from resnet.data import Loader, Split, archives, file_list, make_loader, open_dataset
 from results.statistics import median, paired_ratio, spread
 
@@ -198,27 +199,30 @@ def show_training(rates: dict[str, list[dict[str, float]]], config: RunConfig, c
     console.print(f"the loader's cost: {1 - cost.median:.1%} of throughput")
 
 
-def main(words: list[str]) -> int:
-    """Run the comparisons; returns the exit status."""
-    if any(word in ("-h", "--help", "help") for word in words):
-        print(help_text(Keys))
-        return 0
+def _read(words: Sequence[str]) -> list[Keys]:
+    parts = [] if any(word.startswith("part=") for word in words) else ["part=loaders,training"]
+    cells = parse([*parts, *words], Keys)
+    for keys in cells:
+        Architecture(family="cifar", depth=keys.depth, shortcut="A", num_classes=10)  # checks itself
+    return cells
+
+
+def _compare(cells: Sequence[Keys]) -> int:
     console = Terminal(140)
-    try:
-        parts = [] if any(word.startswith("part=") for word in words) else ["part=loaders,training"]
-        cells = parse([*parts, *words], Keys)
-        device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
-        console.print(f"{cpu_model()}, {len(os.sched_getaffinity(0))} cores, {gpu_name(device) or 'no GPU'}")
-        for keys in cells:
-            if keys.part == "loaders":
-                compare_loaders(keys.rounds, console)
-            else:
-                compare_training(keys, console)
-    except (WordError, FileNotFoundError) as error:
-        print(f"bench.peers: {error}", file=sys.stderr)
-        return 2
+    device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    console.print(f"{cpu_model()}, {len(os.sched_getaffinity(0))} cores, {gpu_name(device) or 'no GPU'}")
+    for keys in cells:
+        if keys.part == "loaders":
+            compare_loaders(keys.rounds, console)
+        else:
+            compare_training(keys, console)
     return 0
 
 
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the command; see `command.run`."""
+    return command.run("bench.peers", __doc__, Keys, _read, _compare, words)
+
+
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -1,6 +1,7 @@
 """The yardstick: a plain single-process PyTorch loop with nothing of the suite's in its way.
 
     python -m bench.plain data=PATH [depth=20] [epochs=20] [target=0.85] [batch=128] [lr=0.2] [compile=true]
+    python -m bench.plain data=/data/cifar10 epochs=10 target=0.8
 
 In-memory CIFAR-10 (decoded before the clock starts, which favours it), random crop and flip, torch.compile, bf16,
 channels_last, SGD with Nesterov momentum 0.9 under torch's one-cycle schedule: what a researcher would write today.
@@ -8,7 +9,7 @@ channels_last, SGD with Nesterov momentum 0.9 under torch's one-cycle schedule: 
 
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import harmonic_mean
 
@@ -18,10 +19,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import resnet
-from bench.grammar import WordError, help_text, key, parse
+from bench import command
+from bench.grammar import WordError, key, parse
 from bench.progress import clock
 from bench.timing import now_s
-from resnet.data import DataError, Split, open_dataset
+from resnet.architecture import Architecture
+from resnet.data import Split, Splits, open_dataset
 
 EVAL_BATCH = 500
 
@@ -30,14 +33,16 @@ EVAL_BATCH = 500
 class Keys:
     """Words of the command line."""
 
-    data: str | None = key("folder with CIFAR-10", "required", path=True)
-    depth: int = key("6n+2", "20", default=20, unit="layers", least=8)
-    epochs: int = key("passes over the training set", "20", default=20, unit="epochs", least=1)
-    target: float = key("top-1 that the time is taken to", "0.85", default=0.85, unit="fraction", above=0, most=1)
-    batch: int = key("images a step", "128", default=128, unit="images", least=1)
-    lr: float = key("peak learning rate", "0.2", default=0.2, above=0)
-    compile: bool = key("whether torch.compile is used", "true", default=True)
-    seed: int = key("of weights and order", "0", default=0, least=0)
+    data: str | None = key("folder with CIFAR-10", "required", path=True, one=True)
+    depth: int = key("6n+2", "20", default=20, unit="layers", least=8, one=True)
+    epochs: int = key("passes over the training set", "20", default=20, unit="epochs", least=1, one=True)
+    target: float = key(
+        "top-1 that the time is taken to", "0.85", default=0.85, unit="fraction", above=0, most=1, one=True
+    )
+    batch: int = key("images a step", "128", default=128, unit="images", least=1, one=True)
+    lr: float = key("peak learning rate", "0.2", default=0.2, above=0, one=True)
+    compile: bool = key("whether torch.compile is used", "true", default=True, one=True)
+    seed: int = key("of weights and order", "0", default=0, least=0, one=True)
 
 
 class PlainLoop:
@@ -136,29 +141,27 @@ def decode(split: Split) -> Tensor:
     return torch.from_numpy(array).permute(0, 3, 1, 2).float()
 
 
-def main(words: list[str]) -> int:
-    """Run the yardstick; returns the exit status."""
-    if any(word in ("-h", "--help", "help") for word in words):
-        print(help_text(Keys))
-        return 0
-    try:
-        cells = parse(words, Keys)
-        if len(cells) != 1:
-            raise WordError("bench.plain runs one configuration: no sweeps")
-        keys = cells[0]
-        if keys.data is None:
-            raise WordError("bench.plain needs data=PATH, a folder with CIFAR-10")
-        splits = open_dataset("cifar10", keys.data, image_size=32, num_classes=10)
-    except (WordError, DataError) as error:
-        print(f"bench.plain: {error}", file=sys.stderr)
-        return 2
+def _read(words: Sequence[str]) -> tuple[Keys, Splits]:
+    (keys,) = parse(words, Keys)
+    if keys.data is None:
+        raise WordError("data is missing: add data=PATH, a folder with CIFAR-10")
+    Architecture(family="cifar", depth=keys.depth, shortcut="A", num_classes=10)  # checks itself
+    return keys, open_dataset("cifar10", keys.data, image_size=32, num_classes=10)
+
+
+def _train(task: tuple[Keys, Splits]) -> int:
+    """Run the yardstick; returns 1 where the target was never reached."""
+    keys, splits = task
     loop = PlainLoop(splits.train, keys)
     test = ((decode(splits.test) - loop.mean) / loop.std).contiguous(memory_format=torch.channels_last)
     labels = torch.from_numpy(np.asarray(splits.test.labels))
     loop.warm_up()
     start, reached, rates = now_s(), None, []
     for epoch in range(1, keys.epochs + 1):
-        rates.append(loop.train())
+        try:
+            rates.append(loop.train())
+        except ArithmeticError as error:
+            raise command.Failure(str(error)) from None
         top1 = loop.evaluate(test, labels)
         if reached is None and top1 >= keys.target:
             reached = now_s() - start, epoch
@@ -173,5 +176,10 @@ def main(words: list[str]) -> int:
     return 0
 
 
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the command; see `command.run`."""
+    return command.run("bench.plain", __doc__, Keys, _read, _train, words)
+
+
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -1,6 +1,7 @@
 """Draws measured kernels against their floors: a roofline, and each kernel's time over the least it could be.
 
     python -m bench.plot to=FOLDER [results=PATH] [run=ID]
+    python -m bench.plot to=build/plots results=results/record
 
 Reads the tables `kernels` and `system` of a store and writes roofline-RUN.svg and roofline-RUN.png. The floor of a
 kernel is max(bytes_min / copy rate, flops / matrix rate), with the rates that its own run measured.
@@ -24,9 +25,9 @@ from matplotlib.lines import Line2D  # noqa: E402
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter  # noqa: E402
 from matplotlib.transforms import Bbox  # noqa: E402
 
-from bench.command import run_command  # noqa: E402
+from bench import command  # noqa: E402
 from bench.config import check_folder  # noqa: E402
-from bench.grammar import WordError, help_text, key, parse  # noqa: E402
+from bench.grammar import WordError, key, parse  # noqa: E402
 from results.durable import replace_file  # noqa: E402
 from results.files import BadFile, read_rows  # noqa: E402
 from results.schema import Row  # noqa: E402
@@ -48,9 +49,9 @@ TICKS = (0.1, 0.2, 0.5, 1, 1.5, 2, 3, 5, 7, 10, 20, 50, 100, 200, 500, 1000)
 class Keys:
     """Words of the command line."""
 
-    to: str | None = key("folder that the pictures are written to, made if need be", "required", path=True)
-    results: str = key("store to read", "results/v1 of the checkout", default=str(DEFAULT_ROOT), path=True)
-    run: str | None = key("which run, or the start or end of its id", "the latest with kernels", path=True)
+    to: str | None = key("folder that the pictures are written to, made if need be", "required", path=True, one=True)
+    results: str = key("store to read", "results/v1 of the checkout", default=str(DEFAULT_ROOT), path=True, one=True)
+    run: str | None = key("which run, or the start or end of its id", "the latest with kernels", text="an id", one=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -308,24 +309,15 @@ def gpu_of(rows: Sequence[Row], run_id: str) -> str:
     return str(model)
 
 
-def main(words: list[str]) -> int:
-    """Draw; returns the exit status."""
-    if any(word in ("-h", "--help", "help") for word in words):
-        print(help_text(Keys))
-        return 0
-    try:
-        cells = parse(words, Keys)
-        if len(cells) > 1:
-            raise WordError(f"{' '.join(words)}: one picture at a time; leave all but one value out")
-        return _plot(cells[0])
-    except (ValueError, RuntimeError) as error:  # the latter: there is no such ~user
-        print(f"bench.plot: {error}", file=sys.stderr)
-        return 2
+def _read(words: Sequence[str]) -> Keys:
+    (keys,) = parse(words, Keys)
+    if keys.to is None:
+        raise WordError("to is missing: add to=FOLDER")
+    return keys
 
 
 def _plot(keys: Keys) -> int:
-    if keys.to is None:
-        raise WordError("to is missing: add to=FOLDER")
+    assert keys.to is not None
     store, folder = Path(keys.results).expanduser(), check_folder("to", keys.to)
     if not store.is_dir():
         raise WordError(f"results={keys.results}: no such folder")
@@ -349,7 +341,7 @@ def _plot(keys: Keys) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         files = draw(found, gpu_model, run_id, folder)
     except OSError as error:
-        raise WordError(f"to={keys.to}: {error.strerror or error}") from None
+        raise command.Failure(f"to={keys.to}: {error.strerror or error}") from None
     print(*files, sep="\n")
     return 0
 
@@ -359,5 +351,10 @@ def _complain(bad: Sequence[BadFile]) -> None:
         print(f"left out {file.path}: {file.reason}", file=sys.stderr)
 
 
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the command; see `command.run`."""
+    return command.run("bench.plot", __doc__, Keys, _read, _plot, words, goes_on=True)
+
+
 if __name__ == "__main__":
-    run_command("bench.plot", main)
+    sys.exit(main())

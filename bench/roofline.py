@@ -2,20 +2,23 @@
 
     python -m bench.roofline depth=50 stride=v1.5 batch=256 [--layers level=f] [--json]
 
-Nothing is measured. Ideal times take the chip's copy and matrix rates whole, calibrated ones the given fractions of
-them, and no level counts launches; `bench.roofline_passes` says what is in a step and what is not.
+--json prints a line of JSON a net; --layers adds every pass of one level. Nothing is measured. Ideal times take the
+chip's copy and matrix rates whole, calibrated ones the given fractions of them, and no level counts launches;
+`bench.roofline_passes` says what is in a step and what is not.
 """
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich import box
 from rich.table import Table
 
-from bench.command import Terminal, run_command
-from bench.grammar import WordError, help_text, key, parse
+from bench import command
+from bench.command import Terminal
+from bench.grammar import WordError, key, parse
 from bench.roofline_net import Layer, layers
 from bench.roofline_ops import Shape, op_bytes, op_flops
 from bench.roofline_passes import Level, Pass, ladder, passes
@@ -230,32 +233,46 @@ def _three(value: float) -> str:
     return f"{value:,.0f}" if value >= 1000 else f"{value:.1f}" if value >= 10 else f"{value:.3g}"
 
 
-def main(words: list[str]) -> int:
-    """Print the ladder of each net; returns the exit status."""
-    if any(word in ("-h", "--help", "help") for word in words):
-        flags = "--json    one line of JSON a net\n--layers  every pass of one level too"
-        print(f"{help_text(Keys)}\n\n{flags}")
-        return 0
-    try:
-        typed = parse([word for word in words if word not in FLAGS], Keys)
-        steps = [(keys, resolve(keys)) for keys in typed]
-        for keys, _ in steps:
-            if keys.level and "--layers" not in words:
-                raise WordError(f"level={keys.level}: says which level --layers shows; add --layers")
-    except ValueError as error:
-        print(f"bench.roofline: {error}", file=sys.stderr)
-        return 2
+@dataclass(frozen=True)
+class Shown:
+    """One net, and how it is shown: `level` is the one whose passes are."""
+
+    step: Step
+    level: str | None
+    json: bool
+
+
+def plan(words: Sequence[str]) -> list[Shown]:
+    """Read a command line.
+
+    Raises:
+        WordError, ValueError: one line that names the word and what would do instead.
+    """
+    shown = []
+    for keys in parse([word for word in words if word not in FLAGS], Keys):
+        if keys.level and "--layers" not in words:
+            raise WordError(f"level={keys.level}: says which level --layers shows; add --layers")
+        shown.append(Shown(resolve(keys), (keys.level or "f") if "--layers" in words else None, "--json" in words))
+    return shown
+
+
+def show(nets: Sequence[Shown]) -> int:
+    """Print the ladder of each net."""
     console = Terminal(PIPE_WIDTH)
-    for keys, step in steps:
-        level = (keys.level or "f") if "--layers" in words else None
-        if "--json" in words:
-            print(json.dumps(as_json(step, level)))
+    for net in nets:
+        if net.json:
+            print(json.dumps(as_json(net.step, net.level)))
             continue
-        console.print(ladder_table(step))
-        if level:
-            console.print(passes_table(step, level))
+        console.print(ladder_table(net.step))
+        if net.level:
+            console.print(passes_table(net.step, net.level))
     return 0
 
 
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the command; see `command.run`."""
+    return command.run("bench.roofline", __doc__, Keys, plan, show, words)
+
+
 if __name__ == "__main__":
-    run_command("bench.roofline", main)
+    sys.exit(main())

@@ -26,10 +26,10 @@ import torch
 from rich.console import Console
 
 import resnet
-from bench import gpu_rows, gpu_timing, machine
-from bench.command import Terminal, exit_on_signals, run_command
+from bench import command, gpu_rows, gpu_timing, machine
+from bench.command import Terminal
 from bench.config import check_folder
-from bench.grammar import help_text, key, parse
+from bench.grammar import key, parse
 from bench.paths import ROOT
 from bench.roofline import Step
 from bench.step_rows import (
@@ -279,17 +279,8 @@ def verify_and_predict(plans: Sequence[Plan], console: Console) -> bool:
     return set(statuses) == {"ok"}
 
 
-def main(words: list[str]) -> int:
-    """Time what the words say; returns the exit status: 1 where a variant was not timed, 2 for a bad word."""
-    if any(word in ("-h", "--help", "help") for word in words):
-        print(help_text(Keys))
-        return 0
-    try:
-        plans = plan(words)
-    except ValueError as error:
-        print(f"bench.step: {error}", file=sys.stderr)
-        return 2
-    exit_on_signals()
+def run_plans(plans: Sequence[Plan]) -> int:
+    """Time what is planned; returns 1 where a variant was not timed."""
     console = Terminal(PIPE_WIDTH)
     if not torch.cuda.is_available():
         return 0 if verify_and_predict(plans, console) else 1
@@ -298,5 +289,10 @@ def main(words: list[str]) -> int:
     return 0 if all([run_plan(one, device, console) for one in plans]) else 1
 
 
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the command; see `command.run`."""
+    return command.run("bench.step", __doc__, Keys, plan, run_plans, words, goes_on=True)
+
+
 if __name__ == "__main__":
-    run_command("bench.step", main)
+    sys.exit(main())

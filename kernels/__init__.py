@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from kernels.ops.stem import stem
     from kernels.ops.stem_backward import stem_backward_apply, stem_backward_reduce
 
+
 _MODULES = {
     "bn_stats": "ops.bn_stats",
     "bn_act": "ops.bn_act",

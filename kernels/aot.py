@@ -1,13 +1,13 @@
 """Compile every kernel for every chip without a GPU, and write down what each takes of its chip.
 
-    python -m kernels.aot [chips=sm_90,sm_80] [ops=conv1x1] [per=first|all] [to=build/aot.parquet] [jobs=2]
+    python -m kernels.aot [chips=CHIP,CHIP] [ops=OP,OP] [per=first|all] [to=PATH] [jobs=N]
+    python -m kernels.aot chips=sm_90,sm_80 ops=conv1x1 per=first to=build/aot.parquet jobs=2
 
 `per=first` compiles one configuration for each kernel, shape class and chip, in bf16; `per=all`, the default, every
 configuration of the chip's list, in bf16 and fp16. TRITON_CACHE_DIR is honoured. The exit status is 1 if a kernel
 fails: it spills, takes more shared memory than there is, misses its matrix instruction, or does not compile.
 """
 
-import difflib
 import os
 import sys
 import time
@@ -31,15 +31,9 @@ from kernels.dtypes import PRECISIONS, TUNED
 from kernels.runtime import Launch
 from results.durable import replace_file
 
-__all__ = ["SCHEMA", "Resources", "collect", "compile_launch", "main", "parse"]
+__all__ = ["SCHEMA", "Resources", "collect", "compile_and_write", "compile_launch", "main"]
 
-USAGE = f"""\
-python -m kernels.aot [chips=sm_90,sm_80] [ops=conv1x1] [per=first|all] [to=build/aot.parquet] [jobs=2]
-  chips=   of {", ".join(CHIPS)} (default: all)
-  ops=     operations, such as conv1x1,bn_act (default: all)
-  per=     first: one configuration a kernel, shape class and chip, in bf16; all (default): every one, bf16 and fp16
-  to=      the Parquet table
-  jobs=    processes (default: one a core)"""
+OPS = tuple(dict.fromkeys(case.op for case in CASES))
 SCHEMA = pa.schema(
     [(name, pa.string()) for name in ("kernel", "chip", "dtype", "shape_class", "config")]
     + [(name, pa.int64()) for name in ("regs", "shared_bytes", "stack_bytes", "spills")]
@@ -52,7 +46,7 @@ class Options:
     """The words of the command line; see the module."""
 
     chips: tuple[str, ...] = field(default_factory=lambda: tuple(CHIPS))
-    ops: tuple[str, ...] = tuple(dict.fromkeys(case.op for case in CASES))
+    ops: tuple[str, ...] = OPS
     per: str = "all"
     to: Path = Path("build/aot.parquet")
     jobs: int = len(os.sched_getaffinity(0))
@@ -69,38 +63,6 @@ class Entry:
     config: str
     launch: Launch | None = None
     reason: str = ""
-
-
-def parse(words: Sequence[str]) -> Options:
-    """Read `key=value` words.
-
-    Raises:
-        ValueError: a key or a value that there is not; one line that names the nearest that there is.
-    """
-    choices = {"chips": CHIPS, "ops": Options().ops, "per": ("first", "all")}
-    values: dict[str, Any] = {}
-    for word in words:
-        key, _, value = word.partition("=")
-        if key not in Options.__dataclass_fields__ or not value:
-            known = list(Options.__dataclass_fields__)
-            nearest = difflib.get_close_matches(key, known, 1, 0)[0]
-            raise ValueError(f"{word}: expected {', '.join(f'{name}=' for name in known)}; nearest is {nearest}=")
-        if key in values:
-            raise ValueError(f"{word}: {key} is given twice; several values are written {key}=VALUE,VALUE")
-        if key == "to":
-            values[key] = _file(value)
-        elif key == "jobs":
-            if not value.isascii() or not value.isdecimal() or int(value) < 1:
-                raise ValueError(f"{word}: expected a number of processes, 1 or more")
-            values[key] = int(value)
-        else:
-            given = value.split(",") if key != "per" else [value]
-            for one in given:
-                if one not in choices[key]:
-                    nearest = difflib.get_close_matches(one, choices[key], 1, 0)[0]
-                    raise ValueError(f"{key}={one}: not one of {', '.join(choices[key])}; nearest is {nearest}")
-            values[key] = tuple(dict.fromkeys(given)) if key != "per" else value
-    return Options(**values)
 
 
 def _file(value: str) -> Path:
@@ -171,18 +133,12 @@ def summarize(rows: Sequence[dict[str, Any]], chips: Sequence[str]) -> Table:
     return table
 
 
-def main(words: Sequence[str]) -> int:
-    if runtime.INTERPRETED:
-        print("aot: TRITON_INTERPRET=1 is set, under which Triton compiles nothing; unset it", file=sys.stderr)
-        return 2
-    if any(word in ("-h", "--help", "help") for word in words):
-        print(USAGE)
-        return 0
-    try:
-        options = parse(words)
-    except ValueError as error:
-        print(f"aot: {error}", file=sys.stderr)
-        return 2
+def compile_and_write(options: Options) -> int:
+    """Compile what is chosen, write the table and show it; returns 1 where a kernel fails.
+
+    Raises:
+        OSError: the table cannot be written.
+    """
     start = time.monotonic()
     entries = collect(options)
     captured = [(entry, entry.launch) for entry in entries if entry.launch is not None]
@@ -198,15 +154,15 @@ def main(words: Sequence[str]) -> int:
             progress.update(task, advance=len(places), refresh=True)
     keys = ("kernel", "chip", "dtype", "shape_class", "config")
     rows = [{key: getattr(entry, key) for key in keys} | asdict(outcomes[id(entry)]) for entry in entries]
-    Console().print(summarize(rows, options.chips))
     try:
         write(rows, options.to)
     except OSError as error:
-        print(f"aot: to={options.to}: {error.strerror or error}", file=sys.stderr)
-        return 2
+        raise OSError(f"to={options.to}: {error.strerror or error}") from None
+    finally:  # what minutes of compiling have shown, in one place at least
+        Console().print(summarize(rows, options.chips))
     wrong = [row for row in rows if row["status"] != "ok"]
     for row in wrong:
-        print("aot:", *(row[key] for key in keys), row["status"], file=sys.stderr)
+        print("kernels.aot:", *(row[key] for key in keys), row["status"], file=sys.stderr)
     print(
         f"{compilations} compilations for {len(rows)} launches on {', '.join(options.chips)} in "
         f"{time.monotonic() - start:.0f} s, {len(wrong)} launches failed: {options.to}"
@@ -214,5 +170,37 @@ def main(words: Sequence[str]) -> int:
     return 1 if wrong or not rows else 0
 
 
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the command; see `bench.command.run`."""
+    from bench import command
+    from bench.grammar import key, values
+
+    defaults = Options()
+
+    @dataclass
+    class Keys:
+        chips: str | None = key("what is compiled for", "all", choices=tuple(CHIPS))
+        ops: str | None = key("operations", "all", choices=OPS)
+        per: str | None = key(
+            "first: one configuration a kernel, shape class and chip, in bf16; all: every one, in bf16 and fp16",
+            defaults.per,
+            choices=("first", "all"),
+            one=True,
+        )
+        to: str | None = key("the Parquet table", str(defaults.to), path=True, one=True)
+        jobs: int | None = key("processes", "one a core", least=1, one=True)
+
+    def read(typed: list[str]) -> Options:
+        if runtime.INTERPRETED:
+            raise ValueError("TRITON_INTERPRET=1 is set, under which Triton compiles nothing; unset it")
+        given: dict[str, Any] = {name: tuple(dict.fromkeys(found)) for name, found in values(typed, Keys).items()}
+        given |= {name: given[name][0] for name in ("per", "to", "jobs") if name in given}
+        if "to" in given:
+            given["to"] = _file(given["to"])
+        return Options(**given)
+
+    return command.run("kernels.aot", __doc__, Keys, read, compile_and_write, words, goes_on=True)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -4,6 +4,7 @@ import functools
 import multiprocessing
 import os
 import re
+import signal
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -155,6 +156,9 @@ def _start(launch: Launch, chip: str) -> tuple[Connection, BaseProcess]:
 
 def _compile_and_send(launch: Launch, chip: str, sender: Connection) -> None:
     """Compile in this process, a child; what compilers write to stderr tells more than what they raise."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # no Python of the parent's while a compiler runs
+        if callable(signal.getsignal(number)):
+            signal.signal(number, signal.SIG_DFL)
     with tempfile.TemporaryFile() as file:
         for descriptor in (1, 2):
             os.dup2(file.fileno(), descriptor)

@@ -11,8 +11,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bench.grammar import WordError
-from resnet.architecture import nearest
 from resnet.datasets import DATASETS
+from results.words import nearest, suggestion
 
 FOLDER = Path(__file__).parent / "conf" / "cluster"
 VARIABLE = "RESNET_BENCH_CLUSTERS"
@@ -128,9 +128,9 @@ def load(name: str) -> ClusterConfig:
             raise WordError(f"cluster={name}: {path} holds no keys")
         for key in read:
             if key not in keys:
-                raise WordError(
-                    f"cluster={name}: {path} has {key!r}, which is no key; nearest is {nearest(str(key), keys)}"
-                )
+                near = suggestion(str(key), keys)
+                choice = f"nearest is {near}" if near else f"choose from {', '.join(keys)}"
+                raise WordError(f"cluster={name}: {path} has {key!r}, which is no key; {choice}")
         values |= read
     if not isinstance(values["time"], str):  # YAML reads 12:00:00 as a number of base 60
         raise WordError(f'cluster={name}: time={values["time"]}, expected it in quotes, as "HH:MM:SS"')

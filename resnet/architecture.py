@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 
-from results.words import ConfigError
+from results.words import ConfigError, nearest
 
 FAMILIES = ("imagenet", "cifar")
 SHORTCUTS = ("none", "A", "B", "C")
@@ -14,16 +13,6 @@ KERNELS = ("torch", "compile", "triton", "auto")
 # Blocks a stage, by depth (paper, Table 1).
 IMAGENET_STAGES = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 BOTTLENECK_DEPTHS = (50, 101, 152)
-
-
-def nearest(word: str, choices: Sequence[str]) -> str:
-    """The choice most like `word`, whatever the case; among equals the one whose first letter is closest."""
-
-    def likeness(choice: str) -> tuple[float, int]:
-        ratio = SequenceMatcher(None, word.lower(), choice.lower()).ratio()
-        return ratio, -abs(ord(choice[0].lower()) - ord(word[:1].lower() or "a"))
-
-    return max(choices, key=likeness)
 
 
 def check_choice(key: str, word: str, choices: Sequence[str]) -> None:

@@ -2,13 +2,12 @@
 
 import math
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from results.words import ConfigError
+from results.words import ConfigError, suggestion
 
 FOLDER = Path(__file__).parent / "recipes"
 
@@ -83,8 +82,8 @@ def load(name: str, dataset: str, family: str, depth: int) -> Recipe:
     """
     path = FOLDER / f"{name}.yaml"
     if name not in names():
-        near = get_close_matches(name, names(), n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
+        near = suggestion(name, names())
+        hint = f"did you mean {near}? " if near else ""
         raise ConfigError(f"recipe={name} is unknown: {hint}choose one of {', '.join(names())}")
     parts: dict[str, dict[str, Any]] = yaml.safe_load(path.read_text())
     values: dict[str, Any] = {"name": name}

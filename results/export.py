@@ -1,6 +1,13 @@
-"""Copies the rows of chosen runs to the tracked record, without what names a machine: `python -m results.export`."""
+"""Copies the rows of chosen runs to the tracked record, without what names a machine.
+
+    python -m results.export run=ID[,ID] [results=PATH] [to=PATH]
+    python -m results.export run=3f0c2a1b to=results/record
+
+Host names, device serials and paths are dropped. Nothing is overwritten.
+"""
 
 import json
+import os
 import re
 import socket
 import sys
@@ -13,15 +20,8 @@ import pyarrow as pa
 
 from results.files import read_file, read_rows, table_files, write_once
 from results.schema import REALS, Row, file_schema, to_rows
-from results.words import DEFAULT_ROOT, PATH_KEYS, RECORD_ROOT, command, nearest, parse, root_from
+from results.words import PATH_KEYS, RECORD_ROOT, nearest, root_from
 
-USAGE = """
-python -m results.export run=ID[,ID] [key=value ...]: copy runs to the tracked record
-  run=ID[,ID]   runs to copy, all their attempts; the start or the end of an id will do
-  results=PATH  where they are (default: the checkout's results/v1)
-  to=PATH       where they go (default: the checkout's results/record)
-Host names, device serials and paths are dropped. Nothing is overwritten.
-"""
 TABLES = ("steps", "epochs", "system", "kernels", "runs")  # runs last: an attempt that has it is whole
 DROPPED = {"runs": ("nodelist",), "system": ("hostname", "gpu_uuids")}
 # Ids that link rows, and words from fixed lists: a host may be called like one of them.
@@ -178,29 +178,54 @@ def chosen_ids(words: Iterable[str], ids: Sequence[str]) -> list[str]:
     for word in words:
         found = [word] if word in ids else [one for one in ids if word and (one.startswith(word) or one.endswith(word))]
         if len(found) != 1:
-            near = nearest(word, ids) or "none"
-            what = f"{len(found)} runs have it" if found else f"no such run; the nearest is {near}"
+            there = f"the nearest is {nearest(word, ids)}" if ids else "there are none"
+            what = f"{len(found)} runs have it" if found else f"no such run; {there}"
             raise ValueError(f"run={word}: {what}")
         chosen += [one for one in found if one not in chosen]
     return chosen
 
 
-def _main(words: Sequence[str]) -> int:
-    given = parse(words, ("run", "results", "to"))
-    if "run" not in given:
-        raise ValueError("run=ID[,ID] is missing: which runs to export")
-    root = root_from(given, default=DEFAULT_ROOT)
-    to = Path(given["to"]).expanduser() if "to" in given else RECORD_ROOT
-    rows, _ = read_rows(root, "runs")
-    ids = sorted({row["run_id"] for row in rows})
-    for path in export(root, chosen_ids(given["run"].split(","), ids), to):
-        print(path)
-    return 0
+@dataclass(frozen=True)
+class Task:
+    """What the command is to copy: whole ids, from where, and to where."""
+
+    root: Path
+    run_ids: list[str]
+    to: Path
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; exit status 2 for bad input."""
-    return command("results.export", _main, USAGE, argv)
+def main(words: Sequence[str] | None = None) -> int:
+    """Runs the command, see `bench.command.run`."""
+    from bench import command
+    from bench.grammar import WordError, key, values
+
+    @dataclass
+    class Keys:
+        run: str | None = key(
+            "runs to copy, all their attempts; the start or the end of an id will do", "required", text="an id"
+        )
+        results: str | None = key("where they are", "results/v1 of the checkout", path=True, one=True)
+        to: str | None = key("where they go", "results/record of the checkout", path=True, one=True)
+
+    def read(typed: list[str]) -> Task:
+        given = values(typed, Keys)
+        if "run" not in given:
+            raise WordError("run is missing: add run=ID[,ID], the runs to export")
+        root = root_from(given)
+        to = Path(os.path.expanduser(given["to"][0])) if "to" in given else RECORD_ROOT
+        ids = sorted({row["run_id"] for row in read_rows(root, "runs")[0]})
+        return Task(root, chosen_ids(given["run"], ids), to)
+
+    def do(task: Task) -> int:
+        try:
+            written = export(task.root, task.run_ids, task.to)
+        except ValueError as error:
+            raise WordError(str(error)) from None
+        for path in written:
+            print(path)
+        return 0
+
+    return command.run("results.export", __doc__, Keys, read, do, words, goes_on=True)
 
 
 if __name__ == "__main__":

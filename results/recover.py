@@ -1,28 +1,28 @@
-"""Turns the journals of dead runs into rows: `python -m results.recover [results=PATH] [run=ID,..] [stale_s=900]`."""
+"""Turns the journals of dead runs into rows, with status=killed.
+
+    python -m results.recover [results=PATH] [run=ID,ID] [stale_s=900]
+    python -m results.recover stale_s=60
+
+On the host of a run its process is looked up; from elsewhere the age of its journal decides. Safe to repeat.
+"""
 
 import itertools
 import math
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from results.files import BadFile, journals
 from results.journal import Contents, JournalError, read, read_steps
 from results.schema import FIGURES, Row, merge
 from results.statistics import percentile
 from results.store import write_attempt
-from results.words import command, parse, root_from
+from results.words import root_from
 
-USAGE = """
-python -m results.recover [key=value ...]: write the rows of runs that died, with status=killed
-  results=PATH  the store (default: the checkout's results/v1)
-  run=ID[,ID]   only these runs (default: all)
-  stale_s=900   seconds without a write after which a run on another host counts as dead
-"""
 STALE_S = 900.0
 
 
@@ -243,16 +243,8 @@ def _from_steps(row: Row, file: BinaryIO) -> dict[str, float | int | str]:
     return figures
 
 
-def _main(words: Sequence[str]) -> int:
-    given = parse(words, ("results", "run", "stale_s"))
-    try:
-        stale_s = float(given.get("stale_s", STALE_S))
-    except ValueError:
-        stale_s = -1.0
-    if not 0 <= stale_s < float("inf"):
-        raise ValueError(f"stale_s={given['stale_s']}: expected a number of seconds")
-    root = root_from(given)
-    result = sweep(root, given["run"].split(",") if "run" in given else None, stale_s=stale_s)
+def _sweep_and_say(root: Path, given: Mapping[str, Sequence[Any]]) -> int:
+    result = sweep(root, given.get("run"), stale_s=given.get("stale_s", [STALE_S])[0])
     for row in result.rows:
         print(f"recovered {row['run_id']}.{row['restart_count']}: {row['status']}, {row['failure_message']}")
     for name in result.alive:
@@ -264,9 +256,31 @@ def _main(words: Sequence[str]) -> int:
     return 1 if result.bad else 0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; exit status 1 where a journal cannot be read, 2 for bad input."""
-    return command("results.recover", _main, USAGE, argv)
+def main(words: Sequence[str] | None = None) -> int:
+    """Runs the command, see `bench.command.run`; exit status 1 where a journal cannot be read."""
+    from bench import command
+    from bench.grammar import key, values
+
+    @dataclass
+    class Keys:
+        results: str | None = key("the store", "results/v1 of the checkout", path=True, one=True)
+        run: str | None = key("only these runs", "all", text="an id")
+        stale_s: float | None = key(
+            "time without a write after which a run on another host counts as dead",
+            f"{STALE_S:g}",
+            unit="s",
+            least=0,
+            one=True,
+        )
+
+    def read(typed: list[str]) -> tuple[Path, Mapping[str, Sequence[Any]]]:
+        given = values(typed, Keys)
+        return root_from(given), given
+
+    def do(task: tuple[Path, Mapping[str, Sequence[Any]]]) -> int:
+        return _sweep_and_say(*task)
+
+    return command.run("results.recover", __doc__, Keys, read, do, words, goes_on=True)
 
 
 if __name__ == "__main__":

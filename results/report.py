@@ -1,11 +1,18 @@
-"""Prints runs as a table: `python -m results.report [results=PATH] [sort=COLUMN] [COLUMN=VALUE ...]`."""
+"""Prints the runs of a store as a table.
+
+    python -m results.report [results=PATH] [sort=COLUMN,-COLUMN] [COLUMN=VALUE,VALUE ...]
+    python -m results.report depth=20 dataset=digits status=completed sort=-images_per_s
+
+Figures that are missing have their reason below the table.
+"""
 
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, make_dataclass
+from pathlib import Path
 from typing import Any, TextIO
 
-import pyarrow as pa
 from rich import box
 from rich.console import Console, RenderableType
 from rich.table import Table
@@ -14,16 +21,11 @@ from rich.text import Text
 from results.files import BadFile, journals, read_rows
 from results.identity import benchmark_of
 from results.schema import CHOICES, FLAG, INT, REAL, SCHEMAS, TEXT, Row
-from results.words import command, nearest, parse, root_from
+from results.words import nearest, root_from, suggestion
 
-USAGE = """
-python -m results.report [key=value ...]: print the runs of a store
-  results=PATH        the store (default: the checkout's results/v1; the tracked one is results/record)
-  sort=COLUMN[,..]    columns of runs to sort by, "-COLUMN" for descending (default: family,depth,shortcut,run_start)
-  COLUMN=VALUE[,..]   only runs with one of these values, such as depth=20 dataset=digits status=completed;
-                      run_id= also takes the start or the end of an id
-"""
-FILTERS = {field.name: field.type for field in SCHEMAS["runs"] if field.type in (TEXT, INT, REAL, FLAG)}
+SORT = ("family", "depth", "shortcut", "run_start", "run_id")
+KINDS = {TEXT: str, INT: int, REAL: float, FLAG: bool}
+FILTERS: dict[str, type] = {field.name: KINDS[field.type] for field in SCHEMAS["runs"] if field.type in KINDS}
 STYLES = {"completed": "green", "failed": "red", "killed": "yellow"}
 PIPE_WIDTH = 120
 
@@ -193,28 +195,7 @@ def matches(row: Row, filters: Mapping[str, Sequence[Any]]) -> bool:
     return True
 
 
-def filter_values(column: str, text: str) -> list[Any]:
-    """Parses the comma-separated values of a filter by its column's type.
-
-    Raises:
-        ValueError: a value of another type, or outside the column's choices.
-    """
-    kind: pa.DataType = FILTERS[column]
-    values: list[Any] = []
-    parsers: dict[pa.DataType, Callable[[str], Any]] = {INT: int, REAL: float, FLAG: lambda word: word == "true"}
-    for word in text.split(","):
-        choices = ("true", "false") if kind == FLAG else CHOICES.get(("runs", column))
-        if choices and word not in choices:
-            near = nearest(word, choices)
-            raise ValueError(f"{column}={word}: not one of {', '.join(choices)}; did you mean {near}?")
-        try:
-            values.append(parsers.get(kind, str)(word))
-        except ValueError:
-            raise ValueError(f"{column}={word}: expected {'an integer' if kind == INT else 'a number'}") from None
-    return values
-
-
-def ordered(rows: Iterable[Row], sort: str) -> list[Row]:
+def ordered(rows: Iterable[Row], sort: Sequence[str]) -> list[Row]:
     """Sorts rows by columns of `runs`, "-" before a column for descending; nulls come last.
 
     Raises:
@@ -222,10 +203,12 @@ def ordered(rows: Iterable[Row], sort: str) -> list[Row]:
     """
     rows = list(rows)
     names = [field.name for field in SCHEMAS["runs"] if field.name != "null_reasons"]
-    for word in reversed(sort.split(",")):
+    for word in reversed(sort):
         column = word.removeprefix("-")
         if column not in names:
-            raise ValueError(f"sort={word}: no such column of runs; did you mean {nearest(column, names)}?")
+            near = suggestion(column, names)
+            hint = f"; did you mean {near}?" if near else ""
+            raise ValueError(f"sort={word}: no such column of runs{hint} (--help lists every column)")
         known = [row for row in rows if row.get(column) is not None]
         known.sort(key=lambda row: row[column], reverse=word.startswith("-"))
         rows = known + [row for row in rows if row.get(column) is None]
@@ -235,38 +218,77 @@ def ordered(rows: Iterable[Row], sort: str) -> list[Row]:
 def _nothing(root: object, filters: Mapping[str, Sequence[Any]], rows: Sequence[Row], bad: Sequence[BadFile]) -> str:
     spoilt = f"; {len(bad)} files cannot be read, the first is {bad[0].path}: {bad[0].reason}" if bad else ""
     for column, wanted in filters.items():
-        present = sorted({str(row[column]) for row in rows if row.get(column) is not None})
+        present = sorted({_typed(row[column]) for row in rows if row.get(column) is not None})
         if present and not any(matches(row, {column: wanted}) for row in rows):
-            given = ",".join(map(str, wanted))
+            given = ",".join(map(_typed, wanted))
             return f"no run with {column}={given}; the nearest there is {column}={nearest(given, present)}{spoilt}"
-    which = " with " + " ".join(f"{column}={','.join(map(str, wanted))}" for column, wanted in filters.items())
+    which = " with " + " ".join(f"{column}={','.join(map(_typed, wanted))}" for column, wanted in filters.items())
     return f"no runs{which if filters else ''} in {root}{spoilt}"
 
 
-def _main(words: Sequence[str]) -> int:
-    given = parse(words, ("results", "sort", *FILTERS))
-    filters = {column: filter_values(column, text) for column, text in given.items() if column in FILTERS}
-    root = root_from(given)
+def _typed(value: Any) -> str:
+    """A value as it is typed."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the command is to show: some runs in order, files that cannot be read, and how many journals are open."""
+
+    root: Path
+    rows: list[Row]
+    bad: list[BadFile]
+    open_journals: int
+
+
+def find(root: Path, sort: Sequence[str], filters: Mapping[str, Sequence[Any]]) -> Found:
+    """Reads the runs of a store that have one of the wanted values in every filtered column, in order.
+
+    Raises:
+        ValueError: there are none; the line says what there is.
+    """
     found, bad = read_rows(root, "runs")
-    rows = ordered(
-        (row for row in found if matches(row, filters)), given.get("sort", "family,depth,shortcut,run_start,run_id")
-    )
+    rows = ordered((row for row in found if matches(row, filters)), sort)
+    count = len(journals(root))
     if not rows:
-        count = len(journals(root))
         dead = f"; {count} without rows yet: python -m results.recover results={root}" if count else ""
         raise ValueError(_nothing(root, filters, found, bad) + dead)
-    notes = [f"cannot be read: {file.path}: {file.reason}" for file in bad]
-    if any(row.get("recovered") for row in rows):
+    return Found(root, rows, bad, count)
+
+
+def _print(found: Found) -> int:
+    notes = [f"cannot be read: {file.path}: {file.reason}" for file in found.bad]
+    if any(row.get("recovered") for row in found.rows):
         notes.append("runs recovered from their journals: images/s of whole epochs after the first")
-    if open_journals := len(journals(root)):
-        notes.append(f"{open_journals} without rows yet, running or dead: python -m results.recover results={root}")
-    show(runs_table(rows), failures(rows), Text("\n".join(notes), style="dim") if notes else None)
+    if found.open_journals:
+        recover = f"python -m results.recover results={found.root}"
+        notes.append(f"{found.open_journals} without rows yet, running or dead: {recover}")
+    show(runs_table(found.rows), failures(found.rows), Text("\n".join(notes), style="dim") if notes else None)
     return 0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; exit status 0 with rows, 2 with one line on stderr when there are none or the input is bad."""
-    return command("results.report", _main, USAGE, argv)
+def main(words: Sequence[str] | None = None) -> int:
+    """Runs the command, see `bench.command.run`; exit status 2 also where there are no runs to show."""
+    from bench import command
+    from bench.grammar import key, values
+
+    options: dict[str, tuple[type, Any]] = {
+        "results": (str, key("the store", "results/v1 of the checkout", path=True, one=True)),
+        "sort": (str, key('columns to sort by; "-COLUMN" for descending', ",".join(SORT), text="a column of runs")),
+    }
+    for column, kind in FILTERS.items():
+        choices = CHOICES.get(("runs", column), ())
+        whole = "; the start or the end of an id will do" if column == "run_id" else ""
+        text = "" if choices or kind is not str else "a text"
+        options[column] = (kind, key(f"only runs that have this{whole}", "all runs", choices=choices, text=text))
+    keys = make_dataclass("Keys", [(name, kind | None, option) for name, (kind, option) in options.items()])
+
+    def read(typed: list[str]) -> Found:
+        given = values(typed, keys)
+        filters = {column: wanted for column, wanted in given.items() if column in FILTERS}
+        return find(root_from(given), given.get("sort", SORT), filters)
+
+    return command.run("results.report", __doc__, keys, read, _print, words)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from results.words import PATH_KEYS, nearest
+from results.words import PATH_KEYS, nearest, suggestion
 
 SCHEMA_VERSION = 1
 Row = dict[str, Any]
@@ -166,7 +166,9 @@ def check_column(table: str, column: str) -> pa.DataType:
     schema = table_schema(table)
     index = schema.get_field_index(column)
     if index < 0:
-        raise ValueError(f"{column}: no such column of {table}; did you mean {nearest(column, schema.names)}?")
+        near = suggestion(column, schema.names)
+        hint = f"did you mean {near}?" if near else "results/schema.py lists them all"
+        raise ValueError(f"{column}: no such column of {table}; {hint}")
     return schema.field(index).type
 
 

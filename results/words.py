@@ -1,8 +1,8 @@
-"""The `key=value` command lines of `python -m results.*`, and the nearest valid choice for a mistyped word."""
+"""The nearest valid choice for a mistyped word, and the folders that `python -m results.*` reads by default."""
 
-import difflib
-import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import SequenceMatcher
+from os.path import expanduser
 from pathlib import Path
 
 DEFAULT_ROOT = Path(__file__).resolve().parent / "v1"
@@ -22,70 +22,43 @@ CUTOFF = 0.6  # of difflib's ratio, below which a guess helps nobody
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
-    """Returns the choice most like `word`, however unlike (empty when there are no choices)."""
-    found = difflib.get_close_matches(word.lower(), list(choices), n=1, cutoff=0.0)
-    return found[0] if found else ""
+    """Returns the choice most like `word`, however unlike (empty when there are no choices).
+
+    Case does not count; among equals the one whose first letter is closest.
+    """
+
+    def likeness(choice: str) -> tuple[float, int]:
+        return _ratio(word, choice), -abs(ord(choice[:1].lower() or "a") - ord(word[:1].lower() or "a"))
+
+    return max(choices, key=likeness, default="")
 
 
 def suggestion(word: str, choices: Iterable[str]) -> str:
     """Returns the choice that `word` may be a slip of, or "" where none is like it."""
-    found = difflib.get_close_matches(word.lower(), list(choices), n=1, cutoff=CUTOFF)
-    return found[0] if found else ""
+    found = nearest(word, choices)
+    return found if _ratio(word, found) >= CUTOFF else ""
 
 
-def parse(argv: Sequence[str], keys: Iterable[str]) -> dict[str, str]:
-    """Parses `key=value` words.
+def _ratio(word: str, choice: str) -> float:
+    return SequenceMatcher(None, word.lower(), choice.lower()).ratio()
+
+
+def root_from(given: Mapping[str, Sequence[str]], key: str = "results", default: Path = DEFAULT_ROOT) -> Path:
+    """Returns the folder named by a key.
 
     Args:
-        argv: words after the program's name.
-        keys: every key that is known.
-
-    Returns:
-        The value of each given key, as typed.
-
-    Raises:
-        ValueError: a word without `=`, an empty value, an unknown or repeated key.
-    """
-    known = list(keys)
-    given: dict[str, str] = {}
-    for word in argv:
-        key, equals, value = word.partition("=")
-        if key not in known:
-            raise ValueError(f"{word}: no key {key!r}; did you mean {nearest(key, known)}=?")
-        if not equals or not value:
-            raise ValueError(f"{word}: expected {key}=VALUE")
-        if key in given:
-            raise ValueError(f"{word}: {key} is given twice")
-        given[key] = value
-    return given
-
-
-def root_from(given: Mapping[str, str], key: str = "results", default: Path = DEFAULT_ROOT) -> Path:
-    """Returns the folder named by a key.
+        given: values of each typed key.
 
     Raises:
         ValueError: the key names something that is not a folder.
     """
     if key not in given:
         return default
-    root = Path(given[key]).expanduser()
-    if not root.is_dir():
-        raise ValueError(f"{key}={given[key]}: no such folder")
-    return root
-
-
-def command(program: str, body: Callable[[Sequence[str]], int], usage: str, argv: Sequence[str] | None) -> int:
-    """Runs a command's body and turns bad input into one line on stderr and exit status 2."""
-    words = sys.argv[1:] if argv is None else list(argv)
-    if any(word in ("-h", "--help", "help") for word in words):
-        print(usage.strip())
-        return 0
+    root = Path(expanduser(given[key][0]))
     try:
-        return body(words)
-    except BrokenPipeError:  # `... | head` has read enough; later flushes must not complain either
-        sys.stdout = None  # type: ignore[assignment]
-        return 0
-    except (ValueError, OSError) as error:
-        line = " ".join(str(error).split())
-        print(f"{program}: {line}", file=sys.stderr)
-        return 2
+        there = root.is_dir()
+    except OSError as error:  # such as a name that is too long
+        raise ValueError(f"{key}={given[key][0]}: {error.strerror}") from None
+    if not there:
+        raise ValueError(f"{key}={given[key][0]}: no such folder")
+    return root

@@ -1,11 +1,11 @@
 """The grammar of the command line: words, sweeps, types and the messages of words that cannot be used."""
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
 
 import pytest
 
-from bench.grammar import WordError, help_text, key, parse, word
+from bench.grammar import WordError, help_text, key, parse, values, word
 
 
 @dataclass(kw_only=True)
@@ -14,8 +14,11 @@ class Keys:
     lr: float | None = key("learning rate", "0.1", above=0)
     target: float | None = key("accuracy", "none", unit="fraction", above=0, most=1)
     data: str | None = key("folder", "none", path=True)
-    shortcut: str | None = key("of blocks", "A", choices=("none", "A", "B", "C"), later=("D1",))
+    shortcut: str | None = key("of blocks", "A", choices=("none", "A", "B", "C"))
     rerun: bool = key("again", "false", default=False)
+    run: str | None = key("which runs", "all", text="an id")
+    to: str | None = key("where to", "none", path=True, one=True)
+    rounds: int | None = key("turns", "1", one=True)
 
 
 def cells(line: str) -> list[Keys]:
@@ -38,6 +41,18 @@ def test_commas_expand_to_the_whole_product_in_order() -> None:
     assert [keys.depth for keys in cells("depth=range(2,8,3)")] == [2, 5]
 
 
+def test_values_are_those_of_what_was_typed_in_its_order() -> None:
+    typed = values(["run=20,a b,null", "depth=4,3", "to=/a,b", "rounds=3"], Keys)
+    assert list(typed.items()) == [
+        ("run", ["20", "a b", "null"]),
+        ("depth", [4, 3]),
+        ("to", ["/a,b"]),  # taken whole: there is no sweep of it
+        ("rounds", [3]),
+    ]
+    assert values(["to='/a,b'"], Keys) == {"to": ["/a,b"]}
+    assert values([], Keys) == {}
+
+
 def test_no_words_are_one_cell_of_defaults() -> None:
     assert parse([], Keys) == [Keys()]
 
@@ -58,18 +73,22 @@ def test_typed_path_needs_quotes_for_a_comma_alone() -> None:
         ("dept=20", "dept=20: no such key; did you mean depth=20?"),
         ("--depth=20", "--depth=20: no such key; did you mean depth=20?"),
         ("+depth=20", "+depth=20: no such key; did you mean depth=20?"),
-        ("hydra.run.dir=x", "hydra.run.dir=x: no such key; the nearest is "),
+        ("hydra.run.dir=x", "hydra.run.dir=x: no such key (--help lists every key)"),
         ("depth", "depth: words are key=value; did you mean depth=VALUE?"),
-        ("''", ": words are key=value; for instance depth=50"),
+        ("''", ": words are key=value (--help lists every key)"),
+        ("foo", "foo: words are key=value (--help lists every key)"),
         ("depth=zero", "depth=zero: depth takes a whole number, at least 2 (nearest: depth=2)"),
         ("depth=3.7", "depth=3.7: depth takes a whole number, at least 2 (nearest: depth=4)"),
         ("depth=-3", "depth=-3: depth takes a whole number, at least 2 (nearest: depth=2)"),
         ("depth=4,1", "depth=1: depth takes a whole number, at least 2 (nearest: depth=2)"),
         ("depth=", "depth=: depth takes a whole number, at least 2"),
-        ("depth=4,", "depth=4,: depth takes a whole number, at least 2; a sweep is written depth=VALUE,VALUE"),
-        ("depth=[4,5]", "depth=[4,5]: depth takes a whole number, at least 2; a sweep is written depth=VALUE,VALUE"),
+        ("depth=4,", "depth=4,: depth takes a whole number, at least 2; several values are written depth=VALUE,VALUE"),
+        (
+            "depth=[4,5]",
+            "depth=[4,5]: depth takes a whole number, at least 2; several values are written depth=VALUE,VALUE",
+        ),
         ("depth=null", "depth=null: depth takes a whole number, at least 2; for the default leave depth out"),
-        ("depth=4 depth=5", "depth=5: depth is given twice; a sweep is written depth=VALUE,VALUE"),
+        ("depth=4 depth=5", "depth=5: depth is given twice; several values are written depth=VALUE,VALUE"),
         ("depth='${lr}'", "depth=${lr}: nothing is filled in for ${...} here; write the value out"),
         ("lr=0", "lr=0: lr takes a number, above 0"),
         ("lr=nan", "lr=nan: lr takes a number, above 0"),
@@ -77,10 +96,15 @@ def test_typed_path_needs_quotes_for_a_comma_alone() -> None:
         ("target=97", "target=97: target takes a number, above 0 and at most 1 (nearest: target=0.97)"),
         ("shortcut=D", "shortcut=D: choose from none, A, B, C (nearest: shortcut=C)"),
         ("shortcut=a", "shortcut=a: choose from none, A, B, C (nearest: shortcut=A)"),
-        ("shortcut=D1", "shortcut=D1: not available yet; choose from none, A, B, C"),
         ("rerun=maybe", "rerun=maybe: rerun takes true or false"),
         ("data=", "data=: data takes a path"),
         ("data=/a,,/b", "data=/a,,/b: data takes a path"),
+        ("run=", "run=: run takes an id"),
+        ("run=a,,b", "run=a,,b: run takes an id; several values are written run=VALUE,VALUE"),
+        ("to=", "to=: to takes a path"),
+        ("to=a to=b", "to=b: to is given twice; it takes one value"),
+        ("rounds=1,2", "rounds=1,2: rounds takes one value, a whole number"),
+        ("rounds=range(3)", "rounds=range(3): rounds takes one value, a whole number"),
     ],
 )
 def test_a_wrong_word_is_named_with_what_would_do(line: str, message: str) -> None:
@@ -96,3 +120,11 @@ def test_help_has_each_key_with_type_default_unit_and_meaning() -> None:
     assert "depth     layers\n          type: a whole number, at least 2; unit: layers; default: required" in text
     assert "shortcut  of blocks\n          type: one of none, A, B, C; default: A" in text
     assert all(f"\n{name} " in f"\n{text}" for name in ("depth", "lr", "target", "data", "shortcut", "rerun"))
+
+
+def test_help_has_keys_that_share_everything_once() -> None:
+    filters = [(name, kind | None, key("only these", "all")) for name, kind in (("a", int), ("b", str), ("c", int))]
+    text = help_text(make_dataclass("Filters", [*filters, ("last", str | None, key("word", "none"))]), width=100)
+    shared = "a, c\n      only these\n      type: a whole number; default: all"
+    rest = "b     only these\n      type: a name; default: all\nlast  word\n      type: a name; default: none"
+    assert text == f"{shared}\n{rest}"

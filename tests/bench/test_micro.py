@@ -51,6 +51,11 @@ def test_words_are_grouped_by_net_and_precision() -> None:
         (["run=x", "precision=bf16,fp16"], ["run=x", "swept"]),
         (["run=x", "op=conv1x1", "cut=64x64x64/w4/s4,64x64x64/w8/s4"], ["run=x", "swept"]),
         (["op=conv1x1", "cut=64x64x65/w4/s4"], ["cut=64x64x65/w4/s4", "nearest is 64x64x64/w4/s4"]),
+        (
+            ["op=conv1x1", "cut=64x64x64/w4/s4", "backend=eager,compile"],
+            ["cut=64x64x64/w4/s4", "backend=eager,compile"],
+        ),
+        (["run="], ["run=", "an id"]),
         (["op=conv1x1,stem", "cut=64x64x64/w4/s4"], ["stem is no convolution", "nearest is op=conv1x1"]),
     ],
 )

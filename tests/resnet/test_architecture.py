@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from resnet.architecture import Architecture, check_choice, nearest
+from resnet.architecture import Architecture, check_choice
 
 GOOD = {"family": "imagenet", "depth": 50, "shortcut": "B", "stride": "v1", "num_classes": 1000}
 
@@ -41,11 +41,6 @@ def test_a_wrong_word_is_named_with_the_nearest_valid_one(change, culprit, valid
     assert message.startswith(f"{culprit}:")
     assert valid in message
     assert "\n" not in message
-
-
-def test_nearest_ignores_case_and_takes_the_closest_letter_where_nothing_is_alike():
-    assert nearest("VGG16", ["alexnet", "vgg16", "vgg19"]) == "vgg16"
-    assert nearest("z", ["a", "m", "q"]) == "q"
 
 
 def test_check_choice_accepts_a_choice():

@@ -133,6 +133,9 @@ def test_piped_without_a_width_it_is_120_columns(store, run, columns):
         (["sort=-images_per_s"], "bac"),
         (["sort=images_per_s"], "abc"),
         (["sort=-depth,-run_start"], "bca"),
+        (["dataset=digits,null"], "ac"),
+        (["images_per_s=1234.5"], "a"),
+        (["synthetic=true", "dirty=false"], "b"),
     ],
 )
 def test_filters_and_order(store, run, words, shown):
@@ -144,10 +147,16 @@ def test_filters_and_order(store, run, words, shown):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["dept=20"], "depth="),
-        (["depth=deep"], "integer"),
+        (["dept=20"], "did you mean depth=20?"),
+        (["foo=1"], "foo=1: no such key (--help lists every key)"),
+        (["sort=foo"], "sort=foo: no such column of runs (--help lists every column)"),
+        (["depth=deep"], "whole number"),
         (["status=complete"], "completed"),
-        (["dirty=1"], "true"),
+        (["dirty=maybe"], "true or false"),
+        (["dirty=true"], "no run with dirty=true; the nearest there is dirty=false"),
+        (["depth="], "whole number"),
+        (["dataset="], "a text"),
+        (["results=~nobody.here/x"], "twice"),
         (["dataset=digit"], "dataset=digits"),
         (["depth=21"], "depth=20"),
         (["sort=image_per_s"], "images_per_s"),

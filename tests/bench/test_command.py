@@ -1,0 +1,342 @@
+"""Every command alike: its help, a word that cannot be used, a reader that leaves, closed streams and signals."""
+
+import importlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pyarrow.parquet as pq
+import pytest
+
+from bench import command
+from bench.grammar import WordError, key, parse
+from kernels import runtime
+
+ROOT = Path(__file__).resolve().parents[2]
+MODULES = [
+    "bench.gpu", "bench.micro", "bench.peers", "bench.plain", "bench.plot", "bench.roofline", "bench.step",
+    "kernels.aot", "results.export", "results.recover", "results.report",
+]  # fmt: skip
+LAUNCHERS = {"launch/local.py": "local", "launch/slurm.py": "slurm"}
+COMMANDS = [*MODULES, *LAUNCHERS]
+# Words that are not used in one way or another, for any command, and what its line says.
+BAD = [
+    (["foo=1"], "foo=1: no such key (--help lists every key)"),
+    (["foo"], "foo: words are key=value (--help lists every key)"),
+    ([""], ": words are key=value (--help lists every key)"),
+    (["=1"], "=1: no such key (--help lists every key)"),
+    (["a\nb=1"], "a b=1: no such key (--help lists every key)"),
+    (["-h=1"], "-h=1: no such key (--help lists every key)"),
+]
+
+
+def main_of(name: str) -> Callable[[Sequence[str]], int]:
+    """A command's entry point."""
+    if name in LAUNCHERS:
+        from launch.cli import main
+
+        return lambda words: main(LAUNCHERS[name], words)  # type: ignore[arg-type]
+    return importlib.import_module(name).main  # type: ignore[no-any-return]
+
+
+def line_of(name: str, *words: str) -> list[str]:
+    """A command as it is started."""
+    return [sys.executable, name, *words] if name in LAUNCHERS else [sys.executable, "-m", name, *words]
+
+
+def shell(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a line of bash in the checkout, with $PYTHON, in an environment where kernels are not interpreted."""
+    unwanted = ("TRITON_INTERPRET", "PYTHONUNBUFFERED")
+    inherited = {name: value for name, value in os.environ.items() if name not in unwanted}
+    variables = {**inherited, "PYTHON": sys.executable, **environment}
+    words = ["bash", "-o", "pipefail", "-c", script]
+    return subprocess.run(words, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory in which nothing may appear."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(runtime, "INTERPRETED", False)
+    return folder
+
+
+def test_no_command_is_left_out() -> None:
+    """Whatever runs as a module is in the list above, or is started by our own code alone."""
+    children = {"bench.blocks", "bench.micro_verify", "bench.step_verify", "kernels.precompile", "launch.job"}
+    found = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for package in ("bench", "kernels", "launch", "resnet", "results")
+        for path in (ROOT / package).rglob("*.py")
+        if 'if __name__ == "__main__"' in path.read_text()
+    }
+    assert found == set(MODULES) | children
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("words", [["--help"], ["foo", "-h"], ["help", "foo=1"]])
+def test_help_says_what_it_is_for_and_how_it_is_used(name, words, elsewhere, capsys) -> None:
+    assert main_of(name)(words) == 0
+    out, err = capsys.readouterr()
+    assert err == "" and "Traceback" not in out and not list(elsewhere.iterdir())
+    purpose, *_ = out.splitlines()
+    assert len(purpose) > 30
+    if name in LAUNCHERS:
+        assert f"python {name} KEY=VALUE" in out and re.search(r"^python launch/\w+\.py \w+=\w+ \w+=\w+$", out, re.M)
+    else:
+        usage = re.findall(rf"^    python -m {re.escape(name)}(.*)", out, re.M)
+        assert usage and any(re.search(r"\w+=[\w./]+", line) for line in usage)
+    assert out.count("type: ") == out.count("default:") > 2
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize(("words", "said"), BAD)
+def test_a_bad_word_is_one_line_and_exit_status_2(name, words, said, elsewhere, capsys) -> None:
+    assert main_of(name)(words) == 2
+    out, err = capsys.readouterr()
+    program = "launch" if name in LAUNCHERS else name
+    assert (out, err) == ("", f"{program}: {said}\n") and not list(elsewhere.iterdir())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "bench.gpu minutes=1,2",
+        "bench.gpu to=/proc/x",
+        "bench.micro op=conv1x1 cut=64x64x64/w4/s4 backend=eager",
+        "bench.micro results=/proc/x",
+        "bench.peers depth=21",
+        "bench.plain data=/none",
+        "bench.plain data=/tmp depth=21",
+        "bench.plain data=/tmp epochs=1,2",
+        "bench.plot to=/proc/none/x",
+        "bench.plot to=a to=b",
+        "bench.step results=/proc/x",
+        "kernels.aot jobs=1,2",
+        "kernels.aot to=/proc/x",
+        "launch/local.py depth=20 dataset=digits cluster=",
+        "launch/local.py depth=20 dataset=digits results=/proc/x",
+        "launch/slurm.py depth=20 dataset=digits results=/proc/x",
+        "results.export run=x results=/none",
+        "results.recover results=/none",
+        "results.recover stale_s=1,2",
+        "results.report results=/none",
+        "results.report results=~nobody.here/x",
+    ],
+)
+def test_what_cannot_be_is_one_line_that_names_it(line, elsewhere, capsys) -> None:
+    name, *words = line.split()
+    assert main_of(name)(words) == 2
+    out, err = capsys.readouterr()
+    program, culprits = "launch" if name in LAUNCHERS else name, [word.partition("=") for word in words[-2:]]
+    assert out == "" and err.startswith(f"{program}: ") and err.count("\n") == 1
+    assert any(f"{key}=" in err and value in err for key, _, value in culprits) or words[-1][5:] in err, err
+    assert not list(elsewhere.iterdir())
+
+
+@dataclass(kw_only=True)
+class Keys:
+    """Of the commands that this module makes up."""
+
+    rounds: int = key("turns", "1", default=1, least=1)
+
+
+BODIES = """
+import os, sys, time
+from pathlib import Path
+from bench import command
+from dataclasses import dataclass
+from bench.grammar import key, parse
+
+@dataclass
+class Keys:
+    rounds: int = key("turns", "1", default=1, least=1)
+
+def prints(cells):
+    for number in range(50_000):
+        print(number)
+    Path(sys.argv[1]).write_text("done")
+    return 7
+
+def prints_little(cells):
+    print("x")
+    return 7
+
+def says(cells):
+    print("x", file=sys.stderr)
+    os.system("echo child")
+    print("\\udcff \\u2713 \\u4e2d")
+    return 7
+
+def naps(cells):
+    try:
+        print("ready", flush=True)
+        time.sleep(60)
+    finally:
+        Path(sys.argv[1]).write_text("done")
+    return 7
+
+body, goes_on = globals()[sys.argv[2]], sys.argv[3] == "on"
+sys.exit(command.run("made.up", "", Keys, lambda words: parse(words, Keys), body, [], goes_on=goes_on))
+"""
+
+
+@pytest.fixture
+def made_up(tmp_path: Path) -> dict[str, str]:
+    """Variables for a line of bash that runs a command of BODIES: `$PYTHON -c "$CODE" $DONE NAME on|off`."""
+    return {"CODE": BODIES, "DONE": str(tmp_path / "done"), "PYTHONPATH": str(ROOT)}
+
+
+def test_a_command_ends_with_its_body_s_status(capsys) -> None:
+    def run(body: Callable[[list[Keys]], int], *words: str) -> int:
+        return command.run("made.up", "Does nothing.", Keys, lambda typed: parse(typed, Keys), body, words)
+
+    def fail(error: Exception) -> Callable[[list[Keys]], int]:
+        def body(cells: list[Keys]) -> int:
+            raise error
+
+        return body
+
+    assert run(lambda cells: cells[-1].rounds, "rounds=5,3") == 3
+    for error, status in (
+        (WordError("rounds=1: no"), 2),
+        (command.Failure("no\nGPU"), 1),
+        (FileNotFoundError(2, "No such file", "/x"), 1),
+        (BrokenPipeError(32, "Broken pipe"), 1),  # of another pipe than stdout
+    ):
+        assert run(fail(error)) == status
+        out, err = capsys.readouterr()
+        assert out == "" and err.startswith("made.up: ") and err.count("\n") == 1
+    with pytest.raises(ValueError, match="a mistake of ours"):  # which no word can mend: it keeps its traceback
+        run(fail(ValueError("a mistake of ours")))
+    assert run(lambda cells: 0, "rounds=0") == 2
+    assert run(lambda cells: 1, "help") == 0
+    assert capsys.readouterr().out.startswith(
+        "Does nothing.\n\nrounds  turns\n        type: a whole number, at least 1"
+    )
+
+
+@pytest.mark.parametrize(
+    ("script", "status", "done"),
+    [
+        # More than a pipe holds: what only prints stops, and what does more is done to its end.
+        ('"$PYTHON" -c "$CODE" "$DONE" prints off | head -1', 0, False),
+        ('"$PYTHON" -u -c "$CODE" "$DONE" prints off | head -1', 0, False),
+        ('"$PYTHON" -c "$CODE" "$DONE" prints on | head -1', 7, True),
+        ('"$PYTHON" -u -c "$CODE" "$DONE" prints on | head -1', 7, True),
+        # So little that it is written at the end, when nobody is there any more.
+        ('(sleep 0.1; "$PYTHON" -c "$CODE" "$DONE" prints_little off) | true', 7, False),
+        ('(sleep 0.1; "$PYTHON" -c "$CODE" "$DONE" prints_little on) | true', 7, False),
+        ('(sleep 0.1; "$PYTHON" -c "$CODE" "$DONE" says on 2>&1) | true', 7, False),
+        # Closed before it began.
+        ('"$PYTHON" -c "$CODE" "$DONE" prints off >&-', 7, True),
+        ('"$PYTHON" -c "$CODE" "$DONE" says off >&- 2>&-', 7, False),
+    ],
+)  # fmt: skip
+def test_a_reader_that_leaves_is_no_error(script, status, done, made_up) -> None:
+    ended = shell(script, **made_up)
+    assert (ended.returncode, ended.stderr) == (status, "")
+    assert Path(made_up["DONE"]).exists() == done
+
+
+def test_with_stderr_closed_nothing_of_it_goes_to_stdout(made_up) -> None:
+    ended = shell('"$PYTHON" -c "$CODE" "$DONE" says off 2>&-', **made_up, LC_ALL="C.UTF-8", PYTHONIOENCODING="utf-8")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (7, "child\n\\udcff ✓ 中\n", "")
+
+
+def test_what_a_stream_cannot_write_is_written_in_escapes(made_up) -> None:
+    ended = shell('"$PYTHON" -c "$CODE" "$DONE" says off', **made_up, PYTHONIOENCODING="ascii")
+    assert (ended.returncode, ended.stdout) == (7, "child\n\\udcff \\u2713 \\u4e2d\n")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full here")
+@pytest.mark.parametrize("goes_on", ["on", "off"])
+def test_a_full_disk_is_one_line(goes_on, made_up) -> None:
+    ended = shell(f'"$PYTHON" -c "$CODE" "$DONE" prints {goes_on} >/dev/full', **made_up)
+    assert (ended.returncode, ended.stderr) == (1, "made.up: [Errno 28] No space left on device\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.parametrize("ignored", [False, True])
+def test_signals_end_it_through_finally_unless_they_are_ignored(number, ignored, made_up) -> None:
+    start = [sys.executable, "-c", BODIES, made_up["DONE"], "naps", "off"]
+    action = signal.SIG_IGN if ignored else signal.SIG_DFL
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(
+        start, env=os.environ | made_up, cwd=ROOT, preexec_fn=lambda: signal.signal(number, action), **pipes
+    ) as process:
+        assert process.stdout and process.stderr and process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        if ignored:
+            time.sleep(0.3)
+            assert process.poll() is None
+            number = signal.SIGTERM if number != signal.SIGTERM else signal.SIGHUP
+            process.send_signal(number)
+        assert process.wait(timeout=60) == 128 + number
+        assert process.stderr.read() == ""
+    assert Path(made_up["DONE"]).read_text() == "done"
+
+
+def test_handlers_and_streams_are_put_back(capsys) -> None:
+    before = [signal.getsignal(number) for number in command.SIGNALS], sys.stdout, sys.stderr
+    assert command.run("made.up", "", Keys, lambda words: parse(words, Keys), lambda cells: 0, []) == 0
+    assert before == ([signal.getsignal(number) for number in command.SIGNALS], sys.stdout, sys.stderr)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_into_a_closed_pipe_is_quiet(name) -> None:
+    """The pipe closes while the modules load, before anything is written to it."""
+    words = " ".join(f"'{word}'" for word in line_of(name, "help"))
+    ended = shell(f"{words} | true")
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_peers_into_a_closed_pipe_ends_at_its_first_line() -> None:
+    ended = shell('"$PYTHON" -m bench.peers part=loaders rounds=2 | true', RESNET_BENCH_DATA="/nonexistent")
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_aot_into_a_closed_pipe_writes_its_table(tmp_path: Path) -> None:
+    path = tmp_path / "aot.parquet"
+    ended = shell(f'"$PYTHON" -m kernels.aot per=first chips=sm_90 ops=bn_stats to={path} | true')
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert pq.read_table(path).num_rows > 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_aot_ends_at_a_signal_with_its_compilers(number, tmp_path: Path) -> None:
+    """As Ctrl-C does, to the whole group; SIGTERM to the command alone."""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    words = line_of("kernels.aot", "per=all", "chips=sm_90", "ops=conv1x1", f"to={tmp_path / 'aot.parquet'}", "jobs=2")
+    process = subprocess.Popen(
+        words,
+        env={**environment, "TRITON_CACHE_DIR": str(tmp_path / "cache")},  # so that there is something to compile
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    try:
+        compilers: list[psutil.Process] = []
+        deadline = time.monotonic() + 120
+        while not compilers and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+            compilers = psutil.Process(process.pid).children(recursive=True)
+        (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+        _, err = process.communicate(timeout=60)
+        assert compilers and (process.returncode, err) == (128 + number, "")
+        assert not psutil.wait_procs(compilers, timeout=20)[1]
+        assert not (tmp_path / "aot.parquet").exists()
+    finally:
+        process.kill()
