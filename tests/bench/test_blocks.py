@@ -95,6 +95,7 @@ def test_only_what_is_measured_has_a_recorder_and_only_on_rank_0(run) -> None:
     assert other.answers == [] and "deepspeed epoch 0, at most 5 steps" in other.log
 
 
+@pytest.mark.ranks
 def test_real_ranks_answer_for_each_block(tmp_path: Path) -> None:
     path = tmp_path / "cells.json"
     path.write_text(json.dumps(cells(tmp_path)))

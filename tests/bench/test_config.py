@@ -211,7 +211,9 @@ def test_the_hash_tells_what_is_measured_and_not_where_it_lies(folder: Path) -> 
 
 
 def test_every_key_that_is_a_path_is_a_particular_of_one_machine() -> None:
-    assert {option.name for option in dataclasses.fields(RunKeys) if option.metadata["path"]} == set(PATH_KEYS)
+    assert {option.name for option in dataclasses.fields(RunKeys) if option.metadata["text"] == "a path"} == set(
+        PATH_KEYS
+    )
 
 
 def test_json_gives_the_same_configuration_back() -> None:

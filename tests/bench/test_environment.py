@@ -159,6 +159,7 @@ def test_joining_a_run_that_nothing_describes_is_one_line(monkeypatch: pytest.Mo
         join(lambda failure: None)
 
 
+@pytest.mark.ranks
 @pytest.mark.parametrize(
     ("given", "cores", "expected"), [("3", "", "3 2"), ("", "", "2 2"), ("", "5", "5 5"), ("3", "5", "3 5")]
 )
