@@ -121,9 +121,8 @@ def pins_beside(pins: list[str], there: dict[str, str], torch_requires: list[str
         there: versions of what is installed, by normal name.
         torch_requires: requirements of the torch that is installed.
     """
-    free = {normal(re.split(r"[^A-Za-z0-9._-]", line)[0]) for line in torch_requires if "extra ==" not in line} | set(
-        there
-    )
+    asked = [line for line in torch_requires if "extra ==" not in line]
+    free = {*there, *(normal(re.split(r"[^A-Za-z0-9._-]", line)[0]) for line in asked)}
     kept = [f"{name}=={there[name]}" for name in ("torch", "triton") if name in there]
     for line in pins:
         found = re.match(r"([A-Za-z0-9._-]+)==([^ ;]+)", line)
