@@ -106,8 +106,12 @@ def _complain(program: str, error: Exception, status: int) -> int:
 
 @contextlib.contextmanager
 def _exit_on_signals() -> Iterator[None]:
+    owner = os.getpid()
+
     def leave(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
+        # What a terminal sends reaches forked workers too: their parent ends them, and none may seem to have failed.
+        if number == signal.SIGTERM or os.getpid() == owner:
+            raise SystemExit(128 + number)
 
     before = {number: signal.getsignal(number) for number in SIGNALS}
     try:
@@ -121,7 +125,7 @@ def _exit_on_signals() -> Iterator[None]:
 
 
 class _Output(io.FileIO):
-    """A descriptor of stdout or stderr; once nobody reads it, it leads nowhere.
+    """A descriptor of stdout or stderr that nobody may read any more.
 
     Args:
         goes_on: whether that is no error of whoever writes.
@@ -135,16 +139,9 @@ class _Output(io.FileIO):
         try:
             return super().write(data)
         except BrokenPipeError:
-            self.close_off()
             if not self.goes_on:
                 raise _Unread from None
             return len(data)
-
-    def close_off(self) -> None:
-        """Let what is still to be flushed go nowhere, also in children."""
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self.fileno())
-        os.close(nowhere)
 
 
 @contextlib.contextmanager
@@ -185,6 +182,8 @@ def _stream(stream: TextIO | None, goes_on: bool) -> Iterator[TextIO]:
     finally:
         try:
             text.flush()
-        except OSError:  # said already, where it was met first
-            output.close_off()
+        except OSError:  # said already, where it was met first; what is left goes nowhere
+            sink = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(sink, output.fileno())
+            os.close(sink)
             text.flush()

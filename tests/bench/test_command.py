@@ -185,6 +185,17 @@ def naps(cells):
         Path(sys.argv[1]).write_text("done")
     return 7
 
+def forks(cells):
+    try:
+        if not os.fork():
+            print("ready", flush=True)
+            time.sleep(1)
+            Path(sys.argv[1]).write_text("done")
+            os._exit(0)
+        time.sleep(60)
+    finally:
+        os.wait()
+
 body, goes_on = globals()[sys.argv[2]], sys.argv[3] == "on"
 sys.exit(command.run("made.up", "", Keys, lambda words: parse(words, Keys), body, [], goes_on=goes_on))
 """
@@ -259,9 +270,9 @@ def test_what_a_stream_cannot_write_is_written_in_escapes(made_up) -> None:
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full here")
-@pytest.mark.parametrize("goes_on", ["on", "off"])
-def test_a_full_disk_is_one_line(goes_on, made_up) -> None:
-    ended = shell(f'"$PYTHON" -c "$CODE" "$DONE" prints {goes_on} >/dev/full', **made_up)
+@pytest.mark.parametrize("words", ["prints on", "prints off", "prints_little on", "prints_little off"])
+def test_a_full_disk_is_one_line(words, made_up) -> None:
+    ended = shell(f'"$PYTHON" -c "$CODE" "$DONE" {words} >/dev/full', **made_up)
     assert (ended.returncode, ended.stderr) == (1, "made.up: [Errno 28] No space left on device\n")
 
 
@@ -283,6 +294,23 @@ def test_signals_end_it_through_finally_unless_they_are_ignored(number, ignored,
             process.send_signal(number)
         assert process.wait(timeout=60) == 128 + number
         assert process.stderr.read() == ""
+    assert Path(made_up["DONE"]).read_text() == "done"
+
+
+def test_an_interrupt_at_the_terminal_leaves_workers_to_their_parent(made_up) -> None:
+    start = [sys.executable, "-c", BODIES, made_up["DONE"], "forks", "off"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    pipes["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(
+        start,
+        env=os.environ | made_up,
+        cwd=ROOT,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        **pipes,
+    ) as process:
+        assert process.stdout and process.stderr and process.stdout.readline() == "ready\n"
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(timeout=60) == 128 + signal.SIGINT and process.stderr.read() == ""
     assert Path(made_up["DONE"]).read_text() == "done"
 
 

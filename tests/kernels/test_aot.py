@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from kernels import aot, runtime
+from kernels import aot, aot_compile, runtime
+from kernels.aot_resources import failed
 from kernels.chips import CHIPS
 
 pytestmark = pytest.mark.slow
@@ -126,6 +128,23 @@ def test_arguments_are_specialized_as_the_launcher_does(planted):
 
 def test_equal_variants_are_compiled_once(planted):
     assert planted["groups"] == [[0, 1], [2]]
+
+
+def test_a_compiler_dies_at_once_by_what_its_parent_would_handle(monkeypatch):
+    """Compilers are not Python: a handler of the parent's would wait for their end."""
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    says = lambda launch, chip: failed(" ".join(str(int(signal.getsignal(number))) for number in numbers))  # noqa: E731
+    monkeypatch.setattr(aot_compile, "compile_launch", says)
+    before = [signal.getsignal(number) for number in numbers]
+    try:
+        for number, handler in zip(numbers, (lambda *_: None, lambda *_: None, signal.SIG_IGN), strict=True):
+            signal.signal(number, handler)
+        receiver, process = aot_compile._start(None, "sm_90")
+        assert receiver.recv().status == "failed: 0 0 1"  # SIG_DFL, and SIG_IGN where that was asked for
+        process.join()
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def test_a_dead_compiler_is_a_failure(planted):
