@@ -1,5 +1,6 @@
 """Every kernel compiles for every chip without a fault, and faults that are planted are found."""
 
+import errno
 import json
 import os
 import re
@@ -212,11 +213,10 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(runtime, "INTERPRETED", False)
     monkeypatch.setattr(aot, "collect", lambda options: [])
 
-    def open_full(path, mode):
-        path.touch()
-        return open("/dev/full", mode.replace("x", "w"))
+    def full(fd):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(Path, "open", open_full)
+    monkeypatch.setattr(os, "fsync", full)
     assert aot.main([f"to={tmp_path / 'aot.parquet'}"]) == 1
     out, err = capsys.readouterr()
     assert err.startswith(f"kernels.aot: to={tmp_path / 'aot.parquet'}: ") and err.count("\n") == 1
