@@ -77,7 +77,7 @@ def main() -> None:
         with exact_interpreter():
             found[name] = losses(config, world.rank, case["frozen"], case["steps"], shown, labels)
     if world.rank == 0:
-        print("LOSSES " + json.dumps(found), flush=True)
+        print("FOUND " + json.dumps(found), flush=True)
     world.barrier()
     world.close()
 

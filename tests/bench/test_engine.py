@@ -3,16 +3,14 @@
 import dataclasses
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from real_ranks import found_by
 
 from bench.config import Place, RunConfig, resolve
 from bench.keys import RunKeys
-from bench.ranks import free_port, rank_environment
 
 pytestmark = pytest.mark.ranks
 
@@ -40,21 +38,8 @@ def run(
     described = {
         name: {"config": dataclasses.asdict(case), "frozen": frozen, "steps": steps} for name, case in cases.items()
     }
-    port = free_port()
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, str(SCRIPT), json.dumps(described)],
-            env=rank_environment(rank, size, port, 1) | environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(size)
-    ]
-    outputs = [rank.communicate(timeout=300) for rank in ranks]
-    assert all(rank.returncode == 0 for rank in ranks), outputs[0][1][-3000:] + outputs[-1][1][-3000:]
-    line = next(line for line in outputs[0][0].splitlines() if line.startswith("LOSSES "))
-    return json.loads(line.removeprefix("LOSSES "))
+    (losses,) = found_by(SCRIPT, [json.dumps(described)], size, **environment)
+    return losses
 
 
 @pytest.fixture(scope="module")

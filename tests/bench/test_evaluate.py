@@ -1,17 +1,14 @@
 """Evaluation: BN's statistics over real ranks, and every test image counted once."""
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from real_ranks import found_by
 from torch import nn
 
 from bench.evaluate import Accuracy, average_statistics, evaluate
-from bench.ranks import free_port, rank_environment
 from bench.world import World
 from resnet.data import Batch
 
@@ -19,28 +16,9 @@ SCRIPT = Path(__file__).with_name("evaluation_rank.py")
 ALONE = World(0, 1, 0, 1, torch.device("cpu"), 1)
 
 
-def run(size: int) -> list[dict]:
-    """What each of `size` real ranks found."""
-    port = free_port()
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, str(SCRIPT)],
-            env=rank_environment(rank, size, port, 1),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(size)
-    ]
-    outputs = [rank.communicate(timeout=300) for rank in ranks]
-    assert all(rank.returncode == 0 for rank in ranks), outputs[0][1][-3000:] + outputs[-1][1][-3000:]
-    lines = [line for out, _ in outputs for line in out.splitlines() if line.startswith("FOUND ")]
-    return [json.loads(line.removeprefix("FOUND ")) for line in lines]
-
-
 @pytest.fixture(scope="module")
 def two_ranks() -> list[dict]:
-    found = run(2)
+    found = found_by(SCRIPT, [], 2)
     assert [one["rank"] for one in found] == [0, 1]
     return found
 
