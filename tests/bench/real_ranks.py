@@ -12,7 +12,7 @@ FOUND = "FOUND "  # begins the line of a rank's answer, since libraries print to
 
 
 def found_by(script: Path, words: list[str], size: int, **environment: str) -> list[Any]:
-    """What each of `size` ranks that run `script WORDS` said in its line of JSON, in rank order; some may say nothing."""
+    """What each of `size` ranks of `script WORDS` said in its line of JSON, in rank order; a rank may say nothing."""
     port = free_port()
     ranks = [
         subprocess.Popen(
@@ -24,7 +24,11 @@ def found_by(script: Path, words: list[str], size: int, **environment: str) -> l
         )
         for rank in range(size)
     ]
-    outputs = [rank.communicate(timeout=300) for rank in ranks]
+    try:
+        outputs = [rank.communicate(timeout=600) for rank in ranks]  # the interpreter takes minutes on a busy machine
+    finally:
+        for rank in ranks:
+            rank.kill()
     assert all(rank.returncode == 0 for rank in ranks), outputs[0][1][-3000:] + outputs[-1][1][-3000:]
     lines = [line for out, _ in outputs for line in out.splitlines() if line.startswith(FOUND)]
     return [json.loads(line.removeprefix(FOUND)) for line in lines]
