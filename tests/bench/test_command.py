@@ -314,7 +314,6 @@ def test_an_interrupt_at_the_terminal_leaves_workers_to_their_parent(made_up) ->
         start,
         env=os.environ | made_up,
         cwd=ROOT,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         **pipes,
     ) as process:
         assert process.stdout and process.stderr and process.stdout.readline() == "ready\n"
