@@ -196,6 +196,15 @@ def forks(cells):
     finally:
         os.wait()
 
+def drops(cells):
+    class Dropping:
+        def __del__(self):
+            print("ready", flush=True)
+            time.sleep(60)  # what is raised here is dropped
+
+    Dropping()
+    naps(cells)
+
 body, goes_on = globals()[sys.argv[2]], sys.argv[3] == "on"
 sys.exit(command.run("made.up", "", Keys, lambda words: parse(words, Keys), body, [], goes_on=goes_on))
 """
@@ -305,13 +314,21 @@ def test_an_interrupt_at_the_terminal_leaves_workers_to_their_parent(made_up) ->
         start,
         env=os.environ | made_up,
         cwd=ROOT,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         **pipes,
     ) as process:
         assert process.stdout and process.stderr and process.stdout.readline() == "ready\n"
         os.killpg(process.pid, signal.SIGINT)
         assert process.wait(timeout=60) == 128 + signal.SIGINT and process.stderr.read() == ""
     assert Path(made_up["DONE"]).read_text() == "done"
+
+
+def test_a_signal_is_not_lost_where_python_drops_what_is_raised(made_up) -> None:
+    start = [sys.executable, "-c", BODIES, made_up["DONE"], "drops", "off"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(start, env=os.environ | made_up, cwd=ROOT, **pipes) as process:
+        assert process.stdout and process.stderr and process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 128 + signal.SIGTERM and process.stderr.read() == ""
 
 
 def test_handlers_and_streams_are_put_back(capsys) -> None:
