@@ -37,6 +37,19 @@ def test_pauses_between_stretches_do_not_count() -> None:
     assert throughput.seconds == pytest.approx(5.0)
 
 
+def test_time_is_counted_from_the_end_of_the_warm_up_whatever_the_clock_says() -> None:
+    throughput = trained(4 * WARMUP_STEPS)  # counted from 5 s on, until 20 s
+    assert (throughput.images, throughput.seconds) == (3 * WARMUP_STEPS * 64, 15.0)
+
+
+def test_a_stretch_after_exactly_the_warm_up_counts_whole() -> None:
+    throughput = trained(WARMUP_STEPS)
+    throughput.begin(100.0)
+    assert not throughput.step(64)
+    throughput.end(101.0, waited_s=0.0)
+    assert (throughput.images, throughput.seconds, throughput.images_per_s) == (64, 1.0, 64.0)
+
+
 def test_data_wait_is_a_share_of_the_whole_loop() -> None:
     assert trained(20).data_wait_frac == pytest.approx(0.25)
     assert Throughput().data_wait_frac is None
