@@ -116,7 +116,7 @@ def damaged() -> Iterator[str]:
         yield json.dumps(whole | change)
     states: list[dict[str, object]] = [
         {"epoch": -5}, {"step": "3"}, {"step": True}, {"x": 1}, {"top1": ["0.5"]}, {"elapsed_s": -1.0}, {"cold": 1},
-        {"downtime_s": None}, {"elapsed_s": float("nan")},
+        {"downtime_s": None}, {"elapsed_s": float("nan")}, {"elapsed_s": float("inf")}, {"epoch": -1}, {"step": -1},
     ]  # fmt: skip
     for change in states:
         yield json.dumps(whole | {"state": whole["state"] | change})
