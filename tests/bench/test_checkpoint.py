@@ -74,13 +74,9 @@ def test_a_checkpoint_of_version_1_is_read(tmp_path: Path) -> None:
 def test_a_full_disk_leaves_the_checkpoint_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails_at: int
 ) -> None:
-    model = resnet.build(family="cifar", depth=8, shortcut="A", num_classes=10)
-    engine: Any = SimpleNamespace(model=model, optimizer=torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9))
-    model(torch.randn(2, 3, 32, 32)).sum().backward()
-    engine.optimizer.step()
-    world: Any = SimpleNamespace(rank=0, barrier=lambda: None)
+    engine = trained()
     path = tmp_path / "w.safetensors"
-    checkpoint.save(str(path), engine, world, SAVED)
+    checkpoint.save(str(path), engine, world(0), SAVED)
     before = {each.name: each.read_bytes() for each in tmp_path.iterdir()}
     assert set(before) == {path.name, checkpoint.read(str(path)).momentum} and len(before) == 2
     synced: list[int] = []
@@ -95,16 +91,105 @@ def test_a_full_disk_leaves_the_checkpoint_before(
     monkeypatch.setattr(os, "fsync", full)
     later = dataclasses.replace(SAVED, state=dataclasses.replace(STATE, epoch=2))
     with pytest.raises((OSError, resnet.WeightsError), match="No space left"):
-        checkpoint.save(str(path), engine, world, later)
+        checkpoint.save(str(path), engine, world(0), later)
     found = {each.name: each.read_bytes() for each in tmp_path.iterdir()}
     assert {name: found[name] for name in before} == before
     assert not [name for name in found if name.startswith(".")]
     assert checkpoint.read(str(path)).state.epoch == 1
 
 
+def trained() -> Any:
+    """An engine after a step of SGD with momentum, and all its parameters different from another's."""
+    model = resnet.build(family="cifar", depth=8, shortcut="A", num_classes=10)
+    engine: Any = SimpleNamespace(model=model, optimizer=torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9))
+    model(torch.randn(2, 3, 32, 32)).square().sum().backward()
+    engine.optimizer.step()
+    return engine
+
+
+def world(rank: int) -> Any:
+    return SimpleNamespace(rank=rank, barrier=lambda: None)
+
+
+def momenta(engine: Any) -> list[torch.Tensor]:
+    return [engine.optimizer.state[parameter]["momentum_buffer"] for parameter in engine.model.parameters()]
+
+
+def test_momentum_comes_back_with_the_weights_parameter_by_parameter(tmp_path: Path) -> None:
+    path, engine, other = str(tmp_path / "a" / "b" / "w.safetensors"), trained(), trained()
+    checkpoint.save(path, engine, world(0), SAVED)
+    saved = checkpoint.read(path)
+    assert saved.state == STATE and saved.momentum == "w.r.0001.momentum.safetensors"
+    before = momenta(other)
+    checkpoint.load_momentum(path, saved, other)
+    resnet.load_weights(other.model, path)
+    for ours, theirs, was in zip(momenta(engine), momenta(other), before, strict=True):
+        assert torch.equal(ours, theirs) and ours.abs().sum() > 0 and not torch.equal(theirs, was)
+    for ours, theirs in zip(engine.model.parameters(), other.model.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_parameter_without_momentum_is_left_alone(tmp_path: Path) -> None:
+    path, engine, other = str(tmp_path / "w.safetensors"), trained(), trained()
+    first, *_ = engine.model.parameters()
+    second = momenta(engine)[1]
+    del engine.optimizer.state[first]
+    before = momenta(other)[0].clone()
+    checkpoint.save(path, engine, world(0), SAVED)
+    checkpoint.load_momentum(path, checkpoint.read(path), other)
+    assert torch.equal(momenta(other)[0], before) and torch.equal(momenta(other)[1], second)
+
+
+def test_only_rank_0_writes_and_only_the_last_momentum_stays(tmp_path: Path) -> None:
+    path, engine = tmp_path / "w.safetensors", trained()
+    checkpoint.save(str(path), engine, world(1), SAVED)
+    assert not list(tmp_path.iterdir())
+    for epoch in (1, 2, 2):  # the last one under the name that is there
+        checkpoint.save(str(path), engine, world(0), dataclasses.replace(SAVED, state=RunState(epoch=epoch)))
+        assert {each.name for each in tmp_path.iterdir()} == {path.name, f"w.r.000{epoch}.momentum.safetensors"}
+    (tmp_path / "w.r.0002.momentum.safetensors").unlink()
+    checkpoint.save(str(path), engine, world(0), dataclasses.replace(SAVED, state=RunState(epoch=3)))
+    assert checkpoint.read(str(path)).momentum == "w.r.0003.momentum.safetensors"
+
+
+def test_what_is_no_checkpoint_or_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "w.safetensors"
+    path.write_text("no tensors")
+    with pytest.raises(checkpoint.CheckpointError, match="^resume=.*w.safetensors: not a readable safetensors file"):
+        checkpoint.read(str(path))
+    path.unlink()
+    with pytest.raises(checkpoint.CheckpointError, match="^resume=.*w.safetensors: no such checkpoint"):
+        checkpoint.read(str(path))
+    resnet.save_weights(trained().model, path)
+    with pytest.raises(checkpoint.CheckpointError, match="weights without a training state"):
+        checkpoint.read(str(path))
+    checkpoint.save(str(path), trained(), world(0), SAVED)
+    saved = checkpoint.read(str(path))
+    (tmp_path / saved.momentum).write_text("no tensors")
+    with pytest.raises(checkpoint.CheckpointError, match="its momentum .* cannot be read"):
+        checkpoint.load_momentum(str(path), saved, trained())
+
+    def refuse(*arguments: object, **keywords: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(checkpoint, "load_file", refuse)
+    monkeypatch.setattr(checkpoint, "safe_open", refuse)
+    with pytest.raises(checkpoint.CheckpointError, match="its momentum .* cannot be read: .*Input/output error"):
+        checkpoint.load_momentum(str(path), saved, trained())
+    with pytest.raises(checkpoint.CheckpointError, match="not a readable safetensors file: .*Input/output error"):
+        checkpoint.read(str(path))
+
+
+def test_a_restarted_run_is_resumed_again(tmp_path: Path) -> None:
+    path = str(tmp_path / "w.safetensors")
+    checkpoint.save(path, trained(), world(0), dataclasses.replace(SAVED, restart=2))
+    assert checkpoint.read(path).restart == 2
+
+
 def damaged() -> Iterator[str]:
     yield from ("{", "[]", '"x"', "null", "7", json.dumps({"epoch": 1}), json.dumps({"version": 3}))
     whole = json.loads(SAVED.to_json())
+    yield from (json.dumps(whole | {"version": version}) for version in (0, 3, "2"))
     for change in (
         {"momentum": ""},
         {"restart": -1},
@@ -171,6 +256,8 @@ def test_another_configuration_is_refused_word_by_word() -> None:
         (RunState(epoch=16, step=100), None, True),
         (RunState(epoch=1, step=30), 30, True),
         (RunState(epoch=1, step=29), 30, False),
+        (RunState(epoch=1, step=1000), int("1000"), True),
+        (RunState(epoch=1, step=1001), 1000, True),
     ],
 )
 def test_a_run_that_was_complete_is_not_resumed(done: RunState, steps: int | None, complete: bool) -> None:
