@@ -25,7 +25,7 @@ import triton  # noqa: E402
 LONG = ("ranks", "interpreted", "slurm", "slow")
 # Processor time, since wall time is the load's: what an unmarked test and its children may take on each core. Whatever
 # a child process does unseen (a run of the launcher, the interpreter, a compiler) takes more on the two cores of CI.
-CORE_S = 2.5
+CORE_S = 4.0
 
 STARTED = pytest.StashKey[float]()
 
