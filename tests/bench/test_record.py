@@ -80,6 +80,7 @@ def test_slurm_s_names_of_a_job(
 
 def test_what_is_no_figure_of_the_paper_s_nets_says_so() -> None:
     assert run_row(config(loader="synthetic"), "r", 0)["synthetic"] is True
+    assert run_row(config(loader="torch"), "r", 0)["synthetic"] is False
     assert run_row(config(shortcut="B"), "r", 0)["extension"] is True
     assert run_row(config(dataset="imagenet"), "r", 0)["eval_protocol"] == "one central crop"
 
@@ -194,6 +195,13 @@ def test_steps_and_epochs_carry_the_attempt_and_their_rank(tmp_path: Path) -> No
     ]
     (epoch,), _ = read_rows(tmp_path, "epochs")
     assert (epoch["run_id"], epoch["restart"], epoch["epoch"], epoch["loss"]) == ("r", 3, 1, 0.375)
+
+
+def test_a_step_with_other_columns_is_a_fault(tmp_path: Path) -> None:
+    recorder = Recorder(config(tmp_path), "r", 0)
+    for row in ((1.0, 5.0, 10.0, 2.0, 8.0), (1.0, 5.0, 10.0, 2.0, 8.0, 0.5, 0.5)):
+        with pytest.raises(ValueError, match="argument"):
+            recorder.steps(0, [row])
 
 
 def test_what_is_said_and_how_it_ends_reaches_whoever_watches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

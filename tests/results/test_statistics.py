@@ -126,6 +126,20 @@ def test_the_same_pairs_always_give_the_same_figures() -> None:
         assert str(ratio) == "1.009 [0.997, 1.035]"
 
 
+@pytest.mark.parametrize("zero", [0, 2])
+def test_the_pair_that_cannot_be_divided_is_named(zero: int) -> None:
+    denominators = [1.0] * 4
+    denominators[zero] = 0.0
+    with pytest.raises(ValueError, match=f"^pairs: denominator {zero + 1} of 4 is 0$"):
+        paired_ratio([1.0] * 4, denominators)
+
+
+def test_more_of_the_one_than_of_the_other_are_no_pairs() -> None:
+    for a, b in (([1.0, 2.0], [1.0]), ([1.0], [1.0, 2.0])):
+        with pytest.raises(ValueError, match=f"^pairs: {len(a)} numerators for {len(b)} denominators$"):
+            paired_ratio(a, b)
+
+
 @pytest.mark.parametrize("rounds", [9, 40, 301])
 def test_the_interval_is_that_of_scipys_bootstrap(rounds: int) -> None:
     draw = np.random.default_rng(rounds)
