@@ -104,41 +104,22 @@ def _complain(program: str, error: Exception, status: int) -> int:
     return status
 
 
-class _Ended(SystemExit):
-    """A signal ended this process."""
-
-
 @contextlib.contextmanager
 def _exit_on_signals() -> Iterator[None]:
-    owner, statuses = os.getpid(), [0]
-    before = {number: signal.getsignal(number) for number in (*SIGNALS, signal.SIGALRM)}
-    hook = sys.unraisablehook
+    owner = os.getpid()
+    before = {number: signal.getsignal(number) for number in SIGNALS}
 
     def leave(number: int, frame: FrameType | None) -> None:
         # What a terminal sends reaches forked workers too: their parent ends them, and none may seem to have failed.
         if number == signal.SIGTERM or os.getpid() == owner:
-            statuses[0] = 128 + number
-            raise _Ended(statuses[0])
-
-    def leave_after_all(number: int, frame: FrameType | None) -> None:
-        raise _Ended(statuses[0])
-
-    def unraisable(lost: "sys.UnraisableHookArgs") -> None:
-        """Python drops what is raised in some places, such as just after a fork: once more, a moment later."""
-        if isinstance(lost.exc_value, _Ended):
-            signal.setitimer(signal.ITIMER_REAL, 0.01)
-        else:
-            hook(lost)
+            raise SystemExit(128 + number)
 
     try:
-        for number in SIGNALS:
-            if before[number] != signal.SIG_IGN:
+        for number, handler in before.items():
+            if handler != signal.SIG_IGN:
                 signal.signal(number, leave)
-        signal.signal(signal.SIGALRM, leave_after_all)
-        sys.unraisablehook = unraisable
         yield
     finally:
-        sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
 

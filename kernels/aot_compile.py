@@ -98,6 +98,9 @@ def _binder(function: Any, target: GPUTarget) -> tuple[Any, Any]:
     return backend, create_function_from_signature(function.signature, function.params, backend)
 
 
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # signals that end a process
+
+
 def compile_all(launches: Sequence[tuple[Launch, str]], jobs: int) -> Iterator[tuple[list[int], Resources]]:
     """Compile what differs, each in a process of its own: a compiler that dies or hangs takes only its own launches.
 
@@ -148,17 +151,23 @@ def _warm_up(chips: Iterable[str]) -> None:
 def _start(launch: Launch, chip: str) -> tuple[Connection, BaseProcess]:
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_compile_and_send, args=(launch, chip, sender), daemon=True)
-    process.start()
+    # What a signal's handler raises in the middle of a fork is dropped: signals wait until it is over.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    try:
+        process = context.Process(target=_compile_and_send, args=(launch, chip, sender, mask), daemon=True)
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     sender.close()
     return receiver, process
 
 
-def _compile_and_send(launch: Launch, chip: str, sender: Connection) -> None:
+def _compile_and_send(launch: Launch, chip: str, sender: Connection, mask: set[signal.Signals]) -> None:
     """Compile in this process, a child; what compilers write to stderr tells more than what they raise."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # no Python of the parent's while a compiler runs
+    for number in ENDING:  # no Python of the parent's while a compiler runs
         if callable(signal.getsignal(number)):
             signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     with tempfile.TemporaryFile() as file:
         for descriptor in (1, 2):
             os.dup2(file.fileno(), descriptor)

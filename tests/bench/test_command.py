@@ -245,6 +245,7 @@ def test_a_command_ends_with_its_body_s_status(capsys) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "status", "done"),
     [
@@ -268,16 +269,19 @@ def test_a_reader_that_leaves_is_no_error(script, status, done, made_up) -> None
     assert Path(made_up["DONE"]).exists() == done
 
 
+@pytest.mark.slow
 def test_with_stderr_closed_nothing_of_it_goes_to_stdout(made_up) -> None:
     ended = shell('"$PYTHON" -c "$CODE" "$DONE" says off 2>&-', **made_up, LC_ALL="C.UTF-8", PYTHONIOENCODING="utf-8")
     assert (ended.returncode, ended.stdout, ended.stderr) == (7, "child\n\\udcff ✓ 中\n", "")
 
 
+@pytest.mark.slow
 def test_what_a_stream_cannot_write_is_written_in_escapes(made_up) -> None:
     ended = shell('"$PYTHON" -c "$CODE" "$DONE" says off', **made_up, PYTHONIOENCODING="ascii")
     assert (ended.returncode, ended.stdout) == (7, "child\n\\udcff \\u2713 \\u4e2d\n")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full here")
 @pytest.mark.parametrize("words", ["prints on", "prints off", "prints_little on", "prints_little off"])
 def test_a_full_disk_is_one_line(words, made_up) -> None:
@@ -285,15 +289,18 @@ def test_a_full_disk_is_one_line(words, made_up) -> None:
     assert (ended.returncode, ended.stderr) == (1, "made.up: [Errno 28] No space left on device\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 @pytest.mark.parametrize("ignored", [False, True])
 def test_signals_end_it_through_finally_unless_they_are_ignored(number, ignored, made_up) -> None:
     start = [sys.executable, "-c", BODIES, made_up["DONE"], "naps", "off"]
-    action = signal.SIG_IGN if ignored else signal.SIG_DFL
+
+    def prepare() -> None:
+        for each in command.SIGNALS:  # whatever the tests were started to ignore, as under nohup
+            signal.signal(each, signal.SIG_IGN if ignored and each == number else signal.SIG_DFL)
+
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(
-        start, env=os.environ | made_up, cwd=ROOT, preexec_fn=lambda: signal.signal(number, action), **pipes
-    ) as process:
+    with subprocess.Popen(start, env=os.environ | made_up, cwd=ROOT, preexec_fn=prepare, **pipes) as process:
         assert process.stdout and process.stderr and process.stdout.readline() == "ready\n"
         process.send_signal(number)
         if ignored:
@@ -306,6 +313,7 @@ def test_signals_end_it_through_finally_unless_they_are_ignored(number, ignored,
     assert Path(made_up["DONE"]).read_text() == "done"
 
 
+@pytest.mark.slow
 def test_an_interrupt_at_the_terminal_leaves_workers_to_their_parent(made_up) -> None:
     start = [sys.executable, "-c", BODIES, made_up["DONE"], "forks", "off"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
@@ -322,21 +330,13 @@ def test_an_interrupt_at_the_terminal_leaves_workers_to_their_parent(made_up) ->
     assert Path(made_up["DONE"]).read_text() == "done"
 
 
-def test_a_signal_is_not_lost_where_python_drops_what_is_raised(made_up) -> None:
-    start = [sys.executable, "-c", BODIES, made_up["DONE"], "drops", "off"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(start, env=os.environ | made_up, cwd=ROOT, **pipes) as process:
-        assert process.stdout and process.stderr and process.stdout.readline() == "ready\n"
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=30) == 128 + signal.SIGTERM and process.stderr.read() == ""
-
-
 def test_handlers_and_streams_are_put_back(capsys) -> None:
     before = [signal.getsignal(number) for number in command.SIGNALS], sys.stdout, sys.stderr
     assert command.run("made.up", "", Keys, lambda words: parse(words, Keys), lambda cells: 0, []) == 0
     assert before == ([signal.getsignal(number) for number in command.SIGNALS], sys.stdout, sys.stderr)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_into_a_closed_pipe_is_quiet(name) -> None:
     """The pipe closes while the modules load, before anything is written to it."""
@@ -345,11 +345,13 @@ def test_help_into_a_closed_pipe_is_quiet(name) -> None:
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_peers_into_a_closed_pipe_ends_at_its_first_line() -> None:
     ended = shell('"$PYTHON" -m bench.peers part=loaders rounds=2 | true', RESNET_BENCH_DATA="/nonexistent")
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_aot_into_a_closed_pipe_writes_its_table(tmp_path: Path) -> None:
     path = tmp_path / "aot.parquet"
     ended = shell(f'"$PYTHON" -m kernels.aot per=first chips=sm_90 ops=bn_stats to={path} | true')
@@ -357,6 +359,7 @@ def test_aot_into_a_closed_pipe_writes_its_table(tmp_path: Path) -> None:
     assert pq.read_table(path).num_rows > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_aot_ends_at_a_signal_with_its_compilers(number, tmp_path: Path) -> None:
     """As Ctrl-C does, to the whole group; SIGTERM to the command alone."""

@@ -50,3 +50,36 @@ def test_stopwatch_counts_through_errors() -> None:
         time.sleep(0.02)
         raise KeyError("x")
     assert 0.02 <= watch.total_s < 0.2
+
+
+class Event:
+    """A CUDA event on a device whose clock is told what time it is, in milliseconds."""
+
+    now_ms = 0.0
+
+    def __init__(self, enable_timing: bool) -> None:
+        assert enable_timing
+
+    def record(self) -> None:
+        self.at_ms = Event.now_ms
+
+    def elapsed_time(self, end: "Event") -> float:
+        return end.at_ms - self.at_ms
+
+
+def test_on_a_gpu_steps_end_where_the_device_says_and_waiting_is_the_host_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host is done with a step long before the device is."""
+    host_s = [0.0]
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    monkeypatch.setattr("bench.timing.now_s", lambda: host_s[0])
+    clock = StepClock(torch.device("cuda", 0))
+    Event.now_ms = 100.0
+    clock.start()
+    for index, (wait_s, device_ms) in enumerate(((0.5, 8.0), (0.25, 16.0)), start=1):
+        with clock.data():
+            host_s[0] += wait_s
+        Event.now_ms += device_ms
+        clock.step(index, torch.tensor(0.5))
+    assert [row[2:5] for row in clock.drain()] == [(8.0, 500.0, -492.0), (16.0, 250.0, -234.0)]
+    assert clock.waited_s == 0.75

@@ -5,7 +5,7 @@ A time is told by its binary fraction of a second, so that all sums are exact.
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -59,6 +59,7 @@ class FakeRun:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now, self.wall, self.steps, self.evaluations = 1000.0, 5e8, 0, 0
+        self.grad_accum = 1
         self.saved: list[checkpoint.Checkpoint] = []
         self.step_s: Callable[[int], float] = lambda step: (
             SLOW_S if step <= WARMUP_STEPS else LATE_S if step in (30, 31) else FAST_S
@@ -99,7 +100,7 @@ class FakeRun:
         self.pass_time(BUILD_S)
 
         def epoch(number: int) -> Iterator[Batch]:
-            for _ in range(STEPS):
+            for _ in range(STEPS * self.grad_accum):
                 self.pass_time(DATA_S)
                 yield Batch(torch.zeros(BATCH, 3), torch.zeros(BATCH, dtype=torch.int64))
 
@@ -110,7 +111,7 @@ class FakeRun:
     def build(self, config: RunConfig, model: nn.Module, device: torch.device) -> Any:
         def forward(images: torch.Tensor) -> torch.Tensor:
             self.steps += 1
-            self.pass_time(self.step_s(self.steps) - 0.25)
+            self.pass_time(self.step_s(-(-self.steps // self.grad_accum)) - 0.25)
             return model(images)
 
         def backward(loss: torch.Tensor) -> None:
@@ -130,10 +131,10 @@ class FakeRun:
         self.saved.append(dataclasses.replace(found, state=state))
         self.pass_time(SAVE_S)
 
-    def train(self, config: RunConfig, restart: int = 0) -> dict[str, Any]:
+    def train(self, config: RunConfig, restart: int = 0, world: World | None = None) -> dict[str, Any]:
         """The row that a run leaves."""
         recorder = Recorder(config, f"run-{config.seed}", restart)
-        Trainer(config, World(0, 1, 0, 1, CPU, 1), recorder, f"run-{config.seed}", restart).fit()
+        Trainer(config, world or World(0, 1, 0, 1, CPU, 3), recorder, f"run-{config.seed}", restart).fit()
         rows, bad = read_rows(config.results, "runs")
         assert not bad
         return next(row for row in rows if row["restart_count"] == restart)
@@ -184,6 +185,8 @@ def test_the_figures_of_a_run_are_exact(fake: FakeRun, tmp_path: Path) -> None:
         "dataset_hash": "abc",
         "sample": "digits",
         "benchmark": "training",
+        "threads_per_rank": torch.get_num_threads(),
+        "loader_threads": 3,
         "mfu": None,
     }
     assert {name: row[name] for name in expected} == expected
@@ -205,6 +208,50 @@ def test_the_epochs_and_steps_of_a_run_are_exact(fake: FakeRun, tmp_path: Path) 
     assert [step["step_ms"] for step in steps] == [1e3 * (fake.step_s(n) + DATA_S) for n in range(1, 37)]
     assert {(step["data_ms"], step["rank"]) for step in steps} == {(250.0, 0)}
     assert all(step["compute_ms"] == step["step_ms"] - 250.0 for step in steps)
+
+
+def test_a_step_of_several_micro_batches_counts_all_their_images_and_waits(fake: FakeRun, tmp_path: Path) -> None:
+    fake.grad_accum = 2
+    row = fake.train(config(tmp_path, grad_accum=2, save=None))
+    # Each step is two micro-batches, which each take what a step of one takes.
+    assert (row["images_per_s"], row["train_s"]) == (8 * 26 / 60.0, 60.0)
+    assert row["data_wait_frac"] == 72 * DATA_S / (2 * sum(TRAIN_S)) and row["step_ms_p50"] == 2000.0
+    assert row["steps_completed"] == 36
+    epochs, _ = read_rows(tmp_path, "epochs")
+    assert [epoch["images"] for epoch in epochs] == [96, 96, 96]
+    steps, _ = read_rows(tmp_path, "steps")
+    assert {step["data_ms"] for step in steps} == {500.0}
+
+
+class TwoRanks(World):
+    """Rank 0 beside another rank with twice its losses, memory and energy, which prepares nothing."""
+
+    def all_reduce(self, values: Sequence[float]) -> list[float]:
+        return list(values)
+
+    def gather(self, rows: torch.Tensor) -> list[torch.Tensor]:
+        other = rows.clone()
+        if rows.shape[1] == 2:  # memory and energy
+            other *= 2
+        else:
+            other[:, -1] *= 2
+        return [rows, other]
+
+
+def test_the_figures_of_all_ranks_come_together(fake: FakeRun, tmp_path: Path) -> None:
+    chosen = config(tmp_path, ranks_per_node=2)
+    row = fake.train(chosen, world=TwoRanks(0, 2, 0, 2, CPU, 3))
+    assert chosen.global_batch == 8
+    assert (row["images_per_s"], row["tta_s"], row["prepare_s"]) == (8 * 26 / 30.0, 59.0, 5.0)
+    assert row["peak_mem_bytes"] == 2 * 1234 and row["energy_j"] == 3 * 2 * (83.0 - OPEN_S)
+    steps, _ = read_rows(tmp_path, "steps")
+    losses = {rank: [step["loss"] for step in steps if step["rank"] == rank] for rank in (0, 1)}
+    assert losses[1] == [2 * loss for loss in losses[0]] and len(losses[0]) == 36
+    epochs, _ = read_rows(tmp_path, "epochs")
+    assert [epoch["loss"] for epoch in epochs] == pytest.approx(
+        [1.5 * sum(losses[0][12 * n : 12 * n + 12]) / 12 for n in range(3)]
+    )
+    assert [epoch["images"] for epoch in epochs] == [96, 96, 96]
 
 
 def test_a_target_that_is_met_exactly_is_reached_and_one_that_is_missed_has_no_time(

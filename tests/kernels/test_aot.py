@@ -134,14 +134,19 @@ def test_equal_variants_are_compiled_once(planted):
 def test_a_compiler_dies_at_once_by_what_its_parent_would_handle(monkeypatch):
     """Compilers are not Python: a handler of the parent's would wait for their end."""
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-    says = lambda launch, chip: failed(" ".join(str(int(signal.getsignal(number))) for number in numbers))  # noqa: E731
+
+    def says(launch, chip):
+        blocked = len(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+        return failed(" ".join(str(int(one)) for one in (*map(signal.getsignal, numbers), blocked)))
+
     monkeypatch.setattr(aot_compile, "compile_launch", says)
     before = [signal.getsignal(number) for number in numbers]
     try:
         for number, handler in zip(numbers, (lambda *_: None, lambda *_: None, signal.SIG_IGN), strict=True):
             signal.signal(number, handler)
         receiver, process = aot_compile._start(None, "sm_90")
-        assert receiver.recv().status == "failed: 0 0 1"  # SIG_DFL, and SIG_IGN where that was asked for
+        assert receiver.recv().status == "failed: 0 0 1 0"  # SIG_DFL, SIG_IGN where that was asked for; none blocked
+        assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())
         process.join()
     finally:
         for number, handler in zip(numbers, before, strict=True):
