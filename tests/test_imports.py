@@ -129,6 +129,7 @@ def test_what_does_without(where: str, packages: set[str], when: str) -> None:
         assert not found, f"{path.relative_to(ROOT)} imports {sorted(found)} {when}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", LIGHT)
 def test_what_loads_without_torch(module: str) -> None:
     code = f"import {module}, sys; sys.exit(' '.join(sorted({HEAVY} & set(sys.modules))) or 0)"

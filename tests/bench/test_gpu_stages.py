@@ -72,6 +72,7 @@ def test_a_limit_of_time_cuts_the_last_part_and_begins_no_other(state: State) ->
     assert json.loads(state.path.read_text())["parts"]["b"]["status"] == "out of time"
 
 
+@pytest.mark.slow
 def test_stages_come_in_their_order_with_words_that_are_understood(tmp_path: Path) -> None:
     state = State(tmp_path / "state.json")
     parts = parts_of(state, str(tmp_path))
@@ -108,6 +109,7 @@ def test_a_bad_word_is_one_line_and_exit_status_2(word: str, capsys: pytest.Capt
     assert capsys.readouterr().err.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a CUDA device")
 def test_without_a_device_one_line_says_so(tmp_path: Path) -> None:
     words = ["make", "gpu", f"GPU=results={tmp_path / 'v1'}", f"PYTHON={sys.executable}"]
@@ -142,6 +144,7 @@ def test_a_full_disk_leaves_the_state_before(tmp_path: Path, monkeypatch: pytest
     assert [path.name for path in tmp_path.iterdir()] == ["state.json"]
 
 
+@pytest.mark.slow
 def test_a_part_does_not_outlive_a_killed_run(tmp_path: Path) -> None:
     """By SIGTERM, which runs `finally`, and by SIGKILL, which nothing runs after."""
     code = (

@@ -143,6 +143,7 @@ def unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_real_loaders_give_every_whole_batch(unpacked: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     def make(*words: Any, **options: Any) -> Any:
         loader = make_loader(*words, **options)

@@ -14,6 +14,8 @@ from bench import plot
 from results.files import table_path, write_once
 from results.schema import table_schema, to_table
 
+pytestmark = pytest.mark.slow  # pictures are drawn
+
 ROOT = Path(__file__).resolve().parents[2]
 RUN = "20000101-000000-testonly"
 GPU = "Test-Only GPU 1"

@@ -52,6 +52,7 @@ def test_the_known_ladder():
     assert [one.ideal_s * 1e3 for one in calibrated] == pytest.approx(KNOWN_CALIBRATED_MS, rel=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: "-".join(list(row.values())[:4]).rstrip("-"))
 def test_counts_of_every_net(row):
     described, size = architecture(row), int(row["image_size"])

@@ -6,6 +6,8 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 import kernels
 from kernels import reference
 
@@ -44,6 +46,7 @@ assert not wrong, wrong
 """
 
 
+@pytest.mark.slow
 def test_an_operation_is_a_function_and_its_file_a_module():
     """In a process of its own, since it matters which is imported first."""
     done = subprocess.run([sys.executable, "-c", ALL_OPERATIONS], capture_output=True, text=True)

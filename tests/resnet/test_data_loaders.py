@@ -266,6 +266,7 @@ def test_the_torch_loader_reads_in_this_process_without_workers(photographs):
     assert worst(read("torch", photographs.test, threads=0), read("torch", photographs.test, threads=2)) == 0
 
 
+@pytest.mark.slow
 def test_dali_is_imported_for_its_own_loader_alone():
     code = "import sys, resnet.data; print('nvidia.dali' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"

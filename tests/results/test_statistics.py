@@ -173,6 +173,7 @@ def test_what_is_no_pair_is_refused(a: list[float], b: list[float], said: str) -
         paired_ratio(a, b)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [["-m", "results.report", "--help"], ["-m", "results.recover", "--help"], ["launch/local.py", "--help"],
