@@ -22,9 +22,13 @@ KEY = "training"  # of the weights file's metadata
 VERSION = 2  # of what stands there
 NET = (
     "family", "depth", "shortcut", "stride", "num_classes", "dataset", "image_size", "epochs", "steps", "batch",
-    "grad_accum", "seed", "lr", "world_size", "weight_decay",
+    "grad_accum", "seed", "lr", "world_size", "weight_decay", "target",
 )  # fmt: skip
-LATER = ("weight_decay",)  # words that checkpoints of version 1 lack
+LATER = ("weight_decay", "target")  # words that checkpoints of version 1 lack
+
+
+class VersionError(ValueError):
+    """A training state that a later version wrote."""
 
 
 class CheckpointError(ConfigError):
@@ -66,12 +70,17 @@ class Checkpoint:
         version = values.pop("version", 1)
         if version == 1:
             values = _from_version_1(values)
-        elif version != VERSION:
-            raise ValueError(f"version {version}")
+        elif type(version) is not int or version < 1:
+            raise ValueError(f"version {version!r}")
+        elif version > VERSION:
+            raise VersionError(f"version {version} of a training state; this reader knows 1 and {VERSION}")
         found = cls(**values | {"state": RunState.from_json(values["state"])})
-        fits = type(found.restart) is int and found.restart >= 0 and found.momentum and isinstance(found.net, dict)
-        if not fits or not isinstance(found.saved_at, int | float):
+        if type(found.restart) is not int or found.restart < 0 or not isinstance(found.net, dict):
             raise ValueError("a value of another type")
+        if type(found.saved_at) not in (int, float) or not 0 <= found.saved_at < 1e11:  # seconds until the year 5138
+            raise ValueError("no time")
+        if not isinstance(found.momentum, str) or Path(found.momentum).name != found.momentum or not found.momentum:
+            raise ValueError("no name of a file")
         return found
 
 
@@ -134,7 +143,9 @@ def read(path: str) -> Checkpoint:
         raise CheckpointError(f"resume={path}: weights without a training state; a run's save=PATH writes one")
     try:
         checkpoint = Checkpoint.from_json(text)
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except VersionError as error:
+        raise CheckpointError(f"resume={path}: has {error}") from None
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
         raise CheckpointError(f"resume={path}: its training state is damaged; resume from another checkpoint") from None
     if not weights.with_name(checkpoint.momentum).is_file():
         raise CheckpointError(f"resume={path}: its momentum {checkpoint.momentum} is missing from the same folder")
@@ -156,6 +167,9 @@ def check(path: str, checkpoint: Checkpoint, config: RunConfig) -> None:
     if differ:
         raise CheckpointError(f"resume={path}: the checkpoint has {', '.join(differ)}")
     done = checkpoint.state
+    reached = (epoch for epoch, top1 in enumerate(done.top1, start=1) if config.target and top1 >= config.target)
+    if next(reached, None) != done.epochs_to_target:  # else the time to target would be that to another one
+        raise CheckpointError(f"resume={path}: was written for another target than target={config.target}")
     if done.epoch >= config.epochs or (config.steps and done.step >= config.steps):
         raise CheckpointError(f"resume={path}: that run was complete at epoch {done.epoch}, step {done.step}")
 
@@ -167,9 +181,17 @@ def load_momentum(path: str, checkpoint: Checkpoint, engine: Engine) -> None:
         momenta = load_file(file)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"resume={path}: its momentum {file} cannot be read: {error}") from error
-    for name, parameter in engine.model.named_parameters():
-        if name in momenta:
-            set_momentum(engine, parameter, momenta[name])
+    parameters = dict(engine.model.named_parameters())
+    problems = [f"{name} is missing" for name in parameters if name not in momenta]
+    problems += [f"{name} is of no parameter" for name in momenta if name not in parameters]
+    for name, value in momenta.items():
+        if name in parameters and (value.shape != parameters[name].shape or not value.is_floating_point()):
+            expected = tuple(parameters[name].shape)
+            problems.append(f"{name} is {value.dtype} {tuple(value.shape)}, expected floating point {expected}")
+    if problems:
+        raise CheckpointError(f"resume={path}: its momentum {file} does not fit the network: {problems[0]}")
+    for name, parameter in parameters.items():
+        set_momentum(engine, parameter, momenta[name])
 
 
 def _momentum_file(weights: Path) -> Path | None:

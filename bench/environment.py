@@ -13,6 +13,7 @@ from bench.paths import ROOT
 from results.words import ConfigError
 
 PORT_MAX = 65535
+THREADS_MAX = 4096  # more than any machine has
 LOOPBACK = "127.0.0.1"
 
 
@@ -53,7 +54,7 @@ class JobEnvironment:
         if not isinstance(self.port, ShellExpression):
             _check("MASTER_PORT", self.port, self.SET_BY, 1, PORT_MAX)
         if self.threads is not None:
-            _check("OMP_NUM_THREADS", self.threads, self.SET_BY, 1)
+            _check("OMP_NUM_THREADS", self.threads, self.SET_BY, 1, THREADS_MAX)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> "JobEnvironment":
@@ -176,7 +177,7 @@ def threads_from(environ: Mapping[str, str]) -> int | None:
         return None
     set_by = "unset it, and the launcher sets it"
     threads = _number(environ, "OMP_NUM_THREADS", set_by)
-    _check("OMP_NUM_THREADS", threads, set_by, 1)
+    _check("OMP_NUM_THREADS", threads, set_by, 1, THREADS_MAX)
     return threads
 
 

@@ -125,7 +125,6 @@ class Recorder:
         with self._lock:
             if self._finished:
                 return
-            self._finished = True
             self._fields |= fields
             reasons = {name: why for name, why in self._null_reasons.items() if self._fields.get(name) is None}
             self._writer.finish(
@@ -136,6 +135,8 @@ class Recorder:
                 null_reasons=reasons,
                 **fields,
             )
+            # Only now: what cannot be written ends the run as a failure of its own, which has to find its way here.
+            self._finished = True
             self.progress.emit("end", status=status)
             self.progress.close()
 

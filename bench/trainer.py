@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import torch
@@ -111,7 +112,7 @@ class Trainer:
                 init_stop=started,
                 run_start=started,
                 prepare_s=prepare_s,
-                downtime_s=self.state.downtime_s if self.config.resume else None,
+                **self._before(),
                 dataset_hash=None if config.loader == "synthetic" else self.splits.hash,
                 sample=self.splits.name,
                 images_per_epoch=self.train_loader.images_per_epoch,
@@ -322,6 +323,19 @@ class Trainer:
         checkpoint.check(path, saved, self.config)
         resnet.load_weights(self.model, path)
         return saved
+
+    def _before(self) -> dict[str, Any]:
+        """What earlier attempts came to: it counts also where this one is killed before it adds to it."""
+        state = self.state
+        if not self.config.resume:
+            return {}
+        known = {"tta_s": state.tta_s, "epochs_to_target": state.epochs_to_target} if state.tta_s is not None else {}
+        return {
+            **known,
+            "downtime_s": state.downtime_s,
+            "epochs_completed": state.epoch,
+            "best_top1": max(state.top1, default=None),
+        }
 
     def _resumed(self, saved: checkpoint.Checkpoint) -> RunState:
         """The state after the last epoch of a checkpoint; the time since it was written counts as downtime."""

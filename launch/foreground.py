@@ -77,17 +77,25 @@ class Ranks:
 
     def stop(self) -> None:
         """End all processes of the run, in order if they can, and wait until they are gone."""
-        self._find()
-        ranks = list(self.processes.values())
+        told: set[int] = set()
         # Loader workers and compilers too: a killed rank does not take them along.
-        family = [child for process in _alive(ranks) for child in _descendants(process)] + ranks
+        family: list[psutil.Process] = []
         try:
-            for process in _alive(ranks):
-                process.terminate()
             deadline = time.monotonic() + STOP_S
-            while _alive(ranks) and time.monotonic() < deadline:
+            while time.monotonic() < deadline:
+                self._find()  # each time: the controller may only be about to start them
+                ranks = list(self.processes.values())
+                for rank, process in self.processes.items():
+                    if rank not in told and _alive([process]):
+                        family += [*_descendants(process), process]
+                        told.add(rank)
+                        with contextlib.suppress(psutil.NoSuchProcess):
+                            process.terminate()
+                if self.job.done() or (len(ranks) == self.size and not _alive(ranks)):
+                    break
                 time.sleep(POLL_S)
         finally:
+            family += _descendants(self.controller)
             for process in _alive(family):
                 process.kill()
             deadline = time.monotonic() + STOP_S

@@ -145,10 +145,9 @@ def main(argv: Sequence[str]) -> None:
             raise WordError("launch.job is started by srun, in a script of `python launch/slurm.py ... mode=print`")
         (keys,) = grammar.parse([*argv, f"nodes={nodes}"], RunKeys)
         config, _ = resolve(keys, Place(ranks_per_node=1, visible=False))
-        job = Job(config=config, run_id=run_id_in_slurm(config))
-    except WordError as error:
+        Job(config=config, run_id=run_id_in_slurm(config))()
+    except ConfigError as error:
         sys.exit(f"launch.job: {error}")
-    job()
 
 
 if __name__ == "__main__":

@@ -78,7 +78,13 @@ class Scrubber:
         """Returns a row of a table fit to be published."""
         scrubbed = {column: value if column in KEPT else self.value(value) for column, value in row.items()}
         if row.get("config_json") is not None:  # as JSON, so that its strings are whole and it stays readable
-            config = json.loads(row["config_json"])
+            try:
+                config = json.loads(row["config_json"])
+            except ValueError as error:
+                raise ValueError(f"run={row.get('run_id')}: config_json is not JSON ({error})") from None
+            if not isinstance(config, dict):
+                kind = type(config).__name__
+                raise ValueError(f"run={row.get('run_id')}: config_json is {kind}, expected an object")
             kept = {key: value for key, value in config.items() if key not in PATH_KEYS}
             scrubbed["config_json"] = json.dumps(self.value(kept), sort_keys=True)
         return {**scrubbed, **dict.fromkeys(DROPPED.get(table, ()))}

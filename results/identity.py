@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from results.schema import Row
-from results.words import PATH_KEYS
+from results.words import PATH_KEYS, ConfigError
 
 __all__ = [
     "BENCHMARKS", "Difference", "PARTS_VERSION", "benchmark_of", "comparability", "config_hash", "digest",
@@ -101,7 +101,10 @@ def parts_of(row: Mapping[str, Any]) -> dict[str, Any]:
     """
     if not row.get("config_json"):
         raise ValueError(f"run {row.get('run_id')}: has no configuration (config_json), so nothing can be compared")
-    config = json.loads(row["config_json"])
+    try:
+        config = json.loads(row["config_json"])
+    except ValueError as error:
+        raise ValueError(f"run {row.get('run_id')}: config_json is not JSON ({error})") from None
     if not isinstance(config, dict):
         raise ValueError(f"run {row.get('run_id')}: config_json is {type(config).__name__}, expected an object")
     processors, software = _system_parts(row.get("hardware"))
@@ -178,6 +181,12 @@ def slurm_run_id(name: str, configuration_hash: str, environment: Mapping[str, s
         name: what the run is.
         configuration_hash: of `config_hash`.
         environment: of a process that Slurm started.
+
+    Raises:
+        ConfigError: it is of another.
     """
     array = [environment[key] for key in ("SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID") if key in environment]
-    return f"{name}-{configuration_hash[:8]}-job{'_'.join(array) or environment['SLURM_JOB_ID']}"
+    job = "_".join(array) or environment.get("SLURM_JOB_ID")
+    if not job:
+        raise ConfigError("SLURM_JOB_ID is missing from the environment; Slurm sets it in every job")
+    return f"{name}-{configuration_hash[:8]}-job{job}"

@@ -21,7 +21,7 @@ from results.schema import EPOCH, MICROSECOND, Row, clean_column, clean_row, fro
 
 VERSION = 1
 _STEPS = re.compile(rb'{"kind":"steps","at_us":(\d+),.*}\n')
-_MALFORMED = (KeyError, TypeError, ValueError, AttributeError)
+_MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 
 
 class JournalError(ValueError):
@@ -196,6 +196,8 @@ def read(file: BinaryIO, name: str) -> Contents:
         if not isinstance(first, dict) or first.get("kind") != "run" or first.get("version") != VERSION:
             raise ValueError(f"expected a first line of kind run and version {VERSION}")
         row = from_json("runs", first["row"])
+        if not re.fullmatch(r"\d{4}-\d{2}", str(first["month"]), re.ASCII):  # part of a path
+            raise ValueError(f"month {first['month']!r:.40}: expected YYYY-MM")
         contents = Contents(Owner(**first["owner"]), str(first["month"]), row, _time(first["at_us"]))
     except _MALFORMED as error:
         raise JournalError(f"{name}: not a journal ({type(error).__name__}: {error})") from None

@@ -153,12 +153,12 @@ def killed_row(contents: Contents, file: BinaryIO, failure_kind: str, failure_me
         "failure_kind": row.get("failure_kind") or failure_kind,
         "failure_message": f"{told} ({seen})" if told else f"ended without a word; {seen}",
         "recovered": True,
-        "epochs_completed": epochs[-1]["epoch"] if epochs else 0,
+        "epochs_completed": _done(row, epochs),
     }
     reasons = {"run_stop": f"killed; {seen}", "steps_completed": "killed; the last steps were not journalled"}
     for figures in (_from_epochs(row, epochs), _throughput(row, epochs), _from_steps(row, file)):
         for column, value in figures.items():
-            if row.get(column) is not None:
+            if row.get(column) is not None and column != "best_top1":  # the others stand; a best grows
                 continue
             if isinstance(value, str):
                 reasons[column] = value
@@ -171,13 +171,18 @@ def killed_row(contents: Contents, file: BinaryIO, failure_kind: str, failure_me
     return merge("runs", row, {**values, "null_reasons": {**reasons, **(row.get("null_reasons") or {})}})
 
 
+def _done(row: Row, epochs: list[Row]) -> int:
+    """Epochs done, those of the attempt from which this one went on included."""
+    return epochs[-1]["epoch"] if epochs else row.get("epochs_completed") or 0
+
+
 def _from_epochs(row: Row, epochs: list[Row]) -> dict[str, float | int | str]:
     """Accuracy and time figures, or the reason why not, by column."""
     measured = [epoch for epoch in epochs if epoch.get("top1") is not None]
-    done = epochs[-1]["epoch"] if epochs else 0
+    done = _done(row, epochs)
     figures: dict[str, float | int | str] = {}
-    if measured:
-        figures["best_top1"] = max(epoch["top1"] for epoch in measured)
+    if measured:  # and what an attempt before had, from which this one went on
+        figures["best_top1"] = max([*(epoch["top1"] for epoch in measured), row.get("best_top1") or 0.0])
     if measured and measured[-1]["epoch"] == row.get("epochs"):
         figures["final_top1"] = measured[-1]["top1"]
     else:

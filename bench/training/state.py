@@ -36,9 +36,14 @@ class RunState:
         for name in ("epoch", "step"):
             if type(value := getattr(self, name)) is not int or value < 0:
                 raise ValueError(f"{name}={value!r}: expected a whole number from 0 on")
-        for name in ("elapsed_s", "downtime_s"):
-            if not isinstance(value := getattr(self, name), int | float) or not 0 <= value < math.inf:
+        for name in ("elapsed_s", "downtime_s", "tta_s"):
+            value = getattr(self, name)
+            if name == "tta_s" and value is None:
+                continue
+            if type(value) not in (int, float) or not 0 <= value < math.inf:
                 raise ValueError(f"{name}={value!r}: expected seconds")
+        if (self.tta_s is None) != (self.epochs_to_target is None):
+            raise ValueError(f"tta_s={self.tta_s}, epochs_to_target={self.epochs_to_target}: expected both or neither")
 
     def evaluated(self, top1: float, elapsed_s: float, target: float | None) -> bool:
         """Take in the accuracy after an epoch; returns whether the target was reached with it, for the first time.
@@ -71,6 +76,7 @@ class RunState:
             ValueError, TypeError: a value is missing that has no default, is unknown or cannot be.
         """
         state = cls(**values)
-        if not all(isinstance(top1, float) for top1 in state.top1) or not isinstance(state.cold, bool):
-            raise ValueError(f"top1={state.top1!r:.80}, cold={state.cold!r}: expected numbers and true or false")
+        fractions = isinstance(state.top1, list) and all(type(top1) is float and 0 <= top1 <= 1 for top1 in state.top1)
+        if not fractions or not isinstance(state.cold, bool):
+            raise ValueError(f"top1={state.top1!r:.80}, cold={state.cold!r}: expected fractions and true or false")
         return state

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import resnet
 from bench import checkpoint
@@ -24,7 +25,7 @@ SAVED = checkpoint.Checkpoint(
 )
 # As it was written before the state had a place of its own.
 VERSION_1 = {
-    "run_id": "r", "restart": 0, "net": " ".join(f"{k}={v}" for k, v in SAVED.net.items() if k != "weight_decay"),
+    "run_id": "r", "restart": 0, "net": " ".join(f"{k}={v}" for k, v in SAVED.net.items() if k not in checkpoint.LATER),
     "epoch": 1, "step": 22, "elapsed_s": 3.0, "saved_at": 1.0, "cold": False, "tta_s": None, "epochs_to_target": None,
     "top1": [0.5], "state": "w.momentum",
 }  # fmt: skip
@@ -39,7 +40,6 @@ FREE = {
     "engine": "the same optimizer step",
     "zero_stage": "likewise",
     "precision": "weights and momentum are fp32 in all of them",
-    "target": "what is measured, not what is trained",
     "nodes": "only the number of ranks counts",
     "ranks_per_node": "likewise",
 }
@@ -64,7 +64,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
 def test_a_checkpoint_of_version_1_is_read(tmp_path: Path) -> None:
     (tmp_path / "w.momentum").touch()
     found = checkpoint.read(written(tmp_path, json.dumps(VERSION_1)))
-    assert found == dataclasses.replace(SAVED, net={k: v for k, v in SAVED.net.items() if k != "weight_decay"})
+    assert found == dataclasses.replace(SAVED, net={k: v for k, v in SAVED.net.items() if k not in checkpoint.LATER})
     checkpoint.check("w", found, CONFIG)
     with pytest.raises(checkpoint.CheckpointError, match=r"has seed=0 \(here 1\)$"):
         checkpoint.check("w", found, dataclasses.replace(CONFIG, seed=1))
@@ -129,15 +129,54 @@ def test_momentum_comes_back_with_the_weights_parameter_by_parameter(tmp_path: P
         assert torch.equal(ours, theirs)
 
 
-def test_a_parameter_without_momentum_is_left_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ["missing", "unknown", "shape", "dtype"])
+def test_momentum_that_does_not_fit_is_refused_and_nothing_of_it_taken(tmp_path: Path, damage: str) -> None:
     path, engine, other = str(tmp_path / "w.safetensors"), trained(), trained()
-    first, *_ = engine.model.parameters()
-    second = momenta(engine)[1]
-    del engine.optimizer.state[first]
-    before = momenta(other)[0].clone()
     checkpoint.save(path, engine, world(0), SAVED)
-    checkpoint.load_momentum(path, checkpoint.read(path), other)
-    assert torch.equal(momenta(other)[0], before) and torch.equal(momenta(other)[1], second)
+    file = tmp_path / checkpoint.read(path).momentum
+    stored = load_file(file)
+    if damage == "missing":
+        del stored["fc.bias"]
+    elif damage == "unknown":
+        stored["fc.scale"] = torch.ones(1)
+    else:
+        stored["fc.bias"] = torch.ones(7) if damage == "shape" else torch.ones(10, dtype=torch.int64)
+    save_file(stored, file)
+    before = [value.clone() for value in momenta(other)]
+    with pytest.raises(checkpoint.CheckpointError, match=r"momentum .* does not fit the network: fc\.(bias|scale) is "):
+        checkpoint.load_momentum(path, checkpoint.read(path), other)
+    assert all(torch.equal(value, was) for value, was in zip(momenta(other), before, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("top1", "reached", "target", "fits"),
+    [
+        ([0.5, 0.9], None, 0.95, True),
+        ([0.5, 0.9], 2, 0.9, True),
+        ([0.5, 0.9], 2, None, False),
+        ([0.5, 0.9], None, 0.9, False),  # reached, and the time is not known
+        ([0.5, 0.9], 1, 0.9, False),  # of a lower target
+    ],
+)
+def test_a_time_to_target_is_not_taken_over_for_another_target(
+    top1: list[float], reached: int | None, target: float | None, fits: bool
+) -> None:
+    config = dataclasses.replace(CONFIG, target=target)
+    state = RunState(epoch=2, step=44, top1=top1, epochs_to_target=reached, tta_s=reached and 7.0)
+    older = {word: value for word, value in checkpoint.net_of(config).items() if word not in checkpoint.LATER}
+    saved = dataclasses.replace(SAVED, net=older, state=state)
+    if fits:
+        checkpoint.check("w", saved, config)
+    else:
+        with pytest.raises(checkpoint.CheckpointError, match="was written for another target than target="):
+            checkpoint.check("w", saved, config)
+
+
+def test_a_later_version_is_not_called_damaged(tmp_path: Path) -> None:
+    (tmp_path / "w.momentum").touch()
+    later = json.dumps(json.loads(SAVED.to_json()) | {"version": 3})
+    with pytest.raises(checkpoint.CheckpointError, match="has version 3 of .* this reader knows 1 and 2"):
+        checkpoint.read(written(tmp_path, later))
 
 
 def test_only_rank_0_writes_and_only_the_last_momentum_stays(tmp_path: Path) -> None:
@@ -187,9 +226,9 @@ def test_a_restarted_run_is_resumed_again(tmp_path: Path) -> None:
 
 
 def damaged() -> Iterator[str]:
-    yield from ("{", "[]", '"x"', "null", "7", json.dumps({"epoch": 1}), json.dumps({"version": 3}))
+    yield from ("{", "[]", '"x"', "null", "7", json.dumps({"epoch": 1}), "[" * 100_000)
     whole = json.loads(SAVED.to_json())
-    yield from (json.dumps(whole | {"version": version}) for version in (0, 3, "2"))
+    yield from (json.dumps(whole | {"version": version}) for version in (0, "2", True, None))
     for change in (
         {"momentum": ""},
         {"restart": -1},
@@ -197,10 +236,17 @@ def damaged() -> Iterator[str]:
         {"net": "depth=8"},
         {"x": 1},
         {"saved_at": "1"},
+        {"saved_at": float("nan")},
+        {"saved_at": -1.0},
+        {"saved_at": 1e30},
+        {"momentum": "../x"},
+        {"momentum": 5},
     ):
         yield json.dumps(whole | change)
     states: list[dict[str, object]] = [
         {"epoch": -5}, {"step": "3"}, {"step": True}, {"x": 1}, {"top1": ["0.5"]}, {"elapsed_s": -1.0}, {"cold": 1},
+        {"tta_s": "x"}, {"tta_s": 1.0}, {"tta_s": -1.0, "epochs_to_target": 1}, {"epochs_to_target": 1}, {"top1": {}},
+        {"top1": [float("nan")]}, {"top1": [7.0]}, {"elapsed_s": True},
         {"downtime_s": None}, {"elapsed_s": float("nan")}, {"elapsed_s": float("inf")}, {"epoch": -1}, {"step": -1},
     ]  # fmt: skip
     for change in states:

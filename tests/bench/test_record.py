@@ -213,3 +213,12 @@ def test_what_is_said_and_how_it_ends_reaches_whoever_watches(tmp_path: Path, mo
     events = [json.loads(line) for line in (tmp_path / "progress").read_text().splitlines()]
     assert [event["event"] for event in events] == ["note", "choices", "end"]
     assert events[0]["text"] == "compiling" and events[1]["table"] == "table" and events[2]["status"] == "completed"
+
+
+def test_an_end_that_cannot_be_written_leaves_room_for_the_failure(tmp_path: Path) -> None:
+    recorder = Recorder(config(tmp_path), "r", 0)
+    with pytest.raises(ValueError, match="tta_s"):
+        recorder.finish("completed", tta_s="x")
+    recorder.fail(Failure("failed", "unknown", "ValueError: tta_s", 0))
+    row = only_row(tmp_path)
+    assert (row["status"], row["failure_message"], row["tta_s"]) == ("failed", "ValueError: tta_s", None)

@@ -26,6 +26,8 @@ from bench.trainer import Trainer
 from bench.training.state import RunState
 from bench.world import World
 from resnet.data import Batch, Split, Splits
+from results.journal import read
+from results.recover import killed_row
 from results.store import read_rows
 
 CPU = torch.device("cpu")
@@ -317,6 +319,21 @@ def test_downtime_is_on_the_clock_of_a_resumed_run(
     assert (row["images_per_s"], row["steps_completed"], row["final_top1"]) == (4 * 14 / 14.0, 36, 0.8)
     epochs, _ = read_rows(tmp_path, "epochs")
     assert [epoch["epoch"] for epoch in epochs] == [2, 3]
+
+
+def test_what_came_before_a_resume_is_journalled_before_anything_is_trained(
+    fake: FakeRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(Trainer, "fit", lambda self: None)  # killed here
+    state = RunState(epoch=2, step=24, elapsed_s=59.0, tta_s=59.0, epochs_to_target=2, top1=[0.5, 0.9])
+    with pytest.raises(StopIteration):  # no row yet
+        resume(fake, monkeypatch, tmp_path, state, away_s=1.0)
+    (journal,) = (tmp_path / "journal").iterdir()
+    with journal.open("rb") as file:
+        row = killed_row(read(file, "j"), file, "unknown", None)
+    columns = ("tta_s", "epochs_to_target", "best_top1", "epochs_completed", "downtime_s")
+    assert tuple(row[name] for name in columns) == (59.0, 2, 0.9, 2, 1.0)
+    assert row["null_reasons"]["final_top1"] == "killed after epoch 2 of 3"
 
 
 def test_a_resumed_run_keeps_the_time_at_which_the_target_was_reached(

@@ -186,3 +186,31 @@ def test_ranks_do_not_outlive_a_killed_launcher(start: Start, tmp_path: Path) ->
     both = ranks(tmp_path)
     process.kill()
     assert until(lambda: all(gone(rank) for rank in both), 20)
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.05, 0.3])
+def test_a_signal_before_there_are_ranks_ends_those_that_are_about_to_start(
+    start: Start, tmp_path: Path, delay_s: float
+) -> None:
+    process = start("sleep", "depth=8")
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "rows" / "jobs").glob("*/*_submitted.pkl")) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    time.sleep(delay_s)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+
+    def left() -> list[psutil.Process]:
+        found = []
+        for each in psutil.process_iter():
+            try:
+                if str(tmp_path) in " ".join(each.cmdline()) and each.status() != psutil.STATUS_ZOMBIE:
+                    found.append(each)
+            except psutil.NoSuchProcess:
+                continue
+        return found
+
+    assert not left()
+    time.sleep(3)
+    assert not left()

@@ -8,7 +8,7 @@ import pytest
 
 from results import identity
 from results.store import read_rows
-from results.words import RECORD_ROOT
+from results.words import RECORD_ROOT, ConfigError
 
 CONFIG = {
     "depth": 20, "dataset": "cifar10", "batch": 64, "lr": 0.1, "seed": 1, "kernels": "auto", "nodes": 2,
@@ -114,7 +114,9 @@ def test_the_columns_are_the_parts_and_their_hash() -> None:
     assert "/d" not in found["comparability_parts"] and "seed" not in parts["configuration"]
 
 
-@pytest.mark.parametrize(("config_json", "said"), [(None, "has no configuration"), ("[]", "list, expected an object")])
+@pytest.mark.parametrize(
+    ("config_json", "said"), [(None, "has no configuration"), ("[]", "list, expected an object"), ("{", "is not JSON")]
+)
 def test_a_row_without_a_configuration_is_refused_by_name(config_json: str | None, said: str) -> None:
     with pytest.raises(ValueError, match=f"^run r1: .*{said}"):
         identity.parts_of({**ROW, "config_json": config_json})
@@ -195,3 +197,8 @@ def test_a_job_names_its_run_the_same_on_every_rank(environment: dict[str, str],
     assert identity.slurm_run_id("resnet20A-digits", "0123456789abcdef", environment) == (
         f"resnet20A-digits-01234567-job{job}"
     )
+
+
+def test_a_process_outside_of_slurm_has_no_job() -> None:
+    with pytest.raises(ConfigError, match="^SLURM_JOB_ID is missing"):
+        identity.slurm_run_id("resnet20A-digits", "0123456789abcdef", {})

@@ -128,3 +128,20 @@ def test_fifty_steps_cost_little(tmp_path):
         log.append("steps", encode_steps(rows), sync=False)
         samples.append(time.perf_counter() - start)
     assert sorted(samples)[100] < 5e-3  # some 0.1 ms on an idle machine
+
+
+@pytest.mark.parametrize(
+    "line", [b"[" * 100_000, b'{"kind":"epoch","at_us":1' + b"0" * 30 + b',"row":{"run_id":"r","restart":0,"epoch":2}}']
+)
+def test_a_line_that_no_writer_wrote_costs_itself_alone(written, line):
+    written.write_bytes(written.read_bytes() + line + b"\n")
+    found, steps = contents(written)
+    assert found.unreadable == 1 and steps == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("change", [{"at_us": 10**30}, {"month": "../../x"}, {"month": "2026-1"}, {"month": None}])
+def test_a_first_line_that_cannot_be_is_no_journal(written, change):
+    first, *others = written.read_bytes().splitlines(keepends=True)
+    written.write_bytes(json.dumps(json.loads(first) | change).encode() + b"\n" + b"".join(others))
+    with pytest.raises(JournalError, match="not a journal"):
+        contents(written)
