@@ -175,7 +175,11 @@ def check(path: str, checkpoint: Checkpoint, config: RunConfig) -> None:
 
 
 def load_momentum(path: str, checkpoint: Checkpoint, engine: Engine) -> None:
-    """Load the momentum of a checkpoint into the engine; every rank must call it."""
+    """Load the momentum of a checkpoint into the engine; every rank must call it.
+
+    Raises:
+        CheckpointError: it cannot be read, or is not of each parameter one value of its shape; nothing is loaded then.
+    """
     file = Path(path).with_name(checkpoint.momentum)
     try:
         momenta = load_file(file)

@@ -16,9 +16,7 @@ from results import identity
 from results.files import attempt_name, table_files, table_path, write_once
 from results.schema import FIGURES, SCHEMA_VERSION, Row, clean_row, to_table
 from results.store import RunWriter
-from results.words import DEFAULT_ROOT
 
-DEFAULT_RESULTS = str(DEFAULT_ROOT)
 NOT_A_RUN = "neither data nor accuracy: random images that are on the device already"
 
 

@@ -1,4 +1,4 @@
-"""The CUDA device that benchmarks run on, its own peaks and clocks, and how samples are shown."""
+"""The CUDA device that benchmarks run on, and its own peaks and clocks."""
 
 import subprocess
 from collections.abc import Callable

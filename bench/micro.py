@@ -40,6 +40,7 @@ from kernels.dtypes import PRECISIONS, TUNED
 from kernels.ops.operands import Config
 from resnet.architecture import FAMILIES, SHORTCUTS, STRIDES
 from results.files import attempt_name, read_rows, table_files
+from results.words import DEFAULT_ROOT
 
 CHUNK = 6  # cases between two files of rows
 PIPE_WIDTH = 150
@@ -67,7 +68,7 @@ class Keys:
         text="a cut",
     )
     run: str | None = key("id of a run to go on with: what it has is left out", "a new run", text="an id")
-    results: str = key("folder that rows are written to", "results/v1", default=gpu_rows.DEFAULT_RESULTS, path=True)
+    results: str = key("folder that rows are written to", "results/v1", default=str(DEFAULT_ROOT), path=True)
 
 
 @dataclass(frozen=True, kw_only=True)

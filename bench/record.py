@@ -75,8 +75,7 @@ class Recorder:
         self._finished = False
         self._fields: dict[str, Any] = {}
         self._null_reasons: dict[str, str] = {}
-        self._row = run_row(config, run_id, restart)
-        self._writer = RunWriter(Path(config.results), self._row)
+        self._writer = RunWriter(Path(config.results), run_row(config, run_id, restart))
         self.progress = Emitter(config)
 
     def system(self, device: torch.device) -> None:

@@ -58,6 +58,7 @@ from kernels.children import die_with_parent
 from kernels.choose.timer import order
 from kernels.dtypes import PRECISIONS, TUNED
 from resnet.architecture import FAMILIES, SHORTCUTS, STRIDES, Architecture
+from results.words import DEFAULT_ROOT
 
 PIPE_WIDTH = 140
 
@@ -78,7 +79,7 @@ class Keys:
     rounds: int = key("turns of all variants", "10", default=10, least=2)
     steps: int = key("timed steps of each variant in a turn", "5", default=5, unit="steps", least=1)
     seed: int = key("of weights and images", "0", default=0, least=0, most=2**31 - 1)
-    results: str = key("folder that rows are written to", "results/v1", default=gpu_rows.DEFAULT_RESULTS, path=True)
+    results: str = key("folder that rows are written to", "results/v1", default=str(DEFAULT_ROOT), path=True)
 
 
 @dataclass(frozen=True, kw_only=True)
