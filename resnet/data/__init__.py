@@ -1,13 +1,13 @@
 """Datasets, augmentation and three loaders with one iterator shape."""
 
-from .archives import unpack
-from .datasets import open_dataset
-from .errors import DataError
-from .folders import file_list
-from .loaders import LOADERS, make_loader
-from .mean import mean_image
-from .split import Batch, Loader, Split, Splits
-from .synthetic import synthetic_splits
+from resnet.data.archives import unpack
+from resnet.data.datasets import open_dataset
+from resnet.data.errors import DataError
+from resnet.data.folders import file_list
+from resnet.data.loaders import LOADERS, make_loader
+from resnet.data.mean import mean_image
+from resnet.data.split import Batch, Loader, Split, Splits
+from resnet.data.synthetic import synthetic_splits
 
 __all__ = [
     "LOADERS",

@@ -4,9 +4,8 @@ import os
 import tarfile
 from pathlib import Path
 
+from resnet.data.cache import cache_root, publish
 from resnet.datasets import DATA_VARIABLE
-
-from .cache import cache_root, publish
 
 _ARCHIVES = {
     "cifar10-jpeg": "cifar10-jpeg.tar.xz",

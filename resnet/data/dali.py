@@ -13,17 +13,17 @@ import numpy as np
 import torch
 from PIL import Image
 
-from . import dali_graph
-from .ahead import Ahead
-from .augment import Augmentation, Placement, draws, place, windows
-from .colour import Colour
-from .encoded import check, decode, encode_ppm, read_file
-from .errors import DataError
-from .leases import Leases
-from .resample import resize
-from .sampler import Rows, Sampler
-from .split import Batch, Split
-from .stream import StreamLoader, requests
+from resnet.data import dali_graph
+from resnet.data.ahead import Ahead
+from resnet.data.augment import Augmentation, Placement, draws, place, windows
+from resnet.data.colour import Colour
+from resnet.data.encoded import check, decode, encode_ppm, read_file
+from resnet.data.errors import DataError
+from resnet.data.leases import Leases
+from resnet.data.resample import resize
+from resnet.data.sampler import Rows, Sampler
+from resnet.data.split import Batch, Split
+from resnet.data.stream import StreamLoader, requests
 
 # Decoded batches that wait to be finished, and finished ones that wait for the consumer.
 _DECODED = 1

@@ -8,8 +8,8 @@ import nvidia.dali as dali
 import torch
 from nvidia.dali import fn, types
 
-from .augment import Augmentation
-from .split import Split
+from resnet.data.augment import Augmentation
+from resnet.data.split import Split
 
 # Batches inside the pipeline at a time.
 DEPTH = 2

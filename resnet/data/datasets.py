@@ -5,14 +5,13 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from resnet.data.cifar import open_cifar10
+from resnet.data.digits import open_digits
+from resnet.data.errors import DataError
+from resnet.data.folders import open_folders
+from resnet.data.split import Splits
 from resnet.datasets import DATASETS
 from results.words import ConfigError
-
-from .cifar import open_cifar10
-from .digits import open_digits
-from .errors import DataError
-from .folders import open_folders
-from .split import Splits
 
 # Of the datasets that come with a package, and of those in a folder, which is absolute.
 _PACKAGED: Mapping[str, Callable[[], Splits]] = {"digits": open_digits}

@@ -7,12 +7,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from resnet.data.cache import cache_root, publish
+from resnet.data.errors import DataError
+from resnet.data.folders import open_folders
+from resnet.data.split import Splits
 from resnet.datasets import DATASETS
-
-from .cache import cache_root, publish
-from .errors import DataError
-from .folders import open_folders
-from .split import Splits
 
 _DIGITS = DATASETS["digits"]
 _SPLIT_SEED = 2016

@@ -7,7 +7,7 @@ import stat
 import numpy as np
 from PIL import Image
 
-from .errors import DataError
+from resnet.data.errors import DataError
 
 _JPEG, _PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
 # Baseline, extended and progressive frames; others (lossless, arithmetic) go through PIL.

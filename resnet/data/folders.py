@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .encoded import read_file
-from .errors import DataError
-from .split import Split, Splits
+from resnet.data.encoded import read_file
+from resnet.data.errors import DataError
+from resnet.data.split import Split, Splits
 
 EXTENSIONS = (".jpg", ".jpeg", ".png")
 _HASH_CONTENT_BYTES = 4 << 20

@@ -3,12 +3,11 @@
 import numpy as np
 import torch
 
+from resnet.data.augment import Augmentation, resolve
+from resnet.data.colour import Colour
+from resnet.data.sampler import Sampler
+from resnet.data.split import Loader, Split
 from results.words import ConfigError
-
-from .augment import Augmentation, resolve
-from .colour import Colour
-from .sampler import Sampler
-from .split import Loader, Split
 
 LOADERS = ("dali", "torch", "synthetic")
 
@@ -73,7 +72,7 @@ def make_loader(
         steps=steps_per_epoch,
     )
     if kind == "synthetic":
-        from .synthetic import SyntheticLoader
+        from resnet.data.synthetic import SyntheticLoader
 
         classes = len(split.classes)
         return SyntheticLoader(sampler, image_size=image_size, num_classes=classes, device=device, epochs=epochs)
@@ -97,10 +96,10 @@ def make_reader(
 ) -> Loader:
     """Make a loader that reads images (``dali`` or ``torch``) from its resolved parts."""
     if kind == "torch":
-        from .torch_loader import TorchLoader
+        from resnet.data.torch_loader import TorchLoader
 
         return TorchLoader(split, sampler, augmentation, colour, workers=threads, device=device, epochs=epochs)
     # Only here, because importing DALI takes a second and needs it installed.
-    from .dali import DaliLoader
+    from resnet.data.dali import DaliLoader
 
     return DaliLoader(split, sampler, augmentation, colour, threads=threads, device=device, epochs=epochs)

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .augment import resolve
-from .cache import cache_root, publish
-from .colour import Colour
-from .loaders import make_reader
-from .sampler import Sampler
-from .split import Split
+from resnet.data.augment import resolve
+from resnet.data.cache import cache_root, publish
+from resnet.data.colour import Colour
+from resnet.data.loaders import make_reader
+from resnet.data.sampler import Sampler
+from resnet.data.split import Split
 
 _BATCH = 128
 

@@ -3,8 +3,8 @@
 import itertools
 from collections.abc import Generator, Iterator
 
-from .sampler import Rows, Sampler
-from .split import Batch
+from resnet.data.sampler import Rows, Sampler
+from resnet.data.split import Batch
 
 
 def requests(sampler: Sampler, first_epoch: int, epochs: int | None) -> Iterator[tuple[int, Rows]]:

@@ -5,12 +5,11 @@ from collections.abc import Generator
 import numpy as np
 import torch
 
+from resnet.data.sampler import Sampler
+from resnet.data.split import Batch, Split, Splits
+from resnet.data.stream import StreamLoader
 from resnet.datasets import DATASETS
 from results.words import ConfigError
-
-from .sampler import Sampler
-from .split import Batch, Split, Splits
-from .stream import StreamLoader
 
 _DISTINCT = 4
 

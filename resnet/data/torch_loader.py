@@ -8,14 +8,14 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from . import sampler as order
-from .augment import Augmentation, Placement, draws, place, windows
-from .colour import Colour
-from .encoded import load_image, open_image, read_file
-from .errors import DataError
-from .resample import resize
-from .split import Batch, Split
-from .stream import StreamLoader, requests
+from resnet.data import sampler as order
+from resnet.data.augment import Augmentation, Placement, draws, place, windows
+from resnet.data.colour import Colour
+from resnet.data.encoded import load_image, open_image, read_file
+from resnet.data.errors import DataError
+from resnet.data.resample import resize
+from resnet.data.split import Batch, Split
+from resnet.data.stream import StreamLoader, requests
 
 # Batches a worker prepares ahead.
 _PREFETCH = 4
