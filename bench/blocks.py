@@ -6,7 +6,7 @@ Run by `bench.peers` through `bench.ranks`; commands are lines `NAME EPOCH` on s
 import json
 import sys
 
-from bench.config import RunConfig
+from bench.config.run_config import RunConfig
 from bench.ranks import answer
 from bench.record import Recorder
 from bench.timing import now_s, synchronize

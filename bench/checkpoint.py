@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 import resnet
-from bench.config import RunConfig
+from bench.config.run_config import RunConfig
 from bench.engine import Engine, get_momentum, set_momentum
 from bench.training.state import RunState
 from bench.world import World

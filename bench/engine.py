@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from bench.config import RunConfig
+from bench.config.run_config import RunConfig
 from kernels.dtypes import PRECISIONS
 from resnet.recipe import decay_groups
 

@@ -4,7 +4,7 @@ import json
 import re
 from dataclasses import asdict, dataclass
 
-from results.schema import FAILURE_KINDS
+from results.store.schema import FAILURE_KINDS
 from results.words import ConfigError
 
 OWN = ("bench", "kernels", "launch", "resnet", "results")  # packages whose errors say in one line what happened
@@ -28,7 +28,7 @@ class Failure:
 
     Attributes:
         status: "failed", or "killed" where somebody ended it.
-        kind: one of `results.schema.FAILURE_KINDS`.
+        kind: one of `results.store.schema.FAILURE_KINDS`.
         message: one line.
         rank: the rank that saw it first.
     """
@@ -81,8 +81,8 @@ def _kind(error: BaseException) -> str:
 
     from resnet import WeightsError
     from resnet.data import DataError
-    from results.journal import JournalError
-    from results.store import StoreError
+    from results.store.journal import JournalError
+    from results.store.writer import StoreError
 
     text = str(error).lower() if isinstance(error, RuntimeError) else ""
     if isinstance(error, DataError):

@@ -26,15 +26,14 @@ from pathlib import Path
 from typing import Any
 
 try:
-    from bench import command
-    from bench.config import check_folder
-    from bench.grammar import WordError, key, parse
-    from bench.paths import ROOT
+    from bench.config import command
+    from bench.config.grammar import WordError, key, parse
+    from bench.config.paths import ROOT, check_folder
     from kernels.children import die_with_parent
     from results.durable import replace_file
     from results.export import export
-    from results.files import read_rows, table_files
     from results.identity import benchmark_of
+    from results.store.files import read_rows, table_files
     from results.words import DEFAULT_ROOT
 except ModuleNotFoundError as missing:
     sys.exit(f"bench.gpu: {missing.name} is not installed for {sys.executable}: make setup installs it in .venv")
@@ -264,7 +263,7 @@ def plot(results: Path, say: Callable[[str], None] = print) -> None:
     """Draw every run that timed kernels, where there is something to draw with."""
     rows, _ = read_rows(results, "kernels")
     for run_id in sorted({row["run_id"] for row in rows}):
-        words = ["bench.plot", f"to={results / 'gpu'}", f"results={results}", f"run={run_id}"]
+        words = ["results.plot", f"to={results / 'gpu'}", f"results={results}", f"run={run_id}"]
         done = subprocess.run([sys.executable, "-m", *words], cwd=ROOT, capture_output=True, text=True)
         lines = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines() or ["no message"]
         say(f"plot of {run_id}: {lines[-1]}")

@@ -13,9 +13,9 @@ from bench import machine, roofline
 from bench.roofline import Step
 from resnet.datasets import dataset_of_family
 from results import identity
-from results.files import attempt_name, table_files, table_path, write_once
-from results.schema import FIGURES, SCHEMA_VERSION, Row, clean_row, to_table
-from results.store import RunWriter
+from results.store.files import attempt_name, table_files, table_path, write_once
+from results.store.schema import FIGURES, SCHEMA_VERSION, Row, clean_row, to_table
+from results.store.writer import RunWriter
 
 NOT_A_RUN = "neither data nor accuracy: random images that are on the device already"
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from bench.paths import ROOT
+from bench.config.paths import ROOT
 from results.identity import system_id
 
 

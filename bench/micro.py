@@ -25,13 +25,13 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench import command, gpu_rows, gpu_timing, machine
-from bench.command import Terminal
-from bench.config import check_folder
-from bench.grammar import WordError, key, parse
+from bench import gpu_rows, gpu_timing, machine
+from bench.config import command
+from bench.config.command import Terminal
+from bench.config.grammar import WordError, key, parse
+from bench.config.paths import ROOT, check_folder
 from bench.micro_cases import OPS, cases
 from bench.micro_measure import BACKENDS, Peaks, case_table, measure, new_table, rows_of
-from bench.paths import ROOT
 from bench.roofline import Step
 from bench.roofline_ops import CONVS
 from kernels import configs
@@ -39,7 +39,7 @@ from kernels.children import die_with_parent
 from kernels.dtypes import PRECISIONS, TUNED
 from kernels.ops.operands import Config
 from resnet.architecture import FAMILIES, SHORTCUTS, STRIDES
-from results.files import attempt_name, read_rows, table_files
+from results.store.files import attempt_name, read_rows, table_files
 from results.words import DEFAULT_ROOT
 
 CHUNK = 6  # cases between two files of rows

@@ -8,7 +8,7 @@ from rich.console import Console
 from torch import nn
 
 import resnet
-from bench.config import RunConfig
+from bench.config.run_config import RunConfig
 from bench.engine import autocast
 from bench.timing import synchronize
 from kernels.dtypes import PRECISIONS

@@ -21,11 +21,13 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from bench import command, plain
-from bench.command import Terminal
-from bench.config import Place, RunConfig, resolve
-from bench.grammar import key, parse
-from bench.keys import RunKeys
+from bench import plain
+from bench.config import command
+from bench.config.command import Terminal
+from bench.config.grammar import key, parse
+from bench.config.keys import RunKeys
+from bench.config.resolve import Place, resolve
+from bench.config.run_config import RunConfig
 from bench.machine import cpu_model, gpu_name
 from bench.ranks import Ranks
 from bench.timing import now_s

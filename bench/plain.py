@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import resnet
-from bench import command
-from bench.grammar import WordError, key, parse
+from bench.config import command
+from bench.config.grammar import WordError, key, parse
 from bench.progress import clock
 from bench.timing import now_s
 from resnet.architecture import Architecture

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from bench.config import RunConfig
+from bench.config.run_config import RunConfig
 
 VARIABLE = "RESNET_BENCH_PROGRESS"
 

@@ -7,7 +7,7 @@ import sys
 from types import TracebackType
 from typing import Self
 
-from bench.environment import LOOPBACK, JobEnvironment, RankEnvironment, checkout_first
+from bench.config.environment import LOOPBACK, JobEnvironment, RankEnvironment, checkout_first
 
 
 def rank_environment(rank: int, size: int, port: int, threads: int) -> dict[str, str]:

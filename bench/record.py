@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from bench import machine, metrics
-from bench.config import RunConfig
+from bench.config.run_config import RunConfig
 from bench.engine import COMM_DTYPE
 from bench.failure import Failure
 from bench.progress import Emitter
@@ -18,9 +18,9 @@ from bench.world import World
 from resnet.datasets import DATASETS
 from resnet.layer_choices import LayerChoices
 from results import identity
-from results.schema import SCHEMA_VERSION
 from results.statistics import percentile
-from results.store import RunWriter
+from results.store.schema import SCHEMA_VERSION
+from results.store.writer import RunWriter
 
 
 def run_row(config: RunConfig, run_id: str, restart: int) -> dict[str, Any]:

@@ -16,9 +16,9 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from bench import command
-from bench.command import Terminal
-from bench.grammar import WordError, key, parse
+from bench.config import command
+from bench.config.command import Terminal
+from bench.config.grammar import WordError, key, parse
 from bench.roofline_net import Layer, layers
 from bench.roofline_ops import Shape, op_bytes, op_flops
 from bench.roofline_passes import Level, Pass, ladder, passes

@@ -26,11 +26,11 @@ import torch
 from rich.console import Console
 
 import resnet
-from bench import command, gpu_rows, gpu_timing, machine
-from bench.command import Terminal
-from bench.config import check_folder
-from bench.grammar import key, parse
-from bench.paths import ROOT
+from bench import gpu_rows, gpu_timing, machine
+from bench.config import command
+from bench.config.command import Terminal
+from bench.config.grammar import key, parse
+from bench.config.paths import ROOT, check_folder
 from bench.roofline import Step
 from bench.step_rows import (
     Measured,

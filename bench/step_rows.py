@@ -27,7 +27,7 @@ class Measured:
         loss: the last one.
         peak_mem_bytes: of the variant alone, its batch included.
         problem: why it was not timed, or None.
-        failure_kind: of `results.schema.FAILURE_KINDS`, with a problem.
+        failure_kind: of `results.store.schema.FAILURE_KINDS`, with a problem.
         choices, choices_table: what computes each layer, and what that was chosen from, where it was chosen.
     """
 

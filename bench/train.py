@@ -7,8 +7,8 @@ import sys
 import traceback
 
 from bench import checkpoint
-from bench.config import RunConfig
-from bench.environment import RankEnvironment
+from bench.config.environment import RankEnvironment
+from bench.config.run_config import RunConfig
 from bench.failure import Failure, classify, one_line
 from bench.record import Recorder
 from bench.trainer import Trainer
@@ -18,7 +18,7 @@ from bench.world import World, join
 def run(config: RunConfig, *, run_id: str, restart: int = 0) -> None:
     """Train as configured; on rank 0, write the run's rows.
 
-    The environment says which rank this is (see `bench.environment`).
+    The environment says which rank this is (see `bench.config.environment`).
 
     Raises:
         VariableError: the environment does not say it.

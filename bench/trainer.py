@@ -15,7 +15,7 @@ from torch.nn import functional
 
 import resnet
 from bench import checkpoint, machine
-from bench.config import RunConfig
+from bench.config.run_config import RunConfig
 from bench.engine import Engine, build, set_lr
 from bench.evaluate import evaluate
 from bench.failure import Diverged

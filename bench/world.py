@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from bench.environment import JobEnvironment, RankEnvironment
+from bench.config.environment import JobEnvironment, RankEnvironment
 from bench.failure import Failure
 from results.words import ConfigError
 
@@ -105,7 +105,7 @@ def _states(name: str) -> str:
 
 
 def join(on_failure: Callable[[Failure], None]) -> World:
-    """Join the run that the environment describes (see `bench.environment`).
+    """Join the run that the environment describes (see `bench.config.environment`).
 
     Rank 0 serves the store that the others meet at. Collectives themselves have no short timeout, since a compile may
     take one rank minutes longer than another; it is the watchdog that ends a run whose rank is gone.

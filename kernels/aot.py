@@ -171,9 +171,9 @@ def compile_and_write(options: Options) -> int:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run the command; see `bench.command.run`."""
-    from bench import command
-    from bench.grammar import key, values
+    """Run the command; see `bench.config.command.run`."""
+    from bench.config import command
+    from bench.config.grammar import key, values
 
     defaults = Options()
 

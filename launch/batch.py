@@ -15,14 +15,15 @@ import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.slurm.slurm import _make_sbatch_string
 
-from bench.config import RunConfig, words
-from bench.environment import JobEnvironment, ShellExpression
-from bench.paths import ROOT
+from bench.config.environment import JobEnvironment, ShellExpression
+from bench.config.paths import ROOT
+from bench.config.resolve import words
+from bench.config.run_config import RunConfig
 from launch.cluster import ClusterConfig
 from launch.job import Job, new_run_id
 from launch.plan import Cell, Plan
 from resnet.datasets import DATASETS
-from results.files import read_rows
+from results.store.files import read_rows
 
 
 class BatchError(RuntimeError):

@@ -3,8 +3,8 @@
 import sys
 from collections.abc import Sequence
 
-from bench import command
-from bench.grammar import WordError
+from bench.config import command
+from bench.config.grammar import WordError
 from launch.plan import LaunchKeys, Plan, Program, make_plan
 
 USAGE = """\

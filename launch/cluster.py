@@ -10,7 +10,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from bench.grammar import WordError
+from bench.config.grammar import WordError
 from resnet.datasets import DATASETS
 from results.words import nearest, suggestion
 

@@ -15,16 +15,16 @@ import psutil
 import submitit
 from submitit.core.utils import environment_variables, pickle_load
 
-from bench.config import RunConfig
-from bench.environment import LOOPBACK, JobEnvironment, VariableError, checkout_first, threads_from
+from bench.config.environment import LOOPBACK, JobEnvironment, VariableError, checkout_first, threads_from
+from bench.config.run_config import RunConfig
 from bench.progress import VARIABLE as PROGRESS_VARIABLE
 from bench.progress import Display, Follower
 from bench.ranks import free_port
 from launch.cluster import gpus_here
 from launch.job import Job, new_run_id
-from results.files import read_rows, table_files
 from results.recover import recover
-from results.report import failures, show, summary
+from results.report.terminal import failures, show, summary
+from results.store.files import read_rows, table_files
 
 TABLES = ("runs", "epochs", "steps", "system")
 POLL_S = 0.1

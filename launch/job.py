@@ -14,13 +14,13 @@ from types import FrameType
 import psutil
 import submitit
 
-from bench import grammar
-from bench.config import Place, RunConfig, resolve
-from bench.environment import RankEnvironment
+from bench.config.environment import RankEnvironment
+from bench.config.grammar import WordError
+from bench.config.keys import RunKeys
+from bench.config.paths import ROOT
+from bench.config.resolve import Place, resolve
+from bench.config.run_config import RunConfig, grammar
 from bench.failure import Stopped
-from bench.grammar import WordError
-from bench.keys import RunKeys
-from bench.paths import ROOT
 from results import identity
 from results.words import ConfigError
 
@@ -81,8 +81,8 @@ def check_packages(names: Sequence[str] = PACKAGES) -> None:
 def set_ranks(config: RunConfig) -> None:
     """Tell torch and DeepSpeed who this process is, from submitit's or Slurm's variables.
 
-    What is common to the job comes from the launcher (see `bench.environment`). No GPU is hidden: DeepSpeed indexes all
-    of a node's by LOCAL_RANK.
+    What is common to the job comes from the launcher (see `bench.config.environment`). No GPU is hidden: DeepSpeed
+    indexes all of a node's by LOCAL_RANK.
 
     Raises:
         ConfigError: the job has another number of processes than the configuration, or numbers them strangely.

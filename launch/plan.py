@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from bench import grammar
-from bench.config import Place, RunConfig, resolve
-from bench.grammar import WordError, key
-from bench.keys import RunKeys
+from bench.config.grammar import WordError, key
+from bench.config.keys import RunKeys
+from bench.config.resolve import Place, resolve
+from bench.config.run_config import RunConfig, grammar
 from launch import cluster as clusters
 from launch.cluster import ClusterConfig
 

@@ -18,8 +18,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from results.files import read_file, read_rows, table_files, write_once
-from results.schema import REALS, Row, file_schema, to_rows
+from results.store.files import read_file, read_rows, table_files, write_once
+from results.store.schema import REALS, Row, file_schema, to_rows
 from results.words import PATH_KEYS, RECORD_ROOT, nearest, root_from
 
 TABLES = ("steps", "epochs", "system", "kernels", "runs")  # runs last: an attempt that has it is whole
@@ -201,9 +201,9 @@ class Task:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Runs the command, see `bench.command.run`."""
-    from bench import command
-    from bench.grammar import WordError, key, values
+    """Runs the command, see `bench.config.command.run`."""
+    from bench.config import command
+    from bench.config.grammar import WordError, key, values
 
     @dataclass
     class Keys:

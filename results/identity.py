@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from results.schema import Row
 from results.words import PATH_KEYS, ConfigError
 
 __all__ = [
@@ -125,7 +124,7 @@ def key_of(parts: Mapping[str, Any]) -> str:
     return digest(parts)
 
 
-def comparability(row: Mapping[str, Any]) -> Row:
+def comparability(row: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the columns of `runs` that say what a run may be compared with, from the others of its row."""
     parts = parts_of(row)
     return {"comparability_key": key_of(parts), "comparability_parts": canonical(parts)}

@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from results.files import BadFile, journals
-from results.journal import Contents, JournalError, read, read_steps
-from results.schema import FIGURES, Row, merge
 from results.statistics import percentile
-from results.store import write_attempt
+from results.store.files import BadFile, journals
+from results.store.journal import Contents, JournalError, read, read_steps
+from results.store.schema import FIGURES, Row, merge
+from results.store.writer import write_attempt
 from results.words import root_from
 
 STALE_S = 900.0
@@ -262,9 +262,9 @@ def _sweep_and_say(root: Path, given: Mapping[str, Sequence[Any]]) -> int:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Runs the command, see `bench.command.run`; exit status 1 where a journal cannot be read."""
-    from bench import command
-    from bench.grammar import key, values
+    """Runs the command, see `bench.config.command.run`; exit status 1 where a journal cannot be read."""
+    from bench.config import command
+    from bench.config.grammar import key, values
 
     @dataclass
     class Keys:

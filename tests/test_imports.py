@@ -21,8 +21,14 @@ EDGES = {
 # Modules of the standard library alone, which every package may import: what else would be written in each of them.
 FOUNDATION = {"results.words", "results.durable"}
 # The entry points of commands in leaves, `main` alone, which may import what runs a command.
-COMMANDS = {"kernels/aot.py", "results/export.py", "results/recover.py", "results/report.py"}
-RUNNER = {"bench.command", "bench.grammar"}
+COMMANDS = {
+    "kernels/aot.py",
+    "results/export.py",
+    "results/plot/command.py",
+    "results/recover.py",
+    "results/report/terminal.py",
+}
+RUNNER = {"bench.config.command", "bench.config.grammar", "bench.config.paths"}
 HEAVY = {"torch", "torchvision", "triton", "deepspeed", "nvidia"}  # nvidia.dali
 # What no module of a package, or one module, may import: when it is loaded ("at import"), or at all ("anywhere").
 WITHOUT = [
@@ -31,11 +37,11 @@ WITHOUT = [
     ("kernels", HEAVY - {"torch", "triton"}, "anywhere"),
     ("kernels/chips.py", HEAVY, "anywhere"),
     ("launch", HEAVY, "anywhere"),
-    ("bench/command.py", HEAVY, "anywhere"),
-    ("bench/grammar.py", HEAVY, "anywhere"),
-    ("bench/keys.py", HEAVY, "anywhere"),
-    ("bench/config.py", HEAVY, "anywhere"),
-    ("bench/environment.py", HEAVY, "anywhere"),
+    ("bench/config/command.py", HEAVY, "anywhere"),
+    ("bench/config/grammar.py", HEAVY, "anywhere"),
+    ("bench/config/keys.py", HEAVY, "anywhere"),
+    ("bench/config/run_config.py", HEAVY, "anywhere"),
+    ("bench/config/environment.py", HEAVY, "anywhere"),
     ("bench/failure.py", HEAVY, "at import"),
     ("bench/progress.py", HEAVY, "anywhere"),
     ("resnet/architecture.py", HEAVY, "anywhere"),
@@ -45,14 +51,14 @@ WITHOUT = [
 # What loads without any of HEAVY, everything that it imports in turn included.
 LIGHT = [
     "kernels.dtypes",
-    "bench.command",
-    "bench.config",
-    "bench.grammar",
-    "bench.keys",
+    "bench.config.command",
+    "bench.config.run_config",
+    "bench.config.grammar",
+    "bench.config.keys",
     "bench.progress",
     "bench.metrics",
     "bench.roofline",
-    "bench.plot",
+    "results.plot",
     "launch.cli",
     "launch.job",
     "launch.foreground",

@@ -13,15 +13,16 @@ from torch import nn
 import bench.timing
 import bench.trainer
 from bench import checkpoint
-from bench.config import Place, RunConfig, resolve
+from bench.config.keys import RunKeys
+from bench.config.resolve import Place, resolve
+from bench.config.run_config import RunConfig
 from bench.evaluate import Accuracy
-from bench.keys import RunKeys
 from bench.metrics import WARMUP_STEPS
 from bench.record import Recorder
 from bench.trainer import Trainer
 from bench.world import World
 from resnet.data import Batch, Split, Splits
-from results.store import read_rows
+from results.store.files import read_rows
 
 CPU = torch.device("cpu")
 STEPS, EPOCHS, BATCH = 12, 3, 4

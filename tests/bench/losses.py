@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from bench import engine as engines
-from bench.config import RunConfig
+from bench.config.run_config import RunConfig
 from bench.network import build_model
 from bench.world import join
 

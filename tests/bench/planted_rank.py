@@ -4,7 +4,7 @@ import sys
 
 import bench.trainer
 from bench import train
-from bench.config import RunConfig
+from bench.config.run_config import RunConfig
 from resnet.data import DataError
 from results.words import ConfigError
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from bench import blocks
-from bench.config import Place, RunConfig, resolve
-from bench.keys import RunKeys
+from bench.config.keys import RunKeys
+from bench.config.resolve import Place, resolve
+from bench.config.run_config import RunConfig
 from bench.ranks import Ranks
 
 

@@ -14,8 +14,9 @@ from safetensors.torch import load_file, save_file
 
 import resnet
 from bench import checkpoint
-from bench.config import Place, RunConfig, resolve
-from bench.keys import RunKeys
+from bench.config.keys import RunKeys
+from bench.config.resolve import Place, resolve
+from bench.config.run_config import RunConfig
 from bench.training.state import RunState
 
 CONFIG, _ = resolve(RunKeys(depth=8, dataset="digits"), Place(ranks_per_node=2))

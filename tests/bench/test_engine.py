@@ -9,8 +9,9 @@ import pytest
 import torch
 from real_ranks import found_by
 
-from bench.config import Place, RunConfig, resolve
-from bench.keys import RunKeys
+from bench.config.keys import RunKeys
+from bench.config.resolve import Place, resolve
+from bench.config.run_config import RunConfig
 
 pytestmark = pytest.mark.ranks
 

@@ -10,15 +10,16 @@ import torch
 
 import resnet
 from bench.checkpoint import CheckpointError
-from bench.config import Place, resolve
+from bench.config.grammar import WordError
+from bench.config.keys import RunKeys
+from bench.config.resolve import Place, resolve
 from bench.failure import Diverged, Failure, RankLost, Stopped, classify
-from bench.grammar import WordError
-from bench.keys import RunKeys
 from bench.ranks import free_port, rank_environment
 from kernels.ops.operands import KernelError
 from resnet.data import DataError
-from results.schema import FAILURE_KINDS
-from results.store import StoreError, read_rows
+from results.store.files import read_rows
+from results.store.schema import FAILURE_KINDS
+from results.store.writer import StoreError
 from results.words import ConfigError
 
 

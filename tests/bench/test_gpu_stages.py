@@ -148,7 +148,7 @@ def test_a_full_disk_leaves_the_state_before(tmp_path: Path, monkeypatch: pytest
 def test_a_part_does_not_outlive_a_killed_run(tmp_path: Path) -> None:
     """By SIGTERM, which runs `finally`, and by SIGKILL, which nothing runs after."""
     code = (
-        "import sys; from pathlib import Path; from bench import command, gpu\n"
+        "import sys; from pathlib import Path; from bench import gpu; from bench.config import command\n"
         "nap = lambda task: gpu.run(gpu.Part(1, 'nap', ('tests_nap',)), 60, Path(sys.argv[1]))\n"
         "sys.exit(command.run('nap', '', gpu.Keys, lambda words: None, nap, []))"
     )

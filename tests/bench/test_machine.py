@@ -12,7 +12,7 @@ import torch
 
 from bench import machine
 from results import identity
-from results.schema import clean_row
+from results.store.schema import clean_row
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 1)
 

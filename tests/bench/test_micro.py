@@ -9,14 +9,14 @@ import torch
 from rich.console import Console
 
 from bench import gpu_rows, gpu_timing, micro, micro_maths, micro_measure, step
-from bench.grammar import WordError
+from bench.config.grammar import WordError
 from bench.micro_cases import OPS, cases, tiny
 from bench.micro_measure import Peaks, Result, case_table, rows_of
 from kernels import configs, runtime
 from kernels.choose.timer import CudaDevice, DeviceTimer
 from kernels.reference import check
 from results.export import export
-from results.files import read_rows, table_files
+from results.store.files import read_rows, table_files
 
 ROOT = Path(__file__).resolve().parents[2]
 PEAKS = Peaks(2e12, 5e14)

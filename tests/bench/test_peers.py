@@ -16,8 +16,9 @@ from PIL import Image
 from rich.console import Console
 
 from bench import peers, plain
-from bench.config import Place, RunConfig, resolve
-from bench.keys import RunKeys
+from bench.config.keys import RunKeys
+from bench.config.resolve import Place, resolve
+from bench.config.run_config import RunConfig
 from resnet.data import Split, make_loader
 from resnet.data.cifar import CLASSES
 

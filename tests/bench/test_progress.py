@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.config import Place, resolve
-from bench.keys import RunKeys
+from bench.config.keys import RunKeys
+from bench.config.resolve import Place, resolve
 from bench.progress import VARIABLE, Display, Emitter, Follower, clock
 from kernels import TORCH, Choice
 from resnet.layer_choices import LayerChoices

@@ -10,17 +10,18 @@ import pytest
 import torch
 
 from bench import machine, record
-from bench.config import Place, RunConfig, resolve
+from bench.config.keys import RunKeys
+from bench.config.resolve import Place, resolve
+from bench.config.run_config import RunConfig
 from bench.failure import Failure
-from bench.keys import RunKeys
 from bench.metrics import WARMUP_STEPS, Throughput
 from bench.record import Recorder, outcome, run_row
 from bench.world import World
 from kernels import TORCH
 from resnet.layer_choices import LayerChoices
 from results import identity
-from results.schema import SCHEMAS
-from results.store import read_rows
+from results.store.files import read_rows
+from results.store.schema import SCHEMAS
 
 CPU = torch.device("cpu")
 SLURM = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_JOB_NODELIST")

@@ -15,11 +15,11 @@ import pytest
 import torch
 
 import resnet
+from bench.config.paths import ROOT
 from bench.evaluate import evaluate
-from bench.paths import ROOT
 from bench.world import World
 from resnet.data import make_loader, open_dataset
-from results.store import read_rows
+from results.store.files import read_rows
 
 pytestmark = pytest.mark.ranks
 

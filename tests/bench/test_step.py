@@ -27,9 +27,9 @@ from bench.step_variants import (
 from kernels import TORCH, Choice, Config
 from resnet.layer_choices import LayerChoices
 from results.export import export
-from results.files import read_rows
 from results.identity import key_of
-from results.schema import SCHEMAS, clean_row
+from results.store.files import read_rows
+from results.store.schema import SCHEMAS, clean_row
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")

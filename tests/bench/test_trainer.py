@@ -31,9 +31,9 @@ from bench.evaluate import Accuracy
 from bench.trainer import Trainer
 from bench.training.state import RunState
 from bench.world import World
-from results.journal import read
 from results.recover import killed_row
-from results.store import read_rows
+from results.store.files import read_rows
+from results.store.journal import read
 
 
 @pytest.fixture

@@ -9,13 +9,14 @@ from torch import nn
 from torch.nn import functional
 
 import resnet
-from bench.config import Place, RunConfig, resolve
-from bench.keys import RunKeys
+from bench.config.keys import RunKeys
+from bench.config.resolve import Place, resolve
+from bench.config.run_config import RunConfig
 from bench.record import Recorder
 from bench.trainer import Trainer
 from bench.world import World
 from resnet.data import Batch, make_loader, open_dataset
-from results.store import read_rows
+from results.store.files import read_rows
 
 CPU = torch.device("cpu")
 

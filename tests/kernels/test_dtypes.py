@@ -5,7 +5,7 @@ import dataclasses
 import torch
 
 from bench import micro, roofline, step
-from bench.keys import RunKeys
+from bench.config.keys import RunKeys
 from kernels import aot, links
 from kernels.dtypes import PRECISIONS, TUNED
 from kernels.ops import operands

@@ -11,10 +11,10 @@ import time
 from pathlib import Path
 from types import ModuleType
 
-from bench.config import RunConfig
+from bench.config.run_config import RunConfig
 from bench.failure import Stopped
 from launch.job import Job
-from results.store import RunWriter
+from results.store.writer import RunWriter
 
 
 class StubJob(Job):

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from bench.config import RunConfig
-from bench.paths import ROOT
+from bench.config.paths import ROOT
+from bench.config.run_config import RunConfig
 from launch import batch, job
 from launch.cli import main
 from launch.plan import Cell, make_plan
-from results.store import RunWriter
+from results.store.writer import RunWriter
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bench.grammar import WordError
+from bench.config.grammar import WordError
 from launch import cluster
 from launch.cluster import ClusterConfig, gpus_here, load, profiles
 

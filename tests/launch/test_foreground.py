@@ -12,10 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bench.config import Place, resolve
-from bench.keys import RunKeys
+from bench.config.keys import RunKeys
+from bench.config.resolve import Place, resolve
 from launch import foreground
-from results.files import read_rows
+from results.store.files import read_rows
 
 pytestmark = pytest.mark.ranks
 

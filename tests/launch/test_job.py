@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from bench.config import Place, RunConfig, resolve
+from bench.config.keys import RunKeys
+from bench.config.paths import ROOT
+from bench.config.resolve import Place, resolve
+from bench.config.run_config import RunConfig
 from bench.failure import Stopped
-from bench.keys import RunKeys
-from bench.paths import ROOT
 from launch import job
 from launch.job import Job, check_packages, new_run_id, run_id_in_slurm, set_ranks, stop_on_signals
 

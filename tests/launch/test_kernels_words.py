@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.paths import ROOT
+from bench.config.paths import ROOT
 from launch.cluster import gpus_here
-from results.store import read_rows
+from results.store.files import read_rows
 
 pytestmark = pytest.mark.skipif(gpus_here() > 0, reason="there is a GPU, on which these kernels run")
 

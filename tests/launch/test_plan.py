@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.grammar import WordError
-from bench.keys import RunKeys
-from bench.paths import ROOT
+from bench.config.grammar import WordError
+from bench.config.keys import RunKeys
+from bench.config.paths import ROOT
 from launch import cluster
 from launch.plan import LaunchKeys, Plan, Program, make_plan
 

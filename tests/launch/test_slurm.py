@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import slurm_cluster
 
-from bench.paths import ROOT
-from results.files import read_rows
+from bench.config.paths import ROOT
+from results.store.files import read_rows
 
 pytestmark = pytest.mark.slurm
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.paths import ROOT
+from bench.config.paths import ROOT
 from resnet.data import make_loader, open_dataset, unpack
-from results.store import read_rows
+from results.store.files import read_rows
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 

@@ -12,7 +12,7 @@ import pytest
 
 from results import durable
 from results.durable import create_file, replace_file, sync_folder
-from results.store import read_table
+from results.store.files import read_table
 
 ROOT = Path(durable.__file__).resolve().parents[1]
 KINDS = pytest.mark.parametrize("write_file", [replace_file, create_file])

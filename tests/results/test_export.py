@@ -4,8 +4,10 @@ import socket
 
 import pytest
 
-from results import export, schema
-from results.store import RunWriter, read_rows, read_table
+from results import export
+from results.store import schema
+from results.store.files import read_rows, read_table
+from results.store.writer import RunWriter
 
 UUID = "GPU-8f6a1c2e-1234-5678-9abc-def012345678"
 SECRETS = [

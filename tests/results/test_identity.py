@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from results import identity
-from results.store import read_rows
+from results.store.files import read_rows
 from results.words import RECORD_ROOT, ConfigError
 
 CONFIG = {

@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from results import recover
-from results.store import RunWriter, StoreError, journals, read_rows, read_table
+from results.store.files import journals, read_rows, read_table
+from results.store.writer import RunWriter, StoreError
 
 ROOT = str(Path(recover.__file__).resolve().parents[1])
 CHILD = """
 import sys, time
-from results.store import RunWriter
+from results.store.writer import RunWriter
 writer = RunWriter(sys.argv[1], {"run_id": sys.argv[2], "depth": 20, "target_top1": 0.6, "epochs": 15,
                                  "global_batch": 64, "warmup_steps": 2})
 writer.system({"cpu_model": "some cpu"})
@@ -159,7 +160,7 @@ def test_a_process_id_used_again_is_not_the_run(dead):
 def test_a_run_that_ended_keeps_its_own_word(tmp_path):
     code = """
 import sys, os
-from results import store
+from results.store import writer as store
 writer = store.RunWriter(sys.argv[1], {"run_id": "r1"})
 writer.epoch({"epoch": 1, "top1": 0.5})
 real = store.write_once

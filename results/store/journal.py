@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from results.durable import publish, temporary_beside
-from results.schema import EPOCH, MICROSECOND, Row, clean_column, clean_row, from_json, merge, to_json
+from results.store.schema import EPOCH, MICROSECOND, Row, clean_column, clean_row, from_json, merge, to_json
 
 VERSION = 1
 _STEPS = re.compile(rb'{"kind":"steps","at_us":(\d+),.*}\n')

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.environment import (
+from bench.config.environment import (
     JobEnvironment,
     RankEnvironment,
     ShellExpression,
@@ -15,7 +15,7 @@ from bench.environment import (
     checkout_first,
     threads_from,
 )
-from bench.paths import ROOT
+from bench.config.paths import ROOT
 from bench.ranks import free_port, rank_environment
 from bench.world import join
 

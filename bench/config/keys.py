@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from bench.grammar import key
+from bench.config.grammar import key
 from kernels.dtypes import PRECISIONS
 from resnet.architecture import FAMILIES, KERNELS, SHORTCUTS, STRIDES
 from resnet.datasets import DATA_VARIABLE, DATASETS

@@ -11,20 +11,15 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 
 from results.durable import sync_folder
-from results.files import (
-    BadFile,
+from results.identity import system_id
+from results.store.files import (
     attempt_name,
     journal_path,
-    journals,
-    read_rows,
-    read_table,
-    table_files,
     table_path,
     write_once,
 )
-from results.identity import system_id
-from results.journal import Contents, Journal, JournalError, Owner, encode_steps, read, read_steps
-from results.schema import (
+from results.store.journal import Contents, Journal, Owner, encode_steps, read, read_steps
+from results.store.schema import (
     FIGURES,
     SCHEMA_VERSION,
     STATUSES,
@@ -37,17 +32,7 @@ from results.schema import (
     to_table,
 )
 
-__all__ = [
-    "BadFile",
-    "JournalError",
-    "RunWriter",
-    "StoreError",
-    "journals",
-    "read_rows",
-    "read_table",
-    "table_files",
-    "write_attempt",
-]
+__all__ = ["RunWriter", "StoreError", "write_attempt"]
 
 ROWS_PER_GROUP = 65536
 
@@ -193,8 +178,8 @@ class RunWriter:
         Should writing fail, the journal stays and says how the run ended: call again, or leave it to `recover`.
 
         Args:
-            status: one of `results.schema.STATUSES`.
-            failure_kind: needed unless completed; one of `results.schema.FAILURE_KINDS`.
+            status: one of `results.store.schema.STATUSES`.
+            failure_kind: needed unless completed; one of `results.store.schema.FAILURE_KINDS`.
             failure_message: what happened, for a person.
             **fields: columns of `runs`.
 

@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bench.paths import ROOT
+from bench.config.paths import ROOT
 from results.words import ConfigError
 
 PORT_MAX = 65535

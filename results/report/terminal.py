@@ -18,9 +18,9 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from results.files import BadFile, journals, read_rows
 from results.identity import benchmark_of
-from results.schema import CHOICES, FLAG, INT, REAL, SCHEMAS, TEXT, Row
+from results.store.files import BadFile, journals, read_rows
+from results.store.schema import CHOICES, FLAG, INT, REAL, SCHEMAS, TEXT, Row
 from results.words import nearest, root_from, suggestion
 
 SORT = ("family", "depth", "shortcut", "run_start", "run_id")
@@ -268,9 +268,9 @@ def _print(found: Found) -> int:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Runs the command, see `bench.command.run`; exit status 2 also where there are no runs to show."""
-    from bench import command
-    from bench.grammar import key, values
+    """Runs the command, see `bench.config.command.run`; exit status 2 also where there are no runs to show."""
+    from bench.config import command
+    from bench.config.grammar import key, values
 
     options: dict[str, tuple[type, Any]] = {
         "results": (str, key("the store", "results/v1 of the checkout", path=True, one=True)),
@@ -289,7 +289,3 @@ def main(words: Sequence[str] | None = None) -> int:
         return find(root_from(given), given.get("sort", SORT), filters)
 
     return command.run("results.report", __doc__, keys, read, _print, words)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

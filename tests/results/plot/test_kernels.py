@@ -10,13 +10,14 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from bench import plot
-from results.files import table_path, write_once
-from results.schema import table_schema, to_table
+from results.plot import command, kernels
+from results.store.files import table_path, write_once
+from results.store.schema import table_schema, to_table
+from results.words import ConfigError
 
 pytestmark = pytest.mark.slow  # pictures are drawn
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 RUN = "20000101-000000-testonly"
 GPU = "Test-Only GPU 1"
 RATES = {"copy_bytes_per_s": 1e12, "matrix_flops_per_s": 1e14}
@@ -70,7 +71,7 @@ def many():
 @pytest.fixture
 def run(capsys):
     def call(*words):
-        status = plot.main(list(words))
+        status = command.main(list(words))
         out, err = capsys.readouterr()
         return status, out, err
 
@@ -79,7 +80,7 @@ def run(capsys):
 
 def refused(called, message, ended=2):
     status, out, err = called
-    assert (status, out) == (ended, "") and err.startswith("bench.plot: ") and err.count("\n") == 1
+    assert (status, out) == (ended, "") and err.startswith("results.plot: ") and err.count("\n") == 1
     assert message in err
     return True
 
@@ -112,7 +113,7 @@ def test_the_same_rows_give_the_same_picture(tmp_path, run):
 
 
 def test_floors_follow_the_rows():
-    found, left = plot.points([kernel(), kernel("conv1x1", flops=10**10, copy_bytes_per_s=2e12)])
+    found, left = kernels.points([kernel(), kernel("conv1x1", flops=10**10, copy_bytes_per_s=2e12)])
     assert left == []
     assert [point.floor_s for point in found] == pytest.approx([50e-6, 1e-4])  # bytes bind one, FLOPs the other
     assert [point.over_floor for point in found] == pytest.approx([2, 1])
@@ -161,10 +162,10 @@ def test_what_cannot_be_drawn(tmp_path, run):
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0, 0.0])
 def test_a_time_or_rate_that_is_no_such_thing_is_not_drawn(value):
-    found, left = plot.points([kernel(), kernel("stem", p50=value)])
+    found, left = kernels.points([kernel(), kernel("stem", p50=value)])
     assert [point.op for point in found] == ["bn_act"] and left == ["stem  8x7x7x64  bf16, triton: no time (ok)"]
-    with pytest.raises(plot.WordError, match="no copy_bytes_per_s or matrix_flops_per_s"):
-        plot.points([kernel(copy_bytes_per_s=value)])
+    with pytest.raises(ConfigError, match="no copy_bytes_per_s or matrix_flops_per_s"):
+        kernels.points([kernel(copy_bytes_per_s=value)])
 
 
 def test_words_that_mean_something_to_the_painter_are_text(tmp_path, run):
@@ -194,9 +195,9 @@ def test_what_is_no_file_and_rows_of_no_run_are_left_out(tmp_path, run):
 
 
 def test_numbers_are_grouped():
-    assert plot._ranges([3, 1, 2, 7]) == "1-3, 7"
+    assert kernels._ranges([3, 1, 2, 7]) == "1-3, 7"
 
 
 def test_it_draws_without_torch():
-    code = "import bench.plot, sys; sys.exit('torch' in sys.modules)"
+    code = "import results.plot, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from results import journal
-from results.journal import Journal, JournalError, Owner, encode_steps, read, read_steps
+from results.store import journal
+from results.store.journal import Journal, JournalError, Owner, encode_steps, read, read_steps
 
 EPOCH = {"run_id": "r", "restart": 0, "epoch": 1, "loss": 1.0}
 

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta, timezone
 import pyarrow as pa
 import pytest
 
-from results import schema
-from results.files import read_rows, table_path, write_once
+from results.store import schema
+from results.store.files import read_rows, table_path, write_once
 
 ROW = {
     "run_id": "r1",

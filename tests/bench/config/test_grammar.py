@@ -5,7 +5,7 @@ from dataclasses import dataclass, make_dataclass
 
 import pytest
 
-from bench.grammar import WordError, help_text, key, parse, values, word
+from bench.config.grammar import WordError, help_text, key, parse, values, word
 
 
 @dataclass(kw_only=True)

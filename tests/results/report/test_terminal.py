@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from results import report
-from results.store import RunWriter, read_rows
+from results.report import terminal
+from results.store.files import read_rows
+from results.store.writer import RunWriter
 
 START = datetime(2026, 11, 22, 20, 0, tzinfo=UTC)
 BASE = {
@@ -69,7 +70,7 @@ def store(tmp_path):
 def run(capsys, monkeypatch):
     def call(*words, columns="120"):
         monkeypatch.setenv("COLUMNS", columns)
-        status = report.main(list(words))
+        status = terminal.main(list(words))
         out, err = capsys.readouterr()
         return status, out, err
 
@@ -199,7 +200,7 @@ def test_summary(store, monkeypatch):
     monkeypatch.delenv("COLUMNS", raising=False)  # pytest-xdist sets it
     rows, _ = read_rows(store, "runs")
     stream = io.StringIO()
-    report.show(report.summary(rows[:1]), report.failures(rows[:1]), stream=stream)
+    terminal.show(terminal.summary(rows[:1]), terminal.failures(rows[:1]), stream=stream)
     shown = stream.getvalue()
     for word in ("cifar 20 A", "digits dali", "1,234", "0.012", "0.9722", "19.8", "0.970", "completed"):
         assert word in line_of(shown, "aaaaaaaa")
@@ -215,20 +216,20 @@ def test_a_terminal_gets_colour(store, monkeypatch):
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
     stream = Terminal()
-    report.show(report.summary(read_rows(store, "runs")[0]), stream=stream)
+    terminal.show(terminal.summary(read_rows(store, "runs")[0]), stream=stream)
     assert "\x1b[" in stream.getvalue()
 
 
 def test_short_ids_tell_runs_apart():
-    assert report.short_ids([{"run_id": "x-12345678"}, {"run_id": "y-12345678"}]) == {
+    assert terminal.short_ids([{"run_id": "x-12345678"}, {"run_id": "y-12345678"}]) == {
         "x-12345678": "x-12345678",
         "y-12345678": "y-12345678",
     }
-    assert report.short_ids([{"run_id": "2026-abcdefgh"}]) == {"2026-abcdefgh": "abcdefgh"}
+    assert terminal.short_ids([{"run_id": "2026-abcdefgh"}]) == {"2026-abcdefgh": "abcdefgh"}
 
 
 def test_as_a_command_with_a_reader_that_stops_early(store):
-    root = Path(report.__file__).resolve().parents[1]
+    root = Path(terminal.__file__).resolve().parents[2]
     shell = f"'{sys.executable}' -m results.report results='{store}' | head -1"
     command = ["bash", "-o", "pipefail", "-c", shell]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)

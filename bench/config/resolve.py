@@ -1,119 +1,19 @@
-"""The configuration of one run: what the typed keys resolve to before anything starts."""
+"""Fills in what was not typed of a run's keys, from the dataset, the recipe and the place, and checks the whole."""
 
-import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
 
-from bench import grammar
-from bench.grammar import WordError
-from bench.keys import DEFAULT_DATASET, RunKeys
-from resnet.architecture import IMAGENET_STAGES, Architecture
+from bench.config import grammar, paths
+from bench.config.grammar import WordError
+from bench.config.keys import DEFAULT_DATASET, RunKeys
+from bench.config.run_config import RunConfig
+from resnet.architecture import IMAGENET_STAGES
 from resnet.datasets import DATA_VARIABLE, DATASETS, Dataset
 from resnet.recipe import Recipe
 from resnet.recipe import load as load_recipe
-from results import identity
-from results.words import DEFAULT_ROOT, PATH_KEYS, suggestion
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunConfig:
-    """Everything that is measured, resolved; the same values on every rank.
-
-    Attributes:
-        data: folder of the dataset; None where the images need none.
-        steps: optimizer steps after which training stops, or None.
-        lr: peak learning rate, scaling included.
-        target: top-1 as a fraction, or None.
-        batch: images a device and micro-batch.
-        results: absolute path.
-
-    Raises:
-        WordError: values that do not go together; one line that names the word and what would do instead.
-    """
-
-    family: str
-    depth: int
-    shortcut: str
-    stride: str
-    kernels: str
-    dataset: str
-    data: str | None
-    image_size: int
-    num_classes: int
-    loader: str
-    recipe: Recipe
-    epochs: int
-    steps: int | None
-    lr: float
-    weight_decay: float
-    target: float | None
-    batch: int
-    grad_accum: int
-    engine: str
-    zero_stage: int
-    precision: str
-    seed: int
-    nodes: int
-    ranks_per_node: int
-    results: str
-    save: str | None
-    resume: str | None
-
-    def __post_init__(self) -> None:
-        for option in fields(RunKeys):
-            if option.name != "recipe":
-                grammar.check(option, getattr(self, option.name))
-        try:
-            self.architecture  # noqa: B018 (it checks itself)
-        except ValueError as error:
-            raise WordError(str(error)) from None
-        if self.engine == "ddp" and self.zero_stage:
-            raise WordError(f"zero_stage={self.zero_stage}: ZeRO is DeepSpeed's; engine=deepspeed, or zero_stage=0")
-
-    @property
-    def architecture(self) -> Architecture:
-        """The network."""
-        return Architecture(
-            family=self.family,
-            depth=self.depth,
-            shortcut=self.shortcut,
-            stride=self.stride,
-            num_classes=self.num_classes,
-        )
-
-    @property
-    def world_size(self) -> int:
-        """Ranks in all."""
-        return self.nodes * self.ranks_per_node
-
-    @property
-    def global_batch(self) -> int:
-        """Images of one optimizer step."""
-        return self.batch * self.grad_accum * self.world_size
-
-    def name(self) -> str:
-        """A short name for people and for files; not unique."""
-        net = f"plain{self.depth}" if self.shortcut == "none" else f"resnet{self.depth}{self.shortcut}"
-        return f"{net}-{self.dataset}" if self.stride == "v1" else f"{net}-{self.stride}-{self.dataset}"
-
-    def config_hash(self) -> str:
-        """16 hexadecimal digits that say what is measured: all but where data, rows and weights lie."""
-        return identity.config_hash(asdict(self))
-
-    def to_json(self) -> str:
-        """The configuration as one line of JSON."""
-        return json.dumps(asdict(self), sort_keys=True)
-
-    @classmethod
-    def from_json(cls, text: str) -> "RunConfig":
-        """Read what `to_json` wrote."""
-        values = json.loads(text)
-        recipe: dict[str, Any] = values["recipe"]
-        recipe["milestones"] = tuple(recipe["milestones"])
-        return cls(**{**values, "recipe": Recipe(**recipe)})
+from results.words import DEFAULT_ROOT, PATH_KEYS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,9 +83,9 @@ def resolve(keys: RunKeys, place: Place) -> tuple[RunConfig, list[str]]:
         seed=keys.seed or 0,
         nodes=nodes,
         ranks_per_node=ranks,
-        results=_results(keys.results or place.results, place),
-        save=_weights(keys.save, place),
-        resume=_existing("resume", keys.resume, place) if keys.resume else None,
+        results=str(paths.check_folder("results", keys.results or place.results, visible=place.visible)),
+        save=paths.weights_file(keys.save, visible=place.visible) if keys.save else None,
+        resume=paths.existing("resume", keys.resume, visible=place.visible) if keys.resume else None,
     )
     return config, notices
 
@@ -239,7 +139,7 @@ def _images(keys: RunKeys, dataset: Dataset, place: Place) -> tuple[str, str | N
     if keys.data is None and loader == "synthetic" and not dataset.counted:
         return loader, None, []
     if folder := keys.data or place.data.get(dataset.name) or _in_environment(dataset.name):
-        folder = _existing("data", folder, place)
+        folder = paths.existing("data", folder, visible=place.visible)
         here = os.path.isdir(folder)
         return loader, folder, [] if here else [f"data={folder} is not on this machine; it is taken as it stands"]
     if dataset.counted and keys.num_classes is None:
@@ -289,59 +189,3 @@ def _batch(recipe: Recipe, nodes: int, ranks: int, grad_accum: int) -> int:
             f"ranks_per_node={ranks} x grad_accum={grad_accum}; world sizes that divide: {fitting} (or give batch=)"
         )
     return share
-
-
-def _absolute(path: str) -> str:
-    return os.path.abspath(os.path.expanduser(path))
-
-
-def _existing(name: str, path: str, place: Place) -> str:
-    """An absolute path that exists, or may exist where the run will be."""
-    found = Path(_absolute(path))
-    suits = found.is_dir() if name == "data" else found.is_file()
-    if suits or (not place.visible and not found.exists()):
-        return str(found)
-    what = "folder" if name == "data" else "file"
-    if found.exists():
-        raise WordError(f"{name}={path}: not a {what}; nearest is {found.parent}")
-    missing = found
-    while not missing.parent.is_dir():
-        missing = missing.parent
-    close = suggestion(missing.name, os.listdir(missing.parent))
-    raise WordError(f"{name}={path}: no such {what}; nearest is {missing.parent / close if close else missing.parent}")
-
-
-def _results(path: str, place: Place) -> str:
-    return _writable("results", path, Path(_absolute(path)), place)
-
-
-def check_folder(name: str, path: str) -> Path:
-    """A folder of this machine that rows can be written to, made absolute; it need not be there yet.
-
-    Raises:
-        WordError: one line that names the word and what stands in the way.
-    """
-    return Path(_writable(name, path, Path(_absolute(path)), Place(ranks_per_node=1)))
-
-
-def _writable(name: str, path: str, folder: Path, place: Place) -> str:
-    """A folder that is there or can be made."""
-    if place.visible:
-        try:
-            there = next(part for part in (folder, *folder.parents) if part.exists())
-        except OSError as error:  # such as a name that is too long
-            raise WordError(f"{name}={path}: {error.strerror}") from None
-        if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)) or there.is_relative_to("/proc"):
-            raise WordError(f"{name}={path}: {there} is not a folder that can be written to")
-    return str(folder)
-
-
-def _weights(path: str | None, place: Place) -> str | None:
-    if path is None:
-        return None
-    file = Path(_absolute(path))
-    if file.suffix != ".safetensors" or file.is_dir():
-        near = file / "weights.safetensors" if file.is_dir() else file.with_suffix(".safetensors")
-        raise WordError(f"save={path}: weights are written to a .safetensors file; nearest is save={near}")
-    _writable("save", path, file.parent, place)
-    return str(file)

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from results.durable import create_file, sync_folder
-from results.schema import REQUIRED, SCHEMA_VERSION, Row, table_schema, to_rows, to_table
+from results.store.schema import REQUIRED, SCHEMA_VERSION, Row, table_schema, to_rows, to_table
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 

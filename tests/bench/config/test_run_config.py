@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from bench import grammar
-from bench.config import Place, RunConfig, resolve, words
-from bench.grammar import WordError
-from bench.keys import RunKeys
-from bench.paths import ROOT
+from bench.config import grammar
+from bench.config.grammar import WordError
+from bench.config.keys import RunKeys
+from bench.config.paths import ROOT
+from bench.config.resolve import Place, resolve, words
+from bench.config.run_config import RunConfig
 from resnet.architecture import BOTTLENECK_DEPTHS, IMAGENET_STAGES
 from results.words import PATH_KEYS
 
@@ -282,5 +283,5 @@ def test_a_configuration_made_by_hand_is_checked_too() -> None:
 
 
 def test_no_torch_is_imported() -> None:
-    code = "import bench.config, sys; sys.exit('torch' in sys.modules)"
+    code = "import bench.config.run_config, sys; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

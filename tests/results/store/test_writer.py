@@ -7,9 +7,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from results import durable, files, schema
+from results import durable
 from results.identity import system_id
-from results.store import JournalError, RunWriter, StoreError, journals, read_rows, read_table
+from results.store import files, schema
+from results.store.files import journals, read_rows, read_table
+from results.store.journal import JournalError
+from results.store.writer import RunWriter, StoreError
 
 EPOCH = {"epoch": 1, "elapsed_s": 2.0, "loss": 1.5, "top1": 0.5, "images": 1408}
 STEP = {"rank": 0, "step": 0, "t_ns": 1, "step_ms": 10.0, "data_ms": 0.1, "loss": float("nan")}
@@ -71,7 +74,7 @@ def test_a_failed_run_without_rows_has_only_its_row_and_reasons(tmp_path):
 
 
 def test_steps_of_many_groups_come_back_in_order(tmp_path, monkeypatch):
-    monkeypatch.setattr("results.store.ROWS_PER_GROUP", 100)
+    monkeypatch.setattr("results.store.writer.ROWS_PER_GROUP", 100)
     writer = RunWriter(tmp_path, {"run_id": "r1"})
     for first in range(0, 1000, 50):
         writer.steps([{**STEP, "step": first + index} for index in range(50)])

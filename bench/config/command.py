@@ -14,7 +14,8 @@ from typing import TextIO, TypeVar
 
 from rich.console import Console
 
-from bench.grammar import WordError, help_text
+from bench.config.grammar import WordError, help_text
+from results.words import ConfigError
 
 Task = TypeVar("Task")
 
@@ -90,7 +91,7 @@ def run(
                     raise WordError(str(error)) from None
                 status = do(task)
             sys.stdout.flush()
-        except WordError as error:
+        except ConfigError as error:
             status = _complain(program, error, 2)
         except _Unread:
             pass

@@ -167,7 +167,7 @@ def check_column(table: str, column: str) -> pa.DataType:
     index = schema.get_field_index(column)
     if index < 0:
         near = suggestion(column, schema.names)
-        hint = f"did you mean {near}?" if near else "results/schema.py lists them all"
+        hint = f"did you mean {near}?" if near else "results/store/schema.py lists them all"
         raise ValueError(f"{column}: no such column of {table}; {hint}")
     return schema.field(index).type
 

@@ -1,0 +1,1 @@
+"""What was asked for: the words of a command line, checked before anything starts."""

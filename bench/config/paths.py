@@ -1,0 +1,81 @@
+"""Where the checkout lies, and paths that were typed: made absolute, and looked at where they can be."""
+
+import os
+from pathlib import Path
+
+from bench.config.grammar import WordError
+from results.words import suggestion
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def absolute(path: str) -> Path:
+    """A path of this machine, `~` included."""
+    return Path(os.path.abspath(os.path.expanduser(path)))
+
+
+def existing(name: str, path: str, *, visible: bool) -> str:
+    """An absolute path that exists: a folder for the key `data`, a file for any other.
+
+    Args:
+        name: of the key.
+        path: as it was typed.
+        visible: whether the file system of the run can be looked at from here; else the path may exist there alone.
+
+    Raises:
+        WordError: there is none; one line with the nearest that is there.
+    """
+    found = absolute(path)
+    suits = found.is_dir() if name == "data" else found.is_file()
+    if suits or (not visible and not found.exists()):
+        return str(found)
+    what = "folder" if name == "data" else "file"
+    if found.exists():
+        raise WordError(f"{name}={path}: not a {what}; nearest is {found.parent}")
+    missing = found
+    while not missing.parent.is_dir():
+        missing = missing.parent
+    close = suggestion(missing.name, os.listdir(missing.parent))
+    raise WordError(f"{name}={path}: no such {what}; nearest is {missing.parent / close if close else missing.parent}")
+
+
+def check_folder(name: str, path: str, *, visible: bool = True) -> Path:
+    """A folder that rows can be written to, made absolute; it need not be there yet.
+
+    Args:
+        name: of the key.
+        path: as it was typed.
+        visible: whether its file system can be looked at from here; else it is taken as it stands.
+
+    Raises:
+        WordError: one line that names the word and what stands in the way.
+    """
+    folder = absolute(path)
+    if visible:
+        _check_writable(name, path, folder)
+    return folder
+
+
+def weights_file(path: str, *, visible: bool) -> str:
+    """Where `save` writes weights, made absolute; arguments as of `check_folder`.
+
+    Raises:
+        WordError: not a .safetensors file, or none can be written there.
+    """
+    file = absolute(path)
+    if file.suffix != ".safetensors" or file.is_dir():
+        near = file / "weights.safetensors" if file.is_dir() else file.with_suffix(".safetensors")
+        raise WordError(f"save={path}: weights are written to a .safetensors file; nearest is save={near}")
+    if visible:
+        _check_writable("save", path, file.parent)
+    return str(file)
+
+
+def _check_writable(name: str, path: str, folder: Path) -> None:
+    """See that a folder is there or can be made."""
+    try:
+        there = next(part for part in (folder, *folder.parents) if part.exists())
+    except OSError as error:  # such as a name that is too long
+        raise WordError(f"{name}={path}: {error.strerror}") from None
+    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)) or there.is_relative_to("/proc"):
+        raise WordError(f"{name}={path}: {there} is not a folder that can be written to")

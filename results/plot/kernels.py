@@ -1,0 +1,291 @@
+"""Measured kernels against their floors: a roofline, and each kernel's time over the least it could be.
+
+The floor of a kernel is max(bytes_min / copy rate, flops / matrix rate), with the rates that its own run measured.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")  # before pyplot: nothing here has a screen
+
+import matplotlib.pyplot as plt  # noqa: E402
+from matplotlib.axes import Axes  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
+from matplotlib.lines import Line2D  # noqa: E402
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter  # noqa: E402
+from matplotlib.transforms import Bbox  # noqa: E402
+
+from results.durable import replace_file  # noqa: E402
+from results.store.schema import Row  # noqa: E402
+from results.words import ConfigError  # noqa: E402
+
+# Okabe and Ito's palette, which colour-blind readers can tell apart; shapes tell the backends apart once more.
+STYLES = (
+    ("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#E69F00", "v"), ("#56B4E9", "P"),
+    ("#000000", "X"),
+)  # fmt: skip
+GREY = "#555555"
+RATES = ("copy_bytes_per_s", "matrix_flops_per_s")
+COLUMN_PX = 10.0  # closer kernels share a number's text
+WIDTH_IN, ROOF_IN, ROW_IN = 12.0, 6.2, 0.23
+TICKS = (0.1, 0.2, 0.5, 1, 1.5, 2, 3, 5, 7, 10, 20, 50, 100, 200, 500, 1000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One measured kernel.
+
+    Attributes:
+        label: op, shape and dtype; the same for all backends.
+        op, dtype: by themselves.
+        backend: what computed it.
+        cold: whether the L2 cache was flushed before.
+        time_s: median.
+        bytes_min, flops: the least that it has to move and compute.
+        copy_bytes_per_s, flops_per_s: rates of its run.
+    """
+
+    label: str
+    op: str
+    dtype: str
+    backend: str
+    cold: bool
+    time_s: float
+    bytes_min: int
+    flops: int
+    copy_bytes_per_s: float
+    flops_per_s: float
+
+    @property
+    def floor_s(self) -> float:
+        return max(self.bytes_min / self.copy_bytes_per_s, self.flops / self.flops_per_s)
+
+    @property
+    def over_floor(self) -> float:
+        return self.time_s / self.floor_s
+
+
+def choose_run(rows: Sequence[Row], typed: str | None) -> str:
+    """The run to draw.
+
+    Args:
+        rows: of `kernels`, at least one.
+        typed: an id, or its start or end; None for the latest.
+
+    Raises:
+        ConfigError: no run or several are meant.
+    """
+    ids = sorted({row["run_id"] for row in rows})
+    if typed is None:
+        return ids[-1]
+    meant = [typed] if typed in ids else [one for one in ids if one.startswith(typed) or one.endswith(typed)]
+    if len(meant) != 1:
+        problem = "several runs" if meant else "no such run"
+        shown = ", ".join((meant or ids)[-4:])
+        raise ConfigError(f"run={typed}: {problem} with kernels; choose from {shown}")
+    return meant[0]
+
+
+def points(rows: Sequence[Row]) -> tuple[list[Point], list[str]]:
+    """The rows that can be drawn, and a line about each that cannot.
+
+    Args:
+        rows: of `kernels`, of one run.
+
+    Raises:
+        ConfigError: the run has no measured rates to hold its kernels against.
+    """
+    layouts = {row.get("layout") for row in rows}
+    found, left = [], []
+    for row in rows:
+        words = [row["op"], row.get("shape"), row.get("dtype"), row.get("layout") if len(layouts) > 1 else None]
+        label = "  ".join(word for word in words if word)
+        if row.get("status") != "ok" or not (_positive(row.get("p50")) and _positive(row.get("bytes_min"))):
+            left.append(f"{label}, {row.get('backend')}: no time ({row.get('status') or 'no status'})")
+            continue
+        if not all(_positive(row.get(name)) for name in RATES):
+            raise ConfigError(
+                f"run={row['run_id']}: no {' or '.join(RATES)} beside its kernels, so there is no floor to draw; "
+                "measure again with bench.micro"
+            )
+        found.append(
+            Point(
+                label=label,
+                op=row["op"],
+                dtype=row.get("dtype") or "",
+                backend=row.get("backend") or "unknown",
+                cold=row.get("l2") == "cold",
+                time_s=row["p50"] * 1e-6,
+                bytes_min=row["bytes_min"],
+                flops=max(row.get("flops") or 0, 0),
+                copy_bytes_per_s=row["copy_bytes_per_s"],
+                flops_per_s=row["matrix_flops_per_s"],
+            )
+        )
+    return found, left
+
+
+def _positive(value: float | None) -> bool:
+    return value is not None and math.isfinite(value) and value > 0
+
+
+def draw(found: Sequence[Point], gpu_model: str, run_id: str, folder: Path) -> list[Path]:
+    """Writes the picture as SVG and PNG.
+
+    Args:
+        found: at least one kernel.
+        gpu_model: as the driver names it.
+        run_id: goes into the title and the files' names.
+        folder: is there.
+
+    Returns:
+        The files.
+    """
+    ops = list(dict.fromkeys(point.op for point in found))  # one op's kernels stand together
+    labels = list(dict.fromkeys(point.label for point in sorted(found, key=lambda point: ops.index(point.op))))
+    backends = sorted({point.backend for point in found})
+    styles = {backend: STYLES[index % len(STYLES)] for index, backend in enumerate(backends)}
+    rows_in = ROW_IN * len(labels) + 0.6
+    with plt.rc_context({"svg.hashsalt": run_id, "font.size": 9.0, "axes.titlesize": 10.0}):
+        figure, (roof, ratio) = plt.subplots(
+            2, 1, figsize=(WIDTH_IN, ROOF_IN + rows_in + 1.6), height_ratios=(ROOF_IN, rows_in), layout="constrained"
+        )
+        title = f"{gpu_model}: measured kernels against their floors\nrun {run_id}, medians"
+        figure.suptitle(_text(title), fontsize=12)
+        _draw_ratio(ratio, found, labels, styles)
+        _draw_roof(roof, found, labels, styles)
+        files = [folder / f"roofline-{run_id}.{kind}" for kind in ("svg", "png")]
+        for file in files:
+            _save(figure, file)
+        plt.close(figure)
+    return files
+
+
+def _text(words: str) -> str:
+    """Words in which a dollar sign begins no formula."""
+    return words.replace("$", r"\$")
+
+
+def _save(figure: Figure, file: Path) -> None:
+    """Write a picture, which appears whole or not at all."""
+    kind = file.suffix[1:]
+    metadata = {"Date": None} if kind == "svg" else None
+    replace_file(file, lambda opened: figure.savefig(opened, format=kind, dpi=150, metadata=metadata))
+
+
+def _draw_roof(axes: Axes, found: Sequence[Point], labels: Sequence[str], styles: dict[str, tuple[str, str]]) -> None:
+    """FLOP/byte against TFLOP/s under the two ceilings; numbers are those of the panel below."""
+    placed = [point for point in found if point.flops]
+    ridges = [point.flops_per_s / point.copy_bytes_per_s for point in found]
+    intensities = [point.flops / point.bytes_min for point in placed]
+    left, right = min([*intensities, *ridges]) / 2, max([*intensities, *ridges]) * 3
+    axes.set(xscale="log", yscale="log", xlim=(left, right))
+    roofs: dict[tuple[float, float], list[str]] = {}
+    for point in found:
+        dtypes = roofs.setdefault((point.copy_bytes_per_s, point.flops_per_s), [])
+        if point.dtype not in dtypes:
+            dtypes.append(point.dtype)
+    lines = []
+    for (copy, matrix), dash in zip(roofs, ("-", "--", ":", "-.") * len(roofs), strict=False):
+        ridge = matrix / copy
+        axes.plot([left, ridge, right], [left * copy / 1e12, matrix / 1e12, matrix / 1e12], dash, color=GREY, lw=1.4)
+        text = f"{copy / 1e12:.3g} TB/s and {matrix / 1e12:.3g} TFLOP/s, {', '.join(roofs[copy, matrix])}"
+        lines.append(Line2D([], [], color=GREY, ls=dash, label=_text(f"ceilings: {text}")))
+    for point in placed:
+        _mark(axes, point, point.flops / point.bytes_min, point.flops / point.time_s / 1e12, styles)
+    bottom = min([point.flops / point.time_s / 1e12 for point in placed], default=1e-3)
+    axes.set_ylim(bottom / 3, max(point.flops_per_s for point in found) / 1e12 * 4)
+    axes.set(xlabel="FLOP / byte (the least bytes)", ylabel="TFLOP/s", title="roofline; numbers as below")
+    axes.grid(True, which="major", color="#dddddd", lw=0.6)
+    axes.set_axisbelow(True)
+    handles = [Line2D([], [], color=c, marker=m, ls="", label=_text(backend)) for backend, (c, m) in styles.items()]
+    for cold, text in ((True, "filled: L2 cold"), (False, "hollow: L2 warm")):
+        if any(point.cold == cold for point in found):
+            face = GREY if cold else "white"
+            handles.append(Line2D([], [], color=GREY, marker="o", mfc=face, ls="", label=text))
+    axes.legend(handles=[*handles, *lines], loc="upper left", fontsize=8.5, framealpha=0.95)
+    _number(axes, placed, labels)
+
+
+def _draw_ratio(axes: Axes, found: Sequence[Point], labels: Sequence[str], styles: dict[str, tuple[str, str]]) -> None:
+    """Time over floor, one line a kernel."""
+    for point in found:
+        _mark(axes, point, point.over_floor, labels.index(point.label), styles)
+    ratios = [point.over_floor for point in found]
+    left, right = min(1.0, *ratios) / 1.15, max(1.5, *ratios) * 1.15
+    axes.axvline(1, color=GREY, lw=1.4)
+    axes.set(xscale="log", xlim=(left, right), ylim=(len(labels) - 0.4, -0.6))
+    axes.set(xlabel="time / floor (1: as fast as memory or matrix units allow)", title="time over floor")
+    shown = [tick for tick in TICKS if left <= tick <= right]
+    if right > 20:  # there is no room for those between
+        shown = [tick for tick in shown if tick not in (1.5, 3, 7)]
+    axes.xaxis.set_major_locator(FixedLocator(shown))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    numbered = [_text(f"{label}  ({number})") for number, label in enumerate(labels, 1)]
+    axes.set_yticks(range(len(labels)), numbered, fontsize=8)
+    axes.grid(True, axis="both", color="#dddddd", lw=0.6)
+    axes.set_axisbelow(True)
+
+
+def _mark(axes: Axes, point: Point, x: float, y: float, styles: dict[str, tuple[str, str]]) -> None:
+    color, marker = styles[point.backend]
+    face = color if point.cold else "none"
+    axes.plot([x], [y], marker=marker, color=color, mfc=face, ms=6, mew=1.2, ls="", clip_on=False, zorder=3)
+
+
+def _number(axes: Axes, placed: Sequence[Point], labels: Sequence[str]) -> None:
+    """Numbers over the points of each kernel, clear of all others; kernels of about one intensity share a text."""
+    axes.figure.canvas.draw()  # positions in pixels are known only then
+    columns: list[tuple[list[float], list[float], set[int]]] = []
+    for point in sorted(placed, key=lambda point: point.flops / point.bytes_min):
+        x, y = axes.transData.transform((point.flops / point.bytes_min, point.flops / point.time_s / 1e12))
+        if not columns or x - columns[-1][0][-1] > COLUMN_PX:
+            columns.append(([], [], set()))
+        xs, ys, numbers = columns[-1]
+        xs.append(x)
+        ys.append(y)
+        numbers.add(labels.index(point.label) + 1)
+    taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for xs, ys, _ in columns for x, y in zip(xs, ys, strict=True)]
+    for xs, ys, numbers in columns:
+        x, y = axes.transData.inverted().transform((sum(xs) / len(xs), max(ys)))
+        text = axes.annotate(
+            _ranges(numbers), (x, y), xytext=(0, 6), textcoords="offset points", ha="center", va="bottom",
+            fontsize=7.5, color="#222222", zorder=4, bbox={"fc": "white", "ec": "none", "alpha": 0.8, "pad": 0.6},
+        )  # fmt: skip
+        if text.get_window_extent().x0 < axes.bbox.x0:
+            text.set_horizontalalignment("left")
+        for lift in range(6, 120, 4):
+            text.set_position((0, lift))
+            if not any(text.get_window_extent().overlaps(other) for other in taken):
+                break
+        taken.append(text.get_window_extent())
+
+
+def _ranges(numbers: Iterable[int]) -> str:
+    """1, 2, 3, 7 as "1-3, 7"."""
+    spans: list[list[int]] = []
+    for number in sorted(numbers):
+        if spans and number == spans[-1][-1] + 1:
+            spans[-1].append(number)
+        else:
+            spans.append([number])
+    return ", ".join(f"{span[0]}-{span[-1]}" if len(span) > 1 else str(span[0]) for span in spans)
+
+
+def gpu_of(rows: Sequence[Row], run_id: str) -> str:
+    """The GPU model in a run's row of `system`.
+
+    Raises:
+        ConfigError: there is none, so nobody could say what was measured.
+    """
+    models = [row.get("gpu_model") for row in rows if row.get("run_id") == run_id]
+    model: Any = next(filter(None, models), None)
+    if model is None:
+        raise ConfigError(f"run={run_id}: no GPU model in its system table; choose a run of bench.micro on a GPU")
+    return str(model)
