@@ -7,9 +7,9 @@ import json
 import sys
 
 from bench.config.run_config import RunConfig
+from bench.measure.clock import now_s, synchronize
 from bench.ranks import answer
 from bench.record import Recorder
-from bench.timing import now_s, synchronize
 from bench.trainer import Trainer
 from bench.world import join
 

@@ -25,11 +25,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench import gpu_rows, gpu_timing, machine
 from bench.config import command
 from bench.config.command import Terminal
 from bench.config.grammar import WordError, key, parse
 from bench.config.paths import ROOT, check_folder
+from bench.measure import device_rates, gpu_rows, machine
 from bench.micro_cases import OPS, cases
 from bench.micro_measure import BACKENDS, Peaks, case_table, measure, new_table, rows_of
 from bench.roofline import Step
@@ -157,8 +157,8 @@ def run_plan(plan: Plan, device: torch.device, console: Console) -> str:
         for row in read_rows(keys.results, "kernels", [run_id])[0]
     }
     cut = f", cut {plan.cut}" if plan.cut else ""
-    console.print(f"run {run_id}: {step.name()}{cut}; {machine.gpu_name(device)}; {gpu_timing.clocks()}")
-    peaks = Peaks(gpu_timing.copy_peak(), gpu_timing.matrix_peak(PRECISIONS[keys.precision].torch_dtype))
+    console.print(f"run {run_id}: {step.name()}{cut}; {machine.gpu_name(device)}; {device_rates.clocks()}")
+    peaks = Peaks(device_rates.copy_peak(), device_rates.matrix_peak(PRECISIONS[keys.precision].torch_dtype))
     console.print(
         f"peaks measured: copy {peaks.copy_bytes_per_s / 1e12:.2f} TB/s, "
         f"{keys.precision} matrix {peaks.matrix_flops_per_s / 1e12:.0f} TFLOP/s"
@@ -189,7 +189,7 @@ def run_plan(plan: Plan, device: torch.device, console: Console) -> str:
     writer = gpu_rows.open_run(keys.results, row, device)
     reason = "single kernels were timed, not training"
     writer.finish("completed", run_stop=datetime.now(UTC), null_reasons=reasons_without(reason, "run_stop"))
-    console.print(f"run {run_id} is complete; {gpu_timing.clocks()}")
+    console.print(f"run {run_id} is complete; {device_rates.clocks()}")
     return run_id
 
 
@@ -264,7 +264,7 @@ def run_plans(plans: Sequence[Plan]) -> int:
     if not torch.cuda.is_available():
         return 0 if verify_and_predict(plans, console) else 1
     torch.backends.cudnn.benchmark = True
-    device = gpu_timing.require_device()
+    device = device_rates.require_device()
     wrong = False
     for one in plans:
         run_id = run_plan(one, device, console)

@@ -10,7 +10,8 @@ import torch
 from rich import box
 from rich.table import Table
 
-from bench import gpu_timing, micro_maths
+from bench import micro_maths
+from bench.measure import device_rates
 from bench.micro_cases import Case
 from bench.micro_maths import Run, Tensors
 from kernels import runtime
@@ -119,9 +120,9 @@ def measure(
     """Check one case with each backend and time those that are right, in turn; `cut` is our convolutions'.
 
     Raises:
-        bench.gpu_timing.NoDevice: there is no CUDA device.
+        bench.measure.device_rates.NoDevice: there is no CUDA device.
     """
-    timer = DeviceTimer(CudaDevice(gpu_timing.require_device()))
+    timer = DeviceTimer(CudaDevice(device_rates.require_device()))
     operands = micro_maths.operands(case, PRECISIONS[precision].torch_dtype, device, seed)
     with torch.backends.cudnn.flags(benchmark=False, allow_tf32=False):  # trying every algorithm in fp64 takes seconds
         truth = micro_maths.maths(case, rewrite=True)(micro_maths.wide(operands))

@@ -10,7 +10,7 @@ from torch import nn
 import resnet
 from bench.config.run_config import RunConfig
 from bench.engine import autocast
-from bench.timing import synchronize
+from bench.measure.clock import synchronize
 from kernels.dtypes import PRECISIONS
 from resnet.layer_choices import LayerChoices
 

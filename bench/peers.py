@@ -28,9 +28,9 @@ from bench.config.grammar import key, parse
 from bench.config.keys import RunKeys
 from bench.config.resolve import Place, resolve
 from bench.config.run_config import RunConfig
-from bench.machine import cpu_model, gpu_name
+from bench.measure.clock import now_s
+from bench.measure.machine import cpu_model, gpu_name
 from bench.ranks import Ranks
-from bench.timing import now_s
 from resnet.architecture import Architecture
 from resnet.data import Loader, Split, archives, file_list, make_loader, open_dataset
 from results.statistics import median, paired_ratio, spread

@@ -21,8 +21,8 @@ from torch.nn import functional
 import resnet
 from bench.config import command
 from bench.config.grammar import WordError, key, parse
+from bench.measure.clock import now_s
 from bench.progress import clock
-from bench.timing import now_s
 from resnet.architecture import Architecture
 from resnet.data import Split, Splits, open_dataset
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from bench import machine, metrics
 from bench.config.run_config import RunConfig
 from bench.engine import COMM_DTYPE
-from bench.failure import Failure
+from bench.measure import machine, metrics
+from bench.measure.clock import COLUMNS
+from bench.measure.failure import Failure
 from bench.progress import Emitter
-from bench.timing import COLUMNS
 from bench.world import World
 from resnet.datasets import DATASETS
 from resnet.layer_choices import LayerChoices

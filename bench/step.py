@@ -26,11 +26,11 @@ import torch
 from rich.console import Console
 
 import resnet
-from bench import gpu_rows, gpu_timing, machine
 from bench.config import command
 from bench.config.command import Terminal
 from bench.config.grammar import key, parse
 from bench.config.paths import ROOT, check_folder
+from bench.measure import device_rates, gpu_rows, machine
 from bench.roofline import Step
 from bench.step_rows import (
     Measured,
@@ -226,10 +226,10 @@ def write(one: Plan, results: dict[Variant, Measured], device: torch.device, sta
 def run_plan(one: Plan, device: torch.device, console: Console) -> bool:
     """Measure, show and write; returns whether every variant was timed."""
     started = datetime.now(UTC)
-    copy, matrix = gpu_timing.copy_peak(), gpu_timing.matrix_peak(PRECISIONS[one.step.precision].torch_dtype)
+    copy, matrix = device_rates.copy_peak(), device_rates.matrix_peak(PRECISIONS[one.step.precision].torch_dtype)
     torch.cuda.empty_cache()
     step = replace(one.step, copy_bytes_per_s=copy, flops_per_s=matrix)
-    console.print(f"{step.name()}; {machine.gpu_name(device)}; {gpu_timing.clocks()}")
+    console.print(f"{step.name()}; {machine.gpu_name(device)}; {device_rates.clocks()}")
     if step.precision == "fp16":
         console.print(f"fp16: a constant loss scale of {FP16_SCALE:g} in every variant, no GradScaler")
     results = measure(one, device, console)
@@ -240,7 +240,7 @@ def run_plan(one: Plan, device: torch.device, console: Console) -> bool:
         if measured.choices is not None:
             print(measured.choices_table, end="")  # not through the console: it is made already
             console.print(choices_line(variant, measured.choices), soft_wrap=True)
-    console.print(f"runs {run_ids[0]} and {len(run_ids) - 1} more; {gpu_timing.clocks()}", soft_wrap=True)
+    console.print(f"runs {run_ids[0]} and {len(run_ids) - 1} more; {device_rates.clocks()}", soft_wrap=True)
     torch._dynamo.reset()
     gc.collect()
     torch.cuda.empty_cache()
@@ -286,7 +286,7 @@ def run_plans(plans: Sequence[Plan]) -> int:
     if not torch.cuda.is_available():
         return 0 if verify_and_predict(plans, console) else 1
     torch.backends.cudnn.benchmark = True
-    device = gpu_timing.require_device()
+    device = device_rates.require_device()
     return 0 if all([run_plan(one, device, console) for one in plans]) else 1
 
 

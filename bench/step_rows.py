@@ -8,7 +8,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from bench import gpu_rows, metrics
+from bench.measure import gpu_rows, metrics
 from bench.roofline import Step
 from bench.step_variants import FP16_SCALE, LR, WARM_STEPS, Variant
 from resnet.layer_choices import LayerChoice, LayerChoices

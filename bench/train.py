@@ -9,7 +9,7 @@ import traceback
 from bench import checkpoint
 from bench.config.environment import RankEnvironment
 from bench.config.run_config import RunConfig
-from bench.failure import Failure, classify, one_line
+from bench.measure.failure import Failure, classify, one_line
 from bench.record import Recorder
 from bench.trainer import Trainer
 from bench.world import World, join

@@ -14,16 +14,17 @@ from torch import Tensor
 from torch.nn import functional
 
 import resnet
-from bench import checkpoint, machine
+from bench import checkpoint
 from bench.config.run_config import RunConfig
 from bench.engine import Engine, build, set_lr
 from bench.evaluate import evaluate
-from bench.failure import Diverged
-from bench.metrics import Throughput
+from bench.measure import machine
+from bench.measure.clock import StepClock, Stopwatch, now_s, synchronize, wall_s
+from bench.measure.failure import Diverged
+from bench.measure.metrics import Throughput
 from bench.network import build_model, describe_choices, warm_up
 from bench.prepare import prepare
 from bench.record import Recorder, outcome
-from bench.timing import StepClock, Stopwatch, now_s, synchronize, wall_s
 from bench.training.state import RunState
 from bench.world import World
 from resnet.data import Batch, Loader, Split, make_loader

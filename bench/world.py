@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 
 from bench.config.environment import JobEnvironment, RankEnvironment
-from bench.failure import Failure
+from bench.measure.failure import Failure
 from results.words import ConfigError
 
 FAILURE_KEY, HANDLED_KEY = "failure", "handled"

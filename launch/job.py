@@ -20,7 +20,7 @@ from bench.config.keys import RunKeys
 from bench.config.paths import ROOT
 from bench.config.resolve import Place, resolve
 from bench.config.run_config import RunConfig, grammar
-from bench.failure import Stopped
+from bench.measure.failure import Stopped
 from results import identity
 from results.words import ConfigError
 

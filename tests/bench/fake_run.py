@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import nn
 
-import bench.timing
+import bench.measure.clock
 import bench.trainer
 from bench import checkpoint
 from bench.config.keys import RunKeys
 from bench.config.resolve import Place, resolve
 from bench.config.run_config import RunConfig
 from bench.evaluate import Accuracy
-from bench.metrics import WARMUP_STEPS
+from bench.measure.metrics import WARMUP_STEPS
 from bench.record import Recorder
 from bench.trainer import Trainer
 from bench.world import World
@@ -65,7 +65,7 @@ class FakeRun:
         self.splits = Splits(
             train=split, test=dataclasses.replace(split, name="test"), name="digits", hash="abc", classes=split.classes
         )
-        for module in (bench.trainer, bench.timing):
+        for module in (bench.trainer, bench.measure.clock):
             monkeypatch.setattr(module, "now_s", lambda: self.now)
         for name, fake in {
             "wall_s": lambda: self.wall,

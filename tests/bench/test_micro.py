@@ -8,8 +8,9 @@ import pytest
 import torch
 from rich.console import Console
 
-from bench import gpu_rows, gpu_timing, micro, micro_maths, micro_measure, step
+from bench import micro, micro_maths, micro_measure, step
 from bench.config.grammar import WordError
+from bench.measure import device_rates, gpu_rows
 from bench.micro_cases import OPS, cases, tiny
 from bench.micro_measure import Peaks, Result, case_table, rows_of
 from kernels import configs, runtime
@@ -236,7 +237,7 @@ def test_a_run_goes_on_where_it_was_cut_off(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(micro, "measure", measure)
     monkeypatch.setattr(micro, "CHUNK", 2)
     for peak in ("copy_peak", "matrix_peak"):
-        monkeypatch.setattr(gpu_timing, peak, lambda *_: 1e12)
+        monkeypatch.setattr(device_rates, peak, lambda *_: 1e12)
     (one,) = micro.plan(["depth=20", "op=bn_act", "backend=triton", f"results={tmp_path}", "run=r"])
     wanted = [case.name for case in cases(one.step, ("bn_act",))]
     console = Console(file=(tmp_path / "log").open("w"), width=150)
@@ -266,10 +267,10 @@ def test_without_a_device_nothing_is_timed_and_nothing_written(tmp_path: Path) -
     assert "No CUDA device here: nothing was timed and nothing written" in done.stdout
     assert "1 of 1" in done.stdout and "3 of 3" in done.stdout and "floor ms" in done.stdout
     assert not (tmp_path / "v1").exists()
-    for call in (gpu_timing.copy_peak, lambda: gpu_timing.matrix_peak(torch.bfloat16)):
-        with pytest.raises(gpu_timing.NoDevice, match="nothing is timed"):
+    for call in (device_rates.copy_peak, lambda: device_rates.matrix_peak(torch.bfloat16)):
+        with pytest.raises(device_rates.NoDevice, match="nothing is timed"):
             call()
-    with pytest.raises(gpu_timing.NoDevice):
+    with pytest.raises(device_rates.NoDevice):
         micro_measure.measure(first("bn_stats"), ("eager",), CPU, precision="bf16", rounds=2, repeats=1)
 
 
@@ -283,7 +284,7 @@ def test_each_l2_is_timed_as_itself(monkeypatch: pytest.MonkeyPatch) -> None:
             return {name: [float(len(name)) + 100 * cold] * rounds * repeats for name in runs}
 
     monkeypatch.setattr(micro_measure, "DeviceTimer", Timer)
-    monkeypatch.setattr(gpu_timing, "require_device", lambda: CPU)
+    monkeypatch.setattr(device_rates, "require_device", lambda: CPU)
     one = tiny(first("bn_act"))
     monkeypatch.setattr(torch, "compile", lambda run, **_: lambda t: {"z": t["y"]})  # a wrong one
     found = micro_measure.measure(one, ("eager", "compile"), CPU, precision="bf16", rounds=2, repeats=3)
@@ -294,7 +295,7 @@ def test_each_l2_is_timed_as_itself(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="times on a CUDA device; there is none here")
 def test_times_on_a_device(tmp_path: Path) -> None:
     x = torch.randn(1 << 22, device="cuda")
-    timer = DeviceTimer(CudaDevice(gpu_timing.require_device()))
+    timer = DeviceTimer(CudaDevice(device_rates.require_device()))
     samples = timer.interleaved({"a": x.clone, "b": x.sum}, rounds=3, repeats=2, cold=True)
     assert {name: len(values) for name, values in samples.items()} == {"a": 6, "b": 6}
     assert all(us > 0 for values in samples.values() for us in values)

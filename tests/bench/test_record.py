@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from bench import machine, record
+from bench import record
 from bench.config.keys import RunKeys
 from bench.config.resolve import Place, resolve
 from bench.config.run_config import RunConfig
-from bench.failure import Failure
-from bench.metrics import WARMUP_STEPS, Throughput
+from bench.measure import machine
+from bench.measure.failure import Failure
+from bench.measure.metrics import WARMUP_STEPS, Throughput
 from bench.record import Recorder, outcome, run_row
 from bench.world import World
 from kernels import TORCH

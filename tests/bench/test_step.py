@@ -12,7 +12,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from bench import gpu_rows, gpu_timing, step
+from bench import step
+from bench.measure import device_rates, gpu_rows
 from bench.step_rows import Measured, choices_line, floors_line, outcome, ratios, step_rows, step_table
 from bench.step_variants import (
     LOSS_TOLERANCE,
@@ -155,7 +156,7 @@ def test_every_variant_leaves_a_run_and_the_failed_one_its_reason(
     samples = iter(range(1, 1000))
     monkeypatch.setattr(Stepper, "time", lambda self, steps: ([float(next(samples)) for _ in range(steps)], 1.0))
     for peak in ("copy_peak", "matrix_peak"):
-        monkeypatch.setattr(gpu_timing, peak, lambda *_: 1e12)
+        monkeypatch.setattr(device_rates, peak, lambda *_: 1e12)
     monkeypatch.setattr("kernels.runtime.INTERPRETED", False)
     words = [*SMALL, "kernels=torch,triton", "graphs=false", "rounds=3", "steps=2", f"results={tmp_path}"]
     (one,) = step.plan(words)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch.distributed as dist
 
-from bench.failure import Failure
+from bench.measure.failure import Failure
 from bench.world import Watchdog, wait_for_idle
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bench import roofline
-from bench.metrics import peak_flops
+from bench.measure.metrics import peak_flops
 from kernels import aot, aot_compile, aot_resources, chips, configs, runtime
 from kernels.aot_cases import CASES
 from kernels.chips import CHIPS, Chip, Gpu, chip_of, gpu_named, measured_rates

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 from bench.config.run_config import RunConfig
-from bench.failure import Stopped
+from bench.measure.failure import Stopped
 from launch.job import Job
 from results.store.writer import RunWriter
 

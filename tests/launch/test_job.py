@@ -13,7 +13,7 @@ from bench.config.keys import RunKeys
 from bench.config.paths import ROOT
 from bench.config.resolve import Place, resolve
 from bench.config.run_config import RunConfig
-from bench.failure import Stopped
+from bench.measure.failure import Stopped
 from launch import job
 from launch.job import Job, check_packages, new_run_id, run_id_in_slurm, set_ranks, stop_on_signals
 

@@ -13,7 +13,7 @@ from bench.checkpoint import CheckpointError
 from bench.config.grammar import WordError
 from bench.config.keys import RunKeys
 from bench.config.resolve import Place, resolve
-from bench.failure import Diverged, Failure, RankLost, Stopped, classify
+from bench.measure.failure import Diverged, Failure, RankLost, Stopped, classify
 from bench.ranks import free_port, rank_environment
 from kernels.ops.operands import KernelError
 from resnet.data import DataError

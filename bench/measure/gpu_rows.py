@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from bench import machine, roofline
+from bench import roofline
+from bench.measure import machine
 from bench.roofline import Step
 from resnet.datasets import dataset_of_family
 from results import identity

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.metrics import WARMUP_STEPS, Throughput, mfu, peak_flops
+from bench.measure.metrics import WARMUP_STEPS, Throughput, mfu, peak_flops
 
 
 def trained(steps: int, step_s: float = 0.5, images: int = 64) -> Throughput:

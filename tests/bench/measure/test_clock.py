@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from bench.timing import StepClock, Stopwatch
+from bench.measure.clock import StepClock, Stopwatch
 
 CPU = torch.device("cpu")
 
@@ -72,7 +72,7 @@ def test_on_a_gpu_steps_end_where_the_device_says_and_waiting_is_the_host_s(monk
     host_s = [0.0]
     monkeypatch.setattr(torch.cuda, "Event", Event)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
-    monkeypatch.setattr("bench.timing.now_s", lambda: host_s[0])
+    monkeypatch.setattr("bench.measure.clock.now_s", lambda: host_s[0])
     clock = StepClock(torch.device("cuda", 0))
     Event.now_ms = 100.0
     clock.start()

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from bench import machine
+from bench.measure import machine
 from results import identity
 from results.store.schema import clean_row
 
