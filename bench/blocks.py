@@ -1,6 +1,6 @@
 """One rank of a comparison: several trainers side by side, each training a block when told to.
 
-Run by `bench.peers` through `bench.ranks`; commands are lines `NAME EPOCH` on stdin.
+Run by `bench.peers` through `bench.training.ranks`; commands are lines `NAME EPOCH` on stdin.
 """
 
 import json
@@ -8,10 +8,10 @@ import sys
 
 from bench.config.run_config import RunConfig
 from bench.measure.clock import now_s, synchronize
-from bench.ranks import answer
-from bench.record import Recorder
-from bench.trainer import Trainer
-from bench.world import join
+from bench.training.process_group import start_process_group
+from bench.training.ranks import answer
+from bench.training.recorder import Recorder
+from bench.training.trainer import Trainer
 
 
 def main(path: str) -> None:
@@ -22,7 +22,7 @@ def main(path: str) -> None:
     """
     with open(path) as file:
         cells = json.load(file)
-    world = join(lambda failure: None)
+    world = start_process_group(lambda failure: None)
     trainers = {}
     for name, cell in cells.items():
         config = RunConfig.from_json(json.dumps(cell["config"]))

@@ -30,7 +30,7 @@ from bench.config.resolve import Place, resolve
 from bench.config.run_config import RunConfig
 from bench.measure.clock import now_s
 from bench.measure.machine import cpu_model, gpu_name
-from bench.ranks import Ranks
+from bench.training.ranks import Ranks
 from resnet.architecture import Architecture
 from resnet.data import Loader, Split, archives, file_list, make_loader, open_dataset
 from results.statistics import median, paired_ratio, spread

@@ -22,7 +22,7 @@ import resnet
 from bench.config import command
 from bench.config.grammar import WordError, key, parse
 from bench.measure.clock import now_s
-from bench.progress import clock
+from bench.training.progress import clock
 from resnet.architecture import Architecture
 from resnet.data import Split, Splits, open_dataset
 

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import resnet
-from bench.engine import autocast
 from bench.roofline import Step
+from bench.training.engine import autocast
 from resnet.datasets import dataset_of_family
 from resnet.layer_choices import LayerChoices
 from resnet.recipe import Recipe, decay_groups
@@ -189,7 +189,7 @@ def choices_of(model: nn.Module) -> tuple[LayerChoices, str] | None:
     fused = getattr(model, "fused", None)
     if fused is None:
         return None
-    from bench.network import describe_choices
+    from bench.training.model import describe_choices
 
     return describe_choices(fused)
 

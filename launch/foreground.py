@@ -17,9 +17,9 @@ from submitit.core.utils import environment_variables, pickle_load
 
 from bench.config.environment import LOOPBACK, JobEnvironment, VariableError, checkout_first, threads_from
 from bench.config.run_config import RunConfig
-from bench.progress import VARIABLE as PROGRESS_VARIABLE
-from bench.progress import Display, Follower
-from bench.ranks import free_port
+from bench.training.progress import VARIABLE as PROGRESS_VARIABLE
+from bench.training.progress import Display, Follower
+from bench.training.ranks import free_port
 from launch.cluster import gpus_here
 from launch.job import Job, new_run_id
 from results.recover import recover

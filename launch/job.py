@@ -58,9 +58,9 @@ class Job:
         stop_on_signals()
         if self.launcher_pid is not None:
             threading.Thread(target=_outlive, args=(self.launcher_pid,), name="launcher", daemon=True).start()
-        from bench import train  # torch comes with it: only after the environment is set
+        from bench.training import run  # torch comes with it: only after the environment is set
 
-        train.run(self.config, run_id=self.run_id, restart=int(os.environ.get("SLURM_RESTART_COUNT") or 0))
+        run.run(self.config, run_id=self.run_id, restart=int(os.environ.get("SLURM_RESTART_COUNT") or 0))
 
 
 def check_packages(names: Sequence[str] = PACKAGES) -> None:

@@ -1,1 +1,1 @@
-"""One run on one rank: what it holds, and what it goes on from."""
+"""One training run on one rank: the loop, its engines, its ranks, and what it leaves."""

@@ -11,16 +11,16 @@ import torch
 from torch import nn
 
 import bench.measure.clock
-import bench.trainer
-from bench import checkpoint
+import bench.training.trainer
 from bench.config.keys import RunKeys
 from bench.config.resolve import Place, resolve
 from bench.config.run_config import RunConfig
-from bench.evaluate import Accuracy
 from bench.measure.metrics import WARMUP_STEPS
-from bench.record import Recorder
-from bench.trainer import Trainer
-from bench.world import World
+from bench.training import checkpoint
+from bench.training.evaluate import Accuracy
+from bench.training.process_group import World
+from bench.training.recorder import Recorder
+from bench.training.trainer import Trainer
 from resnet.data import Batch, Split, Splits
 from results.store.files import read_rows
 
@@ -65,7 +65,7 @@ class FakeRun:
         self.splits = Splits(
             train=split, test=dataclasses.replace(split, name="test"), name="digits", hash="abc", classes=split.classes
         )
-        for module in (bench.trainer, bench.measure.clock):
+        for module in (bench.training.trainer, bench.measure.clock):
             monkeypatch.setattr(module, "now_s", lambda: self.now)
         for name, fake in {
             "wall_s": lambda: self.wall,
@@ -76,11 +76,11 @@ class FakeRun:
             "build_model": lambda config: nn.Linear(3, 10),
             "warm_up": lambda *arguments: self.pass_time(100.0),
         }.items():
-            monkeypatch.setattr(bench.trainer, name, fake)
+            monkeypatch.setattr(bench.training.trainer, name, fake)
         counts = SimpleNamespace(multiply_adds=7, parameters=40)
-        monkeypatch.setattr(bench.trainer.resnet, "count", lambda *arguments: counts)
-        monkeypatch.setattr(bench.trainer.checkpoint, "save", self.save)
-        machine = bench.trainer.machine
+        monkeypatch.setattr(bench.training.trainer.resnet, "count", lambda *arguments: counts)
+        monkeypatch.setattr(bench.training.trainer.checkpoint, "save", self.save)
+        machine = bench.training.trainer.machine
         monkeypatch.setattr(machine, "energy_j", lambda device: 2.0 * self.now)
         monkeypatch.setattr(machine, "peak_memory_bytes", lambda device: 1234)
 

@@ -2,9 +2,9 @@
 
 import sys
 
-import bench.trainer
-from bench import train
+import bench.training.trainer
 from bench.config.run_config import RunConfig
+from bench.training import run
 from resnet.data import DataError
 from results.words import ConfigError
 
@@ -19,5 +19,5 @@ def evaluate(*arguments: object) -> None:
 
 
 FAULT = sys.argv[1]
-bench.trainer.evaluate = evaluate  # type: ignore[assignment]
-train.run(RunConfig.from_json(sys.argv[2]), run_id="planted")
+bench.training.trainer.evaluate = evaluate  # type: ignore[assignment]
+run.run(RunConfig.from_json(sys.argv[2]), run_id="planted")

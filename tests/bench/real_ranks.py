@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bench.ranks import free_port, rank_environment
+from bench.training.ranks import free_port, rank_environment
 
 FOUND = "FOUND "  # begins the line of a rank's answer, since libraries print too
 

@@ -13,7 +13,7 @@ from bench import blocks
 from bench.config.keys import RunKeys
 from bench.config.resolve import Place, resolve
 from bench.config.run_config import RunConfig
-from bench.ranks import Ranks
+from bench.training.ranks import Ranks
 
 
 def cells(folder: Path) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         world = SimpleNamespace(
             rank=rank, device="cpu", barrier=lambda: take(1.0, "barrier"), close=lambda: found.log.append("left")
         )
-        monkeypatch.setattr(blocks, "join", lambda failed: world)
+        monkeypatch.setattr(blocks, "start_process_group", lambda failed: world)
         monkeypatch.setattr(blocks, "Trainer", Trainer)
         monkeypatch.setattr(blocks, "Recorder", lambda config, name, restart: name)
         monkeypatch.setattr(blocks, "now_s", lambda: now[0])

@@ -1,4 +1,4 @@
-"""A run that trains nothing, in place of bench.train, for tests of what starts, follows and ends one.
+"""A run that trains nothing, in place of bench.training.run, for tests of what starts, follows and ends one.
 
 The environment variable STUB says what the ranks do; each leaves its process id in RESULTS/pids/RANK.
 """
@@ -18,12 +18,12 @@ from results.store.writer import RunWriter
 
 
 class StubJob(Job):
-    """A job that calls `run` below where the real one calls bench.train.run."""
+    """A job that calls `run` below where the real one calls bench.training.run.run."""
 
     def __call__(self) -> None:
-        module = ModuleType("bench.train")
+        module = ModuleType("bench.training.run")
         module.run = run  # type: ignore[attr-defined]
-        sys.modules["bench.train"] = module
+        sys.modules["bench.training.run"] = module
         super().__call__()
 
 

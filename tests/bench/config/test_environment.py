@@ -16,8 +16,8 @@ from bench.config.environment import (
     threads_from,
 )
 from bench.config.paths import ROOT
-from bench.ranks import free_port, rank_environment
-from bench.world import join
+from bench.training.process_group import start_process_group
+from bench.training.ranks import free_port, rank_environment
 
 JOBS = [
     JobEnvironment(address="127.0.0.1", port=29500, threads=4),
@@ -157,7 +157,7 @@ def test_joining_a_run_that_nothing_describes_is_one_line(monkeypatch: pytest.Mo
         if name.startswith(("MASTER", "RANK", "WORLD", "LOCAL")):
             monkeypatch.delenv(name, raising=False)
     with pytest.raises(ValueError, match="^MASTER_ADDR is missing"):
-        join(lambda failure: None)
+        start_process_group(lambda failure: None)
 
 
 @pytest.mark.ranks
@@ -168,7 +168,8 @@ def test_a_ranks_threads_are_what_was_set_else_its_share_of_the_cores(given: str
     """Those of torch, then those that the rank may keep busy in all, on a machine that shows two cores."""
     code = (
         "import os; os.sched_getaffinity = lambda pid: {0, 1}\n"
-        "import torch; from bench.world import join; world = join(lambda failure: None)\n"
+        "import torch; from bench.training.process_group import start_process_group\n"
+        "world = start_process_group(lambda failure: None)\n"
         "print(torch.get_num_threads(), world.threads, world.rank, world.local_size); world.close()"
     )
     variables = rank_environment(0, 1, free_port(), 1) | {"OMP_NUM_THREADS": given, "SLURM_CPUS_PER_TASK": cores}

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 import resnet
-from bench.checkpoint import CheckpointError
 from bench.config.grammar import WordError
 from bench.config.keys import RunKeys
 from bench.config.resolve import Place, resolve
 from bench.measure.failure import Diverged, Failure, RankLost, Stopped, classify
-from bench.ranks import free_port, rank_environment
+from bench.training.checkpoint import CheckpointError
+from bench.training.ranks import free_port, rank_environment
 from kernels.ops.operands import KernelError
 from resnet.data import DataError
 from results.store.files import read_rows

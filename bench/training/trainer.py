@@ -14,19 +14,19 @@ from torch import Tensor
 from torch.nn import functional
 
 import resnet
-from bench import checkpoint
 from bench.config.run_config import RunConfig
-from bench.engine import Engine, build, set_lr
-from bench.evaluate import evaluate
 from bench.measure import machine
 from bench.measure.clock import StepClock, Stopwatch, now_s, synchronize, wall_s
 from bench.measure.failure import Diverged
 from bench.measure.metrics import Throughput
-from bench.network import build_model, describe_choices, warm_up
-from bench.prepare import prepare
-from bench.record import Recorder, outcome
+from bench.training import checkpoint
+from bench.training.dataset import prepare
+from bench.training.engine import Engine, build, set_lr
+from bench.training.evaluate import evaluate
+from bench.training.model import build_model, describe_choices, warm_up
+from bench.training.process_group import World
+from bench.training.recorder import Recorder, outcome
 from bench.training.state import RunState
-from bench.world import World
 from resnet.data import Batch, Loader, Split, make_loader
 from resnet.recipe import lr_factor
 

@@ -12,9 +12,9 @@ import resnet
 from bench.config.keys import RunKeys
 from bench.config.resolve import Place, resolve
 from bench.config.run_config import RunConfig
-from bench.record import Recorder
-from bench.trainer import Trainer
-from bench.world import World
+from bench.training.process_group import World
+from bench.training.recorder import Recorder
+from bench.training.trainer import Trainer
 from resnet.data import Batch, make_loader, open_dataset
 from results.store.files import read_rows
 

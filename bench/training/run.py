@@ -6,13 +6,13 @@ import signal
 import sys
 import traceback
 
-from bench import checkpoint
 from bench.config.environment import RankEnvironment
 from bench.config.run_config import RunConfig
 from bench.measure.failure import Failure, classify, one_line
-from bench.record import Recorder
-from bench.trainer import Trainer
-from bench.world import World, join
+from bench.training import checkpoint
+from bench.training.process_group import World, start_process_group
+from bench.training.recorder import Recorder
+from bench.training.trainer import Trainer
 
 
 def run(config: RunConfig, *, run_id: str, restart: int = 0) -> None:
@@ -31,7 +31,7 @@ def run(config: RunConfig, *, run_id: str, restart: int = 0) -> None:
     recorder = Recorder(config, run_id, restart) if rank == 0 else None
     world: World | None = None
     try:
-        world = join(lambda failure: _write_down(recorder, failure) if recorder else None)
+        world = start_process_group(lambda failure: _write_down(recorder, failure) if recorder else None)
         trainer = Trainer(config, world, recorder, run_id, restart)
         trainer.fit()
         world.barrier()

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 
 from bench.config.run_config import RunConfig
-from bench.engine import COMM_DTYPE
 from bench.measure import machine, metrics
 from bench.measure.clock import COLUMNS
 from bench.measure.failure import Failure
-from bench.progress import Emitter
-from bench.world import World
+from bench.training.engine import COMM_DTYPE
+from bench.training.process_group import World
+from bench.training.progress import Emitter
 from resnet.datasets import DATASETS
 from resnet.layer_choices import LayerChoices
 from results import identity

@@ -11,7 +11,7 @@ from bench.config.environment import LOOPBACK, JobEnvironment, RankEnvironment, 
 
 
 def rank_environment(rank: int, size: int, port: int, threads: int) -> dict[str, str]:
-    """The environment of one of `size` ranks on this machine, as `bench.world.join` reads it."""
+    """The environment of one of `size` ranks on this machine, as `bench.training.process_group` reads it."""
     job = JobEnvironment(address=LOOPBACK, port=port, threads=threads, python_path=checkout_first(os.environ))
     place = RankEnvironment(rank=rank, world_size=size, local_rank=rank, local_world_size=size)
     return os.environ | job.to_env() | place.to_env()

@@ -16,8 +16,8 @@ import torch
 
 import resnet
 from bench.config.paths import ROOT
-from bench.evaluate import evaluate
-from bench.world import World
+from bench.training.evaluate import evaluate
+from bench.training.process_group import World
 from resnet.data import make_loader, open_dataset
 from results.store.files import read_rows
 

@@ -8,8 +8,8 @@ import torch
 from real_ranks import found_by
 from torch import nn
 
-from bench.evaluate import Accuracy, average_statistics, evaluate
-from bench.world import World
+from bench.training.evaluate import Accuracy, average_statistics, evaluate
+from bench.training.process_group import World
 from resnet.data import Batch
 
 SCRIPT = Path(__file__).with_name("evaluation_rank.py")

@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import resnet
-from bench import checkpoint
 from bench.config.keys import RunKeys
 from bench.config.resolve import Place, resolve
 from bench.config.run_config import RunConfig
+from bench.training import checkpoint
 from bench.training.state import RunState
 
 CONFIG, _ = resolve(RunKeys(depth=8, dataset="digits"), Place(ranks_per_node=2))

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 import torch
 
-from bench import record
 from bench.config.keys import RunKeys
 from bench.config.resolve import Place, resolve
 from bench.config.run_config import RunConfig
 from bench.measure import machine
 from bench.measure.failure import Failure
 from bench.measure.metrics import WARMUP_STEPS, Throughput
-from bench.record import Recorder, outcome, run_row
-from bench.world import World
+from bench.training import recorder as recorders
+from bench.training.process_group import World
+from bench.training.recorder import Recorder, outcome, run_row
 from kernels import TORCH
 from resnet.layer_choices import LayerChoices
 from results import identity
@@ -208,7 +208,7 @@ def test_a_step_with_other_columns_is_a_fault(tmp_path: Path) -> None:
 
 def test_what_is_said_and_how_it_ends_reaches_whoever_watches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RESNET_BENCH_PROGRESS", str(tmp_path / "progress"))
-    recorder = record.Recorder(config(tmp_path / "rows"), "r", 0)
+    recorder = recorders.Recorder(config(tmp_path / "rows"), "r", 0)
     recorder.say("compiling")
     recorder.choices(LayerChoices.of({"conv1": TORCH}), "table")
     recorder.finish("completed")

@@ -12,10 +12,10 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn import functional
 
-from bench import engine as engines
 from bench.config.run_config import RunConfig
-from bench.network import build_model
-from bench.world import join
+from bench.training import engine as engines
+from bench.training.model import build_model
+from bench.training.process_group import start_process_group
 
 
 def losses(
@@ -56,7 +56,7 @@ def exact_interpreter() -> contextlib.AbstractContextManager[None]:
     """bf16 as a GPU rounds it, where fused kernels are interpreted."""
     if os.environ.get("TRITON_INTERPRET") != "1":
         return contextlib.nullcontext()
-    sys.path.insert(0, str(Path(__file__).parent.parent / "kernels"))
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "kernels"))
     from interpreter_bf16 import exact_bf16
 
     return exact_bf16()
@@ -64,7 +64,7 @@ def exact_interpreter() -> contextlib.AbstractContextManager[None]:
 
 def main() -> None:
     cases = json.loads(sys.argv[1])
-    world = join(lambda failure: None)
+    world = start_process_group(lambda failure: None)
     generator = np.random.Generator(np.random.PCG64(7))
     images = torch.from_numpy(generator.standard_normal((320, 3, 32, 32), dtype=np.float32))
     images = images.contiguous(memory_format=torch.channels_last)

@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 
 import resnet
 from bench.config.run_config import RunConfig
-from bench.engine import Engine, get_momentum, set_momentum
+from bench.training.engine import Engine, get_momentum, set_momentum
+from bench.training.process_group import World
 from bench.training.state import RunState
-from bench.world import World
 from results.durable import replace_file
 from results.words import ConfigError
 

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import torch
 from torch import nn
 
-from bench.evaluate import average_statistics, evaluate
-from bench.world import join
+from bench.training.evaluate import average_statistics, evaluate
+from bench.training.process_group import start_process_group
 from resnet.data import Batch
 
 
@@ -41,7 +41,7 @@ def batches(rank: int) -> list[Batch]:
 
 
 def main() -> None:
-    world = join(lambda failure: None)
+    world = start_process_group(lambda failure: None)
     model = Scores()
     with torch.no_grad():
         for name, values in buffers(world.rank).items():

@@ -3,7 +3,7 @@
 import numpy as np
 
 from bench.config.run_config import RunConfig
-from bench.world import World
+from bench.training.process_group import World
 from resnet.data import Splits, mean_image, open_dataset, synthetic_splits
 
 

@@ -9,8 +9,8 @@ from torch import nn
 
 import resnet
 from bench.config.run_config import RunConfig
-from bench.engine import autocast
 from bench.measure.clock import synchronize
+from bench.training.engine import autocast
 from kernels.dtypes import PRECISIONS
 from resnet.layer_choices import LayerChoices
 

@@ -8,7 +8,7 @@ import pytest
 
 from bench.config.keys import RunKeys
 from bench.config.resolve import Place, resolve
-from bench.progress import VARIABLE, Display, Emitter, Follower, clock
+from bench.training.progress import VARIABLE, Display, Emitter, Follower, clock
 from kernels import TORCH, Choice
 from resnet.layer_choices import LayerChoices
 

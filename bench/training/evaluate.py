@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from bench.engine import autocast
-from bench.world import World
+from bench.training.engine import autocast
+from bench.training.process_group import World
 from resnet.data import Batch, Loader
 
 

@@ -2,12 +2,11 @@
 
 import threading
 import time
-from pathlib import Path
 
 import torch.distributed as dist
 
 from bench.measure.failure import Failure
-from bench.world import Watchdog, wait_for_idle
+from bench.training.watchdog import Watchdog
 
 
 class Ended(list[tuple[int, int]]):
@@ -92,47 +91,3 @@ def test_a_store_that_no_longer_answers_ends_the_rank() -> None:
         assert wait(lambda: ended == [(1, 1)])
     finally:
         stuck.set()
-
-
-def busy(name: str | bytes, seconds: float) -> tuple[threading.Thread, threading.Event]:
-    """A thread that has this name in the system's eyes, computes that long, then sleeps; an event set meanwhile."""
-    computing = threading.Event()
-
-    def compute() -> None:
-        written = name if isinstance(name, bytes) else name.encode()
-        Path(f"/proc/self/task/{threading.get_native_id()}/comm").write_bytes(written)
-        computing.set()
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            sum(range(10_000))
-        computing.clear()
-        time.sleep(1.0)
-
-    thread = threading.Thread(target=compute)
-    thread.start()
-    computing.wait()
-    return thread, computing
-
-
-def test_a_thread_that_still_computes_is_waited_for() -> None:
-    thread, computing = busy("test (busy) a", 0.5)
-    assert wait_for_idle("test (busy) a")
-    assert not computing.is_set()
-    assert thread.is_alive()
-    thread.join()
-
-
-def test_a_thread_s_name_need_not_be_text() -> None:
-    thread, _ = busy(b"\xff\xfetest c", 0.3)
-    assert wait_for_idle("nobody's name")
-    assert wait_for_idle("\ufffd\ufffdtest c")
-    thread.join()
-
-
-def test_waiting_for_a_thread_has_an_end() -> None:
-    thread, _ = busy("test busy b", 0.6)
-    start = time.monotonic()
-    assert not wait_for_idle("test busy b", patience_s=0.1)
-    assert time.monotonic() - start < 0.5
-    assert wait_for_idle("nobody's name")
-    thread.join()

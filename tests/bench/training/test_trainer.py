@@ -25,12 +25,12 @@ from fake_run import (
     config,
 )
 
-import bench.trainer
-from bench import checkpoint
-from bench.evaluate import Accuracy
-from bench.trainer import Trainer
+import bench.training.trainer
+from bench.training import checkpoint
+from bench.training.evaluate import Accuracy
+from bench.training.process_group import World
 from bench.training.state import RunState
-from bench.world import World
+from bench.training.trainer import Trainer
 from results.recover import killed_row
 from results.store.files import read_rows
 from results.store.journal import read
@@ -192,9 +192,9 @@ def resume(
     saved = checkpoint.Checkpoint(
         run_id="r", restart=0, net=net, saved_at=fake.wall + 100.0 - away_s, state=state, momentum="m"
     )
-    monkeypatch.setattr(bench.trainer.checkpoint, "read", lambda path: saved)
-    monkeypatch.setattr(bench.trainer.checkpoint, "load_momentum", lambda *arguments: None)
-    monkeypatch.setattr(bench.trainer.resnet, "load_weights", lambda *arguments: None)
+    monkeypatch.setattr(bench.training.trainer.checkpoint, "read", lambda path: saved)
+    monkeypatch.setattr(bench.training.trainer.checkpoint, "load_momentum", lambda *arguments: None)
+    monkeypatch.setattr(bench.training.trainer.resnet, "load_weights", lambda *arguments: None)
     return fake.train(chosen, restart=1)
 
 
@@ -245,7 +245,7 @@ def test_the_time_left_is_at_the_pace_of_this_attempt(
 ) -> None:
     seen: list[dict[str, Any]] = []
     monkeypatch.setattr(
-        bench.record.Emitter, "emit", lambda self, event, **fields: seen.append({"event": event, **fields})
+        bench.training.recorder.Emitter, "emit", lambda self, event, **fields: seen.append({"event": event, **fields})
     )
     fake.train(config(tmp_path))
     epochs = [event for event in seen if event["event"] == "epoch"]
@@ -258,7 +258,7 @@ def test_the_time_left_is_at_the_pace_of_this_attempt(
 def test_an_evaluation_that_missed_images_is_a_fault(
     fake: FakeRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(bench.trainer, "evaluate", lambda *arguments: Accuracy(0.5, 0.5, STEPS * BATCH - 1))
+    monkeypatch.setattr(bench.training.trainer, "evaluate", lambda *arguments: Accuracy(0.5, 0.5, STEPS * BATCH - 1))
     with pytest.raises(AssertionError, match="evaluated 47 of 48"):
         fake.train(config(tmp_path))
 
@@ -266,7 +266,7 @@ def test_an_evaluation_that_missed_images_is_a_fault(
 def test_the_cold_start_ends_at_the_first_look_at_which_the_error_is_low_enough(
     fake: FakeRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(bench.trainer, "COLD_STEPS", 5)
+    monkeypatch.setattr(bench.training.trainer, "COLD_STEPS", 5)
     plain = config(tmp_path, save=None)
     recipe = dataclasses.replace(
         plain.recipe, cold_lr=0.01, cold_error=0.8, schedule="multistep", milestones=(0.5,), lr=0.1
@@ -293,6 +293,6 @@ def test_the_cold_start_ends_at_the_first_look_at_which_the_error_is_low_enough(
 def test_a_loss_that_is_not_finite_ends_the_run(
     fake: FakeRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, loss: float
 ) -> None:
-    monkeypatch.setattr(bench.trainer.functional, "cross_entropy", lambda *_, **__: torch.tensor(loss))
-    with pytest.raises(bench.trainer.Diverged, match=r"at step 1 \(epoch 1\): lr="):
+    monkeypatch.setattr(bench.training.trainer.functional, "cross_entropy", lambda *_, **__: torch.tensor(loss))
+    with pytest.raises(bench.training.trainer.Diverged, match=r"at step 1 \(epoch 1\): lr="):
         fake.train(config(tmp_path))

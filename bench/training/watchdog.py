@@ -1,0 +1,151 @@
+"""A thread on every rank through which no rank of a run outlives or outwaits another."""
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import torch.distributed as dist
+
+from bench.measure.failure import Failure
+
+FAILURE_KEY, HANDLED_KEY = "failure", "handled"
+
+
+class Watchdog:
+    """A thread on every rank that beats, listens for a failure, and ends the process when there is one.
+
+    A rank that dies may leave the others in a collective for ever (shared-memory and NCCL collectives see no closed
+    socket), so the others leave by `os._exit` from this thread.
+
+    Args:
+        store: a client that nobody else uses.
+        on_failure: see `bench.training.process_group.start_process_group`.
+        interval_s: between two beats.
+        stale_s: silence after which a rank counts as lost.
+        exit: how to end the process; another callable in tests.
+    """
+
+    def __init__(
+        self,
+        store: dist.Store,
+        rank: int,
+        size: int,
+        on_failure: Callable[[Failure], None],
+        *,
+        interval_s: float = 1.0,
+        stale_s: float = 45.0,
+        exit: Callable[[int], object] = os._exit,
+    ) -> None:
+        self.store, self.rank, self.size = store, rank, size
+        self.on_failure, self.interval_s, self.stale_s, self.exit = on_failure, interval_s, stale_s, exit
+        self.lock = threading.Lock()
+        self.closed = threading.Event()
+        self.reported = False
+        now = time.monotonic()
+        self.beats = [(0, now)] * size
+        self.looked_s = now
+        self.thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+        self.thread.start()
+        threading.Thread(target=self._guard, name="watchdog-guard", daemon=True).start()
+
+    def report(self, failure: Failure, patience_s: float = 15.0) -> Failure:
+        """Tell the other ranks of a failure of this one and wait until rank 0 has written it down.
+
+        Returns:
+            The failure that the run ends with: the first one reported, since later ones are often its echo.
+        """
+        with self.lock:
+            self.reported = True
+            try:
+                if failure.kind in ("rank_lost", "timeout", "network"):
+                    time.sleep(2 * self.interval_s)  # the cause may be on its way from the rank that had it
+                self._set_first(failure)
+                first = Failure.from_json(self.store.get(FAILURE_KEY).decode())
+            except Exception:
+                return failure  # the store is gone with rank 0
+        if self.rank != 0:
+            deadline = time.monotonic() + patience_s
+            while time.monotonic() < deadline:
+                with self.lock:
+                    try:
+                        if self.store.check([HANDLED_KEY]):
+                            break
+                    except Exception:
+                        break
+                time.sleep(0.1)
+        return first
+
+    def handled(self) -> None:
+        """Say, on rank 0, that the failure is written down; leave the others a moment to hear it."""
+        with self.lock:
+            self.store.set(HANDLED_KEY, "1")
+        time.sleep(2 * self.interval_s)
+
+    def close(self) -> None:
+        """End the thread; a rank that leaves in order says so first."""
+        with self.lock:
+            self.closed.set()
+            try:
+                self.store.set(f"left/{self.rank}", "1")
+            except Exception:  # noqa: S110 (rank 0 served the store and has left before)
+                pass
+        self.thread.join()
+
+    def _set_first(self, failure: Failure) -> None:
+        if self.store.add("failures", 1) == 1:
+            self.store.set(FAILURE_KEY, failure.to_json())
+
+    def _watch(self) -> None:
+        while not self.closed.wait(self.interval_s):
+            with self.lock:
+                if self.closed.is_set() or self.reported:
+                    self.looked_s = time.monotonic()
+                    continue
+                failure = self._look()
+                self.looked_s = time.monotonic()
+                if failure is None:
+                    continue
+                self.reported = True
+            print(f"rank {self.rank}: run {failure}", file=sys.stderr, flush=True)
+            if self.rank == 0:
+                try:
+                    self.on_failure(failure)
+                finally:
+                    self.handled()
+            self.exit(1)
+            return
+
+    def _guard(self) -> None:
+        """End the process where the store no longer answers: a stopped rank 0 closes no connection, and calls wait."""
+        while not self.closed.wait(self.interval_s):
+            if time.monotonic() - self.looked_s > self.stale_s:
+                lost = f"rank 0, which serves the store, has been silent for {self.stale_s:.0f} s"
+                failure = Failure("failed", "rank_lost", lost, self.rank)
+                print(f"rank {self.rank}: run {failure}", file=sys.stderr, flush=True)
+                self.exit(1)
+                return
+
+    def _look(self) -> Failure | None:
+        try:
+            self.store.add(f"beat/{self.rank}", 1)
+            if self.store.check([FAILURE_KEY]):
+                return Failure.from_json(self.store.get(FAILURE_KEY).decode())
+            if self.rank == 0:
+                return self._silent()
+        except Exception:
+            return Failure("failed", "rank_lost", "rank 0, which serves the store, is gone", self.rank)
+        return None
+
+    def _silent(self) -> Failure | None:
+        now = time.monotonic()
+        for rank in range(1, self.size):
+            count = self.store.add(f"beat/{rank}", 0)
+            if count != self.beats[rank][0]:
+                self.beats[rank] = (count, now)
+            elif now - self.beats[rank][1] > self.stale_s and not self.store.check([f"left/{rank}"]):
+                lost = Failure("failed", "rank_lost", f"rank {rank} has been silent for {self.stale_s:.0f} s", 0)
+                self._set_first(lost)
+                return lost
+        return None
