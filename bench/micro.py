@@ -32,8 +32,8 @@ from bench.config.paths import ROOT, check_folder
 from bench.measure import device_rates, gpu_rows, machine
 from bench.micro_cases import OPS, cases
 from bench.micro_measure import BACKENDS, Peaks, case_table, measure, new_table, rows_of
-from bench.roofline import Step
-from bench.roofline_ops import CONVS
+from bench.roofline.ops import CONVS
+from bench.roofline.step import Step, net
 from kernels import configs
 from kernels.children import die_with_parent
 from kernels.dtypes import PRECISIONS, TUNED
@@ -113,7 +113,7 @@ def plan(words: Sequence[str]) -> list[Plan]:
         keys = replace(cells[0], results=str(check_folder("results", cells[0].results)))
         if keys.run is not None:
             attempt_name(keys.run, 0)
-        step = gpu_rows.net(
+        step = net(
             depth=keys.depth, stride=keys.stride, family=keys.family, shortcut=keys.shortcut,
             image_size=keys.image_size, batch=keys.batch, precision=keys.precision,
         )  # fmt: skip

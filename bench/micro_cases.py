@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from bench.roofline import Layer, Shape, Step, layers, op_bytes, op_flops
-from bench.roofline_net import Place, network
+from bench.roofline.layers import Layer, Place, layers, network
+from bench.roofline.ops import Shape, op_bytes, op_flops
+from bench.roofline.step import Step
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,7 +31,7 @@ from bench.config.command import Terminal
 from bench.config.grammar import key, parse
 from bench.config.paths import ROOT, check_folder
 from bench.measure import device_rates, gpu_rows, machine
-from bench.roofline import Step
+from bench.roofline.step import Step, net
 from bench.step_rows import (
     Measured,
     choices_line,
@@ -103,7 +103,7 @@ def plan(words: Sequence[str]) -> list[Plan]:
     plans = []
     for cells in grouped.values():
         keys = replace(cells[0], results=str(check_folder("results", cells[0].results)))
-        step = gpu_rows.net(
+        step = net(
             depth=keys.depth, stride=keys.stride, family=keys.family, shortcut=keys.shortcut,
             image_size=keys.image_size, batch=keys.batch, precision=keys.precision,
         )  # fmt: skip

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import resnet
-from bench.roofline import Step
+from bench.roofline.step import Step
 from bench.training.engine import autocast
 from resnet.datasets import dataset_of_family
 from resnet.layer_choices import LayerChoices

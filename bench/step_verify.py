@@ -37,7 +37,7 @@ class Tiny(Architecture):
 
 def verify(architecture: Architecture) -> str:
     """ "ok", or what is wrong with the losses of the fused net beside those of the reference."""
-    from bench.measure.gpu_rows import net
+    from bench.roofline.step import net
 
     named = {field.name: getattr(architecture, field.name) for field in fields(Architecture)}
     side = 8 if architecture.family == "cifar" else 16

@@ -9,9 +9,8 @@ from typing import Any
 
 import torch
 
-from bench import roofline
 from bench.measure import machine
-from bench.roofline import Step
+from bench.roofline.step import Step
 from resnet.datasets import dataset_of_family
 from results import identity
 from results.store.files import attempt_name, table_files, table_path, write_once
@@ -19,30 +18,6 @@ from results.store.schema import FIGURES, SCHEMA_VERSION, Row, clean_row, to_tab
 from results.store.writer import RunWriter
 
 NOT_A_RUN = "neither data nor accuracy: random images that are on the device already"
-
-
-def net(
-    *,
-    depth: int,
-    stride: str | None = None,
-    family: str | None = None,
-    shortcut: str | None = None,
-    image_size: int | None = None,
-    batch: int | None = None,
-    precision: str = "bf16",
-) -> Step:
-    """The network of a benchmark and its floors; what is None follows from the depth (bottlenecks: stride v1.5).
-
-    Raises:
-        ValueError: words that do not go together; one line with what would do instead.
-    """
-    keys: dict[str, Any] = {
-        "depth": depth, "family": family, "shortcut": shortcut, "image_size": image_size, "batch": batch,
-    }  # fmt: skip
-    step = roofline.resolve(roofline.Keys(**keys, stride=stride or "v1", precision=precision))
-    if stride is None and step.architecture.bottleneck:
-        step = roofline.resolve(roofline.Keys(**keys, stride="v1.5", precision=precision))
-    return step
 
 
 def new_run_id(step: Step, *words: str) -> str:

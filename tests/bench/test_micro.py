@@ -13,6 +13,7 @@ from bench.config.grammar import WordError
 from bench.measure import device_rates, gpu_rows
 from bench.micro_cases import OPS, cases, tiny
 from bench.micro_measure import Peaks, Result, case_table, rows_of
+from bench.roofline.step import net
 from kernels import configs, runtime
 from kernels.choose.timer import CudaDevice, DeviceTimer
 from kernels.reference import check
@@ -29,7 +30,7 @@ def command(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 def first(op: str, depth: int = 50):
-    return cases(gpu_rows.net(depth=depth), (op,))[0]
+    return cases(net(depth=depth), (op,))[0]
 
 
 def test_words_are_grouped_by_net_and_precision() -> None:
@@ -70,7 +71,7 @@ def test_a_bad_word_is_one_line_and_exit_status_2(words, said, capsys) -> None:
 
 
 def test_cases_are_the_distinct_layers_of_the_net() -> None:
-    step = gpu_rows.net(depth=50)
+    step = net(depth=50)
     found = {op: cases(step, (op,)) for op in OPS}
     assert all(len(set(mine)) == len(mine) > 0 for mine in found.values())
     assert {case.form for case in found["conv_dgrad"]} == {"inner", "inner+z", "join", "plain"}
@@ -78,7 +79,7 @@ def test_cases_are_the_distinct_layers_of_the_net() -> None:
     names = [case.name for case in found["conv1x1"]]
     assert "statistics 256x64x56x56 -> 256, 1x1/1" in names and len(names) == len(set(names))
     assert all(case.shape.c_in % 8 == 0 for case in found["conv3x3"])
-    assert not cases(gpu_rows.net(depth=20), ("stem", "conv1x1"))
+    assert not cases(net(depth=20), ("stem", "conv1x1"))
 
 
 def test_a_folder_at_home_is_where_rows_go(monkeypatch, tmp_path: Path) -> None:
@@ -90,7 +91,7 @@ def test_a_folder_at_home_is_where_rows_go(monkeypatch, tmp_path: Path) -> None:
 
 
 def test_option_a_s_shortcut_has_cases_of_its_own() -> None:
-    step = gpu_rows.net(depth=20)
+    step = net(depth=20)
     padded = [case for case in cases(step, ("bn_act",)) if case.form == "padded"]
     assert [case.name for case in padded] == ["padded 128x32x16x16 /2", "padded 128x64x8x8 /2"]
     added = next(case for case in cases(step, ("bn_act",)) if case.form == "add" and case.shape.c_in == 32)
@@ -101,7 +102,7 @@ def test_option_a_s_shortcut_has_cases_of_its_own() -> None:
     assert [case.shape.stride for case in narrow] == [2, 2]
     # A quarter of the skip's pixels is.
     assert joined.bytes_min(2) - narrow[0].bytes_min(2) == 128 * 32 * 32 * 16 * 2 * 3 // 4
-    bottleneck = [case.name for case in cases(gpu_rows.net(depth=50, shortcut="A"), ("bn_act",))]
+    bottleneck = [case.name for case in cases(net(depth=50, shortcut="A"), ("bn_act",))]
     assert "padded 256x256x56x56" in bottleneck and "padded 256x512x28x28 /2" in bottleneck
 
 
@@ -109,7 +110,7 @@ def test_option_a_s_shortcut_has_cases_of_its_own() -> None:
 def test_a_cut_is_that_of_every_launch_of_a_convolution(op: str) -> None:
     cut = configs.parse("32x16x16/w2/s1")
     with torch.no_grad():
-        for case in {case.form: tiny(case) for case in cases(gpu_rows.net(depth=50), (op,))}.values():
+        for case in {case.form: tiny(case) for case in cases(net(depth=50), (op,))}.values():
             operands = micro_maths.operands(case, torch.float32, CPU)
             with runtime.capture_launches("sm_90") as launches:
                 micro_maths.fused(case, cut)(operands)
@@ -130,7 +131,7 @@ def test_least_bytes_and_floor_of_a_case() -> None:
 @pytest.mark.parametrize("shortcut", ["A", "B"])
 @pytest.mark.parametrize("op", OPS)
 def test_maths_in_bf16_is_near_fp64_and_eager_is_judged_right(op: str, shortcut: str) -> None:
-    forms = {case.form: tiny(case) for case in cases(gpu_rows.net(depth=50, shortcut=shortcut), (op,))}
+    forms = {case.form: tiny(case) for case in cases(net(depth=50, shortcut=shortcut), (op,))}
     with torch.no_grad():
         for case in forms.values():
             operands = micro_maths.operands(case, torch.bfloat16, CPU)
@@ -169,7 +170,7 @@ def test_what_is_wrong_is_found_before_it_is_timed() -> None:
 
 def test_what_pytorch_kept_is_no_work_of_its_own() -> None:
     """Our dgrad writes z again; eager and compile have it, so only ours is held to it, and only ours takes the time."""
-    case = next(tiny(case) for case in cases(gpu_rows.net(depth=50), ("conv_dgrad",)) if case.form == "inner+z")
+    case = next(tiny(case) for case in cases(net(depth=50), ("conv_dgrad",)) if case.form == "inner+z")
     operands = micro_maths.operands(case, torch.float32, CPU)
     truth = micro_maths.maths(case, rewrite=True)(micro_maths.wide(operands))
     assert set(truth) == {"g", "d_bias", "d_weight", "z"} and micro_measure.rewritten(case) == "z"

@@ -13,7 +13,8 @@ import torch
 from rich.console import Console
 
 from bench import step
-from bench.measure import device_rates, gpu_rows
+from bench.measure import device_rates
+from bench.roofline.step import net
 from bench.step_rows import Measured, choices_line, floors_line, outcome, ratios, step_rows, step_table
 from bench.step_variants import (
     LOSS_TOLERANCE,
@@ -68,7 +69,7 @@ def test_losses_are_held_against_eager_s() -> None:
 
 
 def test_a_step_trains_and_variants_start_alike() -> None:
-    one = gpu_rows.net(depth=8, batch=4, image_size=8)
+    one = net(depth=8, batch=4, image_size=8)
     state = initial_state(one, 0, CPU)
     images, labels = batch_of(one, 0, CPU)
     losses = []
@@ -99,7 +100,7 @@ def made_up() -> dict[Variant, Measured]:
 
 
 def test_figures_follow_from_the_samples() -> None:
-    one = gpu_rows.net(depth=50)
+    one = net(depth=50)
     found = outcome(one, made_up()[Variant("triton")], multiply_adds=4 * 10**9, parameters=10, gpu="NVIDIA H100 80GB")
     assert found["images_per_s"] == pytest.approx(256 * 6 / 0.140)  # images over time, not a mean of rates
     assert (found["step_ms_p50"], found["steps_completed"], found["peak_mem_bytes"]) == (20.0, 6, 2**30)
@@ -122,7 +123,7 @@ def test_ratios_are_of_variants_that_are_captured_alike() -> None:
 def test_the_table_says_what_was_not_timed() -> None:
     console = Console(width=140)
     with console.capture() as capture:
-        console.print(step_table(gpu_rows.net(depth=50), made_up()))
+        console.print(step_table(net(depth=50), made_up()))
     text = capture.get()
     assert "not timed: OutOfMemoryError" in text and "20.00 (20.00-20.00)" in text and "1.00" in text
     choices = made_up()[Variant("triton")].choices
@@ -130,7 +131,7 @@ def test_the_table_says_what_was_not_timed() -> None:
         f"triton ({choices.hash()}), 3 layers: 2 x forward prologue 128x64x32/w4/s3 dgrad triton inference torch; "
         "1 x forward torch dgrad torch inference torch"
     )
-    assert "compile 32." in floors_line(gpu_rows.net(depth=50))
+    assert "compile 32." in floors_line(net(depth=50))
 
 
 def test_what_computes_each_layer_is_in_the_row(tmp_path: Path) -> None:
@@ -244,7 +245,7 @@ def test_one_step_of_a_turn_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_a_constant_loss_scale_cancels_out(precision: str) -> None:
-    one = gpu_rows.net(depth=8, batch=4, image_size=8)
+    one = net(depth=8, batch=4, image_size=8)
     state, (images, labels) = initial_state(one, 0, CPU), batch_of(one, 0, CPU)
     found = {}
     for word in ("fp32", precision):

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from bench import roofline
 from bench.measure.metrics import peak_flops
+from bench.roofline import step
 from kernels import aot, aot_compile, aot_resources, chips, configs, runtime
 from kernels.aot_cases import CASES
 from kernels.chips import CHIPS, Chip, Gpu, chip_of, gpu_named, measured_rates
@@ -119,4 +119,4 @@ def test_every_entry_is_whole(name):
 def test_rates_that_nobody_measured_are_refused():
     with pytest.raises(ValueError, match="^NVIDIA A100: no rates were measured; there are those of H100$"):
         measured_rates("NVIDIA A100")
-    assert (roofline.COPY_TB_S, roofline.MATRIX_TFLOP_S) == measured_rates("H100") == (3.0, 798.0)
+    assert (step.COPY_TB_S, step.MATRIX_TFLOP_S) == measured_rates("H100") == (3.0, 798.0)

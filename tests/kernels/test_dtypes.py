@@ -4,8 +4,9 @@ import dataclasses
 
 import torch
 
-from bench import micro, roofline, step
+from bench import micro, step
 from bench.config.keys import RunKeys
+from bench.roofline import step as roofline
 from kernels import aot, links
 from kernels.dtypes import PRECISIONS, TUNED
 from kernels.ops import operands

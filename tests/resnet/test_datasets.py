@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench import roofline
 from bench.config.keys import RunKeys
 from bench.config.resolve import Place, resolve
+from bench.roofline import step as roofline
 from resnet.architecture import FAMILIES
 from resnet.data import augment, datasets, open_dataset, synthetic_splits
 from resnet.datasets import DATASETS, Dataset, dataset_of_family

@@ -1,4 +1,4 @@
-"""Bytes and FLOPs of a training step, pass by pass, at each level of fusion; all follows from `bench.roofline_table`.
+"""Bytes and FLOPs of a training step, pass by pass, at each level of fusion; all follows from `bench.roofline.levels`.
 
 A pass is one kernel. It reads each of its operands from memory once and writes each of its results once; caches keep
 nothing from one pass to the next. So a level's floor in time is the sum over its passes of max(bytes / copy rate,
@@ -17,8 +17,8 @@ the fusion of level f in projections (+0.8 GB at f).
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bench.roofline_net import Layer, Net, Place, network
-from bench.roofline_table import CONV_ROWS, LEVELS, PLACE_ROWS, Row
+from bench.roofline.layers import Layer, Net, Place, network
+from bench.roofline.levels import CONV_ROWS, LEVELS, PLACE_ROWS, Row
 from resnet.architecture import Architecture
 
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from bench import roofline
-from bench.roofline import LEVELS, Shape, ladder, layers, op_bytes, op_flops, passes
-from bench.roofline_net import network
-from bench.roofline_ops import OPERANDS
-from bench.roofline_table import CONV_ROWS, PLACE_ROWS
+from bench.roofline import command
+from bench.roofline.layers import layers, network
+from bench.roofline.levels import CONV_ROWS, LEVELS, PLACE_ROWS
+from bench.roofline.ops import OPERANDS, Shape, op_bytes, op_flops
+from bench.roofline.passes import ladder, passes
 from resnet.architecture import Architecture
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 with (ROOT / "tests/resnet/counts.csv").open() as file:
     ROWS = [row for row in csv.DictReader(file) if row["depth"]]
 
@@ -186,7 +186,7 @@ def test_single_ops_count_only_what_they_touch():
 
 
 def test_json(capsys):
-    assert roofline.main(["depth=50", "stride=v1.5", "batch=256", "--json"]) == 0
+    assert command.main(["depth=50", "stride=v1.5", "batch=256", "--json"]) == 0
     [line] = capsys.readouterr().out.splitlines()
     shown = json.loads(line)
     assert [rung["level"] for rung in shown["ladder"]] == list(LEVELS)
@@ -200,7 +200,7 @@ def test_json(capsys):
 
 def test_json_with_layers_and_another_chip(capsys):
     words = ["depth=20,32", "--json", "--layers", "level=a", "precision=fp32", "matrix_tflop_s=100", "copy_tb_s=1.5"]
-    assert roofline.main(words) == 0
+    assert command.main(words) == 0
     for line, depth in zip(capsys.readouterr().out.splitlines(), (20, 32), strict=True):
         shown = json.loads(line)
         assert (shown["net"]["depth"], shown["net"]["family"], shown["net"]["batch"]) == (depth, "cifar", 128)
@@ -210,7 +210,7 @@ def test_json_with_layers_and_another_chip(capsys):
 
 
 def test_tables(capsys):
-    assert roofline.main(["depth=34", "shortcut=none", "--layers", "level=e"]) == 0
+    assert command.main(["depth=34", "shortcut=none", "--layers", "level=e"]) == 0
     out = capsys.readouterr().out
     assert "plain-34 v1 (imagenet), batch 256, 224 x 224, bf16" in out and "computed and not measured" in out
     assert "layer4.2.conv2" in out and "optimizer" in out
@@ -231,7 +231,7 @@ def test_tables(capsys):
     ],
 )
 def test_bad_words(words, message, capsys):
-    assert roofline.main(words) == 2
+    assert command.main(words) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1
     assert re.match(f"bench.roofline: {message}", err)
