@@ -12,8 +12,9 @@ import psutil
 import pytest
 import torch
 
-from bench import gpu, micro, step
+from bench import gpu, micro
 from bench.gpu import Part, State, parts_of, run_parts, summary
+from bench.step.plan import plan as plan_step
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = [Part(1, "a", ("x",)), Part(2, "b", ("y",), attempts=3), Part(3, "c", ("z",))]
@@ -82,7 +83,7 @@ def test_stages_come_in_their_order_with_words_that_are_understood(tmp_path: Pat
     for part in parts:
         module, *words = part.words
         if module == "bench.step":
-            assert len(step.plan(words)) == 1
+            assert len(plan_step(words)) == 1
         elif module == "bench.micro":
             (one,) = micro.plan(words)
             assert one.keys.run == state.run_ids[part.name]

@@ -8,12 +8,13 @@ import pytest
 import torch
 from rich.console import Console
 
-from bench import micro, micro_maths, micro_measure, step
+from bench import micro, micro_maths, micro_measure
 from bench.config.grammar import WordError
 from bench.measure import device_rates, gpu_rows
 from bench.micro_cases import OPS, cases, tiny
 from bench.micro_measure import Peaks, Result, case_table, rows_of
 from bench.roofline.step import net
+from bench.step.plan import plan as plan_step
 from kernels import configs, runtime
 from kernels.choose.timer import CudaDevice, DeviceTimer
 from kernels.reference import check
@@ -86,7 +87,7 @@ def test_a_folder_at_home_is_where_rows_go(monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (one,) = micro.plan(["op=bn_stats", "results=~/rows"])
     assert one.keys.results == str(tmp_path / "rows")
-    (variant,) = step.plan(["depth=20", "results=~/rows"])
+    (variant,) = plan_step(["depth=20", "results=~/rows"])
     assert variant.keys.results == str(tmp_path / "rows")
 
 

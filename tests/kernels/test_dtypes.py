@@ -4,9 +4,10 @@ import dataclasses
 
 import torch
 
-from bench import micro, step
+from bench import micro
 from bench.config.keys import RunKeys
 from bench.roofline import step as roofline
+from bench.step import plan as step
 from kernels import aot, links
 from kernels.dtypes import PRECISIONS, TUNED
 from kernels.ops import operands

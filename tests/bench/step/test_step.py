@@ -12,11 +12,12 @@ import pytest
 import torch
 from rich.console import Console
 
-from bench import step
 from bench.measure import device_rates
 from bench.roofline.step import net
-from bench.step_rows import Measured, choices_line, floors_line, outcome, ratios, step_rows, step_table
-from bench.step_variants import (
+from bench.step import command, compare
+from bench.step.plan import plan
+from bench.step.rows import Measured, choices_line, floors_line, outcome, ratios, step_rows, step_table
+from bench.step.variants import (
     LOSS_TOLERANCE,
     Losses,
     Stepper,
@@ -33,18 +34,18 @@ from results.identity import key_of
 from results.store.files import read_rows
 from results.store.schema import SCHEMAS, clean_row
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 CPU = torch.device("cpu")
 SMALL = ["depth=8", "batch=4", "image_size=8"]
 
 
 def test_words_are_grouped_by_what_variants_share() -> None:
-    plans = step.plan(["depth=50", "precision=bf16,fp16", "kernels=torch,triton", "graphs=false,true"])
+    plans = plan(["depth=50", "precision=bf16,fp16", "kernels=torch,triton", "graphs=false,true"])
     assert [one.step.precision for one in plans] == ["bf16", "fp16"]
     assert [str(variant) for variant in plans[0].variants] == ["torch", "triton", "torch+graph", "triton+graph"]
-    (whole,) = step.plan(["depth=110"])
+    (whole,) = plan(["depth=110"])
     assert len(whole.variants) == 8 and whole.step.batch == 128 and whole.step.image_size == 32
-    (one,) = step.plan(["depth=50", "batch=64", "graphs=true", "kernels=compile"])
+    (one,) = plan(["depth=50", "batch=64", "graphs=true", "kernels=compile"])
     assert one.variants == (Variant("compile", True),) and one.step.batch == 64
 
 
@@ -54,7 +55,7 @@ def test_words_are_grouped_by_what_variants_share() -> None:
      ("depth=21", "nearest is 18")],
 )  # fmt: skip
 def test_a_bad_word_is_one_line_and_exit_status_2(word, said, capsys) -> None:
-    assert step.main([word]) == 2
+    assert command.main([word]) == 2
     line = capsys.readouterr().err
     assert line.startswith("bench.step: ") and line.count("\n") == 1 and word in line and said in line
 
@@ -135,11 +136,11 @@ def test_the_table_says_what_was_not_timed() -> None:
 
 
 def test_what_computes_each_layer_is_in_the_row(tmp_path: Path) -> None:
-    (one,) = step.plan([*SMALL, "graphs=false", f"results={tmp_path}"])
+    (one,) = plan([*SMALL, "graphs=false", f"results={tmp_path}"])
     measured = made_up()
     other = LayerChoices.of({"conv1": TORCH})
     measured[Variant("auto")] = replace(measured[Variant("triton")], choices=other)
-    step.write(one, measured, CPU, datetime.now(UTC))
+    compare.write(one, measured, CPU, datetime.now(UTC))
     rows = {(row["kernels"], row["cuda_graph"]): row for row in read_rows(tmp_path, "runs")[0]}
     for kernels in ("triton", "auto"):
         row, choices = rows[kernels, False], measured[Variant(kernels)].choices
@@ -160,9 +161,9 @@ def test_every_variant_leaves_a_run_and_the_failed_one_its_reason(
         monkeypatch.setattr(device_rates, peak, lambda *_: 1e12)
     monkeypatch.setattr("kernels.runtime.INTERPRETED", False)
     words = [*SMALL, "kernels=torch,triton", "graphs=false", "rounds=3", "steps=2", f"results={tmp_path}"]
-    (one,) = step.plan(words)
+    (one,) = plan(words)
     with (tmp_path / "log").open("w") as log:
-        assert step.run_plan(one, CPU, Console(file=log, width=140)) is False
+        assert compare.run_plan(one, CPU, Console(file=log, width=140)) is False
     rows, bad = read_rows(tmp_path, "runs")
     assert not bad
     eager, triton = sorted(rows, key=lambda row: row["kernels"])
@@ -208,11 +209,11 @@ def test_what_another_variant_s_losses_are_is_checked(monkeypatch: pytest.Monkey
         model.fused = Fused() if kernels == "triton" else None
         return model
 
-    monkeypatch.setattr(step, "build_model", build)
-    monkeypatch.setattr(step, "choices_of", lambda model: None)
-    (one,) = step.plan([*SMALL, "kernels=torch,triton", "graphs=false", "rounds=2"])
+    monkeypatch.setattr(compare, "build_model", build)
+    monkeypatch.setattr(compare, "choices_of", lambda model: None)
+    (one,) = plan([*SMALL, "kernels=torch,triton", "graphs=false", "rounds=2"])
     with (tmp_path / "log").open("w") as log:
-        found = step.measure(one, CPU, Console(file=log))
+        found = compare.measure(one, CPU, Console(file=log))
     assert found[Variant("torch")].rounds and not found[Variant("triton")].rounds
     wrong = found[Variant("triton")]
     assert wrong.failure_kind == "diverged" and "eager's is" in (wrong.problem or "")
@@ -259,9 +260,9 @@ def test_a_constant_loss_scale_cancels_out(precision: str) -> None:
 
 
 def test_an_exception_becomes_a_reason() -> None:
-    assert step.failed(torch.OutOfMemoryError("CUDA out of memory.\nmore")).failure_kind == "oom"
-    assert step.failed(ValueError("x")).failure_kind == "config"
-    found = step.failed(RuntimeError("\n first \n second"))
+    assert compare.failed(torch.OutOfMemoryError("CUDA out of memory.\nmore")).failure_kind == "oom"
+    assert compare.failed(ValueError("x")).failure_kind == "config"
+    found = compare.failed(RuntimeError("\n first \n second"))
     assert (found.problem, found.failure_kind) == ("RuntimeError: first", "unknown")
 
 
@@ -285,7 +286,7 @@ def test_without_a_device_nothing_is_timed_and_nothing_written(tmp_path: Path) -
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="captures and times on a CUDA device; there is none here")
 def test_a_captured_step_trains_as_eager_does(tmp_path: Path) -> None:
     words = ["depth=20", "kernels=torch,triton", "rounds=2", "steps=2", f"results={tmp_path}"]
-    assert step.main([*words, "precision=bf16,fp16"]) == 0
+    assert command.main([*words, "precision=bf16,fp16"]) == 0
     rows, _ = read_rows(tmp_path, "runs")
     assert len(rows) == 8 and {row["status"] for row in rows} == {"completed"}
     assert all(row["peak_mem_bytes"] > 0 for row in rows)

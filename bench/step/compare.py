@@ -1,50 +1,19 @@
-"""Times whole training steps of a network, every way of computing it in turn on one GPU.
+"""Prepares the variants of a training step, checks their losses, times them in turn and writes their rows."""
 
-    python -m bench.step depth=50 stride=v1.5 batch=256 precision=bf16,fp16 kernels=torch,compile,triton,auto \
-        graphs=false,true
-
-A step is forward under autocast, cross entropy, backward and torch's fused SGD with momentum, over random images that
-lie on the device; compiling, choosing kernels and warming up come before. With graphs=true the whole step is captured
-and replayed, in the same way for every variant. In fp16 a constant loss scale stands in for a GradScaler, in every
-variant, because a GradScaler's step cannot be captured. Each variant's losses must be eager's before it is timed.
-Without a CUDA device the fused kernels are verified under Triton's interpreter and the floors predicted; nothing is
-timed then, and nothing written.
-"""
-
-import functools
 import gc
-import json
-import os
-import subprocess
-import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import torch
 from rich.console import Console
 
 import resnet
-from bench.config import command
-from bench.config.command import Terminal
-from bench.config.grammar import key, parse
-from bench.config.paths import ROOT, check_folder
 from bench.measure import device_rates, gpu_rows, machine
-from bench.roofline.step import Step, net
-from bench.step_rows import (
-    Measured,
-    choices_line,
-    config_of,
-    floors_line,
-    null_reasons,
-    outcome,
-    step_rows,
-    step_table,
-)
-from bench.step_variants import (
+from bench.step.plan import Plan
+from bench.step.rows import Measured, choices_line, config_of, floors_line, null_reasons, outcome, step_rows, step_table
+from bench.step.variants import (
     FP16_SCALE,
-    KERNELS,
     Losses,
     Stepper,
     Variant,
@@ -54,65 +23,8 @@ from bench.step_variants import (
     initial_state,
     recipe_of,
 )
-from kernels.children import die_with_parent
 from kernels.choose.timer import order
-from kernels.dtypes import PRECISIONS, TUNED
-from resnet.architecture import FAMILIES, SHORTCUTS, STRIDES, Architecture
-from results.words import DEFAULT_ROOT
-
-PIPE_WIDTH = 140
-
-
-@dataclass(kw_only=True)
-class Keys:
-    """Words of the command line."""
-
-    depth: int = key("network", "50", default=50, unit="layers", least=8, most=12_002)
-    shortcut: str | None = key("its shortcuts", "A (cifar), B (imagenet)", choices=SHORTCUTS)
-    stride: str | None = key("where a bottleneck halves the image", "v1.5 where there are any", choices=STRIDES)
-    family: str | None = key("which of the paper's two families of networks", "the depth's", choices=FAMILIES)
-    batch: int | None = key("images", "256 (imagenet), 128 (cifar)", unit="images", least=1)
-    image_size: int | None = key("side of the images", "224 (imagenet), 32 (cifar)", unit="pixels", least=8)
-    precision: str = key("of activations", "bf16", default="bf16", choices=TUNED)
-    kernels: str | None = key("what computes the layers, in turn", "torch,compile,triton,auto", choices=KERNELS)
-    graphs: bool | None = key("whether the whole step is captured as a CUDA graph, in turn", "false,true")
-    rounds: int = key("turns of all variants", "10", default=10, least=2)
-    steps: int = key("timed steps of each variant in a turn", "5", default=5, unit="steps", least=1)
-    seed: int = key("of weights and images", "0", default=0, least=0, most=2**31 - 1)
-    results: str = key("folder that rows are written to", "results/v1", default=str(DEFAULT_ROOT), path=True)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """One net, batch and precision, and the variants that are compared on it."""
-
-    keys: Keys
-    step: Step
-    variants: tuple[Variant, ...]
-
-
-def plan(words: Sequence[str]) -> list[Plan]:
-    """Group a command line's cells by what variants share.
-
-    Raises:
-        WordError, ValueError: one line that names the word and what would do instead.
-    """
-    grouped: dict[str, list[Keys]] = {}
-    for cell in parse(words, Keys):
-        grouped.setdefault(repr(replace(cell, kernels=None, graphs=None)), []).append(cell)
-    plans = []
-    for cells in grouped.values():
-        keys = replace(cells[0], results=str(check_folder("results", cells[0].results)))
-        step = net(
-            depth=keys.depth, stride=keys.stride, family=keys.family, shortcut=keys.shortcut,
-            image_size=keys.image_size, batch=keys.batch, precision=keys.precision,
-        )  # fmt: skip
-        typed = dict.fromkeys(cell.kernels for cell in cells)
-        kernels = [one for one in typed if one] or ["torch", "compile", "triton", "auto"]
-        graphs = [one for one in dict.fromkeys(cell.graphs for cell in cells) if one is not None] or [False, True]
-        variants = tuple(Variant(one, graph) for graph in graphs for one in kernels)
-        plans.append(Plan(keys=keys, step=step, variants=variants))
-    return plans
+from kernels.dtypes import PRECISIONS
 
 
 def prepare(
@@ -245,55 +157,3 @@ def run_plan(one: Plan, device: torch.device, console: Console) -> bool:
     gc.collect()
     torch.cuda.empty_cache()
     return all(measured.rounds for measured in results.values())
-
-
-@functools.cache
-def verify(architecture: Architecture) -> str:
-    """ "ok", or what is wrong with a step over the fused kernels, in a process of its own under the interpreter."""
-    words = [f"{name}={getattr(architecture, name)}" for name in ("depth", "family", "shortcut", "stride")]
-    # The child has its own environment: under the interpreter Triton makes no kernels for a device.
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.step_verify", *words], cwd=ROOT, env={**os.environ, "TRITON_INTERPRET": "1"},
-        capture_output=True, text=True, preexec_fn=die_with_parent,
-    )  # fmt: skip
-    said = [json.loads(line)["status"] for line in done.stdout.splitlines() if line.startswith("{")]
-    return said[0] if said else (done.stderr.strip().splitlines() or ["bench.step_verify failed"])[-1]
-
-
-def verify_and_predict(plans: Sequence[Plan], console: Console) -> bool:
-    """What can be said without a device: whether a step over the fused kernels is right, and the floors."""
-    start = time.monotonic()
-    statuses = []
-    for one in plans:
-        statuses.append(verify(one.step.architecture))
-        lines = [
-            f"{one.step.name()}: {', '.join(map(str, one.variants))}",
-            f"losses of a tiny net of the same blocks over the fused kernels, beside the reference's: {statuses[-1]}",
-            f"predicted {floors_line(one.step)}",
-        ]
-        console.print("\n".join(lines), soft_wrap=True)
-    console.print(
-        "No CUDA device here: nothing was timed and nothing written (verified in fp32 under Triton's interpreter in "
-        f"{time.monotonic() - start:.0f} s).",
-        soft_wrap=True,
-    )
-    return set(statuses) == {"ok"}
-
-
-def run_plans(plans: Sequence[Plan]) -> int:
-    """Time what is planned; returns 1 where a variant was not timed."""
-    console = Terminal(PIPE_WIDTH)
-    if not torch.cuda.is_available():
-        return 0 if verify_and_predict(plans, console) else 1
-    torch.backends.cudnn.benchmark = True
-    device = device_rates.require_device()
-    return 0 if all([run_plan(one, device, console) for one in plans]) else 1
-
-
-def main(words: Sequence[str] | None = None) -> int:
-    """Run the command; see `command.run`."""
-    return command.run("bench.step", __doc__, Keys, plan, run_plans, words, goes_on=True)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,6 +1,6 @@
 """Compares a training step over the fused kernels with the reference, on the CPU under Triton's interpreter.
 
-    TRITON_INTERPRET=1 python -m bench.step_verify depth=50
+    TRITON_INTERPRET=1 python -m bench.step.verify depth=50
 
 A tiny net of the same kind of blocks and shortcuts takes two steps in fp32; one line of JSON says how they went.
 `bench.step` runs it where there is no CUDA device.
@@ -12,7 +12,7 @@ from dataclasses import fields, replace
 
 import torch
 
-from bench.step_variants import Losses, Stepper, batch_of, recipe_of
+from bench.step.variants import Losses, Stepper, batch_of, recipe_of
 from kernels import runtime
 from kernels.reference.check import poisoned
 from resnet.architecture import Architecture
@@ -59,9 +59,9 @@ def verify(architecture: Architecture) -> str:
 def main(words: list[str]) -> int:
     """Print the verdict; returns 1 where the step is wrong, 2 unless the interpreter is on."""
     if not runtime.INTERPRETED:
-        print("bench.step_verify: runs under Triton's interpreter; set TRITON_INTERPRET=1", file=sys.stderr)
+        print("bench.step.verify: runs under Triton's interpreter; set TRITON_INTERPRET=1", file=sys.stderr)
         return 2
-    from bench.step import plan
+    from bench.step.plan import plan
 
     status = verify(plan(words)[0].step.architecture)
     print(json.dumps({"status": status}), flush=True)

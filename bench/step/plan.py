@@ -1,0 +1,64 @@
+"""Which nets are timed, and which ways of computing their training step are compared."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from bench.config.grammar import key, parse
+from bench.config.paths import check_folder
+from bench.roofline.step import Step, net
+from bench.step.variants import KERNELS, Variant
+from kernels.dtypes import TUNED
+from resnet.architecture import FAMILIES, SHORTCUTS, STRIDES
+from results.words import DEFAULT_ROOT
+
+
+@dataclass(kw_only=True)
+class Keys:
+    """Words of the command line."""
+
+    depth: int = key("network", "50", default=50, unit="layers", least=8, most=12_002)
+    shortcut: str | None = key("its shortcuts", "A (cifar), B (imagenet)", choices=SHORTCUTS)
+    stride: str | None = key("where a bottleneck halves the image", "v1.5 where there are any", choices=STRIDES)
+    family: str | None = key("which of the paper's two families of networks", "the depth's", choices=FAMILIES)
+    batch: int | None = key("images", "256 (imagenet), 128 (cifar)", unit="images", least=1)
+    image_size: int | None = key("side of the images", "224 (imagenet), 32 (cifar)", unit="pixels", least=8)
+    precision: str = key("of activations", "bf16", default="bf16", choices=TUNED)
+    kernels: str | None = key("what computes the layers, in turn", "torch,compile,triton,auto", choices=KERNELS)
+    graphs: bool | None = key("whether the whole step is captured as a CUDA graph, in turn", "false,true")
+    rounds: int = key("turns of all variants", "10", default=10, least=2)
+    steps: int = key("timed steps of each variant in a turn", "5", default=5, unit="steps", least=1)
+    seed: int = key("of weights and images", "0", default=0, least=0, most=2**31 - 1)
+    results: str = key("folder that rows are written to", "results/v1", default=str(DEFAULT_ROOT), path=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """One net, batch and precision, and the variants that are compared on it."""
+
+    keys: Keys
+    step: Step
+    variants: tuple[Variant, ...]
+
+
+def plan(words: Sequence[str]) -> list[Plan]:
+    """Group a command line's cells by what variants share.
+
+    Raises:
+        WordError, ValueError: one line that names the word and what would do instead.
+    """
+    grouped: dict[str, list[Keys]] = {}
+    for cell in parse(words, Keys):
+        grouped.setdefault(repr(replace(cell, kernels=None, graphs=None)), []).append(cell)
+    plans = []
+    for cells in grouped.values():
+        keys = replace(cells[0], results=str(check_folder("results", cells[0].results)))
+        step = net(
+            depth=keys.depth, stride=keys.stride, family=keys.family, shortcut=keys.shortcut,
+            image_size=keys.image_size, batch=keys.batch, precision=keys.precision,
+        )  # fmt: skip
+        typed = dict.fromkeys(cell.kernels for cell in cells)
+        kernels = [one for one in typed if one] or ["torch", "compile", "triton", "auto"]
+        graphs = [one for one in dict.fromkeys(cell.graphs for cell in cells) if one is not None] or [False, True]
+        variants = tuple(Variant(one, graph) for graph in graphs for one in kernels)
+        plans.append(Plan(keys=keys, step=step, variants=variants))
+    return plans
