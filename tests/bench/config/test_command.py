@@ -21,7 +21,7 @@ from kernels import runtime
 
 ROOT = Path(__file__).resolve().parents[3]
 MODULES = [
-    "bench.gpu", "bench.micro", "bench.peers", "bench.plain", "results.plot", "bench.roofline", "bench.step",
+    "bench.gpu", "bench.micro", "bench.peers", "bench.peers.plain", "results.plot", "bench.roofline", "bench.step",
     "kernels.aot", "results.export", "results.recover", "results.report",
 ]  # fmt: skip
 LAUNCHERS = {"launch/local.py": "local", "launch/slurm.py": "slurm"}
@@ -73,8 +73,8 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_no_command_is_left_out() -> None:
     """Whatever runs as a module is in the list above, or is started by our own code alone."""
-    children = {"bench.blocks", "bench.micro_verify", "bench.step.verify", "kernels.precompile", "launch.job"}
-    moved = {"bench.plot"}
+    children = {"bench.peers.processes", "bench.micro_verify", "bench.step.verify", "kernels.precompile", "launch.job"}
+    moved = {"bench.plain", "bench.plot"}
     found = {
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
         for package in ("bench", "kernels", "launch", "resnet", "results")
@@ -117,9 +117,9 @@ def test_a_bad_word_is_one_line_and_exit_status_2(name, words, said, elsewhere, 
         "bench.micro op=conv1x1 cut=64x64x64/w4/s4 backend=eager",
         "bench.micro results=/proc/x",
         "bench.peers depth=21",
-        "bench.plain data=/none",
-        "bench.plain data=/tmp depth=21",
-        "bench.plain data=/tmp epochs=1,2",
+        "bench.peers.plain data=/none",
+        "bench.peers.plain data=/tmp depth=21",
+        "bench.peers.plain data=/tmp epochs=1,2",
         "results.plot to=/proc/none/x",
         "results.plot to=a to=b",
         "bench.step results=/proc/x",

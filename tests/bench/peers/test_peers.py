@@ -15,11 +15,11 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from bench import peers, plain
 from bench.config.keys import RunKeys
 from bench.config.resolve import Place, resolve
 from bench.config.run_config import RunConfig
-from resnet.data import Split, make_loader
+from bench.peers import command, loaders, plain, training
+from resnet.data import Split, archives, make_loader
 from resnet.data.cifar import CLASSES
 
 Blocks = list[dict[str, float]]
@@ -38,7 +38,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr(peers, "now_s", made)
+    monkeypatch.setattr(loaders, "now_s", made)
     return made
 
 
@@ -80,12 +80,12 @@ class Shelf:
 
 
 def test_an_epochs_rate_is_all_its_images_over_all_its_time(clock: Clock) -> None:
-    assert peers.time_epoch(Shelf("dali", clock, [0.0, 8.0], []), 1) == 8.0
+    assert loaders.time_epoch(Shelf("dali", clock, [0.0, 8.0], []), 1) == 8.0
 
 
-def one_case() -> Iterator[peers.Case]:
+def one_case() -> Iterator[loaders.Case]:
     split = Split(name="train", dataset="cifar10", labels=np.zeros(120, np.int64), classes=list(CLASSES))
-    yield peers.Case("some images", split, 48, "fast", 30, 1234)
+    yield loaders.Case("some images", split, 48, "fast", 30, 1234)
 
 
 @pytest.fixture
@@ -97,16 +97,16 @@ def shelves(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> SimpleNamespace:
         found.asked[kind] = options | {"split": split}
         return Shelf(kind, clock, found.rates[kind], found.log)
 
-    monkeypatch.setattr(peers, "loader_cases", one_case)
-    monkeypatch.setattr(peers, "make_loader", make)
-    monkeypatch.setattr(peers.os, "sched_getaffinity", lambda pid: {0, 1, 2})
+    monkeypatch.setattr(loaders, "loader_cases", one_case)
+    monkeypatch.setattr(loaders, "make_loader", make)
+    monkeypatch.setattr(loaders.os, "sched_getaffinity", lambda pid: {0, 1, 2})
     return found
 
 
 def test_loaders_are_compared_round_by_round_after_one_that_does_not_count(shelves: SimpleNamespace) -> None:
     shelves.rates = {"dali": [1.0, 120.0, 200.0, 400.0, 300.0], "torch": [9e9, 60.0, 100.0, 100.0, 300.0]}
     console = paper()
-    peers.compare_loaders(4, console)
+    loaders.compare_loaders(4, console)
     # Ratios 2, 2, 4 and 1. Of four pairs drawn from them three or more are the least, or the largest, 13 times in 256.
     table = table_of(written(console))
     assert table["images"] == ["size", "dali", "torch", "torch on the reference machine", "dali / torch [95%]"]
@@ -118,7 +118,7 @@ def test_loaders_are_compared_round_by_round_after_one_that_does_not_count(shelv
 
 def test_both_loaders_do_the_same_work(shelves: SimpleNamespace) -> None:
     shelves.rates = {"dali": [1.0] * 3, "torch": [1.0] * 3}
-    peers.compare_loaders(2, paper())
+    loaders.compare_loaders(2, paper())
     asked = shelves.asked["dali"]
     assert asked == shelves.asked["torch"] and asked["train"] and asked["split"].name == "train"
     assert (asked["batch"], asked["image_size"], asked["augment"], asked["threads"]) == (30, 48, "fast", 3)
@@ -127,7 +127,7 @@ def test_both_loaders_do_the_same_work(shelves: SimpleNamespace) -> None:
 def test_loaders_are_closed_where_one_fails(shelves: SimpleNamespace) -> None:
     shelves.rates = {"dali": [1.0] * 3, "torch": []}
     with pytest.raises(IndexError):
-        peers.compare_loaders(2, paper())
+        loaders.compare_loaders(2, paper())
     assert {"dali closed", "torch closed"} <= set(shelves.log)
 
 
@@ -140,7 +140,7 @@ def unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         write_images(tmp_path / "imagenette-128" / "train" / name, 7, 128)
         write_images(tmp_path / "imagenette-128" / "val" / name, 1, 128)
     write_images(tmp_path / "imagenet-samples-100", 12, 240, "jpg")
-    monkeypatch.setattr(peers.archives, "unpack", lambda name: tmp_path / name)
+    monkeypatch.setattr(archives, "unpack", lambda name: tmp_path / name)
     return tmp_path
 
 
@@ -157,9 +157,9 @@ def test_real_loaders_give_every_whole_batch(unpacked: Path, clock: Clock, monke
         monkeypatch.setattr(loader, "epoch", timed)
         return loader
 
-    monkeypatch.setattr(peers, "make_loader", make)
+    monkeypatch.setattr(loaders, "make_loader", make)
     console = paper()
-    peers.compare_loaders(2, console)
+    loaders.compare_loaders(2, console)
     table = table_of(written(console))
     # In half a second 1 batch of 128 of the 140 images, 1 of 64 of 70, and 2 of 50 of 12 images ten times over.
     for sample, size, images in (
@@ -172,9 +172,9 @@ def test_real_loaders_give_every_whole_batch(unpacked: Path, clock: Clock, monke
 
 
 def test_a_block_is_the_first_images_of_each_class(unpacked: Path, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(peers, "BLOCK_IMAGES", 30)
+    monkeypatch.setattr(training, "BLOCK_IMAGES", 30)
     source, target = unpacked / "cifar10-jpeg", tmp_path / "block"
-    peers.block_folder(source, target)
+    training.block_folder(source, target)
     for split, count in (("train", 3), ("test", 10)):
         assert sorted(folder.name for folder in (target / split).iterdir()) == sorted(CLASSES)
         for name in CLASSES:
@@ -209,7 +209,7 @@ def test_the_comparison_of_training_says_who_is_how_much_faster(monkeypatch: pyt
         "plain": [{"images_per_s": rate / 4} for rate in whole],
     }
     console = paper()
-    peers.show_training(rates, config(), console)
+    training.show_training(rates, config(), console)
     text = written(console)
     assert "2 ranks of batch 64, images/s" in text and ", bf16, " in text
     table = table_of(text)
@@ -279,15 +279,15 @@ def stage(unpacked: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
             found.turns.append("plain")
             return rate("plain")
 
-    monkeypatch.setattr(peers, "Ranks", Ranks)
+    monkeypatch.setattr(training, "Ranks", Ranks)
     monkeypatch.setattr(plain, "PlainLoop", Loop)
-    monkeypatch.setattr(peers, "BLOCK_IMAGES", 80)
+    monkeypatch.setattr(training, "BLOCK_IMAGES", 80)
     return found
 
 
 def test_training_takes_turns_every_other_round_backwards(stage: Stage) -> None:
     console = paper()
-    peers.compare_training(peers.Keys(part="training", rounds=3, depth=8, batch=16), console)
+    training.compare_training(8, 16, 3, console)
     assert stage.turns[0] == "warm_up" and stage.turns[-1] == "end"
     names = list(stage.cells)
     orders = []
@@ -307,8 +307,8 @@ def test_training_takes_turns_every_other_round_backwards(stage: Stage) -> None:
 
 
 def test_what_is_compared_differs_in_one_thing_each(stage: Stage) -> None:
-    peers.compare_training(peers.Keys(part="training", rounds=2, depth=8, batch=16), paper())
-    assert stage.words == ("bench.blocks", peers.RANKS) and peers.RANKS == 2
+    training.compare_training(8, 16, 2, paper())
+    assert stage.words == ("bench.peers.processes", training.RANKS) and training.RANKS == 2
     cells = {name: RunConfig.from_json(json.dumps(cell["config"])) for name, cell in stage.cells.items()}
     base = cells["whole"]
     assert (base.engine, base.loader, base.depth, base.batch, base.world_size) == ("deepspeed", "dali", 8, 16, 2)
@@ -326,8 +326,10 @@ def test_what_is_compared_differs_in_one_thing_each(stage: Stage) -> None:
 
 def test_both_parts_are_compared_unless_one_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[tuple[str, int]] = []
-    monkeypatch.setattr(peers, "compare_loaders", lambda rounds, console: done.append(("loaders", rounds)))
-    monkeypatch.setattr(peers, "compare_training", lambda keys, console: done.append(("training", keys.rounds)))
-    assert peers.main(["rounds=3"]) == 0 and done == [("loaders", 3), ("training", 3)]
+    monkeypatch.setattr(command, "compare_loaders", lambda rounds, console: done.append(("loaders", rounds)))
+    monkeypatch.setattr(
+        command, "compare_training", lambda _depth, _batch, rounds, _: done.append(("training", rounds))
+    )
+    assert command.main(["rounds=3"]) == 0 and done == [("loaders", 3), ("training", 3)]
     done.clear()
-    assert peers.main(["part=training"]) == 0 and done == [("training", 9)]
+    assert command.main(["part=training"]) == 0 and done == [("training", 9)]

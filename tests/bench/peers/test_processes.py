@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from bench import blocks
 from bench.config.keys import RunKeys
 from bench.config.resolve import Place, resolve
 from bench.config.run_config import RunConfig
+from bench.peers import processes
 from bench.training.ranks import Ranks
 
 
@@ -55,15 +55,15 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         world = SimpleNamespace(
             rank=rank, device="cpu", barrier=lambda: take(1.0, "barrier"), close=lambda: found.log.append("left")
         )
-        monkeypatch.setattr(blocks, "start_process_group", lambda failed: world)
-        monkeypatch.setattr(blocks, "Trainer", Trainer)
-        monkeypatch.setattr(blocks, "Recorder", lambda config, name, restart: name)
-        monkeypatch.setattr(blocks, "now_s", lambda: now[0])
-        monkeypatch.setattr(blocks, "synchronize", lambda device: take(0.5, "synchronized"))
+        monkeypatch.setattr(processes, "start_process_group", lambda failed: world)
+        monkeypatch.setattr(processes, "Trainer", Trainer)
+        monkeypatch.setattr(processes, "Recorder", lambda config, name, restart: name)
+        monkeypatch.setattr(processes, "now_s", lambda: now[0])
+        monkeypatch.setattr(processes, "synchronize", lambda device: take(0.5, "synchronized"))
         monkeypatch.setattr("sys.stdin", io.StringIO(commands))
         path = tmp_path / "cells.json"
         path.write_text(json.dumps(cells(tmp_path)))
-        blocks.main(str(path))
+        processes.main(str(path))
         lines = capsys.readouterr().out.splitlines()
         found.answers = [json.loads(line.removeprefix("ANSWER ")) for line in lines if line.startswith("ANSWER ")]
         return found
@@ -100,7 +100,7 @@ def test_only_what_is_measured_has_a_recorder_and_only_on_rank_0(run) -> None:
 def test_real_ranks_answer_for_each_block(tmp_path: Path) -> None:
     path = tmp_path / "cells.json"
     path.write_text(json.dumps(cells(tmp_path)))
-    with Ranks("bench.blocks", [str(path)], 2) as ranks:
+    with Ranks("bench.peers.processes", [str(path)], 2) as ranks:
         answers = {name: [json.loads(ranks.ask(f"{name} {turn}")) for turn in range(2)] for name in ("whole", "bare")}
     assert [process.returncode for process in ranks.processes] == [0, 0]
     for block in sum(answers.values(), []):

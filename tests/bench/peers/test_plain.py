@@ -13,7 +13,7 @@ from PIL import Image
 from torch.nn import functional
 
 import resnet
-from bench import plain
+from bench.peers import plain
 from resnet.data import Split, open_dataset
 from resnet.data.cifar import CLASSES
 

@@ -1,0 +1,1 @@
+"""The suite beside what one would use without it."""
