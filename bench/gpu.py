@@ -125,12 +125,11 @@ class State:
 def parts_of(state: State, results: str, root: Path = ROOT) -> list[Part]:
     """All parts in order."""
     found = []
-    tests = sorted((root / "tests" / "kernels").glob("test_*.py"))
-    tests += sorted((root / "tests" / "resnet").glob("test_fused*.py"))
-    for path in tests:
-        where = str(path.relative_to(root))
-        name = f"tests-{path.parent.name}-{path.stem.removeprefix('test_')}"
-        found.append(Part(1, name, ("pytest", "-q", where), 3))
+    for folder in ("kernels", "resnet/fused"):
+        for path in sorted((root / "tests" / folder).rglob("test_*.py")):
+            *rooms, stem = path.relative_to(root / "tests").with_suffix("").parts
+            name = "-".join(("tests", *rooms, stem.removeprefix("test_")))
+            found.append(Part(1, name, ("pytest", "-q", str(path.relative_to(root))), 3))
     to = f"results={results}"
 
     def step(stage: int, name: str, *words: str, attempts: int = 2) -> None:

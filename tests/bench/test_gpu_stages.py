@@ -12,8 +12,9 @@ import psutil
 import pytest
 import torch
 
-from bench import gpu, micro
+from bench import gpu
 from bench.gpu import Part, State, parts_of, run_parts, summary
+from bench.micro.plan import plan as plan_micro
 from bench.step.plan import plan as plan_step
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -85,7 +86,7 @@ def test_stages_come_in_their_order_with_words_that_are_understood(tmp_path: Pat
         if module == "bench.step":
             assert len(plan_step(words)) == 1
         elif module == "bench.micro":
-            (one,) = micro.plan(words)
+            (one,) = plan_micro(words)
             assert one.keys.run == state.run_ids[part.name]
         else:
             assert module == "pytest" and (ROOT / words[-1]).is_file()

@@ -4,8 +4,8 @@ import dataclasses
 
 import torch
 
-from bench import micro
 from bench.config.keys import RunKeys
+from bench.micro import plan as micro
 from bench.roofline import step as roofline
 from bench.step import plan as step
 from kernels import aot, links

@@ -73,7 +73,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_no_command_is_left_out() -> None:
     """Whatever runs as a module is in the list above, or is started by our own code alone."""
-    children = {"bench.peers.processes", "bench.micro_verify", "bench.step.verify", "kernels.precompile", "launch.job"}
+    children = {"bench.peers.processes", "bench.micro.verify", "bench.step.verify", "kernels.precompile", "launch.job"}
     moved = {"bench.plain", "bench.plot"}
     found = {
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import kernels
-from bench.micro_cases import Case
+from bench.micro.cases import Case
 from kernels import reference
 from kernels.ops.operands import Config, Norm, Producer
 from resnet.layers import StridedIdentity

@@ -8,11 +8,13 @@ import pytest
 import torch
 from rich.console import Console
 
-from bench import micro, micro_maths, micro_measure
 from bench.config.grammar import WordError
 from bench.measure import device_rates, gpu_rows
-from bench.micro_cases import OPS, cases, tiny
-from bench.micro_measure import Peaks, Result, case_table, rows_of
+from bench.micro import backends, measure, run
+from bench.micro.cases import OPS, cases, tiny
+from bench.micro.command import main
+from bench.micro.measure import Peaks, Result, case_table, rows_of
+from bench.micro.plan import plan
 from bench.roofline.step import net
 from bench.step.plan import plan as plan_step
 from kernels import configs, runtime
@@ -21,7 +23,7 @@ from kernels.reference import check
 from results.export import export
 from results.store.files import read_rows, table_files
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PEAKS = Peaks(2e12, 5e14)
 CPU = torch.device("cpu")
 
@@ -35,12 +37,12 @@ def first(op: str, depth: int = 50):
 
 
 def test_words_are_grouped_by_net_and_precision() -> None:
-    plans = micro.plan(["op=conv1x1,bn_stats", "backend=eager,triton", "precision=bf16,fp16", "depth=50"])
+    plans = plan(["op=conv1x1,bn_stats", "backend=eager,triton", "precision=bf16,fp16", "depth=50"])
     assert [one.keys.precision for one in plans] == ["bf16", "fp16"]
     assert plans[0].ops == ("bn_stats", "conv1x1") and plans[0].backends == ("triton", "eager")
     assert plans[0].step.architecture.stride == "v1.5" and plans[0].step.batch == 256
-    (whole,) = micro.plan(["depth=20"])
-    assert whole.ops == OPS and whole.backends == micro_measure.BACKENDS
+    (whole,) = plan(["depth=20"])
+    assert whole.ops == OPS and whole.backends == measure.BACKENDS
     assert whole.step.architecture.stride == "v1" and whole.step.batch == 128
 
 
@@ -63,11 +65,11 @@ def test_words_are_grouped_by_net_and_precision() -> None:
     ],
 )
 def test_a_bad_word_is_one_line_and_exit_status_2(words, said, capsys) -> None:
-    assert micro.main(words) == 2
+    assert main(words) == 2
     line = capsys.readouterr().err
     assert line.count("\n") == 1 and all(part in line for part in said)
     with pytest.raises(ValueError) as caught:
-        micro.plan(words)
+        plan(words)
     assert isinstance(caught.value, WordError) or "depth" in str(caught.value)
 
 
@@ -85,7 +87,7 @@ def test_cases_are_the_distinct_layers_of_the_net() -> None:
 
 def test_a_folder_at_home_is_where_rows_go(monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    (one,) = micro.plan(["op=bn_stats", "results=~/rows"])
+    (one,) = plan(["op=bn_stats", "results=~/rows"])
     assert one.keys.results == str(tmp_path / "rows")
     (variant,) = plan_step(["depth=20", "results=~/rows"])
     assert variant.keys.results == str(tmp_path / "rows")
@@ -112,11 +114,11 @@ def test_a_cut_is_that_of_every_launch_of_a_convolution(op: str) -> None:
     cut = configs.parse("32x16x16/w2/s1")
     with torch.no_grad():
         for case in {case.form: tiny(case) for case in cases(net(depth=50), (op,))}.values():
-            operands = micro_maths.operands(case, torch.float32, CPU)
+            operands = backends.operands(case, torch.float32, CPU)
             with runtime.capture_launches("sm_90") as launches:
-                micro_maths.fused(case, cut)(operands)
+                backends.fused(case, cut)(operands)
             (launch,) = [launch for launch in launches if launch.kernel.startswith("conv")]
-            assert micro_measure.describe_launches([launch]) == f"{launch.kernel} {cut}"
+            assert measure.describe_launches([launch]) == f"{launch.kernel} {cut}"
 
 
 def test_least_bytes_and_floor_of_a_case() -> None:
@@ -135,20 +137,20 @@ def test_maths_in_bf16_is_near_fp64_and_eager_is_judged_right(op: str, shortcut:
     forms = {case.form: tiny(case) for case in cases(net(depth=50, shortcut=shortcut), (op,))}
     with torch.no_grad():
         for case in forms.values():
-            operands = micro_maths.operands(case, torch.bfloat16, CPU)
-            truth = micro_maths.maths(case)(micro_maths.wide(operands))
-            found = check.errors(micro_maths.eager(case, operands)(operands), truth)
+            operands = backends.operands(case, torch.bfloat16, CPU)
+            truth = backends.maths(case)(backends.wide(operands))
+            found = check.errors(backends.eager(case, operands)(operands), truth)
             assert all(error < 0.02 for error in found.values()), (case.name, found)
             assert check.wrong(found, found) == []
-            twice = micro_maths.operands(case, torch.bfloat16, CPU)
+            twice = backends.operands(case, torch.bfloat16, CPU)
             assert all(torch.equal(operands[key], twice[key]) for key in operands)
 
 
 def test_what_is_wrong_is_found_before_it_is_timed() -> None:
     case = tiny(first("bn_act"))
-    operands = micro_maths.operands(case, torch.float32, CPU)
-    right = micro_maths.maths(case)
-    truth = right(micro_maths.wide(operands))
+    operands = backends.operands(case, torch.float32, CPU)
+    right = backends.maths(case)
+    truth = right(backends.wide(operands))
     bound = check.errors(right(operands), truth)
 
     def off(t):
@@ -160,30 +162,30 @@ def test_what_is_wrong_is_found_before_it_is_timed() -> None:
     def raises(t):
         raise RuntimeError("first line\nsecond line")
 
-    assert micro_measure.check("eager", right, operands, truth, bound).status == "ok"
+    assert measure.check("eager", right, operands, truth, bound).status == "ok"
     for wrong, words in ((off, "z is off by 0.01"), (nan, "z is off by nan"), (raises, "RuntimeError: first line")):
-        result = micro_measure.check("eager", wrong, operands, truth, bound)
+        result = measure.check("eager", wrong, operands, truth, bound)
         assert result.status.startswith("failed: ") and words in result.status and result.samples_us is None
-    assert micro_measure.check("eager", nan, operands, truth, bound).max_err is None
-    missing = micro_measure.check("eager", lambda t: {}, operands, truth, bound)
+    assert measure.check("eager", nan, operands, truth, bound).max_err is None
+    missing = measure.check("eager", lambda t: {}, operands, truth, bound)
     assert missing.status.startswith("failed")
 
 
 def test_what_pytorch_kept_is_no_work_of_its_own() -> None:
     """Our dgrad writes z again; eager and compile have it, so only ours is held to it, and only ours takes the time."""
     case = next(tiny(case) for case in cases(net(depth=50), ("conv_dgrad",)) if case.form == "inner+z")
-    operands = micro_maths.operands(case, torch.float32, CPU)
-    truth = micro_maths.maths(case, rewrite=True)(micro_maths.wide(operands))
-    assert set(truth) == {"g", "d_bias", "d_weight", "z"} and micro_measure.rewritten(case) == "z"
-    assert set(micro_maths.maths(case)(operands)) == {"g", "d_bias", "d_weight"}
-    assert max(micro_measure.bound_of(case, operands, truth).values()) < 1e-5
+    operands = backends.operands(case, torch.float32, CPU)
+    truth = backends.maths(case, rewrite=True)(backends.wide(operands))
+    assert set(truth) == {"g", "d_bias", "d_weight", "z"} and measure.rewritten(case) == "z"
+    assert set(backends.maths(case)(operands)) == {"g", "d_bias", "d_weight"}
+    assert max(measure.bound_of(case, operands, truth).values()) < 1e-5
 
 
 def test_cudnn_s_fusions_are_said_to_be_unavailable() -> None:
     conv, inference = first("conv1x1"), first("conv_inference")
-    assert micro_measure.build("cudnn-fused", conv, {}, "bf16").startswith("unavailable: cuDNN")
-    assert micro_measure.build("cudnn-fused", conv, {}, "fp16").startswith("unavailable: PyTorch")
-    assert callable(micro_measure.build("cudnn-fused", inference, {}, "fp16"))
+    assert measure.build("cudnn-fused", conv, {}, "bf16").startswith("unavailable: cuDNN")
+    assert measure.build("cudnn-fused", conv, {}, "fp16").startswith("unavailable: PyTorch")
+    assert callable(measure.build("cudnn-fused", inference, {}, "fp16"))
 
 
 def results() -> dict[str, Result]:
@@ -236,27 +238,27 @@ def test_a_run_goes_on_where_it_was_cut_off(tmp_path: Path, monkeypatch: pytest.
         measured.append(case.name)
         return {backend: results()["triton"] for backend in backends}
 
-    monkeypatch.setattr(micro, "measure", measure)
-    monkeypatch.setattr(micro, "CHUNK", 2)
+    monkeypatch.setattr(run, "measure", measure)
+    monkeypatch.setattr(run, "CHUNK", 2)
     for peak in ("copy_peak", "matrix_peak"):
         monkeypatch.setattr(device_rates, peak, lambda *_: 1e12)
-    (one,) = micro.plan(["depth=20", "op=bn_act", "backend=triton", f"results={tmp_path}", "run=r"])
+    (one,) = plan(["depth=20", "op=bn_act", "backend=triton", f"results={tmp_path}", "run=r"])
     wanted = [case.name for case in cases(one.step, ("bn_act",))]
     console = Console(file=(tmp_path / "log").open("w"), width=150)
     with pytest.raises(KeyboardInterrupt):
-        micro.run_plan(one, CPU, console)
+        run.run_plan(one, CPU, console)
     assert measured == wanted[:3] and not table_files(tmp_path, "runs")
     assert len(read_rows(tmp_path, "kernels")[0]) == 4 and len(read_rows(tmp_path, "system")[0]) == 1
     measured.clear()
-    monkeypatch.setattr(micro, "measure", lambda case, backends, device, **_: measured.append(case.name) or results())
-    assert micro.run_plan(one, CPU, console) == "r"
+    monkeypatch.setattr(run, "measure", lambda case, backends, device, **_: measured.append(case.name) or results())
+    assert run.run_plan(one, CPU, console) == "r"
     assert measured == wanted[2:]
     (row,), _ = read_rows(tmp_path, "runs")
     assert (row["status"], row["benchmark"], row["engine"]) == ("completed", "micro", None)
     assert (row["kernels"], row["images_per_s"]) == ("all", None) and row["comparability_key"]
     assert row["null_reasons"]["images_per_s"] and row["system_id"] == read_rows(tmp_path, "system")[0][0]["system_id"]
     measured.clear()
-    micro.run_plan(one, CPU, console)
+    run.run_plan(one, CPU, console)
     assert not measured
     assert len(export(tmp_path, ["r"], tmp_path / "record")) == 2 + len(table_files(tmp_path, "kernels"))
 
@@ -273,7 +275,7 @@ def test_without_a_device_nothing_is_timed_and_nothing_written(tmp_path: Path) -
         with pytest.raises(device_rates.NoDevice, match="nothing is timed"):
             call()
     with pytest.raises(device_rates.NoDevice):
-        micro_measure.measure(first("bn_stats"), ("eager",), CPU, precision="bf16", rounds=2, repeats=1)
+        measure.measure(first("bn_stats"), ("eager",), CPU, precision="bf16", rounds=2, repeats=1)
 
 
 def test_each_l2_is_timed_as_itself(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,15 +283,15 @@ def test_each_l2_is_timed_as_itself(monkeypatch: pytest.MonkeyPatch) -> None:
 
     class Timer(DeviceTimer):
         def interleaved(self, runs, *, rounds, repeats, cold):
-            for run in runs.values():
-                run()
+            for one in runs.values():
+                one()
             return {name: [float(len(name)) + 100 * cold] * rounds * repeats for name in runs}
 
-    monkeypatch.setattr(micro_measure, "DeviceTimer", Timer)
+    monkeypatch.setattr(measure, "DeviceTimer", Timer)
     monkeypatch.setattr(device_rates, "require_device", lambda: CPU)
     one = tiny(first("bn_act"))
     monkeypatch.setattr(torch, "compile", lambda run, **_: lambda t: {"z": t["y"]})  # a wrong one
-    found = micro_measure.measure(one, ("eager", "compile"), CPU, precision="bf16", rounds=2, repeats=3)
+    found = measure.measure(one, ("eager", "compile"), CPU, precision="bf16", rounds=2, repeats=3)
     assert found["eager"].samples_us == {"warm": [5.0] * 6, "cold": [105.0] * 6}
     assert found["compile"].status.startswith("failed: z is off by") and found["compile"].samples_us is None
 
@@ -302,6 +304,6 @@ def test_times_on_a_device(tmp_path: Path) -> None:
     assert {name: len(values) for name, values in samples.items()} == {"a": 6, "b": 6}
     assert all(us > 0 for values in samples.values() for us in values)
     words = ["op=bn_act,conv1x1", "backend=triton,eager", "depth=50", "batch=8", "image_size=64", "rounds=2"]
-    assert micro.main([*words, f"results={tmp_path}"]) == 0
+    assert main([*words, f"results={tmp_path}"]) == 0
     rows, _ = read_rows(tmp_path, "kernels")
     assert rows and {row["status"] for row in rows} == {"ok"} and all(row["samples_us"] for row in rows)

@@ -15,7 +15,7 @@ class Case:
 
     Attributes:
         op: one of `OPS`.
-        form: which of its forms; the words that `bench.micro_maths` knows.
+        form: which of its forms; the words that `bench.micro.backends` knows.
         shape: as `bench.roofline.op_bytes` takes it; a pointwise op's stride is that of option A's shortcut.
         residual: whether conv_inference adds one.
         parts: calls of `op_bytes` that make up the least work: op and keywords, as pairs.

@@ -1,6 +1,6 @@
 """Checks every form of a network's kernels at tiny shapes, in fp32 on the CPU under Triton's interpreter.
 
-    TRITON_INTERPRET=1 python -m bench.micro_verify depth=50 op=conv1x1
+    TRITON_INTERPRET=1 python -m bench.micro.verify depth=50 op=conv1x1
 
 A line of JSON a form: op, form, status. `bench.micro` runs it where there is no CUDA device.
 """
@@ -10,10 +10,10 @@ import sys
 
 import torch
 
-from bench import micro_maths
-from bench.micro import plan
-from bench.micro_cases import Case, cases, tiny
-from bench.micro_measure import Result, bound_of, check
+from bench.micro import backends
+from bench.micro.cases import Case, cases, tiny
+from bench.micro.measure import Result, bound_of, check
+from bench.micro.plan import plan
 from kernels import runtime
 from kernels.ops.operands import Config
 
@@ -24,16 +24,16 @@ def forms(found: list[Case]) -> list[Case]:
 
 
 def verify(case: Case, cut: Config | None = None) -> Result:
-    """Compare our kernels' result with fp64; see `bench.micro_measure.measure`."""
-    operands = micro_maths.operands(case, torch.float32, torch.device("cpu"))
-    truth = micro_maths.maths(case, rewrite=True)(micro_maths.wide(operands))
-    return check("triton", micro_maths.fused(case, cut), operands, truth, bound_of(case, operands, truth))
+    """Compare our kernels' result with fp64; see `bench.micro.measure.measure`."""
+    operands = backends.operands(case, torch.float32, torch.device("cpu"))
+    truth = backends.maths(case, rewrite=True)(backends.wide(operands))
+    return check("triton", backends.fused(case, cut), operands, truth, bound_of(case, operands, truth))
 
 
 def main(words: list[str]) -> int:
     """Print a line a form; returns 2 unless the interpreter is on."""
     if not runtime.INTERPRETED:
-        print("bench.micro_verify: runs under Triton's interpreter; set TRITON_INTERPRET=1", file=sys.stderr)
+        print("bench.micro.verify: runs under Triton's interpreter; set TRITON_INTERPRET=1", file=sys.stderr)
         return 2
     (one,) = plan(words)
     with torch.no_grad():

@@ -10,10 +10,10 @@ import torch
 from rich import box
 from rich.table import Table
 
-from bench import micro_maths
 from bench.measure import device_rates
-from bench.micro_cases import Case
-from bench.micro_maths import Run, Tensors
+from bench.micro import backends
+from bench.micro.backends import Run, Tensors
+from bench.micro.cases import Case
 from kernels import runtime
 from kernels.choose.timer import CudaDevice, DeviceTimer
 from kernels.dtypes import PRECISIONS
@@ -65,14 +65,14 @@ def describe_launches(launches: Sequence[runtime.Launch]) -> str | None:
 def build(backend: str, case: Case, operands: Tensors, precision: str, cut: Config | None = None) -> Run | str:
     """What computes a case, or why nothing does."""
     if backend == "triton":
-        return micro_maths.fused(case, cut)
+        return backends.fused(case, cut)
     if backend == "eager":
-        return micro_maths.eager(case, operands)
+        return backends.eager(case, operands)
     if backend in MODES:
-        return torch.compile(micro_maths.maths(case), mode=MODES[backend], fullgraph=True, dynamic=False)
+        return torch.compile(backends.maths(case), mode=MODES[backend], fullgraph=True, dynamic=False)
     if precision != "fp16":
         return "unavailable: cuDNN documents its fusions for fp16 alone"
-    run = micro_maths.cudnn_fused(case)
+    run = backends.cudnn_fused(case)
     return run or "unavailable: PyTorch reaches no cuDNN fusion for this op without cuDNN's own front end"
 
 
@@ -97,8 +97,8 @@ def check(backend: str, run: Run, operands: Tensors, truth: Tensors, bound: dict
 
 def bound_of(case: Case, operands: Tensors, truth: Tensors) -> dict[str, float]:
     """Errors of eager's result, which the others' are held against."""
-    whole = micro_maths.maths(case, rewrite=True)(operands) if rewritten(case) else {}
-    return reference_check.errors(whole | micro_maths.eager(case, operands)(operands), truth)
+    whole = backends.maths(case, rewrite=True)(operands) if rewritten(case) else {}
+    return reference_check.errors(whole | backends.eager(case, operands)(operands), truth)
 
 
 def rewritten(case: Case) -> str | None:
@@ -108,7 +108,7 @@ def rewritten(case: Case) -> str | None:
 
 def measure(
     case: Case,
-    backends: Sequence[str],
+    names: Sequence[str],
     device: torch.device,
     *,
     precision: str,
@@ -123,14 +123,14 @@ def measure(
         bench.measure.device_rates.NoDevice: there is no CUDA device.
     """
     timer = DeviceTimer(CudaDevice(device_rates.require_device()))
-    operands = micro_maths.operands(case, PRECISIONS[precision].torch_dtype, device, seed)
+    operands = backends.operands(case, PRECISIONS[precision].torch_dtype, device, seed)
     with torch.backends.cudnn.flags(benchmark=False, allow_tf32=False):  # trying every algorithm in fp64 takes seconds
-        truth = micro_maths.maths(case, rewrite=True)(micro_maths.wide(operands))
+        truth = backends.maths(case, rewrite=True)(backends.wide(operands))
     bound = bound_of(case, operands, truth)
     results: dict[str, Result] = {}
     runs: dict[str, Run] = {}
     mine: Tensors = {}
-    for backend in backends:
+    for backend in names:
         made = build(backend, case, operands, precision, cut)
         if isinstance(made, str):
             results[backend] = Result(made)

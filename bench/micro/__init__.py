@@ -1,0 +1,1 @@
+"""The kernels one by one, beside PyTorch, at the layers of a network."""

@@ -1,0 +1,113 @@
+"""Which nets are timed, and which kernels and backends on each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from bench.config.grammar import WordError, key, parse
+from bench.config.paths import check_folder
+from bench.micro.cases import OPS
+from bench.micro.measure import BACKENDS
+from bench.roofline.ops import CONVS
+from bench.roofline.step import Step, net
+from kernels import configs
+from kernels.dtypes import TUNED
+from kernels.ops.operands import Config
+from resnet.architecture import FAMILIES, SHORTCUTS, STRIDES
+from results.store.files import attempt_name
+from results.words import DEFAULT_ROOT
+
+
+@dataclass(kw_only=True)
+class Keys:
+    """Words of the command line."""
+
+    op: str = key("which kernels", "all", default="all", choices=("all", *OPS))
+    backend: str | None = key("what computes them, in turn in one process", "all", choices=BACKENDS)
+    depth: int = key("network whose layers are timed", "50", default=50, unit="layers", least=8, most=12_002)
+    shortcut: str | None = key("its shortcuts", "A (cifar), B (imagenet)", choices=SHORTCUTS)
+    stride: str | None = key("where a bottleneck halves the image", "v1.5 where there are any", choices=STRIDES)
+    family: str | None = key("which of the paper's two families of networks", "the depth's", choices=FAMILIES)
+    batch: int | None = key("images", "256 (imagenet), 128 (cifar)", unit="images", least=1)
+    image_size: int | None = key("side of the images", "224 (imagenet), 32 (cifar)", unit="pixels", least=8)
+    precision: str = key("of activations", "bf16", default="bf16", choices=TUNED)
+    rounds: int = key("turns of all backends", "10", default=10, least=2)
+    repeats: int = key("samples of each backend in a turn", "5", default=5, least=1)
+    seed: int = key("of the random operands", "0", default=0, least=0, most=2**31 - 1)
+    cut: str | None = key(
+        "how our convolutions are cut: MxNxK/wWARPS/sSTAGES, such as 128x64x64/w4/s3",
+        "the shape's default",
+        text="a cut",
+    )
+    run: str | None = key("id of a run to go on with: what it has is left out", "a new run", text="an id")
+    results: str = key("folder that rows are written to", "results/v1", default=str(DEFAULT_ROOT), path=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """One net and precision to time: `keys` of the cell, with all its ops and backends.
+
+    Attributes:
+        ops: in the order of `OPS`.
+        backends: in the order of `BACKENDS`.
+        cut: of our convolutions; None for that of each shape.
+    """
+
+    keys: Keys
+    step: Step
+    ops: tuple[str, ...]
+    backends: tuple[str, ...]
+    cut: Config | None = None
+
+    def config(self) -> dict[str, Any]:
+        """What is measured."""
+        keys = self.keys
+        return {
+            "benchmark": "micro", "depth": keys.depth, "shortcut": self.step.architecture.shortcut,
+            "stride": self.step.architecture.stride, "family": self.step.architecture.family,
+            "batch": self.step.batch, "image_size": self.step.image_size, "precision": keys.precision,
+            "rounds": keys.rounds, "repeats": keys.repeats, "seed": keys.seed, "ops": self.ops,
+            "backends": self.backends, "cut": None if self.cut is None else str(self.cut),
+        }  # fmt: skip
+
+
+def plan(words: Sequence[str]) -> list[Plan]:
+    """Group a command line's cells by net and precision.
+
+    Raises:
+        WordError, ValueError: one line that names the word and what would do instead.
+    """
+    grouped: dict[str, list[Keys]] = {}
+    for cell in parse(words, Keys):
+        grouped.setdefault(repr(replace(cell, op="all", backend=None)), []).append(cell)
+    plans = []
+    for cells in grouped.values():
+        keys = replace(cells[0], results=str(check_folder("results", cells[0].results)))
+        if keys.run is not None:
+            attempt_name(keys.run, 0)
+        step = net(
+            depth=keys.depth, stride=keys.stride, family=keys.family, shortcut=keys.shortcut,
+            image_size=keys.image_size, batch=keys.batch, precision=keys.precision,
+        )  # fmt: skip
+        typed = {cell.op for cell in cells}
+        ops = tuple(op for op in OPS if op in typed or "all" in typed)
+        backends = tuple(one for one in BACKENDS if one in {cell.backend for cell in cells} or not keys.backend)
+        plans.append(Plan(keys=keys, step=step, ops=ops, backends=backends, cut=_cut(keys.cut, ops, backends)))
+    if len(plans) > 1 and plans[0].keys.run:
+        raise WordError(f"run={plans[0].keys.run}: {len(plans)} nets, precisions or cuts are swept; a run is of one")
+    return plans
+
+
+def _cut(text: str | None, ops: Sequence[str], backends: Sequence[str]) -> Config | None:
+    if text is None:
+        return None
+    if "triton" not in backends:
+        typed = ",".join(backends)
+        raise WordError(f"cut={text}: says how our kernels are cut, and backend={typed} has none; add backend=triton")
+    others = [op for op in ops if op not in CONVS]
+    if others:
+        raise WordError(f"cut={text}: {others[0]} is no convolution; nearest is op={','.join(CONVS)}")
+    try:
+        return configs.parse(text)
+    except ValueError as error:
+        raise WordError(f"cut={error}") from None
