@@ -140,7 +140,7 @@ def fuse(model: ResNet, kernels: str) -> None:
     check_choice("kernels", kernels, ("torch", "triton", "auto"))
     fused = None
     if kernels != "torch":
-        from resnet.fused import Fused  # imports Triton
+        from resnet.fused.network import Fused  # imports Triton
 
         fused = Fused(kernels)
     model.fused = fused

@@ -36,7 +36,7 @@ def prepare(
     model = build_model(one.step, variant.kernels)
     model.load_state_dict(state)
     if variant.kernels == "auto":
-        from resnet.fused import choose_kernels  # imports Triton
+        from resnet.fused.network import choose_kernels  # imports Triton
 
         choose_kernels(model, tuple(images.shape), PRECISIONS[one.step.precision].torch_dtype, images.device)
     stepper = Stepper(model, images, labels, recipe_of(one.step), one.step.precision, variant.graph)

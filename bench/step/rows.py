@@ -11,7 +11,7 @@ from rich.table import Table
 from bench.measure import gpu_rows, metrics
 from bench.roofline.step import Step
 from bench.step.variants import FP16_SCALE, LR, WARM_STEPS, Variant
-from resnet.layer_choices import LayerChoice, LayerChoices
+from resnet.fused.layer_choices import LayerChoice, LayerChoices
 from results.statistics import median, paired_ratio, percentile, spread
 
 BASES = ("torch", "compile")

@@ -11,7 +11,7 @@ import resnet
 from bench.roofline.step import Step
 from bench.training.engine import autocast
 from resnet.datasets import dataset_of_family
-from resnet.layer_choices import LayerChoices
+from resnet.fused.layer_choices import LayerChoices
 from resnet.recipe import Recipe, decay_groups
 from resnet.recipe import load as load_recipe
 

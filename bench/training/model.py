@@ -12,7 +12,7 @@ from bench.config.run_config import RunConfig
 from bench.measure.clock import synchronize
 from bench.training.engine import autocast
 from kernels.dtypes import PRECISIONS
-from resnet.layer_choices import LayerChoices
+from resnet.fused.layer_choices import LayerChoices
 
 
 def build_model(config: RunConfig) -> nn.Module:
@@ -51,7 +51,8 @@ def warm_up(
         announce: takes a line for each layer whose kernels are measured.
     """
     if config.kernels == "auto":
-        from resnet.fused import check_device, choose_kernels  # imports Triton
+        from resnet.fused.checks import check_device
+        from resnet.fused.network import choose_kernels  # imports Triton
 
         check_device(config.kernels, device)
         shape = (config.batch, 3, config.image_size, config.image_size)

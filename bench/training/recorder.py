@@ -16,7 +16,7 @@ from bench.training.engine import COMM_DTYPE
 from bench.training.process_group import World
 from bench.training.progress import Emitter
 from resnet.datasets import DATASETS
-from resnet.layer_choices import LayerChoices
+from resnet.fused.layer_choices import LayerChoices
 from results import identity
 from results.statistics import percentile
 from results.store.schema import SCHEMA_VERSION

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import resnet
-from resnet import peers
+from resnet import comparators
 
 with Path(__file__).with_name("counts.csv").open() as file:
     ROWS = list(csv.DictReader(file))
@@ -32,14 +32,14 @@ def test_counts(row):
             words = {"shortcut": row["shortcut"], "stride": row["stride"] or "v1", "num_classes": num_classes}
             model = resnet.build(family=row["family"], depth=int(row["depth"]), **words)
         else:
-            model = peers.build(row["family"], num_classes)
+            model = comparators.build(row["family"], num_classes)
     counts = resnet.count(model, int(row["image_size"]))
     assert counts == resnet.Counts(parameters=int(row["parameters"]), multiply_adds=int(row["multiply_adds"]))
 
 
 def test_googlenet_with_its_auxiliary_heads():
     with torch.device("meta"):
-        model = peers.build("googlenet", auxiliary_heads=True)
+        model = comparators.build("googlenet", auxiliary_heads=True)
     # The heads are used in training only, so multiply-adds are those of the net without them.
     assert resnet.count(model, 224) == resnet.Counts(parameters=13378280, multiply_adds=1582671872)
 

@@ -8,7 +8,7 @@ import torch
 from safetensors import safe_open
 
 import resnet
-from resnet import WeightsError, load_weights, peers, save_weights, weights
+from resnet import WeightsError, comparators, load_weights, save_weights, weights
 
 
 def small(shortcut="A", seed=0, **words):
@@ -173,7 +173,7 @@ def test_metadata_must_be_strings_and_agree_with_the_model(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "wrap", [torch.nn.Sequential, torch.nn.DataParallel, lambda model: peers.build("googlenet", 2)]
+    "wrap", [torch.nn.Sequential, torch.nn.DataParallel, lambda model: comparators.build("googlenet", 2)]
 )
 def test_a_wrapped_or_foreign_model_is_refused(tmp_path, wrap):
     model = wrap(small())

@@ -28,7 +28,7 @@ from bench.step.variants import (
     recipe_of,
 )
 from kernels import TORCH, Choice, Config
-from resnet.layer_choices import LayerChoices
+from resnet.fused.layer_choices import LayerChoices
 from results.export import export
 from results.identity import key_of
 from results.store.files import read_rows

@@ -10,7 +10,7 @@ from bench.config.keys import RunKeys
 from bench.config.resolve import Place, resolve
 from bench.training.progress import VARIABLE, Display, Emitter, Follower, clock
 from kernels import TORCH, Choice
-from resnet.layer_choices import LayerChoices
+from resnet.fused.layer_choices import LayerChoices
 
 CONFIG, _ = resolve(RunKeys(depth=20, dataset="digits"), Place(ranks_per_node=2))
 START = {"event": "start", "about": "269,722 parameters", "epochs": 2, "steps": 44, "target": 0.97}

@@ -19,7 +19,7 @@ from bench.training import recorder as recorders
 from bench.training.process_group import World
 from bench.training.recorder import Recorder, outcome, run_row
 from kernels import TORCH
-from resnet.layer_choices import LayerChoices
+from resnet.fused.layer_choices import LayerChoices
 from results import identity
 from results.store.files import read_rows
 from results.store.schema import SCHEMAS

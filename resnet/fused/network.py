@@ -13,16 +13,16 @@ import torch
 from torch import Tensor, nn
 
 import kernels
-from kernels import Choice, Link, Norm, Running, Table, runtime
-from resnet.fused_block import BlockFunction, BlockPlan, forward_block
-from resnet.fused_node import Layer, LayerParameters, flatten
-from resnet.fused_stem import StemFunction, StemPlan, forward_stem
-from resnet.layer_choices import LayerChoices
-from resnet.layers import Block, ConvBn, Projection, StridedIdentity, global_average
-from results.words import ConfigError
+from kernels import Choice, Norm, Running, Table, runtime
+from resnet.fused.block import BlockFunction, BlockPlan, forward_block
+from resnet.fused.checks import check_device, check_modules
+from resnet.fused.layer_choices import LayerChoices
+from resnet.fused.node import Layer, LayerParameters, flatten
+from resnet.fused.sites import block_links, links, skip_of
+from resnet.fused.stem import StemFunction, StemPlan, forward_stem
+from resnet.layers import Block, ConvBn, Projection, global_average
 
 _passes = threading.local()
-HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 class Fused:
@@ -203,19 +203,6 @@ class Fused:
         return dtype
 
 
-def check_device(word: str, device: torch.device) -> None:
-    """See that Triton's kernels run on a device.
-
-    Raises:
-        ConfigError: they do not; one line with what would do instead.
-    """
-    if not runtime.runs_here(device):
-        raise ConfigError(
-            f"kernels={word}: images on {device}, where Triton's kernels do not run; nearest is kernels=torch "
-            "(TRITON_INTERPRET=1 in the environment runs them in the interpreter, for tests)"
-        )
-
-
 def compute_dtype(x: Tensor) -> torch.dtype:
     """Autocast's dtype where it is on, else that of `x`."""
     kind = x.device.type
@@ -232,116 +219,6 @@ def frozen_norm(bn: nn.BatchNorm2d) -> Norm:
     assert bn.running_mean is not None and bn.running_var is not None
     stats = torch.stack([bn.running_mean, torch.rsqrt(bn.running_var + bn.eps)])
     return Norm(stats, bn.weight.detach(), bn.bias.detach())
-
-
-def skip_of(block: Block) -> tuple[str, int]:
-    """Kind of a block's shortcut, and its stride."""
-    if not block.residual:
-        return "none", 1
-    if isinstance(block.downsample, StridedIdentity):
-        return "padded", block.downsample.stride
-    if isinstance(block.downsample, Projection):
-        conv = block.downsample[0]
-        assert isinstance(conv, nn.Conv2d)
-        return "projection", conv.stride[0]
-    return "identity", 1
-
-
-def check_modules(module: nn.Module) -> None:
-    """Refuse what the fused path would leave out or compute as something else.
-
-    Raises:
-        RuntimeError: a hook on a module that does not run, or a module other than those that the network was built
-            with; one line that names it.
-    """
-    blocks = [module] if isinstance(module, Block) else [m for m in module.modules() if isinstance(m, Block)]
-    inside = [(f"{block.name}.{name}", child) for block in blocks for name, child in block.named_modules() if name]
-    if not isinstance(module, Block):
-        inside += [(name, child) for name, child in module.named_children() if name in ("conv1", "bn1", "maxpool")]
-    for name, child in inside:
-        if any(getattr(child, hooks) for hooks in HOOKS):
-            raise RuntimeError(
-                f"{name}: a hook on it would never fire, since the block is computed as one; use kernels=torch"
-            )
-        if problem := _problem(name.rpartition(".")[2], child):
-            raise RuntimeError(f"{name}: {problem} is not fused; use kernels=torch")
-
-
-def _problem(role: str, module: nn.Module) -> str | None:
-    """What about a module is not as the networks of this package have it, None where nothing is.
-
-    Args:
-        role: its last name, such as "conv2"; a projection's parts are "0" and "1".
-    """
-    kind = type(module).__name__
-    if role.startswith("conv") or role == "0":
-        if type(module) is not nn.Conv2d:
-            return f"{kind} in place of a Conv2d"
-        size = module.kernel_size[0]
-        fits = module.kernel_size == (size, size) and module.padding == (size // 2, size // 2) and module.bias is None
-        plain = module.dilation == (1, 1) and module.groups == 1 and module.padding_mode == "zeros"
-        return None if fits and plain and module.stride[0] == module.stride[1] else f"Conv2d({module.extra_repr()})"
-    if role.startswith("bn") or role == "1":
-        if type(module) is not nn.BatchNorm2d:
-            return f"{kind} in place of a BatchNorm2d"
-        return None if module.affine else "BatchNorm2d without weight and bias"
-    if role == "maxpool":
-        known = type(module) is nn.MaxPool2d and not (module.ceil_mode or module.return_indices)
-        if known and (module.kernel_size, module.stride, module.padding, module.dilation) == (3, 2, 1, 1):
-            return None
-        return f"{kind}({module.extra_repr()})"
-    return None if isinstance(module, StridedIdentity | Projection) else f"{kind} on a shortcut"
-
-
-def links(model: Any, shape: tuple[int, ...] | torch.Size, dtype: torch.dtype) -> list[tuple[str, Link]]:
-    """Every convolution of the blocks as a link of the chain of kernels, by name; the stem's is cuDNN's always.
-
-    Args:
-        model: a `ResNet`.
-        shape: of the images, [N, 3, H, W].
-        dtype: that the network computes in.
-    """
-    n, _, h, w = shape
-    found: list[tuple[str, Link]] = []
-    h, w = -(-h // model.conv1.stride[0]), -(-w // model.conv1.stride[0])
-    if model.maxpool is not None:
-        h, w = -(-h // 2), -(-w // 2)
-    join = False
-    for block in model.residual_blocks():
-        c_in = block.branch_layers()[0].conv.in_channels
-        found += block_links(block, (n, c_in, h, w), dtype, join=join)
-        for _, conv, _ in block.branch_layers():
-            h, w = -(-h // conv.stride[0]), -(-w // conv.stride[0])
-        join = block.residual
-    return found
-
-
-def block_links(
-    block: Block, shape: tuple[int, ...] | torch.Size, dtype: torch.dtype, *, join: bool
-) -> list[tuple[str, Link]]:
-    """The links of one block whose input has `shape`; see `links`."""
-    n, _, h, w = shape
-    skip, skip_stride = skip_of(block)
-    found = []
-    for i, (name, conv, _) in enumerate(block.branch_layers()):
-        at = (n, conv.in_channels, h, w)
-        place = (
-            {"role": "first", "skip": skip, "join": join, "skip_stride": skip_stride} if i == 0 else {"role": "inner"}
-        )
-        found.append((name, _link(conv, at, dtype, **place)))
-        h, w = -(-h // conv.stride[0]), -(-w // conv.stride[0])
-    if skip == "projection":
-        name, conv, _ = block.conv_layers()[-1]
-        found.append((name, _link(conv, tuple(shape), dtype, role="shortcut")))
-    return found
-
-
-def _link(conv: nn.Conv2d, shape: tuple[int, ...], dtype: torch.dtype, **place: Any) -> Link:
-    n, _, h, w = shape
-    return Link(
-        kernel=conv.kernel_size[0], stride=conv.stride[0], c_in=conv.in_channels, c_out=conv.out_channels,
-        n=n, h=h, w=w, dtype=str(dtype).removeprefix("torch."), **place,
-    )  # fmt: skip
 
 
 def choose_kernels(

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from kernels import TORCH, Choice, Config
-from resnet.layer_choices import LayerChoices
+from resnet.fused.layer_choices import LayerChoices
 
 
 def config(m: int) -> Config:

@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 
 import kernels
 from kernels import Norm, Producer, runtime
-from resnet.fused_node import (
+from resnet.fused.node import (
     Kept,
     KeptLayer,
     Layer,

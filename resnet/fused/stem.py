@@ -9,7 +9,7 @@ from torch.autograd.function import once_differentiable
 
 import kernels
 from kernels import Producer, runtime
-from resnet.fused_node import (
+from resnet.fused.node import (
     Kept,
     KeptLayer,
     Layer,

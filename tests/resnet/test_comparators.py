@@ -4,20 +4,20 @@ import pytest
 import torch
 from torch import nn
 
-from resnet import peers
+from resnet import comparators
 
 
 @pytest.mark.parametrize(("name", "size"), [("alexnet", 227), ("vgg16", 224), ("vgg19", 224), ("googlenet", 224)])
 def test_output_shape(name, size):
     with torch.device("meta"):
-        model = peers.build(name, 7).eval()
+        model = comparators.build(name, 7).eval()
         assert model(torch.empty(2, 3, size, size)).shape == (2, 7)
 
 
 @pytest.mark.slow
 def test_googlenet_learns_through_its_heads_in_training_only():
     torch.manual_seed(0)
-    model = peers.build("googlenet", 5, auxiliary_heads=True)
+    model = comparators.build("googlenet", 5, auxiliary_heads=True)
     x = torch.randn(1, 3, 224, 224)
     outputs = model(x)
     assert [tuple(out.shape) for out in outputs] == [(1, 5)] * 3
@@ -31,7 +31,7 @@ def test_googlenet_learns_through_its_heads_in_training_only():
 @pytest.mark.slow
 def test_alexnet_runs():
     torch.manual_seed(0)
-    model = peers.build("alexnet", 5).eval()
+    model = comparators.build("alexnet", 5).eval()
     with torch.no_grad():
         out = model(torch.randn(1, 3, 227, 227))
     assert out.shape == (1, 5) and out.isfinite().all() and out.std() > 0
@@ -39,21 +39,21 @@ def test_alexnet_runs():
 
 def test_alexnets_columns():
     with torch.device("meta"):
-        groups = [m.groups for m in peers.build("alexnet").modules() if isinstance(m, nn.Conv2d)]
+        groups = [m.groups for m in comparators.build("alexnet").modules() if isinstance(m, nn.Conv2d)]
     assert groups == [1, 2, 1, 2, 2]
 
 
 @pytest.mark.parametrize("depth", [16, 19])
 def test_vgg_depth(depth):
     with torch.device("meta"):
-        model = peers.vgg(depth)
+        model = comparators.vgg(depth)
     assert sum(isinstance(m, nn.Conv2d | nn.Linear) for m in model.modules()) == depth
 
 
 def test_wrong_words():
     with pytest.raises(ValueError, match="^peer=vgg13: expected one of .*; nearest is vgg1"):
-        peers.build("vgg13")
+        comparators.build("vgg13")
     with pytest.raises(ValueError, match="^num_classes=0: "):
-        peers.build("vgg16", 0)
+        comparators.build("vgg16", 0)
     with pytest.raises(ValueError, match="^auxiliary_heads=True: alexnet has none"):
-        peers.build("alexnet", auxiliary_heads=True)
+        comparators.build("alexnet", auxiliary_heads=True)

@@ -9,7 +9,8 @@ from torch.nn import functional
 
 import kernels
 from kernels import runtime
-from resnet.fused import choose_kernels, links
+from resnet.fused.network import choose_kernels
+from resnet.fused.sites import links
 from resnet.model import build, fuse
 
 NAME = "cifar8-A"
