@@ -22,7 +22,7 @@ from bench.config.run_config import RunConfig
 from launch.cluster import ClusterConfig
 from launch.job import Job, new_run_id
 from launch.plan import Cell, Plan
-from resnet.datasets import DATASETS
+from resnet.data import DATASETS
 from results.store.files import read_rows
 
 

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bench.config.grammar import WordError
-from resnet.datasets import DATASETS
+from resnet.data import DATASETS
 from results.words import nearest, suggestion
 
 FOLDER = Path(__file__).parent / "conf" / "cluster"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from bench.config.grammar import key
 from kernels.dtypes import PRECISIONS
 from resnet.architecture import FAMILIES, KERNELS, SHORTCUTS, STRIDES
-from resnet.datasets import DATA_VARIABLE, DATASETS
+from resnet.data import DATA_VARIABLE, DATASETS
 from resnet.recipe import names as recipe_names
 
 DEFAULT_DATASET = DATASETS["imagenet"]

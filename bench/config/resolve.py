@@ -10,7 +10,7 @@ from bench.config.grammar import WordError
 from bench.config.keys import DEFAULT_DATASET, RunKeys
 from bench.config.run_config import RunConfig
 from resnet.architecture import IMAGENET_STAGES
-from resnet.datasets import DATA_VARIABLE, DATASETS, Dataset
+from resnet.data import DATA_VARIABLE, DATASETS, Dataset
 from resnet.recipe import Recipe
 from resnet.recipe import load as load_recipe
 from results.words import DEFAULT_ROOT, PATH_KEYS

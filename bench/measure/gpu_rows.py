@@ -11,7 +11,7 @@ import torch
 
 from bench.measure import machine
 from bench.roofline.step import Step
-from resnet.datasets import dataset_of_family
+from resnet.data import dataset_of_family
 from results import identity
 from results.store.files import attempt_name, table_files, table_path, write_once
 from results.store.schema import FIGURES, SCHEMA_VERSION, Row, clean_row, to_table

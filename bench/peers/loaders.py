@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.measure.clock import now_s
-from resnet.data import Loader, Split, archives, file_list, make_loader, open_dataset
+from resnet.data import Loader, Split, file_list, make_loader, open_dataset, unpack_archive
 from results.statistics import paired_ratio, spread
 
 
@@ -30,11 +30,11 @@ class Case:
 
 def loader_cases() -> Iterator[Case]:
     """The three sizes of image that matter: CIFAR, small photographs, ImageNet's originals."""
-    cifar = open_dataset("cifar10", str(archives.unpack("cifar10-jpeg")), image_size=32, num_classes=10)
+    cifar = open_dataset("cifar10", str(unpack_archive("cifar10-jpeg")), image_size=32, num_classes=10)
     yield Case("cifar10-jpeg", cifar.train, 32, "fast", 128, 9100)
-    nette = open_dataset("imagefolder", str(archives.unpack("imagenette-128")), image_size=128, num_classes=10)
+    nette = open_dataset("imagefolder", str(unpack_archive("imagenette-128")), image_size=128, num_classes=10)
     yield Case("imagenette-128", nette.train, 128, "fast", 64, 3300)
-    flat = file_list(str(archives.unpack("imagenet-samples-100")))
+    flat = file_list(str(unpack_archive("imagenet-samples-100")))
     assert flat.paths is not None
     # A hundred files are one second's work: the list is read ten times over.
     many = dataclasses.replace(flat, paths=flat.paths * 10, labels=np.tile(flat.labels, 10))

@@ -13,7 +13,7 @@ from bench.config.resolve import Place, resolve
 from bench.config.run_config import RunConfig
 from bench.peers import plain
 from bench.training.ranks import Ranks
-from resnet.data import archives, open_dataset
+from resnet.data import open_dataset, unpack_archive
 from results.statistics import median, paired_ratio, spread
 
 BLOCK_IMAGES = 5120  # of CIFAR-10 in one block of training
@@ -43,7 +43,7 @@ def compare_training(depth: int, batch: int, rounds: int, console: Console) -> N
     rates: dict[str, list[dict[str, float]]] = {}
     with tempfile.TemporaryDirectory(prefix="peers-") as folder:
         data = Path(folder) / "cifar10"
-        block_folder(archives.unpack("cifar10-jpeg"), data)
+        block_folder(unpack_archive("cifar10-jpeg"), data)
         words = RunKeys(
             depth=depth, dataset="cifar10", data=str(data), batch=batch, epochs=rounds + 1,
             ranks_per_node=RANKS, results=f"{folder}/results",

@@ -9,7 +9,7 @@ from bench.roofline.passes import Level, Pass, ladder, passes
 from kernels.chips import measured_rates
 from kernels.dtypes import PRECISIONS
 from resnet.architecture import FAMILIES, IMAGENET_STAGES, SHORTCUTS, STRIDES, Architecture
-from resnet.datasets import DATASETS, dataset_of_family
+from resnet.data import DATASETS, dataset_of_family
 
 BATCHES = {"cifar": 128, "imagenet": 256}
 DEFAULT_GPU = "H100"  # whose measured rates are taken where none are given

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 import resnet
 from bench.roofline.step import Step
 from bench.training.engine import autocast
-from resnet.datasets import dataset_of_family
+from resnet.data import dataset_of_family
 from resnet.fused.layer_choices import LayerChoices
 from resnet.recipe import Recipe, decay_groups
 from resnet.recipe import load as load_recipe

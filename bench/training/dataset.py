@@ -4,7 +4,7 @@ import numpy as np
 
 from bench.config.run_config import RunConfig
 from bench.training.process_group import World
-from resnet.data import Splits, mean_image, open_dataset, synthetic_splits
+from resnet.data import Splits, compute_mean_image, open_dataset, synthetic_splits
 
 
 def prepare(config: RunConfig, world: World) -> tuple[Splits, np.ndarray | None, float]:
@@ -22,7 +22,7 @@ def prepare(config: RunConfig, world: World) -> tuple[Splits, np.ndarray | None,
     splits = open_dataset(config.dataset, config.data, image_size=config.image_size, num_classes=config.num_classes)
     if config.recipe.augment != "paper":
         return splits, None, splits.prepare_s
-    mean, mean_s = mean_image(
+    mean, mean_s = compute_mean_image(
         splits.train, image_size=config.image_size, threads=world.threads, device=world.device, kind=config.loader
     )
     return splits, mean, splits.prepare_s + mean_s

@@ -15,7 +15,7 @@ from bench.measure.failure import Failure
 from bench.training.engine import COMM_DTYPE
 from bench.training.process_group import World
 from bench.training.progress import Emitter
-from resnet.datasets import DATASETS
+from resnet.data import DATASETS
 from resnet.fused.layer_choices import LayerChoices
 from results import identity
 from results.statistics import percentile

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bench.config.paths import ROOT
-from resnet.data import make_loader, open_dataset, unpack
+from resnet.data import make_loader, open_dataset, unpack_archive
 from results.store.files import read_rows
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
@@ -21,7 +21,7 @@ STD = 255 * 0.226
 @pytest.mark.parametrize("train", [False, True])
 def test_mixed_decoding_gives_the_cpu_pipeline_s_pixels(train: bool) -> None:
     try:
-        folder = unpack("imagenette-128")
+        folder = unpack_archive("imagenette-128")
     except FileNotFoundError as error:
         pytest.skip(str(error))
     splits = open_dataset("imagefolder", str(folder), image_size=112)

@@ -19,8 +19,8 @@ from bench.config.keys import RunKeys
 from bench.config.resolve import Place, resolve
 from bench.config.run_config import RunConfig
 from bench.peers import command, loaders, plain, training
-from resnet.data import Split, archives, make_loader
-from resnet.data.cifar import CLASSES
+from resnet.data import Split, make_loader
+from resnet.data.datasets.cifar import CLASSES
 
 Blocks = list[dict[str, float]]
 
@@ -140,7 +140,8 @@ def unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         write_images(tmp_path / "imagenette-128" / "train" / name, 7, 128)
         write_images(tmp_path / "imagenette-128" / "val" / name, 1, 128)
     write_images(tmp_path / "imagenet-samples-100", 12, 240, "jpg")
-    monkeypatch.setattr(archives, "unpack", lambda name: tmp_path / name)
+    for module in (loaders, training):
+        monkeypatch.setattr(module, "unpack_archive", lambda name: tmp_path / name)
     return tmp_path
 
 

@@ -15,7 +15,7 @@ from torch.nn import functional
 import resnet
 from bench.peers import plain
 from resnet.data import Split, open_dataset
-from resnet.data.cifar import CLASSES
+from resnet.data.datasets.cifar import CLASSES
 
 TRAIN, TEST = 20, 13
 EPOCHS, BATCH, LR = 3, 8, 0.2

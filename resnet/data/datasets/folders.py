@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from resnet.data.encoded import read_file
+from resnet.data.batch import Split, Splits
 from resnet.data.errors import DataError
-from resnet.data.split import Split, Splits
+from resnet.data.images.encoded import read_file
 
 EXTENSIONS = (".jpg", ".jpeg", ".png")
 _HASH_CONTENT_BYTES = 4 << 20

@@ -14,7 +14,7 @@ class Split:
 
     Attributes:
         name: ``train`` or ``test``.
-        dataset: The dataset's name; it decides geometry and normalization (see `resnet.data.augment`).
+        dataset: The dataset's name; it decides geometry and normalization (see `resnet.data.images.augment`).
         labels: int64 [n], in 0 .. len(classes) - 1.
         classes: The class names in label order.
         paths: n encoded image files, or None.
@@ -55,7 +55,7 @@ class Splits:
         train: The training split.
         test: The evaluation split.
         name: The name that results carry; ``cifar10-jpeg`` for CIFAR-10 read from image folders.
-        hash: Content hash, 16 hexadecimal digits (see `resnet.data.folders.hash_files`).
+        hash: Content hash, 16 hexadecimal digits (see `resnet.data.datasets.folders.hash_files`).
         classes: Class names in label order.
         prepare_s: Seconds of one-time preparation that this call spent (0.0 where it was found in the cache).
     """

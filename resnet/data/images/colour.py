@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from resnet.data.augment import Augmentation, Placement
+from resnet.data.images.augment import Augmentation, Placement
 
 _CHUNK = 1 << 15
 

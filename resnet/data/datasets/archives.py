@@ -5,7 +5,7 @@ import tarfile
 from pathlib import Path
 
 from resnet.data.cache import cache_root, publish
-from resnet.datasets import DATA_VARIABLE
+from resnet.data.dataset_table import DATA_VARIABLE
 
 _ARCHIVES = {
     "cifar10-jpeg": "cifar10-jpeg.tar.xz",
@@ -14,7 +14,7 @@ _ARCHIVES = {
 }
 
 
-def unpack(name: str) -> Path:
+def unpack_archive(name: str) -> Path:
     """Unpack an archive of the folder named by ``RESNET_BENCH_DATA``, once, and return the folder of its images.
 
     Args:

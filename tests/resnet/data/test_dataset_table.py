@@ -11,12 +11,14 @@ from bench.config.keys import RunKeys
 from bench.config.resolve import Place, resolve
 from bench.roofline import step as roofline
 from resnet.architecture import FAMILIES
-from resnet.data import augment, datasets, open_dataset, synthetic_splits
-from resnet.datasets import DATASETS, Dataset, dataset_of_family
+from resnet.data import open_dataset, synthetic_splits
+from resnet.data.dataset_table import DATASETS, Dataset, dataset_of_family
+from resnet.data.datasets.open import _IN_FOLDERS, _PACKAGED
+from resnet.data.images import augment
 
 PACKAGES = ("launch", "bench", "resnet", "kernels", "results")
-ROOT = Path(__file__).resolve().parents[2]
-OPENERS = ROOT / "resnet" / "data" / "datasets.py"
+ROOT = Path(__file__).resolve().parents[3]
+OPENERS = ROOT / "resnet" / "data" / "datasets" / "open.py"
 DEPTHS = {"cifar": 20, "imagenet": 18}
 
 each = pytest.mark.parametrize("dataset", DATASETS.values(), ids=list(DATASETS))
@@ -47,8 +49,8 @@ def test_a_folder_of_any_images_has_the_usual_classes_of_the_family_that_was_ask
 @each
 def test_it_has_one_opener(dataset: Dataset, tmp_path: Path) -> None:
     """What is opened from a folder says what it misses there; what comes with a package needs none."""
-    assert (dataset.name in datasets._PACKAGED) == (dataset.comes_with is not None)
-    assert (dataset.name in datasets._IN_FOLDERS) == (dataset.comes_with is None)
+    assert (dataset.name in _PACKAGED) == (dataset.comes_with is not None)
+    assert (dataset.name in _IN_FOLDERS) == (dataset.comes_with is None)
     if dataset.comes_with is None:
         with pytest.raises(ValueError, match=str(tmp_path)):
             open_dataset(dataset.name, tmp_path, image_size=dataset.image_size)

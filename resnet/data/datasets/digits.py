@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from resnet.data.batch import Splits
 from resnet.data.cache import cache_root, publish
+from resnet.data.dataset_table import DATASETS
+from resnet.data.datasets.folders import open_folders
 from resnet.data.errors import DataError
-from resnet.data.folders import open_folders
-from resnet.data.split import Splits
-from resnet.datasets import DATASETS
 
 _DIGITS = DATASETS["digits"]
 _SPLIT_SEED = 2016

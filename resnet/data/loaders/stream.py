@@ -3,8 +3,8 @@
 import itertools
 from collections.abc import Generator, Iterator
 
-from resnet.data.sampler import Rows, Sampler
-from resnet.data.split import Batch
+from resnet.data.batch import Batch
+from resnet.data.loaders.sampler import Rows, Sampler
 
 
 def requests(sampler: Sampler, first_epoch: int, epochs: int | None) -> Iterator[tuple[int, Rows]]:
@@ -40,7 +40,7 @@ class StreamLoader:
         raise NotImplementedError
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
-        """Iterate over this rank's micro-batches of an epoch (see `resnet.data.split.Loader`)."""
+        """Iterate over this rank's micro-batches of an epoch (see `resnet.data.batch.Loader`)."""
         if not self._sampler.train and self._position is not None and self._position[1] == 0:
             # Evaluations are all alike: whichever this is, it is the next one.
             epoch = self._position[0]

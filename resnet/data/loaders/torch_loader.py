@@ -8,14 +8,14 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from resnet.data import sampler as order
-from resnet.data.augment import Augmentation, Placement, draws, place, windows
-from resnet.data.colour import Colour
-from resnet.data.encoded import load_image, open_image, read_file
+from resnet.data.batch import Batch, Split
 from resnet.data.errors import DataError
-from resnet.data.resample import resize
-from resnet.data.split import Batch, Split
-from resnet.data.stream import StreamLoader, requests
+from resnet.data.images.augment import Augmentation, Placement, draws, place, windows
+from resnet.data.images.colour import Colour
+from resnet.data.images.encoded import load_image, open_image, read_file
+from resnet.data.images.resample import resize
+from resnet.data.loaders import sampler as order
+from resnet.data.loaders.stream import StreamLoader, requests
 
 # Batches a worker prepares ahead.
 _PREFETCH = 4

@@ -7,17 +7,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from resnet.data.augment import resolve
+from resnet.data.batch import Split
 from resnet.data.cache import cache_root, publish
-from resnet.data.colour import Colour
-from resnet.data.loaders import make_reader
-from resnet.data.sampler import Sampler
-from resnet.data.split import Split
+from resnet.data.images.augment import resolve
+from resnet.data.images.colour import Colour
+from resnet.data.loaders.make import make_reader
+from resnet.data.loaders.sampler import Sampler
 
 _BATCH = 128
 
 
-def mean_image(
+def compute_mean_image(
     split: Split, *, image_size: int, threads: int, device: torch.device | None = None, kind: str = "dali"
 ) -> tuple[np.ndarray, float]:
     """Return the per-pixel mean of a training split, from the cache where it is there.

@@ -5,12 +5,12 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from resnet.data.cifar import open_cifar10
-from resnet.data.digits import open_digits
+from resnet.data.batch import Splits
+from resnet.data.dataset_table import DATASETS
+from resnet.data.datasets.cifar import open_cifar10
+from resnet.data.datasets.digits import open_digits
+from resnet.data.datasets.folders import open_folders
 from resnet.data.errors import DataError
-from resnet.data.folders import open_folders
-from resnet.data.split import Splits
-from resnet.datasets import DATASETS
 from results.words import ConfigError
 
 # Of the datasets that come with a package, and of those in a folder, which is absolute.

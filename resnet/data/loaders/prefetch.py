@@ -34,7 +34,7 @@ def _end(thread: threading.Thread, items: _Items, stop: threading.Event) -> None
         thread.join(0.02)
 
 
-class Ahead:
+class Prefetch:
     """An iterator over ``source`` that computes up to ``depth`` items before they are asked for.
 
     The generator runs, and is closed, in the background thread alone. Its exceptions come out of ``__next__``, after

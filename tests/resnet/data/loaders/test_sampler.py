@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from resnet.data.sampler import Sampler, training_order
+from resnet.data.loaders.sampler import Sampler, training_order
 
 
 def rows_of(sampler, epoch):

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from resnet.data.batch import Split, Splits
+from resnet.data.datasets.folders import has_folders, open_folders
 from resnet.data.errors import DataError
-from resnet.data.folders import has_folders, open_folders
-from resnet.data.split import Split, Splits
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 _PICKLES = "cifar-10-batches-py"

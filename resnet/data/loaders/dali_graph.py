@@ -8,8 +8,8 @@ import nvidia.dali as dali
 import torch
 from nvidia.dali import fn, types
 
-from resnet.data.augment import Augmentation
-from resnet.data.split import Split
+from resnet.data.batch import Split
+from resnet.data.images.augment import Augmentation
 
 # Batches inside the pipeline at a time.
 DEPTH = 2
@@ -66,8 +66,8 @@ def build(split: Split, augmentation: Augmentation, *, batch: int, threads: int,
     """Build the pipeline for a split.
 
     A GPU does everything after reading. On a CPU, windows of photographs leave DALI unresized, because
-    `resnet.data.resample` takes an eighth of the time of DALI's resize there. Neither normalizes (`resnet.data.colour`
-    does, for every loader).
+    `resnet.data.images.resample` takes an eighth of the time of DALI's resize there. Neither normalizes:
+    `resnet.data.images.colour` does, for every loader.
     """
     size = augmentation.image_size
     gpu = device.type == "cuda"

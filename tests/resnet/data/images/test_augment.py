@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from resnet.data import augment
-from resnet.data.augment import COLUMNS, draws, place, resolve, windows
+from resnet.data.images import augment
+from resnet.data.images.augment import COLUMNS, draws, place, resolve, windows
 
 POSITIONS = np.arange(4000)
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resnet.data.encoded import check, read_file, to_rgb
 from resnet.data.errors import DataError
+from resnet.data.images.encoded import check, read_file, to_rgb
 
 
 def photograph(height=40, width=56):

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resnet.data import DataError, file_list, open_dataset, unpack
+from resnet.data import DataError, file_list, open_dataset, unpack_archive
 from resnet.data.cache import publish
-from resnet.data.cifar import CLASSES, read_binary, read_pickle
+from resnet.data.datasets.cifar import CLASSES, read_binary, read_pickle
 
 
 @pytest.fixture(autouse=True)
@@ -273,18 +273,18 @@ def test_unpack_takes_an_archive_once(tmp_path, monkeypatch):
     with tarfile.open(source / "imagenet-samples-100.tar", "w") as tar:
         tar.add(tmp_path / "x.JPEG", "x.JPEG")
     monkeypatch.setenv("RESNET_BENCH_DATA", str(source))
-    folder = unpack("imagenet-samples-100")
+    folder = unpack_archive("imagenet-samples-100")
     assert folder == tmp_path / "cache" / "resnet-bench" / "imagenet-samples-100"
     assert (folder / "x.JPEG").read_bytes() == b"image"
     monkeypatch.delenv("RESNET_BENCH_DATA")
-    assert unpack("imagenet-samples-100") == folder
+    assert unpack_archive("imagenet-samples-100") == folder
     with pytest.raises(FileNotFoundError, match="imagenette-128.tar.xz: RESNET_BENCH_DATA is unset"):
-        unpack("imagenette-128")
+        unpack_archive("imagenette-128")
     monkeypatch.setenv("RESNET_BENCH_DATA", str(source))
     with pytest.raises(FileNotFoundError, match="imagenette-128.tar.xz: no such archive"):
-        unpack("imagenette-128")
+        unpack_archive("imagenette-128")
     with pytest.raises(ValueError, match="expected one of cifar10-jpeg"):
-        unpack("imagenet")
+        unpack_archive("imagenet")
 
 
 def test_publish_leaves_nothing_behind_when_building_fails(tmp_path):

@@ -13,17 +13,17 @@ import numpy as np
 import torch
 from PIL import Image
 
-from resnet.data import dali_graph
-from resnet.data.ahead import Ahead
-from resnet.data.augment import Augmentation, Placement, draws, place, windows
-from resnet.data.colour import Colour
-from resnet.data.encoded import check, decode, encode_ppm, read_file
+from resnet.data.batch import Batch, Split
 from resnet.data.errors import DataError
-from resnet.data.leases import Leases
-from resnet.data.resample import resize
-from resnet.data.sampler import Rows, Sampler
-from resnet.data.split import Batch, Split
-from resnet.data.stream import StreamLoader, requests
+from resnet.data.images.augment import Augmentation, Placement, draws, place, windows
+from resnet.data.images.colour import Colour
+from resnet.data.images.encoded import check, decode, encode_ppm, read_file
+from resnet.data.images.resample import resize
+from resnet.data.loaders import dali_graph
+from resnet.data.loaders.buffer_pool import BufferPool
+from resnet.data.loaders.prefetch import Prefetch
+from resnet.data.loaders.sampler import Rows, Sampler
+from resnet.data.loaders.stream import StreamLoader, requests
 
 # Decoded batches that wait to be finished, and finished ones that wait for the consumer.
 _DECODED = 1
@@ -75,7 +75,7 @@ class DaliLoader(StreamLoader):
         self._threads = threads
         self._device = torch.device("cuda", torch.cuda.current_device()) if device == torch.device("cuda") else device
         size = augmentation.image_size
-        self._leases = Leases((sampler.batch, size, size, 3))
+        self._buffers = BufferPool((sampler.batch, size, size, 3))
         # Built ahead of the first epoch, because a GPU's decoder takes a while to start.
         self._spare: dali_graph.Graph | None = self._build()
 
@@ -90,12 +90,12 @@ class DaliLoader(StreamLoader):
         self._spare = None
 
     def _open(self, first_epoch: int) -> Generator[Batch, None, None]:
-        ahead = Ahead(self._produce(first_epoch), _DECODED, "dali-decode")
+        prefetch = Prefetch(self._produce(first_epoch), _DECODED, "dali-decode")
         if self._device.type == "cpu":
-            ahead = Ahead(self._finish(ahead), _READY, "dali-finish")
+            prefetch = Prefetch(self._finish(prefetch), _READY, "dali-finish")
         reading: collections.deque[tuple[Any, torch.cuda.Event]] = collections.deque()
         try:
-            for sent, output in ahead:
+            for sent, output in prefetch:
                 labels = torch.from_numpy(self._split.labels[sent.rows.indices])
                 valid = None if sent.rows.valid is None else torch.from_numpy(sent.rows.valid)
                 if self._device.type == "cpu":
@@ -113,7 +113,7 @@ class DaliLoader(StreamLoader):
                         reading.popleft()
                 yield Batch(images, labels, valid)
         finally:
-            ahead.close()
+            prefetch.close()
             for _, event in reading:
                 event.synchronize()
 
@@ -181,13 +181,13 @@ class DaliLoader(StreamLoader):
             files.append((np.frombuffer(content, np.uint8), height, width))
         return files
 
-    def _finish(self, decoded: Ahead) -> Generator[tuple[_Sent, torch.Tensor], None, None]:
+    def _finish(self, decoded: Prefetch) -> Generator[tuple[_Sent, torch.Tensor], None, None]:
         """Resize and mirror what is ragged, and normalize; for a CPU, in a thread beside the one that decodes."""
         cuts = np.linspace(0, self._sampler.batch, self._threads + 1).astype(int).tolist()
         parts = [slice(*cut) for cut in itertools.pairwise(cuts)]
         with ThreadPoolExecutor(self._threads, "dali-finish") as pool, contextlib.closing(decoded):
             for sent, output in decoded:
-                images = self._leases.take()
+                images = self._buffers.take()
                 fill = functools.partial(self._fill, images, output, sent.placement)
                 for _ in pool.map(fill, parts):
                     pass

@@ -3,10 +3,10 @@
 import numpy as np
 import torch
 
-from resnet.data.augment import Augmentation, resolve
-from resnet.data.colour import Colour
-from resnet.data.sampler import Sampler
-from resnet.data.split import Loader, Split
+from resnet.data.batch import Loader, Split
+from resnet.data.images.augment import Augmentation, resolve
+from resnet.data.images.colour import Colour
+from resnet.data.loaders.sampler import Sampler
 from results.words import ConfigError
 
 LOADERS = ("dali", "torch", "synthetic")
@@ -41,7 +41,7 @@ def make_loader(
         rank: This rank.
         world_size: Number of ranks.
         seed: Seed of order and augmentation.
-        augment: ``paper``, ``fast``, ``shift`` or ``none`` (see `resnet.data.augment.resolve`); in evaluation it
+        augment: ``paper``, ``fast``, ``shift`` or ``none`` (see `resnet.data.images.augment.resolve`); in evaluation it
             decides the normalization alone.
         image_size: S.
         device: Where the batches go; with a GPU, DALI decodes on it.
@@ -72,7 +72,7 @@ def make_loader(
         steps=steps_per_epoch,
     )
     if kind == "synthetic":
-        from resnet.data.synthetic import SyntheticLoader
+        from resnet.data.loaders.synthetic import SyntheticLoader
 
         classes = len(split.classes)
         return SyntheticLoader(sampler, image_size=image_size, num_classes=classes, device=device, epochs=epochs)
@@ -96,10 +96,10 @@ def make_reader(
 ) -> Loader:
     """Make a loader that reads images (``dali`` or ``torch``) from its resolved parts."""
     if kind == "torch":
-        from resnet.data.torch_loader import TorchLoader
+        from resnet.data.loaders.torch_loader import TorchLoader
 
         return TorchLoader(split, sampler, augmentation, colour, workers=threads, device=device, epochs=epochs)
     # Only here, because importing DALI takes a second and needs it installed.
-    from resnet.data.dali import DaliLoader
+    from resnet.data.loaders.dali import DaliLoader
 
     return DaliLoader(split, sampler, augmentation, colour, threads=threads, device=device, epochs=epochs)

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from resnet.data.augment import Placement, draws, place, resolve
-from resnet.data.colour import Colour
+from resnet.data.images.augment import Placement, draws, place, resolve
+from resnet.data.images.colour import Colour
 
 CPU = torch.device("cpu")
 

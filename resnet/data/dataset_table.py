@@ -1,6 +1,6 @@
 """The datasets: what each one is called, which networks and sizes it is for, and how its images are seen.
 
-How the images of a dataset are found on disk is in `resnet.data.datasets`; nothing here imports torch.
+How the images of a dataset are found on disk is in `resnet.data.datasets.open`; nothing here imports torch.
 """
 
 from collections.abc import Mapping

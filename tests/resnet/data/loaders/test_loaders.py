@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from readers import READERS, loader, read, stacked, worst
 
-from resnet.data import Split, mean_image, open_dataset, synthetic_splits, unpack
+from resnet.data import Split, compute_mean_image, open_dataset, synthetic_splits, unpack_archive
 
 
 @pytest.fixture(scope="module")
@@ -210,14 +210,14 @@ def test_kept_batches_keep_their_pixels(in_memory):
 
 def test_the_mean_image_is_the_mean_and_is_kept(photographs, in_memory, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    mean, seconds = mean_image(in_memory, image_size=32, threads=2)
+    mean, seconds = compute_mean_image(in_memory, image_size=32, threads=2)
     assert mean.dtype == np.float32 and seconds > 0
     assert np.allclose(mean, in_memory.images.mean(axis=0), atol=1e-3)
-    again, seconds = mean_image(in_memory, image_size=32, threads=2)
+    again, seconds = compute_mean_image(in_memory, image_size=32, threads=2)
     assert seconds == 0 and (again == mean).all()
-    by_dali, _ = mean_image(photographs.train, image_size=32, threads=2)
+    by_dali, _ = compute_mean_image(photographs.train, image_size=32, threads=2)
     os.remove(next(tmp_path.rglob("imagefolder-*.npy")))
-    by_peer, _ = mean_image(photographs.train, image_size=32, threads=1, kind="torch")
+    by_peer, _ = compute_mean_image(photographs.train, image_size=32, threads=1, kind="torch")
     assert by_dali.shape == (32, 32, 3) and np.abs(by_dali - by_peer).max() < 1
 
 
@@ -292,13 +292,14 @@ print("done")
     assert result.returncode == 0 and result.stdout.strip() == "done", result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.environ.get("RESNET_BENCH_DATA"), reason="RESNET_BENCH_DATA is unset: no real photographs")
 @pytest.mark.parametrize(
     ("archive", "dataset", "size", "counts"),
     [("imagenette-128", "imagefolder", 64, (9469, 3925)), ("cifar10-jpeg", "cifar10", 32, (50_000, 10_000))],
 )
 def test_both_readers_agree_on_real_images(archive, dataset, size, counts):
-    splits = open_dataset(dataset, unpack(archive), image_size=size)
+    splits = open_dataset(dataset, unpack_archive(archive), image_size=size)
     assert (len(splits.train), len(splits.test), len(splits.classes)) == (*counts, 10)
     every = slice(0, None, len(splits.test) // 300)
     test = dataclasses.replace(splits.test, paths=splits.test.paths[every], labels=splits.test.labels[every])

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from resnet.datasets import DATASETS
+from resnet.data.dataset_table import DATASETS
 from results.words import ConfigError
 
 POLICIES = ("paper", "fast", "shift", "none")

@@ -5,7 +5,7 @@ import weakref
 import numpy as np
 
 
-class Leases:
+class BufferPool:
     """Hands out float32 arrays of one shape and uses their memory again: fresh pages cost more than filling them.
 
     An array's memory returns to the pool when the array, and whatever tensor was made of it, has been freed; a

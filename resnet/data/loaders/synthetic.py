@@ -5,10 +5,10 @@ from collections.abc import Generator
 import numpy as np
 import torch
 
-from resnet.data.sampler import Sampler
-from resnet.data.split import Batch, Split, Splits
-from resnet.data.stream import StreamLoader
-from resnet.datasets import DATASETS
+from resnet.data.batch import Batch, Split, Splits
+from resnet.data.dataset_table import DATASETS
+from resnet.data.loaders.sampler import Sampler
+from resnet.data.loaders.stream import StreamLoader
 from results.words import ConfigError
 
 _DISTINCT = 4
@@ -18,7 +18,7 @@ def synthetic_splits(dataset: str, *, num_classes: int | None = None) -> Splits:
     """Describe a dataset that is not there, so that a synthetic loader has its sizes.
 
     Args:
-        dataset: One of `resnet.datasets.DATASETS`; ``imagefolder`` takes ImageNet's sizes.
+        dataset: One of `resnet.data.dataset_table.DATASETS`; ``imagefolder`` takes ImageNet's sizes.
         num_classes: Number of classes, or None for the dataset's own.
 
     Returns:

@@ -1,0 +1,1 @@
+"""Where images come from: what is on disk, as labelled files or arrays."""

@@ -1,0 +1,1 @@
+"""What happens to one image: reading, decoding, resizing, augmentation, colour."""
