@@ -107,7 +107,7 @@ def main() -> int:
     """Compile what stdin asks for; print how many kernels the cache has of it."""
     from triton.backends.compiler import GPUTarget
 
-    from kernels.aot_compile import specialize
+    from kernels.aot.compile import specialize
 
     order = json.load(sys.stdin)
     launches = captured([link_from_dict(link) for link in order["links"]], order["chip"])

@@ -22,7 +22,7 @@ EDGES = {
 FOUNDATION = {"results.words", "results.durable"}
 # The entry points of commands in leaves, `main` alone, which may import what runs a command.
 COMMANDS = {
-    "kernels/aot.py",
+    "kernels/aot/command.py",
     "results/export.py",
     "results/plot/command.py",
     "results/recover.py",

@@ -7,8 +7,9 @@ import torch
 
 from bench.measure.metrics import peak_flops
 from bench.roofline import step
-from kernels import aot, aot_compile, aot_resources, chips, configs, runtime
-from kernels.aot_cases import CASES
+from kernels import chips, configs, runtime
+from kernels.aot import command, compile, resources
+from kernels.aot.cases import CASES
 from kernels.chips import CHIPS, Chip, Gpu, chip_of, gpu_named, measured_rates
 from kernels.links import Link, options, static_choice
 from kernels.ops import tile
@@ -49,11 +50,11 @@ def test_an_added_chip_has_its_lists_and_limits(fake):
 def test_an_added_chip_is_compiled_for(fake, monkeypatch, capsys):
     taken = []
     monkeypatch.setattr(runtime, "INTERPRETED", False)
-    monkeypatch.setattr(aot, "compile_and_write", lambda options: taken.append(options) or 0)
-    assert aot.main([f"chips={fake}"]) == 0 and taken[0].chips == (fake,) and fake in aot.Options().chips
-    assert aot.main(["chips=sm_111"]) == 2 and "nearest: chips=sm_110" in capsys.readouterr().err
-    assert aot_compile.target_of(fake) == aot_compile.GPUTarget("cuda", 110, 32)
-    entries = aot.collect(aot.Options(chips=(fake,), ops=("conv3x3",), per="all"))
+    monkeypatch.setattr(command, "compile_and_write", lambda options: taken.append(options) or 0)
+    assert command.main([f"chips={fake}"]) == 0 and taken[0].chips == (fake,) and fake in command.Options().chips
+    assert command.main(["chips=sm_111"]) == 2 and "nearest: chips=sm_110" in capsys.readouterr().err
+    assert compile.target_of(fake) == compile.GPUTarget("cuda", 110, 32)
+    entries = command.collect(command.Options(chips=(fake,), ops=("conv3x3",), per="all"))
     assert {entry.config for entry in entries} == {"64x32x32/w2/s2", "32x32x32/w4/s2"}
 
 
@@ -67,9 +68,9 @@ def test_an_added_chip_is_compiled_for(fake, monkeypatch, capsys):
     ],
 )
 def test_an_added_chip_judges_what_was_compiled(fake, monkeypatch, shared, code, columns, wrong):
-    monkeypatch.setattr(aot_resources, "_read_cubin", lambda cubin, disassemble: (32, 0, 0, code))
+    monkeypatch.setattr(resources, "_read_cubin", lambda cubin, disassemble: (32, 0, 0, code))
     compiled = SimpleNamespace(asm={"cubin": b""}, metadata=SimpleNamespace(shared=shared, tmem_size=columns))
-    found = aot_resources.read_resources(compiled, fake, multiplies=True)
+    found = resources.read_resources(compiled, fake, multiplies=True)
     assert found.status == (f"failed: {wrong}" if wrong else "ok")
 
 

@@ -5,7 +5,7 @@ import torch
 from criterion import DTYPES, image, make_norm
 
 from kernels import configs, reference, runtime
-from kernels.aot_cases import CASES
+from kernels.aot.cases import CASES
 from kernels.chips import CHIPS
 from kernels.ops.conv3x3 import conv3x3
 from kernels.ops.conv_dgrad import conv_dgrad

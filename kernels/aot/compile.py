@@ -21,7 +21,7 @@ from triton.compiler import ASTSource, make_backend
 from triton.runtime.jit import create_function_from_signature
 
 from kernels import runtime
-from kernels.aot_resources import Resources, failed, read_resources
+from kernels.aot.resources import Resources, failed, read_resources
 from kernels.chips import CHIPS
 from kernels.runtime import Launch
 

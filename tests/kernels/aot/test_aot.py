@@ -12,14 +12,15 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from kernels import aot, aot_compile, runtime
-from kernels.aot_resources import failed
+from kernels import runtime
+from kernels.aot import command, compile
+from kernels.aot.resources import failed
 from kernels.chips import CHIPS
 
 pytestmark = pytest.mark.slow
 
 SUMMING = ("bn_stats", "bn_act_backward_reduce", "stem_backward_reduce")
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def run(*arguments, **environment):
@@ -44,7 +45,7 @@ def planted():
 @pytest.fixture(scope="module")
 def entries():
     """What is compiled, as far as it can be told in this process."""
-    return aot.collect(aot.Options(per="all"))
+    return command.collect(command.Options(per="all"))
 
 
 def test_every_kernel_compiles_for_every_chip(tmp_path, entries):
@@ -52,7 +53,7 @@ def test_every_kernel_compiles_for_every_chip(tmp_path, entries):
     done = run("-m", "kernels.aot", "per=first", f"to={path}")
     assert done.returncode == 0, done.stderr
     table = pq.read_table(path)
-    assert table.schema.equals(aot.SCHEMA)
+    assert table.schema.equals(command.SCHEMA)
     rows = table.to_pylist()
     assert {(row["kernel"], row["chip"]) for row in rows} == {(entry.kernel, entry.chip) for entry in entries}
     for row in rows:
@@ -77,7 +78,7 @@ def test_no_kernel_is_left_out(entries):
 
 
 def test_first_has_every_kernel_with_every_flag_of_one(entries):
-    first = aot.collect(aot.Options(per="first"))
+    first = command.collect(command.Options(per="first"))
     assert {entry.kernel for entry in first} == {entry.kernel for entry in entries}
     assert len(first) < len(entries) / 5
 
@@ -139,12 +140,12 @@ def test_a_compiler_dies_at_once_by_what_its_parent_would_handle(monkeypatch):
         blocked = len(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
         return failed(" ".join(str(int(one)) for one in (*map(signal.getsignal, numbers), blocked)))
 
-    monkeypatch.setattr(aot_compile, "compile_launch", says)
+    monkeypatch.setattr(compile, "compile_launch", says)
     before = [signal.getsignal(number) for number in numbers]
     try:
         for number, handler in zip(numbers, (lambda *_: None, lambda *_: None, signal.SIG_IGN), strict=True):
             signal.signal(number, handler)
-        receiver, process = aot_compile._start(None, "sm_90")
+        receiver, process = compile._start(None, "sm_90")
         assert receiver.recv().status == "failed: 0 0 1 0"  # SIG_DFL, SIG_IGN where that was asked for; none blocked
         assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())
         process.join()
@@ -162,10 +163,10 @@ def chosen(monkeypatch):
     """Calls the command; what it would compile, or None where it refuses."""
     taken = []
     monkeypatch.setattr(runtime, "INTERPRETED", False)
-    monkeypatch.setattr(aot, "compile_and_write", lambda options: taken.append(options) or 0)
+    monkeypatch.setattr(command, "compile_and_write", lambda options: taken.append(options) or 0)
 
     def call(*words):
-        assert aot.main(words) == (0 if taken else 2)
+        assert command.main(words) == (0 if taken else 2)
         return taken.pop() if taken else None
 
     return call
@@ -173,10 +174,10 @@ def chosen(monkeypatch):
 
 def test_words(chosen):
     options = chosen("chips=sm_90,gfx942", "ops=conv1x1", "per=first", "to=a/b.parquet", "jobs=3")
-    assert options == aot.Options(
+    assert options == command.Options(
         chips=("sm_90", "gfx942"), ops=("conv1x1",), per="first", to=Path("a/b.parquet"), jobs=3
     )
-    assert chosen() == aot.Options() and aot.Options().chips == tuple(CHIPS)
+    assert chosen() == command.Options() and command.Options().chips == tuple(CHIPS)
     assert chosen("chips=sm_90,sm_90").chips == ("sm_90",)
     assert chosen("to=a,b").to == Path("a,b")
 
@@ -216,13 +217,13 @@ def test_an_interpreting_process_is_refused(tmp_path):
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full here")
 def test_a_full_disk_is_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(runtime, "INTERPRETED", False)
-    monkeypatch.setattr(aot, "collect", lambda options: [])
+    monkeypatch.setattr(command, "collect", lambda options: [])
 
     def full(fd):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    assert aot.main([f"to={tmp_path / 'aot.parquet'}"]) == 1
+    assert command.main([f"to={tmp_path / 'aot.parquet'}"]) == 1
     out, err = capsys.readouterr()
     assert err.startswith(f"kernels.aot: to={tmp_path / 'aot.parquet'}: ") and err.count("\n") == 1
     assert err.endswith("No space left on device\n") and not list(tmp_path.iterdir())

@@ -23,9 +23,9 @@ from rich.progress import Progress
 from rich.table import Table
 
 from kernels import runtime
-from kernels.aot_cases import CASES
-from kernels.aot_compile import compile_all, compile_launch, one_line
-from kernels.aot_resources import Resources, failed
+from kernels.aot.cases import CASES
+from kernels.aot.compile import compile_all, compile_launch, one_line
+from kernels.aot.resources import Resources, failed
 from kernels.chips import CHIPS
 from kernels.dtypes import PRECISIONS, TUNED
 from kernels.runtime import Launch
@@ -200,7 +200,3 @@ def main(words: Sequence[str] | None = None) -> int:
         return Options(**given)
 
     return command.run("kernels.aot", __doc__, Keys, read, compile_and_write, words, goes_on=True)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

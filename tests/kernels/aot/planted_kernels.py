@@ -13,7 +13,7 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels import aot_compile
+from kernels.aot import compile
 from kernels.chips import CHIPS
 from kernels.runtime import Launch
 
@@ -69,23 +69,23 @@ def main() -> None:
     }
     places = [(name, chip) for name in planted for chip in CHIPS if name != "spills on AMD" or chip == "gfx942"]
     out: dict[str, Any] = {name: {} for name in planted}
-    for group, resources in aot_compile.compile_all([(planted[name], chip) for name, chip in places], jobs=2):
+    for group, resources in compile.compile_all([(planted[name], chip) for name, chip in places], jobs=2):
         for place in group:
             name, chip = places[place]
             out[name][chip] = asdict(resources)
     out["spills"] |= out.pop("spills on AMD")
 
-    source = aot_compile.specialize(copy("copy"), aot_compile.target_of("sm_90")).source
+    source = compile.specialize(copy("copy"), compile.target_of("sm_90")).source
     attributes = {path[0]: value for path, value in source.attrs.items() if value}
     constants = {path[0]: value for path, value in source.constants.items()}
     out["specialized"] = {"signature": source.signature, "constants": constants, "attributes": attributes}
 
     same = [copy("copy"), copy("copy", x_ptr=image(size=2048), M=64), copy("copy", M=47)]
-    groups = aot_compile.compile_all([(launch, "sm_90") for launch in same], jobs=2)
+    groups = compile.compile_all([(launch, "sm_90") for launch in same], jobs=2)
     out["groups"] = sorted(sorted(group) for group, _ in groups)
 
-    aot_compile.compile_launch = lambda launch, chip: launch.kernel == "nothing" or os._exit(3)
-    out["dead"] = [resources.status for _, resources in aot_compile.compile_all([(copy("copy"), "sm_90")], jobs=1)]
+    compile.compile_launch = lambda launch, chip: launch.kernel == "nothing" or os._exit(3)
+    out["dead"] = [resources.status for _, resources in compile.compile_all([(copy("copy"), "sm_90")], jobs=1)]
     json.dump(out, sys.stdout)
 
 
