@@ -29,7 +29,7 @@ try:
     from bench.config import command
     from bench.config.grammar import WordError, key, parse
     from bench.config.paths import ROOT, check_folder
-    from kernels.children import die_with_parent
+    from kernels.child_process import die_with_parent
     from results.durable import replace_file
     from results.export import export
     from results.identity import benchmark_of

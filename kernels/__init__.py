@@ -10,52 +10,55 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kernels.choice_cache import ChoiceCache
-    from kernels.choice_table import Table, agree
-    from kernels.dispatch import decide
-    from kernels.links import TORCH, Choice, Link, static_choice
+    from kernels.choose.cache import ChoiceCache
+    from kernels.choose.choice import TORCH, Choice, static_choice
+    from kernels.choose.decide import measure_choices
+    from kernels.choose.sites import Link
+    from kernels.choose.table import Table, agree
+    from kernels.operands import Config, KernelError, Norm, Producer, Running
     from kernels.ops.bn_act import bn_act
-    from kernels.ops.bn_act_backward import bn_act_backward_reduce, join_gradient
     from kernels.ops.bn_act_backward_apply import bn_act_backward_apply
+    from kernels.ops.bn_act_backward_reduce import bn_act_backward_reduce
     from kernels.ops.bn_stats import bn_stats
     from kernels.ops.conv1x1 import conv1x1
     from kernels.ops.conv3x3 import conv3x3
     from kernels.ops.conv_dgrad import conv_dgrad
-    from kernels.ops.conv_inference import conv_folded, fold
-    from kernels.ops.operands import Config, KernelError, Norm, Producer, Running
-    from kernels.ops.pack import pack_weights
+    from kernels.ops.conv_inference import conv_inference, fold
+    from kernels.ops.join_gradient import join_gradient
+    from kernels.ops.pack_weights import pack_weights
     from kernels.ops.stem import stem
-    from kernels.ops.stem_backward import stem_backward_apply, stem_backward_reduce
+    from kernels.ops.stem_backward_apply import stem_backward_apply
+    from kernels.ops.stem_backward_reduce import stem_backward_reduce
 
 
 _MODULES = {
     "bn_stats": "ops.bn_stats",
     "bn_act": "ops.bn_act",
-    "bn_act_backward_reduce": "ops.bn_act_backward",
-    "join_gradient": "ops.bn_act_backward",
+    "bn_act_backward_reduce": "ops.bn_act_backward_reduce",
+    "join_gradient": "ops.join_gradient",
     "bn_act_backward_apply": "ops.bn_act_backward_apply",
     "stem": "ops.stem",
-    "stem_backward_reduce": "ops.stem_backward",
-    "stem_backward_apply": "ops.stem_backward",
+    "stem_backward_reduce": "ops.stem_backward_reduce",
+    "stem_backward_apply": "ops.stem_backward_apply",
     "conv1x1": "ops.conv1x1",
     "conv3x3": "ops.conv3x3",
     "conv_dgrad": "ops.conv_dgrad",
-    "conv_folded": "ops.conv_inference",
+    "conv_inference": "ops.conv_inference",
     "fold": "ops.conv_inference",
-    "pack_weights": "ops.pack",
-    "Norm": "ops.operands",
-    "Running": "ops.operands",
-    "Producer": "ops.operands",
-    "Config": "ops.operands",
-    "KernelError": "ops.operands",
-    "Link": "links",
-    "Choice": "links",
-    "Table": "choice_table",
-    "TORCH": "links",
-    "static_choice": "links",
-    "ChoiceCache": "choice_cache",
-    "decide": "dispatch",
-    "agree": "choice_table",
+    "pack_weights": "ops.pack_weights",
+    "Norm": "operands",
+    "Running": "operands",
+    "Producer": "operands",
+    "Config": "operands",
+    "KernelError": "operands",
+    "Link": "choose.sites",
+    "Choice": "choose.choice",
+    "Table": "choose.table",
+    "TORCH": "choose.choice",
+    "static_choice": "choose.choice",
+    "ChoiceCache": "choose.cache",
+    "measure_choices": "choose.decide",
+    "agree": "choose.table",
 }
 
 __version__ = "0.2.0"
@@ -72,8 +75,8 @@ __all__ = [
     "conv1x1",
     "conv3x3",
     "conv_dgrad",
-    "conv_folded",
-    "decide",
+    "conv_inference",
+    "measure_choices",
     "fold",
     "join_gradient",
     "KernelError",

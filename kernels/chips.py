@@ -38,7 +38,8 @@ class Chip:
         tensor_memory_columns: of tensor memory, for all that one program accumulates; 0 where there is none.
         matrix_instruction: name of the instruction that multiplies matrices at full rate, and a regular expression that
             finds it in the disassembly.
-        tile_configs: of convolutions, as `kernels.configs.parse` reads them; the best first where all else is equal.
+        tile_configs: of convolutions, as `kernels.tiles.tile_configs.parse` reads them; the best first
+            where all else is equal.
         instead: by op, what takes the place of some of them, such as one that spills registers there.
         gpus: products; where the name of one is part of another's, the longer comes first.
     """

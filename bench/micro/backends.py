@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import kernels
 from bench.micro.cases import Case
 from kernels import reference
-from kernels.ops.operands import Config, Norm, Producer
+from kernels.operands import Config, Norm, Producer
 from resnet.layers import StridedIdentity
 
 Tensors = dict[str, Tensor]
@@ -218,7 +218,7 @@ def fused(case: Case, cut: Config | None = None) -> Run:
 
     def conv_inference(t: Tensors) -> Tensors:
         residual = t["residual"] if form == "add" else None
-        z = kernels.conv_folded(t["y"], t["filter"], t["filter_bias"], stride=stride, residual=residual, config=cut)
+        z = kernels.conv_inference(t["y"], t["filter"], t["filter_bias"], stride=stride, residual=residual, config=cut)
         return {"z": z}
 
     runs: dict[str, Run] = {

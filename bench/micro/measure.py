@@ -17,7 +17,7 @@ from bench.micro.cases import Case
 from kernels import runtime
 from kernels.choose.timer import CudaDevice, DeviceTimer
 from kernels.dtypes import PRECISIONS
-from kernels.ops.operands import Config
+from kernels.operands import Config
 from kernels.reference import check as reference_check
 from results.statistics import median, paired_ratio, spread
 

@@ -10,9 +10,9 @@ from bench.micro.cases import OPS
 from bench.micro.measure import BACKENDS
 from bench.roofline.ops import CONVS
 from bench.roofline.step import Step, net
-from kernels import configs
 from kernels.dtypes import TUNED
-from kernels.ops.operands import Config
+from kernels.operands import Config
+from kernels.tiles import tile_configs
 from resnet.architecture import FAMILIES, SHORTCUTS, STRIDES
 from results.store.files import attempt_name
 from results.words import DEFAULT_ROOT
@@ -108,6 +108,6 @@ def _cut(text: str | None, ops: Sequence[str], backends: Sequence[str]) -> Confi
     if others:
         raise WordError(f"cut={text}: {others[0]} is no convolution; nearest is op={','.join(CONVS)}")
     try:
-        return configs.parse(text)
+        return tile_configs.parse(text)
     except ValueError as error:
         raise WordError(f"cut={error}") from None

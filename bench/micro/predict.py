@@ -15,7 +15,7 @@ from rich.table import Table
 from bench.config.paths import ROOT
 from bench.micro.cases import cases
 from bench.micro.plan import Plan
-from kernels.children import die_with_parent
+from kernels.child_process import die_with_parent
 
 
 @functools.cache

@@ -15,7 +15,7 @@ from bench.micro.cases import Case, cases, tiny
 from bench.micro.measure import Result, bound_of, check
 from bench.micro.plan import plan
 from kernels import runtime
-from kernels.ops.operands import Config
+from kernels.operands import Config
 
 
 def forms(found: list[Case]) -> list[Case]:

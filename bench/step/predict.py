@@ -13,7 +13,7 @@ from rich.console import Console
 from bench.config.paths import ROOT
 from bench.step.plan import Plan
 from bench.step.rows import floors_line
-from kernels.children import die_with_parent
+from kernels.child_process import die_with_parent
 from resnet.architecture import Architecture
 
 

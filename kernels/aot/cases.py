@@ -7,19 +7,21 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from kernels.configs import candidates
+from kernels.operands import Config, Norm, Producer, Running
 from kernels.ops.bn_act import bn_act
-from kernels.ops.bn_act_backward import bn_act_backward_reduce, join_gradient
 from kernels.ops.bn_act_backward_apply import bn_act_backward_apply
+from kernels.ops.bn_act_backward_reduce import bn_act_backward_reduce
 from kernels.ops.bn_stats import bn_stats
 from kernels.ops.conv1x1 import conv1x1
 from kernels.ops.conv3x3 import conv3x3
 from kernels.ops.conv_dgrad import conv_dgrad
-from kernels.ops.conv_inference import conv_folded
-from kernels.ops.operands import Config, Norm, Producer, Running
-from kernels.ops.pack import pack_weights
+from kernels.ops.conv_inference import conv_inference
+from kernels.ops.join_gradient import join_gradient
+from kernels.ops.pack_weights import pack_weights
 from kernels.ops.stem import stem
-from kernels.ops.stem_backward import stem_backward_apply, stem_backward_reduce
+from kernels.ops.stem_backward_apply import stem_backward_apply
+from kernels.ops.stem_backward_reduce import stem_backward_reduce
+from kernels.tiles.tile_configs import fitting_configs
 
 META = torch.device("meta")
 
@@ -33,7 +35,7 @@ class Case:
         shape_class: the layers that call it so, in words.
         call: makes the call with images of a dtype and a configuration, None for the op's own choice.
         sample: whether it is enough for `per=first`.
-        product: M, N, K of a convolution for `configs.candidates`; None for ops that have no list of configurations.
+        product: M, N, K of a convolution for `fitting_configs`; None for ops that have no list of configurations.
     """
 
     op: str
@@ -44,7 +46,7 @@ class Case:
 
     def configs(self, chip: str, dtype: torch.dtype) -> tuple[Config | None, ...]:
         """The configurations of the chip's list that fit."""
-        return tuple(candidates(self.op, chip, dtype, *self.product)) if self.product else (None,)
+        return tuple(fitting_configs(self.op, chip, dtype, *self.product)) if self.product else (None,)
 
 
 @dataclass(frozen=True)
@@ -186,14 +188,14 @@ def _conv_dgrad_strided(n, c, k, size, shortcut, dtype, config):
     conv_dgrad(dy, w, skip=skip, skip_stride=2, producer=made, config=config)
 
 
-def _conv_folded(n, c, k, size, kernel, stride, residual, dtype, config):
+def _conv_inference(n, c, k, size, kernel, stride, residual, dtype, config):
     x, w = image(n, c, size, dtype), weight(k, c, kernel, dtype)
     other, other_stride = None, 1
     if residual == "identity":
         other = image(n, k, -(-size // stride), dtype)
     elif residual == "option A":
         other, other_stride = image(n, k // 2, size * 2, dtype), 2
-    conv_folded(x, w, vector(k), stride=stride, residual=other, residual_stride=other_stride, config=config)
+    conv_inference(x, w, vector(k), stride=stride, residual=other, residual_stride=other_stride, config=config)
 
 
 def _pack_weights(shapes, dtype, config):
@@ -226,7 +228,7 @@ def _pointwise_cases() -> Iterator[Case]:
 
 
 def _product(n: int, c: int, k: int, size: int) -> tuple[int, int, int]:
-    """M, N, K as `configs.candidates` takes them: pixels and channels of the result, channels that are multiplied."""
+    """M, N, K as `fitting_configs` takes them: pixels and channels of the result, channels that are multiplied."""
     return n * size * size, k, c
 
 
@@ -255,10 +257,10 @@ def _conv_cases() -> Iterator[Case]:
             yield Case(f"conv{kernel}x{kernel}", f"{s.name}, {name}", call, s in SAMPLES, product)
             if not prologue:
                 residual = "identity" if name.startswith("plain") else None
-                call = partial(_conv_folded, s.n, c, k, size, kernel, step, residual)
+                call = partial(_conv_inference, s.n, c, k, size, kernel, step, residual)
                 yield Case("conv_inference", f"{s.name}, {name}", call, s in SAMPLES and residual is not None, product)
         if stride == 2 and s in BASICS:
-            call = partial(_conv_folded, s.n, s.outer, s.outer, s.size, 3, 1, "option A")
+            call = partial(_conv_inference, s.n, s.outer, s.outer, s.size, 3, 1, "option A")
             product = _product(s.n, s.outer, s.outer, s.size)
             yield Case("conv_inference", f"{s.name}, option A join", call, s in SAMPLES, product)
 

@@ -6,9 +6,9 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels import runtime
-from kernels.ops import tile
-from kernels.ops.operands import KernelError, Norm, check_image, check_norm
-from kernels.ops.tile import affine, load_subsampled, pack, relu
+from kernels.operands import KernelError, Norm, check_image, check_norm
+from kernels.tiles import pointwise
+from kernels.tiles.pointwise import affine, load_subsampled, pack, relu
 
 
 @triton.jit
@@ -126,14 +126,14 @@ def bn_act(
     # Sizes that a variant of the kernel does not read are 0, lest it be compiled anew for each.
     shortcut_shape = shortcut.shape if shortcut is not None and strided else (0, 0, 0, 0)
     m = n * h * w
-    cut = tile.cut(m, c, y.device, sums=False)
+    tiling = pointwise.pointwise_tiling(m, c, y.device, sums=False)
     z = runtime.empty_image(n, c, h, w, y.dtype, y.device)
     mask = runtime.empty((m, -(-c // 8)), torch.uint8, y.device) if keep_mask else None
     arguments = {
         "y_ptr": y,
-        **tile.norm_arguments(norm),
+        **pointwise.norm_arguments(norm),
         "shortcut_ptr": shortcut,
-        **tile.norm_arguments(shortcut_norm, "shortcut_"),
+        **pointwise.norm_arguments(shortcut_norm, "shortcut_"),
         "z_ptr": z,
         "mask_ptr": mask,
         "M": m,
@@ -149,9 +149,9 @@ def bn_act(
         "STRIDED": strided,
         "KEEP_MASK": keep_mask,
         "RELU": relu,
-        **cut.arguments,
+        **tiling.arguments,
     }
-    runtime.launch("bn_act", bn_act_kernel, cut.grid, arguments, num_warps=tile.NUM_WARPS)
+    runtime.launch("bn_act", bn_act_kernel, tiling.grid, arguments, num_warps=pointwise.NUM_WARPS)
     return z, mask
 
 

@@ -5,10 +5,10 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels import runtime
-from kernels.ops import tile
-from kernels.ops.bn_act_backward import check_gradient, load_gradient
-from kernels.ops.operands import Producer, check_image, check_producer, check_vector
-from kernels.ops.tile import affine, load_bits
+from kernels.operands import Producer, check_image, check_producer, check_vector
+from kernels.ops.bn_act_backward_reduce import check_gradient, load_gradient
+from kernels.tiles import pointwise
+from kernels.tiles.pointwise import affine, load_bits
 
 
 @triton.jit
@@ -127,13 +127,13 @@ def bn_act_backward_apply(
     dual = producer.shortcut_y is not None
     check_vector("sums", sums, (3 if dual else 2, c), y.device)
     shortcut_norm = producer.shortcut_norm
-    cut = tile.cut(n * h * w, c, y.device, sums=False)
+    tiling = pointwise.pointwise_tiling(n * h * w, c, y.device, sums=False)
     dy = runtime.empty_image(n, c, h, w, y.dtype, y.device)
     dy_shortcut = runtime.empty_image(n, c, h, w, y.dtype, y.device) if dual else None
     arguments = {
         "dz_ptr": dz,
         "y_ptr": y,
-        **tile.norm_arguments(producer.norm),
+        **pointwise.norm_arguments(producer.norm),
         "mask_ptr": None if masked else producer.mask,
         "shortcut_y_ptr": producer.shortcut_y,
         "shortcut_stats_ptr": shortcut_norm and shortcut_norm.stats,
@@ -150,7 +150,9 @@ def bn_act_backward_apply(
         "MASK": producer.mask is not None and not masked,
         "DUAL": dual,
         "FROZEN": frozen,
-        **cut.arguments,
+        **tiling.arguments,
     }
-    runtime.launch("bn_act_backward_apply", bn_act_backward_apply_kernel, cut.grid, arguments, num_warps=tile.NUM_WARPS)
+    runtime.launch(
+        "bn_act_backward_apply", bn_act_backward_apply_kernel, tiling.grid, arguments, num_warps=pointwise.NUM_WARPS
+    )
     return dy if dy_shortcut is None else (dy, dy_shortcut)

@@ -6,9 +6,9 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels import runtime
-from kernels.ops import tile
-from kernels.ops.operands import Running, check_image, check_running
-from kernels.ops.tile import arrives_last, finalize_stats, merge_rows
+from kernels.operands import Running, check_image, check_running
+from kernels.tiles import pointwise
+from kernels.tiles.pointwise import arrives_last, finalize_stats, merge_rows
 
 
 @triton.jit
@@ -97,12 +97,12 @@ def bn_stats(y: Tensor, eps: float = 1e-5, running: Running | None = None) -> Te
         raise ValueError(f"Expected more than 1 value per channel when training, got input size {y.shape}")
     if running is not None:
         check_running(running, c, y.device)
-    cut = tile.cut(m, c, y.device, sums=True)
+    tiling = pointwise.pointwise_tiling(m, c, y.device, sums=True)
     stats = runtime.empty((2, c), torch.float32, y.device)
     arguments = {
         "y_ptr": y,
-        "partials_ptr": runtime.empty((2, cut.grid[0], c), torch.float32, y.device),
-        "counter_ptr": runtime.counters(cut.grid[1], y.device),
+        "partials_ptr": runtime.empty((2, tiling.grid[0], c), torch.float32, y.device),
+        "counter_ptr": runtime.counters(tiling.grid[1], y.device),
         "stats_ptr": stats,
         "running_mean_ptr": running and running.mean,
         "running_var_ptr": running and running.var,
@@ -111,8 +111,8 @@ def bn_stats(y: Tensor, eps: float = 1e-5, running: Running | None = None) -> Te
         "eps": float(eps),
         "momentum": float(running.momentum) if running else 0.0,
         "RUNNING": running is not None,
-        "BLOCK_P": tile.SUM_BLOCK // cut.block_c,
-        **cut.arguments,
+        "BLOCK_P": pointwise.SUM_BLOCK // tiling.block_c,
+        **tiling.arguments,
     }
-    runtime.launch("bn_stats", bn_stats_kernel, cut.grid, arguments, num_warps=tile.NUM_WARPS)
+    runtime.launch("bn_stats", bn_stats_kernel, tiling.grid, arguments, num_warps=pointwise.NUM_WARPS)
     return stats

@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from kernels.ops import conv_forward
-from kernels.ops.operands import Config, Norm, Running
+from kernels.operands import Config, Norm, Running
+from kernels.tiles import conv_forward
 
 
 def conv3x3(

@@ -5,11 +5,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels import configs, runtime
-from kernels.ops import tile
-from kernels.ops.conv_tile import check_weight, end_with_sums, multiply, workspace
-from kernels.ops.operands import Config, KernelError, Producer, check_image, check_producer
-from kernels.ops.tile import affine, pixels, relu, unpack
+from kernels import runtime
+from kernels.operands import Config, KernelError, Producer, check_image, check_producer
+from kernels.tiles import pointwise, tile_configs
+from kernels.tiles.conv import check_weight, end_with_sums, multiply, workspace
+from kernels.tiles.pointwise import affine, pixels, relu, unpack
 
 
 @triton.jit
@@ -205,13 +205,13 @@ def conv_dgrad(
         what = "no producer is given" if producer is None else "the producer is a join"
         raise KernelError(f"write_activation: {what}, so z cannot be computed; nearest is False")
     m = n * h * w
-    plan = configs.plan("conv_dgrad", dy.device, dy.dtype, m, c, k, config)
+    tiling = tile_configs.conv_tiling("conv_dgrad", dy.device, dy.dtype, m, c, k, config)
     g = runtime.empty_image(n, c, h, w, dy.dtype, dy.device)
     z = runtime.empty_image(n, c, h, w, dy.dtype, dy.device) if write_activation else None
     dual = producer is not None and producer.shortcut_y is not None
     rows = 0 if producer is None else 3 if dual else 2
     sums = runtime.empty((rows, c), torch.float32, dy.device) if rows else None
-    norm = tile.norm_arguments(producer and producer.norm)
+    norm = pointwise.norm_arguments(producer and producer.norm)
     arguments = {
         "dy_ptr": dy,
         "weight_ptr": weight,
@@ -225,15 +225,15 @@ def conv_dgrad(
         "shortcut_stats_ptr": producer.shortcut_norm.stats if producer and producer.shortcut_norm else None,
         "g_ptr": g,
         "z_ptr": z,
-        **workspace(plan, rows, c, dy.device),
+        **workspace(tiling, rows, c, dy.device),
         "sums_ptr": sums,
         "M": m,
         "H": h,
         "W": w,
         "SKIP_H": skip.shape[2] if skip is not None else 0,
         "SKIP_W": skip.shape[3] if skip is not None else 0,
-        "GROUP": plan.group,
-        "TURNS": weight.shape[2] ** 2 * plan.chunks,
+        "GROUP": tiling.group,
+        "TURNS": weight.shape[2] ** 2 * tiling.chunks,
         "K": k,
         "C": c,
         "SKIP_C": skip.shape[1] if skip is not None else 0,
@@ -243,10 +243,10 @@ def conv_dgrad(
         "MASK": producer is not None and producer.mask is not None,
         "DUAL": dual,
         "WRITE_ACTIVATION": write_activation,
-        "BLOCK_P": plan.block_p,
-        **plan.config.constexprs,
+        "BLOCK_P": tiling.block_p,
+        **tiling.config.constexprs,
     }
-    runtime.launch("conv_dgrad", conv_dgrad_kernel, plan.grid, arguments, **plan.config.options)
+    runtime.launch("conv_dgrad", conv_dgrad_kernel, tiling.grid, arguments, **tiling.config.options)
     return g, sums, z
 
 

@@ -5,14 +5,15 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels import configs, runtime
-from kernels.ops.conv_tile import check_stride, check_weight, multiply
-from kernels.ops.operands import Config, KernelError, check_image, check_vector
-from kernels.ops.tile import pixels, relu
+from kernels import runtime
+from kernels.operands import Config, KernelError, check_image, check_vector
+from kernels.tiles import tile_configs
+from kernels.tiles.conv import check_stride, check_weight, multiply
+from kernels.tiles.pointwise import pixels, relu
 
 
 @triton.jit
-def conv_folded_kernel(
+def conv_inference_kernel(
     x_ptr,  # [N*H*W, C]
     weight_ptr,  # [K, TAPS, C]
     bias_ptr,  # [K] fp32
@@ -120,7 +121,7 @@ def fold(
     return folded.contiguous(memory_format=torch.channels_last), bias.float()
 
 
-def conv_folded(
+def conv_inference(
     x: Tensor,
     weight: Tensor,
     bias: Tensor,
@@ -166,7 +167,7 @@ def conv_folded(
     elif residual_stride != 1:
         raise KernelError(f"residual_stride: {residual_stride} without residual; nearest is 1")
     m = n * out_h * out_w
-    plan = configs.plan("conv_inference", x.device, x.dtype, m, k, c, config)
+    tiling = tile_configs.conv_tiling("conv_inference", x.device, x.dtype, m, k, c, config)
     z = runtime.empty_image(n, k, out_h, out_w, x.dtype, x.device)
     arguments = {
         "x_ptr": x,
@@ -181,7 +182,7 @@ def conv_folded(
         "OUT_W": out_w,
         "RESIDUAL_H": residual.shape[2] if residual is not None else 0,
         "RESIDUAL_W": residual.shape[3] if residual is not None else 0,
-        "TURNS": weight.shape[2] ** 2 * plan.chunks,
+        "TURNS": weight.shape[2] ** 2 * tiling.chunks,
         "C": c,
         "K": k,
         "RESIDUAL_C": residual.shape[1] if residual is not None else 0,
@@ -189,9 +190,9 @@ def conv_folded(
         "TAPS": weight.shape[2] ** 2,
         "STRIDE": stride,
         "RELU": relu,
-        **plan.config.constexprs,
+        **tiling.config.constexprs,
     }
-    runtime.launch("conv_inference", conv_folded_kernel, plan.grid, arguments, **plan.config.options)
+    runtime.launch("conv_inference", conv_inference_kernel, tiling.grid, arguments, **tiling.config.options)
     return z
 
 

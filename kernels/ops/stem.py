@@ -6,9 +6,9 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels import runtime
-from kernels.ops import tile
-from kernels.ops.operands import Norm, check_image, check_norm
-from kernels.ops.tile import affine, pixels, relu
+from kernels.operands import Norm, check_image, check_norm
+from kernels.tiles import pointwise
+from kernels.tiles.pointwise import affine, pixels, relu
 
 
 @triton.jit
@@ -86,12 +86,12 @@ def stem(y: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
     check_norm("norm", norm, c, y.device)
     out_h, out_w = -(-h // 2), -(-w // 2)
     m = n * out_h * out_w
-    cut = tile.cut(m, c, y.device, sums=False, elements=2048)  # nine tiles of y go with each
+    tiling = pointwise.pointwise_tiling(m, c, y.device, sums=False, elements=2048)  # nine tiles of y go with each
     pooled = runtime.empty_image(n, c, out_h, out_w, y.dtype, y.device)
     argmax = runtime.empty_image(n, c, out_h, out_w, torch.uint8, y.device)
     arguments = {
         "y_ptr": y,
-        **tile.norm_arguments(norm),
+        **pointwise.norm_arguments(norm),
         "pooled_ptr": pooled,
         "argmax_ptr": argmax,
         "M": m,
@@ -100,7 +100,7 @@ def stem(y: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
         "W": w,
         "OUT_H": out_h,
         "OUT_W": out_w,
-        **cut.arguments,
+        **tiling.arguments,
     }
-    runtime.launch("stem", stem_kernel, cut.grid, arguments, num_warps=tile.NUM_WARPS)
+    runtime.launch("stem", stem_kernel, tiling.grid, arguments, num_warps=pointwise.NUM_WARPS)
     return pooled, argmax

@@ -1,6 +1,6 @@
 """What the kernels should compute, in plain PyTorch, and the check that says whether they do (`reference.check`)."""
 
-from kernels.reference.conv import conv1x1, conv3x3, conv_dgrad, conv_folded, pack_weights
+from kernels.reference.conv import conv1x1, conv3x3, conv_dgrad, conv_inference, pack_weights
 from kernels.reference.pointwise import (
     bn_act,
     bn_act_backward_apply,
@@ -23,7 +23,7 @@ __all__ = [
     "conv1x1",
     "conv3x3",
     "conv_dgrad",
-    "conv_folded",
+    "conv_inference",
     "join_gradient",
     "normalize",
     "pack",

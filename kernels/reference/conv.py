@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kernels.ops.operands import Norm, Producer, Running
+from kernels.operands import Norm, Producer, Running
 from kernels.reference import pointwise
 
 
@@ -54,7 +54,7 @@ def conv_dgrad(
     return g, sums, z
 
 
-def conv_folded(
+def conv_inference(
     x: Tensor,
     weight: Tensor,
     bias: Tensor,
@@ -64,7 +64,7 @@ def conv_folded(
     residual_stride: int = 1,
     relu: bool = True,
 ) -> Tensor:
-    """See `kernels.ops.conv_inference.conv_folded`."""
+    """See `kernels.ops.conv_inference.conv_inference`."""
     z = F.conv2d(x, weight, bias.to(x.dtype), stride=stride, padding=weight.shape[2] // 2)
     if residual is not None:
         residual = residual[:, :, ::residual_stride, ::residual_stride]
@@ -73,7 +73,7 @@ def conv_folded(
 
 
 def pack_weights(weights: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
-    """See `kernels.ops.pack.pack_weights`."""
+    """See `kernels.ops.pack_weights.pack_weights`."""
     return [_image(weight.to(dtype)) for weight in weights]
 
 

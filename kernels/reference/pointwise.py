@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kernels.ops.operands import Norm, Producer, Running
+from kernels.operands import Norm, Producer, Running
 
 
 def bn_stats(y: Tensor, eps: float = 1e-5, running: Running | None = None) -> Tensor:
@@ -55,7 +55,7 @@ def bn_act_backward_reduce(
     dz_stride: int = 1,
     write_gradient: bool = False,
 ) -> tuple[Tensor | None, Tensor]:
-    """See `kernels.ops.bn_act_backward.bn_act_backward_reduce`."""
+    """See `kernels.ops.bn_act_backward_reduce.bn_act_backward_reduce`."""
     y = producer.y
     g = _join(dz, skip, y.shape, skip_stride, dz_stride).where(_positive(producer), 0.0)
     written = _image(g.to(y.dtype)) if write_gradient else None
@@ -70,7 +70,7 @@ def bn_act_backward_reduce(
 def join_gradient(
     dz: Tensor, skip: Tensor, *, shape: Sequence[int], skip_stride: int = 1, dz_stride: int = 1
 ) -> Tensor:
-    """See `kernels.ops.bn_act_backward.join_gradient`."""
+    """See `kernels.ops.bn_act_backward_reduce.join_gradient`."""
     return _image(_join(dz, skip, shape, skip_stride, dz_stride).to(dz.dtype))
 
 
@@ -98,14 +98,14 @@ def stem(y: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
 
 
 def stem_backward_reduce(dp: Tensor, argmax: Tensor, y: Tensor, norm: Norm) -> Tensor:
-    """See `kernels.ops.stem_backward.stem_backward_reduce`."""
+    """See `kernels.ops.stem_backward_reduce.stem_backward_reduce`."""
     return bn_act_backward_reduce(_unpool(dp, argmax, y), Producer(y, norm))[1]
 
 
 def stem_backward_apply(
     dp: Tensor, argmax: Tensor, y: Tensor, norm: Norm, sums: Tensor, *, frozen: bool = False
 ) -> Tensor:
-    """See `kernels.ops.stem_backward.stem_backward_apply`."""
+    """See `kernels.ops.stem_backward_reduce.stem_backward_apply`."""
     dy = bn_act_backward_apply(_unpool(dp, argmax, y), Producer(y, norm), sums, masked=False, frozen=frozen)
     assert isinstance(dy, Tensor)
     return dy

@@ -136,7 +136,7 @@ class Fused:
                 mean, var = bn.running_mean, bn.running_var
                 assert mean is not None and var is not None
                 weight, bias = kernels.fold(conv.weight, bn.weight, bn.bias, mean, var, bn.eps, x.dtype)
-                return kernels.conv_folded(
+                return kernels.conv_inference(
                     x, weight, bias, stride=conv.stride[0], residual=residual, residual_stride=stride, relu=relu,
                     config=choice.inference_config,
                 )  # fmt: skip
@@ -238,7 +238,7 @@ def choose_kernels(
         shape: of a micro-batch of images, [N, 3, H, W].
         dtype: that the network computes in.
         device: where it runs.
-        timer, cache, announce: see `kernels.decide`.
+        timer, cache, announce: see `kernels.measure_choices`.
 
     Returns:
         The choices, None where there are none to make.
@@ -255,7 +255,7 @@ def choose_kernels(
     try:
         if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
             found = [link for _, link in named]
-            table = kernels.decide(found, device, timer=timer, cache=cache, announce=announce)
+            table = kernels.measure_choices(found, device, timer=timer, cache=cache, announce=announce)
     except Exception as error:
         failure = error
     if failure is not None and not torch.distributed.is_initialized():

@@ -15,8 +15,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from interpreter_bf16 import exact_bf16  # noqa: E402
 
 from kernels import runtime  # noqa: E402
-from kernels.ops import tile  # noqa: E402
 from kernels.reference.check import poisoned  # noqa: E402
+from kernels.tiles import pointwise  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -41,13 +41,13 @@ def device():
 @pytest.fixture
 def few_programs(monkeypatch):
     """Pointwise kernels run with so few programs that each walks through three tiles."""
-    cut = tile.cut
+    tiling = pointwise.pointwise_tiling
 
     def coarse(rows, *arguments, **keywords):
-        fine = cut(rows, *arguments, **keywords)
+        fine = tiling(rows, *arguments, **keywords)
         return dataclasses.replace(fine, tiles=3, grid=(-(-rows // (3 * fine.block_m)), fine.grid[1]))
 
-    monkeypatch.setattr(tile, "cut", coarse)
+    monkeypatch.setattr(pointwise, "pointwise_tiling", coarse)
 
 
 @pytest.fixture

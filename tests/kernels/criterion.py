@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kernels import reference
-from kernels.ops.operands import Norm
+from kernels.operands import Norm
 from kernels.reference.check import errors, wrong
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)

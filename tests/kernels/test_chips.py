@@ -7,12 +7,13 @@ import torch
 
 from bench.measure.metrics import peak_flops
 from bench.roofline import step
-from kernels import chips, configs, runtime
+from kernels import chips, runtime
 from kernels.aot import command, compile, resources
 from kernels.aot.cases import CASES
 from kernels.chips import CHIPS, Chip, Gpu, chip_of, gpu_named, measured_rates
-from kernels.links import Link, options, static_choice
-from kernels.ops import tile
+from kernels.choose.choice import options, static_choice
+from kernels.choose.sites import Link
+from kernels.tiles import pointwise, tile_configs
 
 LINK = Link(1, 1, 64, 64, 32, 28, 28, "bfloat16", "inner")
 FAKE = Chip(
@@ -33,18 +34,18 @@ def fake(monkeypatch):
     """The table with one chip more."""
     monkeypatch.setitem(CHIPS, "sm_110", FAKE)
     yield "sm_110"
-    configs.listed.cache_clear()
+    tile_configs.listed.cache_clear()
 
 
 def test_an_added_chip_has_its_lists_and_limits(fake):
-    assert [str(config) for config in configs.listed("conv1x1", fake)] == ["64x64x64/w4/s3", "32x32x32/w4/s2"]
-    assert str(configs.listed("conv3x3", fake)[0]) == "64x32x32/w2/s2"
+    assert [str(config) for config in tile_configs.listed("conv1x1", fake)] == ["64x64x64/w4/s3", "32x32x32/w4/s2"]
+    assert str(tile_configs.listed("conv3x3", fake)[0]) == "64x32x32/w2/s2"
     # The first would take 49,152 bytes in bf16, 98,304 in fp32.
-    assert str(configs.choose("conv1x1", fake, torch.bfloat16, 10_000, 64, 64)) == "64x64x64/w4/s3"
-    assert str(configs.choose("conv1x1", fake, torch.float32, 10_000, 64, 64)) == "32x32x32/w4/s2"
+    assert str(tile_configs.default_config("conv1x1", fake, torch.bfloat16, 10_000, 64, 64)) == "64x64x64/w4/s3"
+    assert str(tile_configs.default_config("conv1x1", fake, torch.float32, 10_000, 64, 64)) == "32x32x32/w4/s2"
     assert options(LINK, "forward", fake) and static_choice(LINK, fake).forward == "prologue"
     with runtime.capture_launches(fake):
-        assert tile.processors(torch.device("meta")) == 7
+        assert pointwise.processors(torch.device("meta")) == 7
 
 
 def test_an_added_chip_is_compiled_for(fake, monkeypatch, capsys):
@@ -111,7 +112,7 @@ def test_every_entry_is_whole(name):
     for op, instead in chip.instead.items():
         assert set(instead) <= set(chip.tile_configs), op
     for text in (*chip.tile_configs, *(one for instead in chip.instead.values() for new in instead.values() for one in new)):  # fmt: skip  # noqa: E501
-        assert str(configs.parse(text)) == text
+        assert str(tile_configs.parse(text)) == text
     assert str(chip.target[1]) in name and chip.processors > 0
     for gpu in chip.gpus:
         assert gpu_named(f"NVIDIA {gpu.name} 80GB") == gpu  # a longer name comes before one that is part of it

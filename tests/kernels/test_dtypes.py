@@ -8,10 +8,10 @@ from bench.config.keys import RunKeys
 from bench.micro import plan as micro
 from bench.roofline import step as roofline
 from bench.step import plan as step
-from kernels import links
+from kernels import operands
 from kernels.aot import command
+from kernels.choose import sites
 from kernels.dtypes import PRECISIONS, TUNED
-from kernels.ops import operands
 
 
 def test_names_and_sizes_are_those_of_pytorch() -> None:
@@ -37,7 +37,7 @@ def test_commands_offer_what_there_is() -> None:
 
 def test_kernels_take_all_and_are_tuned_for_16_bits() -> None:
     assert operands.DTYPES == (torch.bfloat16, torch.float16, torch.float32)
-    assert links.DTYPES == ("bfloat16", "float16", "float32") and links.TUNED_DTYPES == ("bfloat16", "float16")
+    assert sites.DTYPES == ("bfloat16", "float16", "float32") and sites.TUNED_DTYPES == ("bfloat16", "float16")
     few = command.Options(chips=("sm_90",), ops=("bn_stats",), per="first")
     assert {entry.dtype for entry in command.collect(few)} == {"bf16"}
     assert {entry.dtype for entry in command.collect(dataclasses.replace(few, per="all"))} == set(TUNED)

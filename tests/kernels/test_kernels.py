@@ -1,21 +1,20 @@
 """The leaf package stays a leaf."""
 
+import importlib
 import inspect
 import pkgutil
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import kernels
-from kernels import reference
+from kernels import ops, reference
 
-# Modules whose function launches a kernel.
-OPERATIONS = (
-    "bn_stats", "bn_act", "bn_act_backward", "bn_act_backward_apply", "stem", "stem_backward", "conv1x1", "conv3x3",
-    "conv_dgrad", "conv_inference", "pack",
-)  # fmt: skip
+ROOT = Path(__file__).resolve().parents[2]
+OPS = sorted(module.name for module in pkgutil.iter_modules(ops.__path__))
 
 
 def test_version_is_a_version():
@@ -58,27 +57,35 @@ def test_import_is_light_and_pulls_in_no_other_package():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == ""
 
 
-def operations():
-    """Public functions that launch a kernel, by name."""
-    functions = {name: getattr(kernels, name) for name in kernels.__all__ if inspect.isfunction(getattr(kernels, name))}
-    launching = {name: f for name, f in functions.items() if f.__module__.removeprefix("kernels.ops.") in OPERATIONS}
-    return {name: f for name, f in launching.items() if name != "fold"}
+def op(name):
+    """The function that a file of `kernels.ops` is named after."""
+    return getattr(importlib.import_module(f"kernels.ops.{name}"), name)
+
+
+def test_there_are_ops():
+    assert {"bn_stats", "bn_act", "conv1x1", "conv_dgrad", "stem", "pack_weights"} <= set(OPS)
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_an_op_says_what_it_takes_moves_gives_and_raises(name):
+    for part in ("Args:", "Returns:", "Raises:", "KernelError", "Bytes moved"):
+        assert part in inspect.getdoc(op(name)), part
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_an_op_has_a_reference_with_the_same_arguments(name):
+    expected = [key for key in inspect.signature(op(name)).parameters if key != "config"]
+    assert list(inspect.signature(getattr(reference, name)).parameters) == expected
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_an_op_is_tested_and_compiled_ahead(name):
+    tests = "".join(path.read_text() for path in (ROOT / "tests" / "kernels" / "ops").glob("test_*.py"))
+    assert f"from kernels.ops.{name} import" in tests
+    cases = (ROOT / "kernels" / "aot" / "cases.py").read_text()
+    assert f"from kernels.ops.{name} import" in cases
 
 
 def test_everything_public_is_documented():
     for name in set(kernels.__all__) - {"__version__", "TORCH"}:
         assert inspect.getdoc(getattr(kernels, name)), name
-
-
-def test_every_operation_says_what_it_takes_moves_gives_and_raises():
-    assert len(operations()) == 13
-    for name, operation in operations().items():
-        for part in ("Args:", "Returns:", "Raises:", "KernelError", "Bytes moved"):
-            assert part in inspect.getdoc(operation), f"{name}: {part}"
-
-
-def test_every_operation_has_a_reference_with_the_same_arguments():
-    for name, operation in operations().items():
-        twin = getattr(reference, name)
-        expected = [key for key in inspect.signature(operation).parameters if key != "config"]
-        assert list(inspect.signature(twin).parameters) == expected, name

@@ -73,7 +73,13 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_no_command_is_left_out() -> None:
     """Whatever runs as a module is in the list above, or is started by our own code alone."""
-    children = {"bench.peers.processes", "bench.micro.verify", "bench.step.verify", "kernels.precompile", "launch.job"}
+    children = {
+        "bench.peers.processes",
+        "bench.micro.verify",
+        "bench.step.verify",
+        "kernels.choose.precompile_worker",
+        "launch.job",
+    }
     moved = {"bench.plain", "bench.plot"}
     found = {
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")

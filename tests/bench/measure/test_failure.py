@@ -15,7 +15,7 @@ from bench.config.resolve import Place, resolve
 from bench.measure.failure import Diverged, Failure, RankLost, Stopped, classify
 from bench.training.checkpoint import CheckpointError
 from bench.training.ranks import free_port, rank_environment
-from kernels.ops.operands import KernelError
+from kernels.operands import KernelError
 from resnet.data import DataError
 from results.store.files import read_rows
 from results.store.schema import FAILURE_KINDS

@@ -17,9 +17,10 @@ from bench.micro.measure import Peaks, Result, case_table, rows_of
 from bench.micro.plan import plan
 from bench.roofline.step import net
 from bench.step.plan import plan as plan_step
-from kernels import configs, runtime
+from kernels import runtime
 from kernels.choose.timer import CudaDevice, DeviceTimer
 from kernels.reference import check
+from kernels.tiles import tile_configs
 from results.export import export
 from results.store.files import read_rows, table_files
 
@@ -111,7 +112,7 @@ def test_option_a_s_shortcut_has_cases_of_its_own() -> None:
 
 @pytest.mark.parametrize("op", ["conv1x1", "conv3x3", "conv_dgrad", "conv_inference"])
 def test_a_cut_is_that_of_every_launch_of_a_convolution(op: str) -> None:
-    cut = configs.parse("32x16x16/w2/s1")
+    cut = tile_configs.parse("32x16x16/w2/s1")
     with torch.no_grad():
         for case in {case.form: tiny(case) for case in cases(net(depth=50), (op,))}.values():
             operands = backends.operands(case, torch.float32, CPU)

@@ -1,0 +1,128 @@
+"""The ways to compute a conv site, and the choice where nothing is measured."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from kernels.choose.sites import DTYPES, Link, exactly, one_of
+from kernels.operands import Config
+from kernels.tiles.tile_configs import fitting_configs
+
+PARTS = ("forward", "dgrad", "inference")
+
+
+MODES = {"forward": ("torch", "triton", "prologue"), "dgrad": ("torch", "triton"), "inference": ("torch", "triton")}
+
+
+MIN_CHANNELS = 16  # of either side of `tl.dot`
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How a link is computed.
+
+    Attributes:
+        forward: "torch" (cuDNN, then `bn_stats`), "triton" (a convolution that makes the statistics too) or "prologue"
+            (that also applies the BN and ReLU before it, whose output is not written).
+        dgrad: "torch" (cuDNN, then `bn_act_backward_reduce`) or "triton" (`conv_dgrad`).
+        inference: "torch" (cuDNN, then `bn_act`) or "triton" (`conv_folded`).
+        forward_config, dgrad_config, inference_config: of our kernels; None leaves the choice to them.
+    """
+
+    forward: str = "torch"
+    dgrad: str = "torch"
+    inference: str = "torch"
+    forward_config: Config | None = None
+    dgrad_config: Config | None = None
+    inference_config: Config | None = None
+
+    def __post_init__(self) -> None:
+        for part in PARTS:
+            mode = getattr(self, part)
+            one_of(part, mode, MODES[part])
+            if mode == "torch" and getattr(self, f"{part}_config") is not None:
+                raise ValueError(f"{part}_config: given, but {part}=torch; nearest is None")
+        if self.forward == "prologue" and self.dgrad != "triton":
+            raise ValueError(f"dgrad={self.dgrad} with forward=prologue, whose z it must write; nearest is triton")
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Of each part, the name under which its candidate was measured."""
+        modes = {"forward": self.forward, "dgrad": self.dgrad, "inference": self.inference}
+        if self.forward == "prologue":
+            modes["dgrad"] = "triton+z"
+        return {part: name(part, mode, getattr(self, f"{part}_config")) for part, mode in modes.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists and strings, for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Any) -> "Choice":
+        """The inverse of `to_dict`, also of what JSON made of it.
+
+        Raises:
+            ValueError: anything else.
+        """
+        values = exactly(cls, values)
+        for part in PARTS:
+            values[f"{part}_config"] = _config(values[f"{part}_config"])
+        return cls(**values)
+
+
+TORCH = Choice()
+
+
+def name(part: str, mode: str, config: Config | None) -> str:
+    """Of a candidate, such as "dgrad triton+z 128x64x64/w4/s3"."""
+    return " ".join([part, mode, *([str(config)] if config else [])])
+
+
+def options(link: Link, part: str, chip: str) -> tuple[Config, ...]:
+    """The configurations of our kernel for a part of a link; none where the kernel does not take it."""
+    if link.c_in % 8 or link.c_out % 8 or min(link.c_in, link.c_out) < MIN_CHANNELS:
+        return ()
+    if link.dtype not in DTYPES:
+        return ()
+    h, w = link.size_out
+    if part == "dgrad":
+        # A strided projection's runs on its own pixels, as that of a 1x1 of stride 1.
+        if link.stride != 1 and not (link.role == "shortcut" and link.kernel == 1):
+            return ()
+        return tuple(fitting_configs("conv_dgrad", chip, link.torch_dtype, link.n * h * w, link.c_in, link.c_out))
+    op = "conv_inference" if part == "inference" else f"conv{link.kernel}x{link.kernel}"
+    return tuple(fitting_configs(op, chip, link.torch_dtype, link.n * h * w, link.c_out, link.c_in))
+
+
+def static_choice(link: Link, chip: str) -> Choice:
+    """The choice for a chip where nothing is measured: our kernels where a model favours them.
+
+    Ours are 1x1 convolutions but those of ImageNet's last stage, 3x3 of at most 128 channels, stride 2 of these in
+    inference alone, and gradients at stride 1, but those of projections, where no pass would be saved. A prologue goes
+    with every inner one whose gradient is ours.
+    """
+    small, large = sorted((link.c_in, link.c_out))
+    if large > 128 if link.kernel == 3 else large >= 2048 or small >= 512:
+        return TORCH
+    ours = {part: bool(options(link, part, chip)) for part in PARTS}
+    forward = ours["forward"] and (link.kernel == 1 or link.stride == 1)
+    dgrad = ours["dgrad"] and link.role != "shortcut"
+    prologue = forward and dgrad and link.role == "inner"
+    return Choice(
+        forward="prologue" if prologue else "triton" if forward else "torch",
+        dgrad="triton" if dgrad else "torch",
+        inference="triton" if ours["inference"] else "torch",
+    )
+
+
+def _config(values: Any) -> Config | None:
+    if values is None:
+        return None
+    values = exactly(Config, values)
+    try:
+        blocks = tuple((str(block), size) for block, size in values["blocks"])
+    except (TypeError, ValueError):
+        raise ValueError(f"no Config: blocks {values['blocks']!r:.80}") from None
+    numbers = [*(size for _, size in blocks), values["num_warps"], values["num_stages"]]
+    if not all(type(number) is int and number > 0 for number in numbers):
+        raise ValueError(f"no Config: {values!r:.120}")
+    return Config(blocks, values["num_warps"], values["num_stages"])

@@ -1,0 +1,258 @@
+"""Backward pass of BN, addition and ReLU, first half: gradients are added and masked, and the sums are taken."""
+
+from collections.abc import Sequence
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from kernels import runtime
+from kernels.operands import KernelError, Producer, check_image, check_like, check_producer
+from kernels.tiles import pointwise
+from kernels.tiles.pointwise import affine, arrives_last, finalize_sums, load_bits, load_spread
+
+
+@triton.jit
+def load_gradient(ptr, row, rows, channels, inside, C, IMAGE, EXPANDED: tl.constexpr):
+    """Rows row + rows of a gradient, fp32: dense [M, C], or where EXPANDED one row for each image of IMAGE pixels."""
+    if EXPANDED:
+        first = row // IMAGE
+        offsets = ((row + rows) // IMAGE - first)[:, None] * C + channels[None, :]
+        base = first.to(tl.int64) * C
+    else:
+        offsets = rows[:, None] * C + channels[None, :]
+        base = row.to(tl.int64) * C
+    return tl.load(ptr + base + offsets, mask=inside, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def bn_act_backward_reduce_kernel(
+    dz_ptr,  # [M, C]; [N, C] where DZ_EXPANDED; [N * DZ_H * DZ_W, C] where DZ_STRIDE > 1
+    skip_ptr,  # [M, C]; [N * SKIP_H * SKIP_W, SKIP_C] where SKIP_SPREAD
+    y_ptr,  # [M, C]
+    stats_ptr,  # [2, C] fp32
+    weight_ptr,  # [C] fp32
+    bias_ptr,  # [C] fp32
+    mask_ptr,  # [M, ceil(C / 8)] uint8
+    shortcut_y_ptr,  # [M, C]
+    shortcut_stats_ptr,  # [2, C] fp32
+    g_ptr,  # [M, C]
+    partials_ptr,  # [2 or 3, P, C] fp32
+    counter_ptr,  # int32, one for each block of channels
+    sums_ptr,  # [2 or 3, C] fp32
+    M,
+    C,
+    TILES,
+    H,
+    W,
+    IMAGE,  # H * W
+    DZ_H,
+    DZ_W,
+    SKIP_H,
+    SKIP_W,
+    SKIP_C,
+    DZ_EXPANDED: tl.constexpr,
+    DZ_STRIDE: tl.constexpr,
+    SKIP: tl.constexpr,
+    SKIP_SPREAD: tl.constexpr,
+    SKIP_STRIDE: tl.constexpr,
+    PRODUCER: tl.constexpr,
+    MASK: tl.constexpr,
+    DUAL: tl.constexpr,
+    WRITE: tl.constexpr,
+    UNROLL: tl.constexpr,  # tiles that are loaded ahead, to hide memory's latency
+    BLOCK_M: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+    BLOCK_P: tl.constexpr,
+):
+    program, column = tl.program_id(0), tl.program_id(1)
+    channels = column * BLOCK_C + tl.arange(0, BLOCK_C)
+    mask = channels < C
+    rows = tl.arange(0, BLOCK_M)
+    offsets = rows[:, None] * C + channels[None, :]
+    if PRODUCER:
+        mean = tl.load(stats_ptr + channels, mask=mask, other=0.0)
+        sum_g = tl.zeros((BLOCK_M, BLOCK_C), tl.float32)
+        sum_gy = tl.zeros((BLOCK_M, BLOCK_C), tl.float32)
+        if not MASK:
+            scale, shift = affine(stats_ptr, weight_ptr, bias_ptr, channels, mask, C)
+        if DUAL:
+            shortcut_mean = tl.load(shortcut_stats_ptr + channels, mask=mask, other=0.0)
+            sum_gs = tl.zeros((BLOCK_M, BLOCK_C), tl.float32)
+    for i in tl.range(TILES, loop_unroll_factor=UNROLL):
+        row = (program * TILES + i) * BLOCK_M
+        valid = row + rows < M
+        inside = valid[:, None] & mask[None, :]
+        base = row.to(tl.int64) * C
+        if DZ_STRIDE > 1:
+            g = load_spread(dz_ptr, row, rows, channels, inside, H, W, DZ_H, DZ_W, C, DZ_STRIDE).to(tl.float32)
+        else:
+            g = load_gradient(dz_ptr, row, rows, channels, inside, C, IMAGE, DZ_EXPANDED)
+        if SKIP:
+            if SKIP_SPREAD:
+                skip = load_spread(skip_ptr, row, rows, channels, inside, H, W, SKIP_H, SKIP_W, SKIP_C, SKIP_STRIDE)
+            else:
+                skip = tl.load(skip_ptr + base + offsets, mask=inside, other=0.0)
+            g += skip.to(tl.float32)
+        if PRODUCER:
+            y = tl.load(y_ptr + base + offsets, mask=inside, other=0.0).to(tl.float32)
+            if MASK:
+                positive = load_bits(mask_ptr, row, rows, valid, column, C, BLOCK_M, BLOCK_C)
+            else:
+                positive = tl.fma(y, scale[None, :], shift[None, :]) > 0.0
+            g = tl.where(positive, g, 0.0)
+        if WRITE:
+            stored = g.to(g_ptr.dtype.element_ty)
+            tl.store(g_ptr + base + offsets, stored, mask=inside)
+            g = stored.to(tl.float32)
+        if PRODUCER:
+            # Rows and channels that are not there have g = 0.
+            sum_g += g
+            sum_gy += g * (y - mean[None, :])
+            if DUAL:
+                shortcut_y = tl.load(shortcut_y_ptr + base + offsets, mask=inside, other=0.0).to(tl.float32)
+                sum_gs += g * (shortcut_y - shortcut_mean[None, :])
+    if PRODUCER:
+        P = tl.num_programs(0)
+        invstd = tl.load(stats_ptr + C + channels, mask=mask, other=0.0)
+        tl.store(partials_ptr + program * C + channels, tl.sum(sum_g, axis=0), mask=mask)
+        tl.store(partials_ptr + (P + program) * C + channels, tl.sum(sum_gy, axis=0) * invstd, mask=mask)
+        if DUAL:
+            shortcut_invstd = tl.load(shortcut_stats_ptr + C + channels, mask=mask, other=0.0)
+            total = tl.sum(sum_gs, axis=0) * shortcut_invstd
+            tl.store(partials_ptr + (2 * P + program) * C + channels, total, mask=mask)
+        if arrives_last(counter_ptr + column, P):
+            finalize_sums(partials_ptr, P, channels, mask, C, sums_ptr, 3 if DUAL else 2, BLOCK_C, BLOCK_P)
+
+
+def bn_act_backward_reduce(
+    dz: Tensor,
+    producer: Producer,
+    *,
+    skip: Tensor | None = None,
+    skip_stride: int = 1,
+    dz_stride: int = 1,
+    write_gradient: bool = False,
+) -> tuple[Tensor | None, Tensor]:
+    """g = (dz + skip) * [z > 0] and the sums over pixels that the gradients of a BN are made of.
+
+    Bytes moved: dz, skip, y (and shortcut_y), the bits or none, and g where it is written.
+
+    Args:
+        dz: gradient of z, of the dtype of y: its shape; or [N, C] expanded over H and W (strides 0), read as it is; or,
+            at `dz_stride`, [N, C, ceil(H / stride), ceil(W / stride)], with 0 at the pixels between.
+        producer: what made z.
+        skip: a second gradient of z, None for 0: [N, C' >= C, ceil(H / skip_stride), ceil(W / skip_stride)], whose
+            first C channels are read (option A's is wider).
+        skip_stride, dz_stride: distance of the pixels that skip and dz have.
+        write_gradient: store g, rounded; the sums are then of the rounded values.
+
+    Returns:
+        g, like y, where it is written, else None; and [2, C] fp32 sums of g (the bias's gradient) and of g * xhat (the
+        weight's), or [3, C] with a projection, whose g * xhat comes third.
+
+    Raises:
+        KernelError: an operand that the kernel does not take.
+
+    Source: arXiv:1502.03167, section 3.
+    """
+    y = producer.y
+    check_image("producer.y", y)
+    n, c, h, w = y.shape
+    check_producer("producer", producer, y.shape, y)
+    expanded = check_gradient("dz", dz, y.shape, y, dz_stride)
+    check_skip(skip, y.shape, y, skip_stride)
+    dual = producer.shortcut_y is not None
+    tiling = pointwise.pointwise_tiling(n * h * w, c, y.device, sums=True)
+    g = runtime.empty_image(n, c, h, w, y.dtype, y.device) if write_gradient else None
+    count = 3 if dual else 2
+    sums = runtime.empty((count, c), torch.float32, y.device)
+    partials = runtime.empty((count, tiling.grid[0], c), torch.float32, y.device)
+    counters = runtime.counters(tiling.grid[1], y.device)
+    arguments = {
+        **gradient_arguments(dz, skip, y.shape, expanded, dz_stride, skip_stride),
+        "y_ptr": y,
+        **pointwise.norm_arguments(producer.norm),
+        "mask_ptr": producer.mask,
+        "shortcut_y_ptr": producer.shortcut_y,
+        "shortcut_stats_ptr": producer.shortcut_norm and producer.shortcut_norm.stats,
+        "g_ptr": g,
+        "partials_ptr": partials,
+        "counter_ptr": counters,
+        "sums_ptr": sums,
+        "PRODUCER": True,
+        "MASK": producer.mask is not None,
+        "DUAL": dual,
+        "WRITE": write_gradient,
+        "UNROLL": 1 if dual else 2,  # at most 128 registers: see tile.cut
+        **tiling_arguments(tiling),
+    }
+    runtime.launch(
+        "bn_act_backward_reduce", bn_act_backward_reduce_kernel, tiling.grid, arguments, num_warps=pointwise.NUM_WARPS
+    )
+    return g, sums
+
+
+def check_gradient(name: str, dz: Tensor, shape: Sequence[int], like: Tensor | None, stride: int) -> bool:
+    """Check a gradient of an image of `shape`; whether it is [N, C] expanded over the image."""
+    n, c, h, w = shape
+    if stride < 1:
+        raise KernelError(f"{name}_stride: {stride} is below 1; nearest is 1")
+    expanded = dz.dim() == 4 and stride == 1 and h * w > 1
+    expanded = expanded and all(dz.shape[axis] == 1 or dz.stride(axis) == 0 for axis in (2, 3))
+    if not expanded:
+        check_image(name, dz, like=like, shape=(n, c, -(-h // stride), -(-w // stride)))
+        return False
+    if tuple(dz.shape) != tuple(shape):
+        raise KernelError(f"{name}: shape {tuple(dz.shape)} does not fit; expected {tuple(shape)}")
+    check_image(f"{name}[:, :, :1, :1]", dz[:, :, :1, :1], like=like)
+    return True
+
+
+def check_skip(skip: Tensor | None, shape: Sequence[int], like: Tensor, stride: int) -> None:
+    n, c, h, w = shape
+    if stride < 1:
+        raise KernelError(f"skip_stride: {stride} is below 1; nearest is 1")
+    if skip is None:
+        if stride != 1:
+            raise KernelError(f"skip: None, but skip_stride is {stride}; nearest is 1")
+        return
+    check_image("skip", skip)
+    check_like("skip", skip, like)
+    expected = (n, max(c, skip.shape[1]), -(-h // stride), -(-w // stride))
+    if tuple(skip.shape) != expected:
+        raise KernelError(f"skip: shape {tuple(skip.shape)} does not fit; expected {expected}")
+
+
+def gradient_arguments(
+    dz: Tensor, skip: Tensor | None, shape: Sequence[int], expanded: bool, dz_stride: int, skip_stride: int
+) -> dict[str, object]:
+    n, c, h, w = shape
+    spread = skip is not None and (skip_stride > 1 or skip.shape[1] != c)
+    # Sizes that a variant of the kernel does not read are 0, lest it be compiled anew for each.
+    skip_shape = skip.shape if skip is not None and spread else (0, 0, 0, 0)
+    located = dz_stride > 1 or spread
+    return {
+        "dz_ptr": dz,
+        "skip_ptr": skip,
+        "M": n * h * w,
+        "C": c,
+        "H": h if located else 0,
+        "W": w if located else 0,
+        "IMAGE": h * w if expanded else 0,
+        "DZ_H": dz.shape[2] if dz_stride > 1 else 0,
+        "DZ_W": dz.shape[3] if dz_stride > 1 else 0,
+        "SKIP_H": skip_shape[2],
+        "SKIP_W": skip_shape[3],
+        "SKIP_C": skip_shape[1],
+        "DZ_EXPANDED": expanded,
+        "DZ_STRIDE": dz_stride,
+        "SKIP": skip is not None,
+        "SKIP_SPREAD": spread,
+        "SKIP_STRIDE": skip_stride,
+    }
+
+
+def tiling_arguments(tiling: pointwise.PointwiseTiling) -> dict[str, int]:
+    return {"BLOCK_P": pointwise.SUM_BLOCK // tiling.block_c, **tiling.arguments}

@@ -1,0 +1,96 @@
+"""Backward pass of the stem, second half: the gradient of what BN was given."""
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from kernels import runtime
+from kernels.operands import Norm, check_vector
+from kernels.ops.bn_act_backward_apply import coefficients
+from kernels.ops.stem_backward_reduce import ELEMENTS, check_operands, first_pixels, pool_gradient
+from kernels.tiles import pointwise
+from kernels.tiles.pointwise import affine
+
+
+@triton.jit
+def stem_backward_apply_kernel(
+    dp_ptr,  # [M, C], M = N * OUT_H * OUT_W
+    argmax_ptr,  # [M, C] uint8
+    y_ptr,  # [N * H * W, C]
+    stats_ptr,  # [2, C] fp32
+    weight_ptr,  # [C] fp32
+    bias_ptr,  # [C] fp32
+    sums_ptr,  # [2, C] fp32
+    dy_ptr,  # [N * H * W, C]
+    M,
+    C,
+    TILES,
+    H,
+    W,
+    OUT_H,
+    OUT_W,
+    count,  # N * H * W, as a float
+    FROZEN: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+):
+    program, column = tl.program_id(0), tl.program_id(1)
+    channels = column * BLOCK_C + tl.arange(0, BLOCK_C)
+    mask = channels < C
+    rows = tl.arange(0, BLOCK_M)
+    offsets = rows[:, None] * C + channels[None, :]
+    scale, shift = affine(stats_ptr, weight_ptr, bias_ptr, channels, mask, C)
+    slope, slope_y, offset, mean = coefficients(stats_ptr, weight_ptr, sums_ptr, channels, mask, C, count, 1, FROZEN)
+    for i in range(TILES):
+        row = (program * TILES + i) * BLOCK_M
+        valid = row + rows < M
+        first, source, h, w = first_pixels(row, rows, H, W, OUT_H, OUT_W)
+        gradients = pool_gradient(dp_ptr, argmax_ptr, row, valid, mask, h, w, offsets, C, OUT_H, OUT_W)
+        base = first.to(tl.int64) * C
+        pixel = source[:, None] * C + channels[None, :]
+        for k in tl.static_range(4):
+            there = valid & (2 * h + k // 2 < H) & (2 * w + k % 2 < W)
+            inside = there[:, None] & mask[None, :]
+            at = pixel + ((k // 2) * W + k % 2) * C
+            y = tl.load(y_ptr + base + at, mask=inside, other=0.0).to(tl.float32)
+            g = tl.where(tl.fma(y, scale[None, :], shift[None, :]) > 0.0, gradients[k], 0.0)
+            dy = tl.fma(g, slope[None, :], tl.fma(y - mean[None, :], slope_y[None, :], offset[None, :]))
+            tl.store(dy_ptr + base + at, dy.to(dy_ptr.dtype.element_ty), mask=inside)
+
+
+def stem_backward_apply(
+    dp: Tensor, argmax: Tensor, y: Tensor, norm: Norm, sums: Tensor, *, frozen: bool = False
+) -> Tensor:
+    """dy = weight * invstd * (g - mean(g) - xhat * mean(g * xhat)), or weight * invstd * g where frozen.
+
+    Bytes moved: y, dp, argmax and dy.
+
+    Args:
+        dp, argmax, y, norm: as `stem_backward_reduce` takes them.
+        sums: [2, C] fp32, as it returns them.
+        frozen: the statistics were constants (running ones).
+
+    Returns:
+        dy, like y.
+
+    Raises:
+        KernelError: an operand that the kernel does not take.
+
+    Source: arXiv:1502.03167, section 3.
+    """
+    arguments = check_operands(dp, argmax, y, norm)
+    check_vector("sums", sums, (2, y.shape[1]), y.device)
+    n, c, h, w = dp.shape
+    tiling = pointwise.pointwise_tiling(n * h * w, c, y.device, sums=False, elements=ELEMENTS)
+    dy = runtime.empty_image(y.shape[0], c, y.shape[2], y.shape[3], y.dtype, y.device)
+    arguments |= {
+        "sums_ptr": sums,
+        "dy_ptr": dy,
+        "count": float(y.shape[0] * y.shape[2] * y.shape[3]),
+        "FROZEN": frozen,
+        **tiling.arguments,
+    }
+    runtime.launch(
+        "stem_backward_apply", stem_backward_apply_kernel, tiling.grid, arguments, num_warps=pointwise.NUM_WARPS
+    )
+    return dy

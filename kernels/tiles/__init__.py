@@ -1,0 +1,1 @@
+"""What ops share: the tiles that their programs walk, and the tile configs of convolutions."""

@@ -1,0 +1,136 @@
+"""How each convolution is cut into programs on each chip, and which cut is taken where none was measured."""
+
+import functools
+import math
+import re
+from dataclasses import dataclass
+
+import torch
+
+from kernels import runtime
+from kernels.chips import CHIPS
+from kernels.operands import Config, KernelError
+from results.words import nearest
+
+
+@functools.cache
+def listed(op: str, chip: str) -> tuple[Config, ...]:
+    """The tile configs of a convolution on a chip of `CHIPS`, the best first where all else is equal."""
+    instead = CHIPS[chip].instead.get(op, {})
+    words = [word for config in CHIPS[chip].tile_configs for word in instead.get(config, (config,))]
+    return tuple(parse(word) for word in words)
+
+
+def parse(text: str) -> Config:
+    """The inverse of `str` of a convolution's config, such as "128x64x64/w4/s3", whether it is listed here or not.
+
+    Raises:
+        ValueError: anything else; one line with the nearest that is listed.
+    """
+    match = re.fullmatch(r"(\d{1,4})x(\d{1,4})x(\d{1,4})/w(\d{1,2})/s(\d{1,2})", text, re.ASCII)
+    numbers = [int(number) for number in match.groups()] if match else []
+    # What Triton takes: powers of two, of at least 16 for its matrix instructions.
+    powers = all(number.bit_count() == 1 for number in numbers[:4]) and all(16 <= size <= 1024 for size in numbers[:3])
+    if not numbers or not powers or not (numbers[3] <= 32 and 1 <= numbers[4] <= 16):
+        known = dict.fromkeys(config for chip in CHIPS.values() for config in chip.tile_configs)
+        raise ValueError(
+            f"{' '.join(text.split()):.80}: no cut, which is MxNxK/wWARPS/sSTAGES with M, N and K of 16, 32, ... 1024, "
+            f"1, 2, ... 32 warps and at most 16 stages; nearest is {nearest(text, known)}"
+        )
+    block_m, block_n, block_k, num_warps, num_stages = numbers
+    return Config((("BLOCK_M", block_m), ("BLOCK_N", block_n), ("BLOCK_K", block_k)), num_warps, num_stages)
+
+
+@dataclass(frozen=True)
+class ConvTiling:
+    """A launch of a convolution: how many programs there are, and how their partial sums are merged.
+
+    Attributes:
+        config: the cut.
+        columns: blocks of columns.
+        chunks: blocks of the channels that are summed over.
+        programs: of one block of columns, each with a partial sum.
+        group: how many of them merge first.
+        block_p: partial sums that are merged at a time.
+    """
+
+    config: Config
+    columns: int
+    chunks: int
+    programs: int
+    group: int
+    block_p: int
+
+    @property
+    def groups(self) -> int:
+        return -(-self.programs // self.group)
+
+    @property
+    def grid(self) -> tuple[int]:
+        return (self.columns * self.programs,)
+
+
+def shared_bytes(config: Config, dtype: torch.dtype) -> int:
+    """Shared memory of the loop that multiplies: a buffer of each operand for each stage."""
+    block_m, block_n, block_k = (size for _, size in config.blocks)
+    return config.num_stages * (block_m + block_n) * block_k * dtype.itemsize
+
+
+def fitting_configs(op: str, chip: str, dtype: torch.dtype, M: int, N: int, K: int) -> tuple[Config, ...]:
+    """The cuts of an operation that fit a shape, the default one first: the first listed that keeps a chip busy.
+
+    Args:
+        op: a convolution, such as "conv1x1".
+        chip: one of `CHIPS`.
+        dtype: of the operands.
+        M: rows of the result, one a pixel.
+        N: channels of the result.
+        K: channels of the image that is multiplied (of one tap).
+
+    Returns:
+        At least one.
+    """
+    # fp32 is multiplied by the ordinary cores, an element of the tile at a time.
+    largest = 64 * 64 if dtype == torch.float32 else 128 * 128
+    wide, deep = (max(1 << (size - 1).bit_length(), 16) for size in (N, K))
+    fit = []
+    for config in listed(op, chip):
+        block_m, block_n, block_k = (size for _, size in config.blocks)
+        small = block_n <= wide and block_k <= deep and block_m * block_n <= largest
+        if small and shared_bytes(config, dtype) <= CHIPS[chip].shared_bytes:
+            fit.append(config)
+    # Many narrow columns would read the image many times; they are left where nothing else fits.
+    fit = [config for config in fit if config.constexprs["BLOCK_N"] >= min(wide, 64) // 2] or fit
+
+    def idle(config: Config) -> int:
+        """How many programs are missing for every multiprocessor to have two."""
+        block_m, block_n, _ = (size for _, size in config.blocks)
+        return max(2 * CHIPS[chip].processors - -(-M // block_m) * -(-N // block_n), 0)
+
+    return tuple(sorted(fit, key=idle))
+
+
+def default_config(op: str, chip: str, dtype: torch.dtype, M: int, N: int, K: int) -> Config:
+    """The cut that is taken where none was measured; see `fitting_configs`."""
+    return fitting_configs(op, chip, dtype, M, N, K)[0]
+
+
+def conv_tiling(
+    op: str, device: torch.device, dtype: torch.dtype, M: int, N: int, K: int, config: Config | None = None
+) -> ConvTiling:
+    """How an operation is launched; arguments as in `fitting_configs`.
+
+    Raises:
+        KernelError: the given config is none of a convolution.
+    """
+    chip = runtime.chip(device)
+    if config is None:
+        config = default_config(op, chip, dtype, M, N, K)
+    if [name for name, _ in config.blocks] != ["BLOCK_M", "BLOCK_N", "BLOCK_K"]:
+        raise KernelError(f"config: {config} is not cut by BLOCK_M, BLOCK_N, BLOCK_K; nearest is {listed(op, chip)[0]}")
+    block_m, block_n, block_k = (size for _, size in config.blocks)
+    programs = -(-M // block_m)
+    group = 1 << (math.isqrt(programs - 1).bit_length())  # about as many groups as there are programs in one
+    return ConvTiling(
+        config, -(-N // block_n), -(-K // block_k), programs, group, max(config.num_warps * 512 // block_n, 1)
+    )
