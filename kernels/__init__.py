@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from kernels.choose.cache import ChoiceCache
     from kernels.choose.choice import TORCH, Choice, static_choice
     from kernels.choose.decide import measure_choices
-    from kernels.choose.sites import Link
+    from kernels.choose.sites import ConvSite
     from kernels.choose.table import Table, agree
-    from kernels.operands import Config, KernelError, Norm, Producer, Running
+    from kernels.operands import KernelError, Norm, Producer, Running, TileConfig
     from kernels.ops.bn_act import bn_act
     from kernels.ops.bn_act_backward_apply import bn_act_backward_apply
     from kernels.ops.bn_act_backward_reduce import bn_act_backward_reduce
@@ -49,9 +49,9 @@ _MODULES = {
     "Norm": "operands",
     "Running": "operands",
     "Producer": "operands",
-    "Config": "operands",
+    "TileConfig": "operands",
     "KernelError": "operands",
-    "Link": "choose.sites",
+    "ConvSite": "choose.sites",
     "Choice": "choose.choice",
     "Table": "choose.table",
     "TORCH": "choose.choice",
@@ -71,7 +71,7 @@ __all__ = [
     "bn_stats",
     "Choice",
     "ChoiceCache",
-    "Config",
+    "TileConfig",
     "conv1x1",
     "conv3x3",
     "conv_dgrad",
@@ -80,7 +80,7 @@ __all__ = [
     "fold",
     "join_gradient",
     "KernelError",
-    "Link",
+    "ConvSite",
     "Norm",
     "pack_weights",
     "Producer",

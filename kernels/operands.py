@@ -69,8 +69,8 @@ class Producer(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Config:
-    """How a kernel is cut into programs.
+class TileConfig:
+    """The tiles of a kernel's programs, and how Triton compiles them.
 
     Attributes:
         blocks: values of the kernel's own constexprs by name, such as BLOCK_M.
@@ -90,8 +90,8 @@ class Config:
         return {"num_warps": self.num_warps, "num_stages": self.num_stages}
 
     def __str__(self) -> str:
-        cut = "x".join(str(size) for _, size in self.blocks)
-        return f"{cut}/w{self.num_warps}/s{self.num_stages}"
+        blocks = "x".join(str(size) for _, size in self.blocks)
+        return f"{blocks}/w{self.num_warps}/s{self.num_stages}"
 
 
 def check_image(name: str, x: Tensor, *, like: Tensor | None = None, shape: Sequence[int] | None = None) -> None:

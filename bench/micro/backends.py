@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import kernels
 from bench.micro.cases import Case
 from kernels import reference
-from kernels.operands import Config, Norm, Producer
+from kernels.operands import Norm, Producer, TileConfig
 from resnet.layers import StridedIdentity
 
 Tensors = dict[str, Tensor]
@@ -142,7 +142,7 @@ def cudnn_fused(case: Case) -> Run | None:
     return run
 
 
-def fused(case: Case, cut: Config | None = None) -> Run:
+def fused(case: Case, cut: TileConfig | None = None) -> Run:
     """A case by our kernels.
 
     Args:
@@ -197,13 +197,13 @@ def fused(case: Case, cut: Config | None = None) -> Run:
     def conv(t: Tensors) -> Tensors:
         convolve = kernels.conv1x1 if op == "conv1x1" else kernels.conv3x3
         prologue = norm(t) if form == "prologue" else None
-        y, stats = convolve(t["y"], t["filter"], stride=stride, prologue=prologue, eps=EPS, config=cut)
+        y, stats = convolve(t["y"], t["filter"], stride=stride, prologue=prologue, eps=EPS, tile_config=cut)
         assert stats is not None
         return {"y": y, "mean": stats[0], "invstd": stats[1]}
 
     def conv_dgrad(t: Tensors) -> Tensors:
         if form == "plain":
-            return {"g": kernels.conv_dgrad(t["dy"], t["filter"], config=cut)[0]}
+            return {"g": kernels.conv_dgrad(t["dy"], t["filter"], tile_config=cut)[0]}
         skip = t["skip"] if form == "join" else None
         g, sums, z = kernels.conv_dgrad(
             t["dy"],
@@ -211,14 +211,16 @@ def fused(case: Case, cut: Config | None = None) -> Run:
             skip=skip,
             producer=producer(t),
             write_activation=form == "inner+z",
-            config=cut,
+            tile_config=cut,
         )
         assert sums is not None
         return {"g": g, "d_bias": sums[0], "d_weight": sums[1]} | ({} if z is None else {"z": z})
 
     def conv_inference(t: Tensors) -> Tensors:
         residual = t["residual"] if form == "add" else None
-        z = kernels.conv_inference(t["y"], t["filter"], t["filter_bias"], stride=stride, residual=residual, config=cut)
+        z = kernels.conv_inference(
+            t["y"], t["filter"], t["filter_bias"], stride=stride, residual=residual, tile_config=cut
+        )
         return {"z": z}
 
     runs: dict[str, Run] = {

@@ -17,7 +17,7 @@ from bench.micro.cases import Case
 from kernels import runtime
 from kernels.choose.timer import CudaDevice, DeviceTimer
 from kernels.dtypes import PRECISIONS
-from kernels.operands import Config
+from kernels.operands import TileConfig
 from kernels.reference import check as reference_check
 from results.statistics import median, paired_ratio, spread
 
@@ -62,7 +62,7 @@ def describe_launches(launches: Sequence[runtime.Launch]) -> str | None:
     return "; ".join(dict.fromkeys(cuts)) or None
 
 
-def build(backend: str, case: Case, operands: Tensors, precision: str, cut: Config | None = None) -> Run | str:
+def build(backend: str, case: Case, operands: Tensors, precision: str, cut: TileConfig | None = None) -> Run | str:
     """What computes a case, or why nothing does."""
     if backend == "triton":
         return backends.fused(case, cut)
@@ -115,7 +115,7 @@ def measure(
     rounds: int,
     repeats: int,
     seed: int = 0,
-    cut: Config | None = None,
+    cut: TileConfig | None = None,
 ) -> dict[str, Result]:
     """Check one case with each backend and time those that are right, in turn; `cut` is our convolutions'.
 

@@ -11,7 +11,7 @@ from bench.micro.measure import BACKENDS
 from bench.roofline.ops import CONVS
 from bench.roofline.step import Step, net
 from kernels.dtypes import TUNED
-from kernels.operands import Config
+from kernels.operands import TileConfig
 from kernels.tiles import tile_configs
 from resnet.architecture import FAMILIES, SHORTCUTS, STRIDES
 from results.store.files import attempt_name
@@ -57,7 +57,7 @@ class Plan:
     step: Step
     ops: tuple[str, ...]
     backends: tuple[str, ...]
-    cut: Config | None = None
+    cut: TileConfig | None = None
 
     def config(self) -> dict[str, Any]:
         """What is measured."""
@@ -98,7 +98,7 @@ def plan(words: Sequence[str]) -> list[Plan]:
     return plans
 
 
-def _cut(text: str | None, ops: Sequence[str], backends: Sequence[str]) -> Config | None:
+def _cut(text: str | None, ops: Sequence[str], backends: Sequence[str]) -> TileConfig | None:
     if text is None:
         return None
     if "triton" not in backends:

@@ -15,7 +15,7 @@ from bench.micro.cases import Case, cases, tiny
 from bench.micro.measure import Result, bound_of, check
 from bench.micro.plan import plan
 from kernels import runtime
-from kernels.operands import Config
+from kernels.operands import TileConfig
 
 
 def forms(found: list[Case]) -> list[Case]:
@@ -23,7 +23,7 @@ def forms(found: list[Case]) -> list[Case]:
     return list({(c.op, c.form, c.shape.kernel, c.shape.stride): tiny(c) for c in found}.values())
 
 
-def verify(case: Case, cut: Config | None = None) -> Result:
+def verify(case: Case, cut: TileConfig | None = None) -> Result:
     """Compare our kernels' result with fp64; see `bench.micro.measure.measure`."""
     operands = backends.operands(case, torch.float32, torch.device("cpu"))
     truth = backends.maths(case, rewrite=True)(backends.wide(operands))

@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from kernels.operands import Config, Norm, Producer, Running
+from kernels.operands import Norm, Producer, Running, TileConfig
 from kernels.ops.bn_act import bn_act
 from kernels.ops.bn_act_backward_apply import bn_act_backward_apply
 from kernels.ops.bn_act_backward_reduce import bn_act_backward_reduce
@@ -40,11 +40,11 @@ class Case:
 
     op: str
     shape_class: str
-    call: Callable[[torch.dtype, Config | None], object]
+    call: Callable[[torch.dtype, TileConfig | None], object]
     sample: bool
     product: tuple[int, int, int] | None = None
 
-    def configs(self, chip: str, dtype: torch.dtype) -> tuple[Config | None, ...]:
+    def tile_configs(self, chip: str, dtype: torch.dtype) -> tuple[TileConfig | None, ...]:
         """The configurations of the chip's list that fit."""
         return tuple(fitting_configs(self.op, chip, dtype, *self.product)) if self.product else (None,)
 
@@ -104,11 +104,11 @@ def producer(y: Tensor, kind: str) -> Producer:
     return Producer(y, norm(c), mask, y if dual else None, norm(c) if dual else None)
 
 
-def _bn_stats(n, c, size, dtype, config):
+def _bn_stats(n, c, size, dtype, tile_config):
     bn_stats(image(n, c, size, dtype), running=running(c))
 
 
-def _bn_act(n, c, size, kind, dtype, config):
+def _bn_act(n, c, size, kind, dtype, tile_config):
     y = image(n, c, size, dtype)
     if kind == "inner":
         bn_act(y, norm(c))
@@ -118,7 +118,7 @@ def _bn_act(n, c, size, kind, dtype, config):
         bn_act(y, norm(c), shortcut=y, shortcut_norm=norm(c) if kind == "projection" else None, keep_mask=True)
 
 
-def _backward(n, c, size, kind, dtype, config):
+def _backward(n, c, size, kind, dtype, tile_config):
     """Both passes as a block runs them: an inner BN is masked anew in the second, a join writes its gradient once."""
     y = image(n, c, size, dtype)
     made = producer(y, kind)
@@ -131,14 +131,14 @@ def _backward(n, c, size, kind, dtype, config):
         bn_act_backward_apply(gradient, made, sums, masked=True)
 
 
-def _backward_last(n, c, size, dtype, config):
+def _backward_last(n, c, size, dtype, tile_config):
     """The net's last join, whose gradient is one value for all pixels of a channel."""
     y = image(n, c, size, dtype)
     dz = torch.empty((n, c), dtype=dtype, device=META)[:, :, None, None].expand(y.shape)
     bn_act_backward_reduce(dz, producer(y, "identity"), write_gradient=True)
 
 
-def _backward_strided(n, c, size, shortcut, dtype, config):
+def _backward_strided(n, c, size, shortcut, dtype, tile_config):
     """The join before a block of stride 2, whose shortcut (and first convolution) read every second pixel."""
     y = image(n, c, size, dtype)
     skip = image(n, c * 2 if shortcut == "option A" else c, size // 2, dtype)
@@ -147,58 +147,60 @@ def _backward_strided(n, c, size, shortcut, dtype, config):
     bn_act_backward_reduce(dz, made, skip=skip, skip_stride=2, dz_stride=dz_stride, write_gradient=True)
 
 
-def _backward_frozen(n, c, size, dtype, config):
+def _backward_frozen(n, c, size, dtype, tile_config):
     y = image(n, c, size, dtype)
     made = producer(y, "inner")
     bn_act_backward_apply(y, made, vector(2, c), masked=False, frozen=True)
 
 
-def _join_gradient(n, c, size, stride, dtype, config):
+def _join_gradient(n, c, size, stride, dtype, tile_config):
     y = image(n, c, size, dtype)
     join_gradient(y, image(n, c, size // stride, dtype), shape=y.shape, skip_stride=stride)
 
 
-def _stem(n, c, size, dtype, config):
+def _stem(n, c, size, dtype, tile_config):
     y = image(n, c, size, dtype)
     pooled, argmax = stem(y, norm(c))
     sums = stem_backward_reduce(pooled, argmax, y, norm(c))
     stem_backward_apply(pooled, argmax, y, norm(c), sums)
 
 
-def _conv(n, c, k, size, kernel, stride, prologue, dtype, config):
+def _conv(n, c, k, size, kernel, stride, prologue, dtype, tile_config):
     op = conv1x1 if kernel == 1 else conv3x3
     before = norm(c) if prologue else None
     x, w = image(n, c, size, dtype), weight(k, c, kernel, dtype)
-    op(x, w, stride=stride, prologue=before, running=running(k), config=config)
+    op(x, w, stride=stride, prologue=before, running=running(k), tile_config=tile_config)
 
 
-def _conv_dgrad(n, c, k, size, kernel, kind, dtype, config):
+def _conv_dgrad(n, c, k, size, kernel, kind, dtype, tile_config):
     """A convolution from C to K channels; `kind` of what made its input, None where nothing is to be masked."""
     made = producer(image(n, c, size, dtype), kind) if kind else None
     skip = made.y if made and kind != "inner" else None
     dy, w = image(n, k, size, dtype), weight(k, c, kernel, dtype)
-    conv_dgrad(dy, w, skip=skip, producer=made, write_activation=kind == "inner", config=config)
+    conv_dgrad(dy, w, skip=skip, producer=made, write_activation=kind == "inner", tile_config=tile_config)
 
 
-def _conv_dgrad_strided(n, c, k, size, shortcut, dtype, config):
+def _conv_dgrad_strided(n, c, k, size, shortcut, dtype, tile_config):
     """A block's first 1x1 convolution, where the shortcut of the block reads every second pixel."""
     made = producer(image(n, c, size, dtype), "identity")
     skip = image(n, c * 2 if shortcut == "option A" else c, size // 2, dtype)
     dy, w = image(n, k, size, dtype), weight(k, c, 1, dtype)
-    conv_dgrad(dy, w, skip=skip, skip_stride=2, producer=made, config=config)
+    conv_dgrad(dy, w, skip=skip, skip_stride=2, producer=made, tile_config=tile_config)
 
 
-def _conv_inference(n, c, k, size, kernel, stride, residual, dtype, config):
+def _conv_inference(n, c, k, size, kernel, stride, residual, dtype, tile_config):
     x, w = image(n, c, size, dtype), weight(k, c, kernel, dtype)
     other, other_stride = None, 1
     if residual == "identity":
         other = image(n, k, -(-size // stride), dtype)
     elif residual == "option A":
         other, other_stride = image(n, k // 2, size * 2, dtype), 2
-    conv_inference(x, w, vector(k), stride=stride, residual=other, residual_stride=other_stride, config=config)
+    conv_inference(
+        x, w, vector(k), stride=stride, residual=other, residual_stride=other_stride, tile_config=tile_config
+    )
 
 
-def _pack_weights(shapes, dtype, config):
+def _pack_weights(shapes, dtype, tile_config):
     pack_weights([torch.empty(shape, device=META) for shape in shapes], dtype)
 
 

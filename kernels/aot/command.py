@@ -86,13 +86,13 @@ def collect(options: Options) -> list[Entry]:
         for case in (case for case in CASES if case.op in options.ops and (case.sample or options.per == "all")):
             for word in TUNED[: 1 if options.per == "first" else None]:
                 dtype = PRECISIONS[word].torch_dtype
-                for config in (None,) if options.per == "first" else case.configs(chip, dtype):
+                for tile_config in (None,) if options.per == "first" else case.tile_configs(chip, dtype):
                     try:
                         with runtime.capture_launches(chip) as launches:
-                            case.call(dtype, config)
+                            case.call(dtype, tile_config)
                     except Exception as error:  # of any kind: it is this row's, and the others are compiled
                         reason = one_line(error)
-                        entries.append(Entry(case.op, chip, word, case.shape_class, str(config), reason=reason))
+                        entries.append(Entry(case.op, chip, word, case.shape_class, str(tile_config), reason=reason))
                         continue
                     entries += [
                         Entry(launch.kernel, chip, word, case.shape_class, describe(launch), launch)
@@ -102,10 +102,10 @@ def collect(options: Options) -> list[Entry]:
 
 
 def describe(launch: Launch) -> str:
-    """How a launch is cut, as `Config` says it: 128x64x64/w4/s3. BLOCK_P is left out: it follows from the others."""
+    """The tile config of a launch, such as 128x64x64/w4/s3. BLOCK_P is left out: it follows from the others."""
     names = [name for name in launch.function.arg_names if name.startswith("BLOCK") and name != "BLOCK_P"]
-    cut = "x".join(str(launch.arguments[name]) for name in names)
-    return "/".join([cut, *(f"{name.removeprefix('num_')[0]}{value}" for name, value in launch.options.items())])
+    blocks = "x".join(str(launch.arguments[name]) for name in names)
+    return "/".join([blocks, *(f"{name.removeprefix('num_')[0]}{value}" for name, value in launch.options.items())])
 
 
 def write(rows: Sequence[dict[str, Any]], path: Path) -> None:

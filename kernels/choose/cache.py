@@ -1,4 +1,4 @@
-"""Choices on disk: one JSON file for each link on each kind of machine, which appears whole or not at all."""
+"""Choices on disk: one JSON file for each site on each kind of machine, which appears whole or not at all."""
 
 import functools
 import hashlib
@@ -34,8 +34,8 @@ def default_directory() -> Path:
     return base / "resnet-bench" / "kernels"
 
 
-def identity(device: torch.device, link: dict[str, Any]) -> dict[str, Any]:
-    """All that a measured choice depends on: the GPU, versions, the kernels' sources and the link."""
+def identity(device: torch.device, site: dict[str, Any]) -> dict[str, Any]:
+    """All that a measured choice depends on: the GPU, versions, the kernels' sources and the site."""
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "torch": torch.__version__,
@@ -43,7 +43,7 @@ def identity(device: torch.device, link: dict[str, Any]) -> dict[str, Any]:
         "cudnn": torch.backends.cudnn.version(),
         "kernels": kernels.__version__,
         "sources": _sources(),
-        "link": link,
+        "site": site,
     }
 
 
@@ -119,7 +119,7 @@ class ChoiceCache:
             path.parent.mkdir(parents=True, exist_ok=True)
             replace_file(path, lambda file: file.write(text.encode()))
         except OSError as error:
-            self._writable = False  # one line, not one for each link
+            self._writable = False  # one line, not one for each site
             self._announce(f"kernel choices are not kept: {_one_line(error)}")
 
 

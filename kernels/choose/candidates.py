@@ -1,4 +1,4 @@
-"""The chains that compete for a link: random operands, what each candidate runs, and what it should have computed.
+"""The chains that compete for a site: random operands, what each candidate runs, and what it should have computed.
 
 A chain is a convolution and the passes that another candidate would do without, so that their times compare.
 """
@@ -12,8 +12,8 @@ from torch import Tensor
 
 from kernels import reference, runtime
 from kernels.choose.choice import name, options
-from kernels.choose.sites import Link
-from kernels.operands import Config, Norm, Producer, Running
+from kernels.choose.sites import ConvSite
+from kernels.operands import Norm, Producer, Running, TileConfig
 from kernels.ops.bn_act import bn_act
 from kernels.ops.bn_act_backward_reduce import bn_act_backward_reduce
 from kernels.ops.bn_stats import bn_stats
@@ -31,54 +31,54 @@ CHUNK = 16  # images of a convolution in fp64 at a time: a whole batch of them w
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """One way to run a part of a link; calling it runs it.
+    """One way to run a part of a site; calling it runs it.
 
     Attributes:
         part: "forward", "dgrad" or "inference".
         mode: of `Choice`, or "triton+z": the dgrad of a forward pass with a prologue, which writes z.
-        config: of our kernel; None with torch.
+        tile_config: of our kernel; None with torch.
     """
 
     part: str
     mode: str
-    config: Config | None
+    tile_config: TileConfig | None
     run: Callable[[], Outputs]
 
     @property
     def name(self) -> str:
-        return name(self.part, self.mode, self.config)
+        return name(self.part, self.mode, self.tile_config)
 
     def __call__(self) -> Outputs:
         return self.run()
 
 
 class Chain:
-    """Operands of a link, random and never zeros, the same every time; and the candidates that take them.
+    """Operands of a site, random and never zeros, the same every time; and the candidates that take them.
 
-    A link does not say all of its surroundings. Measured are a join without a projection, a producer for every first
+    A site does not say all of its surroundings. Measured are a join without a projection, a producer for every first
     convolution, and inference without a residual; each concerns all candidates alike.
     """
 
-    def __init__(self, link: Link, device: torch.device) -> None:
-        self.link, self.device = link, device
+    def __init__(self, site: ConvSite, device: torch.device) -> None:
+        self.site, self.device = site, device
         # On the meta device nothing is drawn, and no generator exists.
         self.random = None if device.type == "meta" else torch.Generator(device).manual_seed(0)
-        n, c, h, w = link.n, link.c_in, link.h, link.w
+        n, c, h, w = site.n, site.c_in, site.h, site.w
         self.x = self._image(c, h, w).relu()
-        fan_in = c * link.kernel**2
-        self.weight = self._normal(link.c_out, link.kernel, link.kernel, c).permute(0, 3, 1, 2) * fan_in**-0.5
-        self.dy = self._image(link.c_out, *link.size_out)
+        fan_in = c * site.kernel**2
+        self.weight = self._normal(site.c_out, site.kernel, site.kernel, c).permute(0, 3, 1, 2) * fan_in**-0.5
+        self.dy = self._image(site.c_out, *site.size_out)
         self.producer, self.skip = None, None
-        if link.role != "shortcut":
+        if site.role != "shortcut":
             mask = None
-            if link.join:
+            if site.join:
                 bits = (n * h * w, -(-c // 8))
                 mask = torch.randint(0, 256, bits, generator=self.random, device=device, dtype=torch.uint8)
             self.producer = Producer(self._image(c, h, w), self._norm(c), mask)
-        if link.skip != "none":
-            step = link.skip_stride
-            self.skip = self._image(link.skip_channels, -(-h // step), -(-w // step))
-        self.norm_out = self._norm(link.c_out)
+        if site.skip != "none":
+            step = site.skip_stride
+            self.skip = self._image(site.skip_channels, -(-h // step), -(-w // step))
+        self.norm_out = self._norm(site.c_out)
         scale = self.norm_out.weight * self.norm_out.stats[1]
         self.folded = (self.weight * scale[:, None, None, None]).to(self.weight.dtype)
         self.folded_bias = self.norm_out.bias - self.norm_out.stats[0] * scale
@@ -87,20 +87,20 @@ class Chain:
     def candidates(self, part: str) -> list[Candidate]:
         """Those of a part, torch's first."""
         plain = {"forward": self._forward_torch, "dgrad": self._dgrad_torch, "inference": self._inference_torch}
-        ours: dict[str, dict[str, Callable[[Config], Outputs]]] = {
+        ours: dict[str, dict[str, Callable[[TileConfig], Outputs]]] = {
             "forward": {"triton": self._forward_triton},
             "dgrad": {"triton": self._dgrad_triton},
             "inference": {"triton": self._inference_triton},
         }
         chip = runtime.chip(self.device)
         # A forward pass with a prologue leaves z to the dgrad, which has to be ours.
-        if self.link.role == "inner" and options(self.link, "dgrad", chip):
+        if self.site.role == "inner" and options(self.site, "dgrad", chip):
             ours["forward"]["prologue"] = self._forward_prologue
             ours["dgrad"]["triton+z"] = self._dgrad_triton_z
         found = [Candidate(part, "torch", None, plain[part])]
         for mode, run in ours[part].items():
-            for config in options(self.link, part, chip):
-                found.append(Candidate(part, mode, config, _bind(run, config)))
+            for tile_config in options(self.site, part, chip):
+                found.append(Candidate(part, mode, tile_config, _bind(run, tile_config)))
         return found
 
     def outputs(self, candidate: Candidate) -> Outputs:
@@ -115,7 +115,7 @@ class Chain:
             g, _ = reference.bn_act_backward_reduce(outputs.pop("dz"), self.producer, write_gradient=True)
             assert g is not None
             outputs["g"] = g
-        if self.link.role == "inner" and (candidate.part, candidate.mode) == ("dgrad", "torch"):
+        if self.site.role == "inner" and (candidate.part, candidate.mode) == ("dgrad", "torch"):
             outputs["z"] = self._input()
         return _split_sums(outputs)
 
@@ -124,7 +124,7 @@ class Chain:
         with cudnn_benchmark(False):  # a search of fp64 algorithms is worth nothing
             if part == "forward":
                 self._reset()
-                y = self._exact_conv(self.producer if self.link.role == "inner" else None)
+                y = self._exact_conv(self.producer if self.site.role == "inner" else None)
                 return {"y": y, **self._statistics(reference.bn_stats(y, running=self.running))}
             if part == "inference":
                 return {"z": reference.bn_act(self._exact_conv(None), self.norm_out, relu=self._relu)[0]}
@@ -138,10 +138,10 @@ class Chain:
 
     @property
     def _relu(self) -> bool:
-        return self.link.role != "shortcut"
+        return self.site.role != "shortcut"
 
     def _reset(self) -> None:
-        zeros = torch.zeros(self.link.c_out, device=self.device)
+        zeros = torch.zeros(self.site.c_out, device=self.device)
         self.running = Running(zeros, zeros + 1, 0.1)
 
     def _statistics(self, stats: Tensor) -> Outputs:
@@ -150,32 +150,34 @@ class Chain:
 
     def _input(self) -> Tensor:
         """The convolution's input in training, as a pass of its own makes it."""
-        if self.link.role != "inner":
+        if self.site.role != "inner":
             return self.x
         assert self.producer is not None
         return bn_act(self.producer.y, self.producer.norm)[0]
 
     def _forward_torch(self) -> Outputs:
-        y = _conv(self._input(), self.weight, self.link.stride)
+        y = _conv(self._input(), self.weight, self.site.stride)
         return {"y": y, "stats": bn_stats(y, running=self.running)}
 
-    def _forward_triton(self, config: Config) -> Outputs:
-        return self._forward(self._input(), None, config)
+    def _forward_triton(self, tile_config: TileConfig) -> Outputs:
+        return self._forward(self._input(), None, tile_config)
 
-    def _forward_prologue(self, config: Config) -> Outputs:
+    def _forward_prologue(self, tile_config: TileConfig) -> Outputs:
         assert self.producer is not None
-        return self._forward(self.producer.y, self.producer.norm, config)
+        return self._forward(self.producer.y, self.producer.norm, tile_config)
 
-    def _forward(self, x: Tensor, prologue: Norm | None, config: Config) -> Outputs:
-        op = conv1x1 if self.link.kernel == 1 else conv3x3
-        y, stats = op(x, self.weight, stride=self.link.stride, prologue=prologue, running=self.running, config=config)
+    def _forward(self, x: Tensor, prologue: Norm | None, tile_config: TileConfig) -> Outputs:
+        op = conv1x1 if self.site.kernel == 1 else conv3x3
+        y, stats = op(
+            x, self.weight, stride=self.site.stride, prologue=prologue, running=self.running, tile_config=tile_config
+        )
         assert stats is not None
         return {"y": y, "stats": stats}
 
     def _pixels_read(self) -> tuple[Tensor, int, int]:
         """What the gradient is of, at which stride, and the distance of its pixels: a 1x1 reads no others."""
-        stride = self.link.stride
-        if self.link.kernel == 1:
+        stride = self.site.stride
+        if self.site.kernel == 1:
             return self.x[:, :, ::stride, ::stride], 1, stride
         return self.x, stride, 1
 
@@ -189,38 +191,40 @@ class Chain:
             dz,
             self.producer,
             skip=self.skip,
-            skip_stride=self.link.skip_stride,
+            skip_stride=self.site.skip_stride,
             dz_stride=dz_stride,
             write_gradient=write,
         )
         return {"dz": dz, "sums": sums} if g is None else {"g": g, "sums": sums}
 
-    def _dgrad_triton(self, config: Config) -> Outputs:
-        return self._dgrad(config, write_activation=False)
+    def _dgrad_triton(self, tile_config: TileConfig) -> Outputs:
+        return self._dgrad(tile_config, write_activation=False)
 
-    def _dgrad_triton_z(self, config: Config) -> Outputs:
-        return self._dgrad(config, write_activation=True)
+    def _dgrad_triton_z(self, tile_config: TileConfig) -> Outputs:
+        return self._dgrad(tile_config, write_activation=True)
 
-    def _dgrad(self, config: Config, *, write_activation: bool) -> Outputs:
+    def _dgrad(self, tile_config: TileConfig, *, write_activation: bool) -> Outputs:
         g, sums, z = conv_dgrad(
             self.dy,
             self.weight,
             skip=self.skip,
-            skip_stride=self.link.skip_stride,
+            skip_stride=self.site.skip_stride,
             producer=self.producer,
             write_activation=write_activation,
-            config=config,
+            tile_config=tile_config,
         )
         outputs = {"g": g, "sums": sums, "z": z}
         return {key: value for key, value in outputs.items() if value is not None}
 
     def _inference_torch(self) -> Outputs:
-        y = _conv(self.x, self.weight, self.link.stride)
+        y = _conv(self.x, self.weight, self.site.stride)
         return {"z": bn_act(y, self.norm_out, relu=self._relu)[0]}
 
-    def _inference_triton(self, config: Config) -> Outputs:
-        stride = self.link.stride
-        z = conv_inference(self.x, self.folded, self.folded_bias, stride=stride, relu=self._relu, config=config)
+    def _inference_triton(self, tile_config: TileConfig) -> Outputs:
+        stride = self.site.stride
+        z = conv_inference(
+            self.x, self.folded, self.folded_bias, stride=stride, relu=self._relu, tile_config=tile_config
+        )
         return {"z": z}
 
     def _exact_conv(self, producer: Producer | None) -> Tensor:
@@ -229,7 +233,7 @@ class Chain:
             wide = x.double()
             if producer:
                 wide = reference.normalize(wide, producer.norm).relu()
-            chunks.append(_conv(wide, self.weight.double(), self.link.stride).float())
+            chunks.append(_conv(wide, self.weight.double(), self.site.stride).float())
         return torch.cat(chunks).contiguous(memory_format=torch.channels_last)
 
     def _exact_dgrad(self) -> Outputs:
@@ -243,21 +247,21 @@ class Chain:
         if self.producer is None:
             return {"g": dz}
         wide = self.producer._replace(y=self.producer.y.float())
-        skip_stride = self.link.skip_stride
+        skip_stride = self.site.skip_stride
         g, sums = reference.bn_act_backward_reduce(
             dz, wide, skip=self.skip, skip_stride=skip_stride, dz_stride=dz_stride, write_gradient=True
         )
         assert g is not None
         outputs = {"g": g, "sums": sums}
-        if self.link.role == "inner":
+        if self.site.role == "inner":
             outputs["z"] = reference.bn_act(wide.y, wide.norm)[0]
         return outputs
 
     def _normal(self, *shape: int) -> Tensor:
-        return torch.randn(shape, generator=self.random, device=self.device, dtype=self.link.torch_dtype)
+        return torch.randn(shape, generator=self.random, device=self.device, dtype=self.site.torch_dtype)
 
     def _image(self, c: int, h: int, w: int) -> Tensor:
-        return self._normal(self.link.n, h, w, c).permute(0, 3, 1, 2)
+        return self._normal(self.site.n, h, w, c).permute(0, 3, 1, 2)
 
     def _norm(self, c: int) -> Norm:
         uniform = torch.rand((4, c), generator=self.random, device=self.device)
@@ -275,8 +279,8 @@ def cudnn_benchmark(enabled: bool) -> Iterator[None]:
         torch.backends.cudnn.benchmark = before
 
 
-def _bind(run: Callable[[Config], Outputs], config: Config) -> Callable[[], Outputs]:
-    return lambda: run(config)
+def _bind(run: Callable[[TileConfig], Outputs], tile_config: TileConfig) -> Callable[[], Outputs]:
+    return lambda: run(tile_config)
 
 
 def _split_sums(outputs: Outputs) -> Outputs:

@@ -3,8 +3,8 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from kernels.choose.sites import DTYPES, Link, exactly, one_of
-from kernels.operands import Config
+from kernels.choose.sites import DTYPES, ConvSite, exactly, one_of
+from kernels.operands import TileConfig
 from kernels.tiles.tile_configs import fitting_configs
 
 PARTS = ("forward", "dgrad", "inference")
@@ -18,7 +18,7 @@ MIN_CHANNELS = 16  # of either side of `tl.dot`
 
 @dataclass(frozen=True)
 class Choice:
-    """How a link is computed.
+    """How a site is computed.
 
     Attributes:
         forward: "torch" (cuDNN, then `bn_stats`), "triton" (a convolution that makes the statistics too) or "prologue"
@@ -31,9 +31,9 @@ class Choice:
     forward: str = "torch"
     dgrad: str = "torch"
     inference: str = "torch"
-    forward_config: Config | None = None
-    dgrad_config: Config | None = None
-    inference_config: Config | None = None
+    forward_config: TileConfig | None = None
+    dgrad_config: TileConfig | None = None
+    inference_config: TileConfig | None = None
 
     def __post_init__(self) -> None:
         for part in PARTS:
@@ -72,41 +72,41 @@ class Choice:
 TORCH = Choice()
 
 
-def name(part: str, mode: str, config: Config | None) -> str:
+def name(part: str, mode: str, tile_config: TileConfig | None) -> str:
     """Of a candidate, such as "dgrad triton+z 128x64x64/w4/s3"."""
-    return " ".join([part, mode, *([str(config)] if config else [])])
+    return " ".join([part, mode, *([str(tile_config)] if tile_config else [])])
 
 
-def options(link: Link, part: str, chip: str) -> tuple[Config, ...]:
-    """The configurations of our kernel for a part of a link; none where the kernel does not take it."""
-    if link.c_in % 8 or link.c_out % 8 or min(link.c_in, link.c_out) < MIN_CHANNELS:
+def options(site: ConvSite, part: str, chip: str) -> tuple[TileConfig, ...]:
+    """The configurations of our kernel for a part of a site; none where the kernel does not take it."""
+    if site.c_in % 8 or site.c_out % 8 or min(site.c_in, site.c_out) < MIN_CHANNELS:
         return ()
-    if link.dtype not in DTYPES:
+    if site.dtype not in DTYPES:
         return ()
-    h, w = link.size_out
+    h, w = site.size_out
     if part == "dgrad":
         # A strided projection's runs on its own pixels, as that of a 1x1 of stride 1.
-        if link.stride != 1 and not (link.role == "shortcut" and link.kernel == 1):
+        if site.stride != 1 and not (site.role == "shortcut" and site.kernel == 1):
             return ()
-        return tuple(fitting_configs("conv_dgrad", chip, link.torch_dtype, link.n * h * w, link.c_in, link.c_out))
-    op = "conv_inference" if part == "inference" else f"conv{link.kernel}x{link.kernel}"
-    return tuple(fitting_configs(op, chip, link.torch_dtype, link.n * h * w, link.c_out, link.c_in))
+        return tuple(fitting_configs("conv_dgrad", chip, site.torch_dtype, site.n * h * w, site.c_in, site.c_out))
+    op = "conv_inference" if part == "inference" else f"conv{site.kernel}x{site.kernel}"
+    return tuple(fitting_configs(op, chip, site.torch_dtype, site.n * h * w, site.c_out, site.c_in))
 
 
-def static_choice(link: Link, chip: str) -> Choice:
+def static_choice(site: ConvSite, chip: str) -> Choice:
     """The choice for a chip where nothing is measured: our kernels where a model favours them.
 
     Ours are 1x1 convolutions but those of ImageNet's last stage, 3x3 of at most 128 channels, stride 2 of these in
     inference alone, and gradients at stride 1, but those of projections, where no pass would be saved. A prologue goes
     with every inner one whose gradient is ours.
     """
-    small, large = sorted((link.c_in, link.c_out))
-    if large > 128 if link.kernel == 3 else large >= 2048 or small >= 512:
+    small, large = sorted((site.c_in, site.c_out))
+    if large > 128 if site.kernel == 3 else large >= 2048 or small >= 512:
         return TORCH
-    ours = {part: bool(options(link, part, chip)) for part in PARTS}
-    forward = ours["forward"] and (link.kernel == 1 or link.stride == 1)
-    dgrad = ours["dgrad"] and link.role != "shortcut"
-    prologue = forward and dgrad and link.role == "inner"
+    ours = {part: bool(options(site, part, chip)) for part in PARTS}
+    forward = ours["forward"] and (site.kernel == 1 or site.stride == 1)
+    dgrad = ours["dgrad"] and site.role != "shortcut"
+    prologue = forward and dgrad and site.role == "inner"
     return Choice(
         forward="prologue" if prologue else "triton" if forward else "torch",
         dgrad="triton" if dgrad else "torch",
@@ -114,15 +114,15 @@ def static_choice(link: Link, chip: str) -> Choice:
     )
 
 
-def _config(values: Any) -> Config | None:
+def _config(values: Any) -> TileConfig | None:
     if values is None:
         return None
-    values = exactly(Config, values)
+    values = exactly(TileConfig, values)
     try:
         blocks = tuple((str(block), size) for block, size in values["blocks"])
     except (TypeError, ValueError):
-        raise ValueError(f"no Config: blocks {values['blocks']!r:.80}") from None
+        raise ValueError(f"no TileConfig: blocks {values['blocks']!r:.80}") from None
     numbers = [*(size for _, size in blocks), values["num_warps"], values["num_stages"]]
     if not all(type(number) is int and number > 0 for number in numbers):
-        raise ValueError(f"no Config: {values!r:.120}")
-    return Config(blocks, values["num_warps"], values["num_stages"])
+        raise ValueError(f"no TileConfig: {values!r:.120}")
+    return TileConfig(blocks, values["num_warps"], values["num_stages"])

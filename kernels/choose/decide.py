@@ -1,4 +1,4 @@
-"""Which kernels run each link of a network: by policy, or by the measured time of every candidate's whole chain."""
+"""Which kernels run each site of a network: by policy, or by the measured time of every candidate's whole chain."""
 
 import math
 import statistics
@@ -15,7 +15,7 @@ from kernels.choose.cache import ChoiceCache, identity
 from kernels.choose.candidates import Candidate, Chain, cudnn_benchmark
 from kernels.choose.choice import PARTS, TORCH, Choice, options, static_choice
 from kernels.choose.precompile import precompile, running_target
-from kernels.choose.sites import TUNED_DTYPES, Link
+from kernels.choose.sites import TUNED_DTYPES, ConvSite
 from kernels.choose.table import Decision, Row, Table, agree
 from kernels.choose.timer import CudaDevice, DeviceTimer, order
 from kernels.reference.check import errors, wrong
@@ -25,7 +25,7 @@ __all__ = [
     "Choice",
     "ChoiceCache",
     "Decision",
-    "Link",
+    "ConvSite",
     "Row",
     "Table",
     "Timer",
@@ -44,26 +44,26 @@ CONTENTION = 1.2  # times the best of their mode
 
 
 def measure_choices(
-    links: Iterable[Link],
+    sites: Iterable[ConvSite],
     device: torch.device,
     *,
     timer: Timer | None = None,
     cache: ChoiceCache | None = None,
     announce: Callable[[str], None] | None = None,
 ) -> Table:
-    """Choose for each distinct link by measurement; what a cache holds is not measured again.
+    """Choose for each distinct site by measurement; what a cache holds is not measured again.
 
     Every candidate is first compared with convolutions in fp64 and with torch's own error. One that is further off, or
     does not run, is rejected with the reason and never timed. cuDNN wins unless ours is more than 1% faster; a prologue
-    goes with a dgrad of ours that writes z, and both count. Links in other dtypes than bf16 and fp16, and those that
+    goes with a dgrad of ours that writes z, and both count. Sites in other dtypes than bf16 and fp16, and those that
     no kernel takes, are torch's. On a GPU all candidates are compiled first, on all cores that this process may use.
 
     Args:
-        links: as often as a network has them.
+        sites: as often as a network has them.
         device: where they are to run.
         timer: takes a candidate (a callable with a `name`) and gives microseconds; None for `cold_us` on the device.
         cache: where choices are kept; None for the default folder.
-        announce: takes a line for each link measured, and what is compiled before; None for no lines.
+        announce: takes a line for each site measured, and what is compiled before; None for no lines.
 
     Raises:
         ValueError: no timer is given and the device is no GPU.
@@ -81,65 +81,70 @@ def measure_choices(
         timer = partial(cold_us, DeviceTimer(CudaDevice(device)))
     cache = cache or ChoiceCache()
     chip = runtime.chip(device)
-    distinct = list(dict.fromkeys(links))
+    distinct = list(dict.fromkeys(sites))
     keys = {
-        link: identity(device, asdict(link))
-        for link in distinct
-        if link.dtype in TUNED_DTYPES and any(options(link, part, chip) for part in PARTS)
+        site: identity(device, asdict(site))
+        for site in distinct
+        if site.dtype in TUNED_DTYPES and any(options(site, part, chip) for part in PARTS)
     }
-    kept = {link: cache.load(key, partial(_read, link, chip)) for link, key in keys.items()}
+    kept = {site: cache.load(key, partial(_read, site, chip)) for site, key in keys.items()}
     if device.type == "cuda":
-        missing = [link for link, decision in kept.items() if decision is None]
+        missing = [site for site, decision in kept.items() if decision is None]
         _compile_ahead(missing, device, announce or (lambda line: None))
     decisions = {}
-    for place, link in enumerate(distinct):
-        if link not in keys:
-            decisions[link] = Decision(TORCH)
+    for place, site in enumerate(distinct):
+        if site not in keys:
+            decisions[site] = Decision(TORCH)
             continue
-        decision = kept[link]
+        decision = kept[site]
         if decision is None:
-            decision = measure_site(link, device, timer)
-            cache.store(keys[link], decision.to_dict())
+            decision = measure_site(site, device, timer)
+            cache.store(keys[site], decision.to_dict())
             if announce:
-                announce(_line(link, decision, place + 1, len(distinct)))
-        decisions[link] = decision
+                announce(_line(site, decision, place + 1, len(distinct)))
+        decisions[site] = decision
     return Table(decisions, torch.cuda.get_device_name(device) if device.type == "cuda" else device.type)
 
 
-def _compile_ahead(links: list[Link], device: torch.device, announce: Callable[[str], None]) -> None:
-    """Compile what these links will measure on all cores; one by one it would take many minutes."""
-    if not links:
+def _compile_ahead(sites: list[ConvSite], device: torch.device, announce: Callable[[str], None]) -> None:
+    """Compile what these sites will measure on all cores; one by one it would take many minutes."""
+    if not sites:
         return
-    announce(f"kernels: compiling the candidates of {len(links)} kind{'s' * (len(links) > 1)} of layer")
+    announce(f"kernels: compiling the candidates of {len(sites)} kind{'s' * (len(sites) > 1)} of layer")
     start = time.perf_counter()
     try:
         with torch.cuda.device(device):
-            count = precompile(links, runtime.chip(device), running_target())
+            count = precompile(sites, runtime.chip(device), running_target())
     except Exception as error:  # of any kind: what is missing is compiled when it is measured
         announce(f"kernels: compiled one by one as they are measured: {' '.join(str(error).split())}")
         return
     announce(f"kernels: {count:,} compiled in {time.perf_counter() - start:.0f} s")
 
 
-def _read(link: Link, chip: str, values: Any) -> Decision:
-    """What a cache kept for a link; ValueError where it is none of the link's candidates."""
+def _read(site: ConvSite, chip: str, values: Any) -> Decision:
+    """What a cache kept for a site; ValueError where it is none of the site's candidates."""
     decision = Decision.from_dict(values)
     choice = decision.choice
     for part in PARTS:
-        mode, config = getattr(choice, part), getattr(choice, f"{part}_config")
-        if mode != "torch" and config not in options(link, part, chip) or mode == "prologue" and link.role != "inner":
+        mode, tile_config = getattr(choice, part), getattr(choice, f"{part}_config")
+        if (
+            mode != "torch"
+            and tile_config not in options(site, part, chip)
+            or mode == "prologue"
+            and site.role != "inner"
+        ):
             raise ValueError(f"{choice.names[part]} is no candidate")
     return decision
 
 
-def measure_site(link: Link, device: torch.device, timer: Timer) -> Decision:
-    """Check and time every candidate of a link, and choose; see `measure_choices`."""
+def measure_site(site: ConvSite, device: torch.device, timer: Timer) -> Decision:
+    """Check and time every candidate of a site, and choose; see `measure_choices`."""
     times: dict[str, float] = {}
     rejected: dict[str, str] = {}
     valid: list[Candidate] = []
     # cuDNN as it is trained with.
     with torch.no_grad(), torch.autocast(device.type, enabled=False), cudnn_benchmark(True):
-        chain = Chain(link, device)
+        chain = Chain(site, device)
         for part in PARTS:
             passed = _check(chain, part, rejected)
             times |= _time(passed, timer, chain.device, rejected)
@@ -154,7 +159,7 @@ def _check(chain: Chain, part: str, rejected: dict[str, str]) -> list[Candidate]
     own = errors(chain.outputs(first), exact)
     for key, error in own.items():
         if not error <= BROKEN:
-            raise RuntimeError(f"{chain.link}: {key} of {first.name} is off by {error:.1e}; nothing compares with that")
+            raise RuntimeError(f"{chain.site}: {key} of {first.name} is off by {error:.1e}; nothing compares with that")
     passed = [first]
     for candidate in ours:
         try:
@@ -225,7 +230,12 @@ def _fastest(candidates: list[Candidate], times: dict[str, float]) -> Choice:
         chosen |= {"forward": prologue, "dgrad": writer}
     forward, dgrad, inference = (chosen[part] for part in PARTS)
     return Choice(
-        forward.mode, dgrad.mode.removesuffix("+z"), inference.mode, forward.config, dgrad.config, inference.config
+        forward.mode,
+        dgrad.mode.removesuffix("+z"),
+        inference.mode,
+        forward.tile_config,
+        dgrad.tile_config,
+        inference.tile_config,
     )
 
 
@@ -243,7 +253,7 @@ def _reason(candidate: Candidate, device: torch.device, error: Exception) -> str
     return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 
-def _line(link: Link, decision: Decision, place: int, count: int) -> str:
-    row = Table({link: decision}).rows()[0]
+def _line(site: ConvSite, decision: Decision, place: int, count: int) -> str:
+    row = Table({site: decision}).rows()[0]
     modes = f"forward {row.forward}, dgrad {row.dgrad}, inference {row.inference}"
     return f"kernels {place}/{count}: {row.layer} {row.role}: {modes}; {row.ratio:.2f}x of torch's speed"

@@ -14,18 +14,18 @@ from pathlib import Path
 from typing import Any
 
 from kernels.child_process import die_with_parent
-from kernels.choose.sites import Link
+from kernels.choose.sites import ConvSite
 
 Target = tuple[str, Any, int]  # backend, architecture and warp size, as Triton's driver gives them
 
 
-def precompile(links: Sequence[Link], chip: str, target: Target, jobs: int | None = None) -> int:
-    """Compile every candidate of some links for a target, and the passes around them.
+def precompile(sites: Sequence[ConvSite], chip: str, target: Target, jobs: int | None = None) -> int:
+    """Compile every candidate of some sites for a target, and the passes around them.
 
     What does not compile is left out: it is rejected with its reason when its turn to be measured comes.
 
     Args:
-        links: of bf16 or fp16.
+        sites: of bf16 or fp16.
         chip: whose configurations are candidates, one of `kernels.chips.CHIPS`.
         target: see `running_target`.
         jobs: processes; None for one a core.
@@ -37,7 +37,7 @@ def precompile(links: Sequence[Link], chip: str, target: Target, jobs: int | Non
         RuntimeError: the compiling process failed; one line.
     """
     jobs = jobs or len(os.sched_getaffinity(0))
-    order = {"chip": chip, "target": target, "jobs": jobs, "links": [asdict(link) for link in links]}
+    order = {"chip": chip, "target": target, "jobs": jobs, "sites": [asdict(site) for site in sites]}
     done = subprocess.run(
         [sys.executable, "-m", "kernels.choose.precompile_worker"],
         input=json.dumps(order),

@@ -14,15 +14,15 @@ from kernels import runtime
 from kernels.child_process import die_with_parent
 from kernels.choose.candidates import Chain
 from kernels.choose.choice import PARTS
-from kernels.choose.sites import Link, link_from_dict
+from kernels.choose.sites import ConvSite, site_from_dict
 from kernels.runtime import Launch
 
 
-def captured(links: Sequence[Link], chip: str) -> list[Launch]:
-    """Every launch that measuring some links makes."""
+def captured(sites: Sequence[ConvSite], chip: str) -> list[Launch]:
+    """Every launch that measuring some sites makes."""
     with runtime.capture_launches(chip) as launches, torch.no_grad():
-        for link in links:
-            chain = Chain(link, torch.device("meta"))
+        for site in sites:
+            chain = Chain(site, torch.device("meta"))
             for part in PARTS:
                 for candidate in chain.candidates(part):
                     candidate()
@@ -57,7 +57,7 @@ def main() -> int:
     from kernels.aot.compile import specialize
 
     order = json.load(sys.stdin)
-    launches = captured([link_from_dict(link) for link in order["links"]], order["chip"])
+    launches = captured([site_from_dict(site) for site in order["sites"]], order["chip"])
     variants = (specialize(launch, GPUTarget(*order["target"])) for launch in launches)
     _variants[:] = {variant.key: variant for variant in variants}.values()
     fork = multiprocessing.get_context("fork")

@@ -20,7 +20,7 @@ TUNED_DTYPES = tuple(PRECISIONS[word].torch_name for word in TUNED)
 
 
 @dataclass(frozen=True)
-class Link:
+class ConvSite:
     """A convolution of a residual network and its neighbours.
 
     Attributes:
@@ -97,17 +97,17 @@ class Link:
         return self.role + skip + (", join" if self.join else "")
 
 
-def link_from_dict(values: Any) -> Link:
-    """The inverse of `asdict` of a link.
+def site_from_dict(values: Any) -> ConvSite:
+    """The inverse of `asdict` of a site.
 
     Raises:
         ValueError: anything else.
     """
-    values = exactly(Link, values)
-    for field in fields(Link):
+    values = exactly(ConvSite, values)
+    for field in fields(ConvSite):
         if type(values[field.name]) is not field.type:
             raise ValueError(f"{field.name}: {values[field.name]!r} is no {field.type}")
-    return Link(**values)
+    return ConvSite(**values)
 
 
 def one_of(key: str, value: Any, there_are: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""The table of choices: what was chosen for every link, what it was measured against, and the same on all ranks."""
+"""The table of choices: what was chosen for every site, what it was measured against, and the same on all ranks."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from kernels.choose.choice import PARTS, Choice
-from kernels.choose.sites import Link, link_from_dict
+from kernels.choose.sites import ConvSite, site_from_dict
 
 __all__ = ["Decision", "Row", "Table", "agree"]
 
@@ -57,7 +57,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class Row:
-    """A link as a reader of the table sees it; times and ratios are None where nothing was measured.
+    """A site as a reader of the table sees it; times and ratios are None where nothing was measured.
 
     Attributes:
         forward, dgrad, inference: "cuDNN", or our mode and its configuration.
@@ -82,21 +82,21 @@ class Row:
 
 
 @dataclass(frozen=True, eq=False)
-class Table(Mapping[Link, Choice]):
-    """What was chosen for each link.
+class Table(Mapping[ConvSite, Choice]):
+    """What was chosen for each site.
 
     Attributes:
-        decisions: by link.
+        decisions: by site.
         device: name of the GPU that it was measured on, "" where nothing was.
     """
 
-    decisions: Mapping[Link, Decision]
+    decisions: Mapping[ConvSite, Decision]
     device: str = ""
 
-    def __getitem__(self, link: Link) -> Choice:
-        return self.decisions[link].choice
+    def __getitem__(self, site: ConvSite) -> Choice:
+        return self.decisions[site].choice
 
-    def __iter__(self) -> Iterator[Link]:
+    def __iter__(self) -> Iterator[ConvSite]:
         return iter(self.decisions)
 
     def __len__(self) -> int:
@@ -106,13 +106,13 @@ class Table(Mapping[Link, Choice]):
         return isinstance(other, Table) and (dict(self.decisions), self.device) == (dict(other.decisions), other.device)
 
     def hash(self) -> str:
-        """16 hex digits of the links and their choices, whatever their order and the times behind them."""
-        lines = sorted(_canonical([asdict(link), choice.to_dict()]) for link, choice in self.items())
+        """16 hex digits of the sites and their choices, whatever their order and the times behind them."""
+        lines = sorted(_canonical([asdict(site), choice.to_dict()]) for site, choice in self.items())
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
     def to_json(self) -> str:
         """One line that `from_json` makes an equal table of."""
-        decisions = [{"link": asdict(link), **decision.to_dict()} for link, decision in self.decisions.items()]
+        decisions = [{"site": asdict(site), **decision.to_dict()} for site, decision in self.decisions.items()]
         return json.dumps({"device": self.device, "decisions": decisions}, separators=(",", ":"))
 
     @classmethod
@@ -125,14 +125,14 @@ class Table(Mapping[Link, Choice]):
         content = json.loads(text)
         try:
             device, entries = content["device"], content["decisions"]
-            decisions = {link_from_dict(entry.pop("link")): Decision.from_dict(entry) for entry in entries}
+            decisions = {site_from_dict(entry.pop("site")): Decision.from_dict(entry) for entry in entries}
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"no table of choices: {text:.80}") from error
         return cls(decisions, str(device))
 
     def rows(self) -> list[Row]:
-        """What `render` shows, a link a row."""
-        return [_row(link, decision) for link, decision in self.decisions.items()]
+        """What `render` shows, a site a row."""
+        return [_row(site, decision) for site, decision in self.decisions.items()]
 
     def render(self) -> RichTable:
         """For a console: what runs each layer, and what the chain that it replaces takes."""
@@ -168,7 +168,7 @@ def agree(table: Table | None, group: dist.ProcessGroup | None = None) -> Table:
     return Table.from_json(text)
 
 
-def _row(link: Link, decision: Decision) -> Row:
+def _row(site: ConvSite, decision: Decision) -> Row:
     choice, times = decision.choice, decision.times_us
     shown = {
         part: "cuDNN" if getattr(choice, part) == "torch" else choice.names[part].removeprefix(f"{part} ")
@@ -178,8 +178,8 @@ def _row(link: Link, decision: Decision) -> Row:
     inference_torch_us, inference_chosen_us = (_sum(times, names, PARTS[2:]) for names in (TORCH_NAMES, choice.names))
     rejected = [f"{name}: {reason}" for name, reason in decision.rejected.items()]
     return Row(
-        layer=str(link),
-        role=link.place,
+        layer=str(site),
+        role=site.place,
         **shown,
         torch_us=torch_us,
         chosen_us=chosen_us,

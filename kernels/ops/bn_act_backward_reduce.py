@@ -185,7 +185,7 @@ def bn_act_backward_reduce(
         "MASK": producer.mask is not None,
         "DUAL": dual,
         "WRITE": write_gradient,
-        "UNROLL": 1 if dual else 2,  # at most 128 registers: see tile.cut
+        "UNROLL": 1 if dual else 2,  # at most 128 registers: see `pointwise_tiling`
         **tiling_arguments(tiling),
     }
     runtime.launch(

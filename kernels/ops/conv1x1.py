@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from kernels.operands import Config, Norm, Running
+from kernels.operands import Norm, Running, TileConfig
 from kernels.tiles import conv_forward
 
 
@@ -15,7 +15,7 @@ def conv1x1(
     statistics: bool = True,
     eps: float = 1e-5,
     running: Running | None = None,
-    config: Config | None = None,
+    tile_config: TileConfig | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """y[n, k, h, w] = sum over c of x[n, c, stride*h, stride*w] * weight[k, c], with the statistics of y.
 
@@ -30,7 +30,7 @@ def conv1x1(
         statistics: whether to return statistics.
         eps: added to the (biased) variance.
         running: running statistics, updated in place with the unbiased variance.
-        config: how to cut the work; None leaves it to `configs.choose`.
+        tile_config: of the work; None leaves it to `kernels.tiles.tile_configs.default_config`.
 
     Returns:
         y [N, K, ceil(H / stride), ceil(W / stride)] channels_last; statistics [2, K] fp32 as in `Norm`, or None.
@@ -50,5 +50,5 @@ def conv1x1(
         statistics=statistics,
         eps=eps,
         running=running,
-        config=config,
+        tile_config=tile_config,
     )

@@ -6,7 +6,7 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels import runtime
-from kernels.operands import Config, KernelError, Producer, check_image, check_producer
+from kernels.operands import KernelError, Producer, TileConfig, check_image, check_producer
 from kernels.tiles import pointwise, tile_configs
 from kernels.tiles.conv import check_weight, end_with_sums, multiply, workspace
 from kernels.tiles.pointwise import affine, pixels, relu, unpack
@@ -164,7 +164,7 @@ def conv_dgrad(
     skip_stride: int = 1,
     producer: Producer | None = None,
     write_activation: bool = False,
-    config: Config | None = None,
+    tile_config: TileConfig | None = None,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """g = d * [z > 0] with d = (gradient of the input of a stride-1 convolution) + skip, and BN's sums over g.
 
@@ -181,7 +181,7 @@ def conv_dgrad(
         skip_stride: at least 1.
         producer: of the convolution's input; None leaves mask and sums out: g = d.
         write_activation: return z = relu(norm(y)) of a producer that is no join.
-        config: how to cut the work; None leaves it to `configs.choose`.
+        tile_config: of the work; None leaves it to `kernels.tiles.tile_configs.default_config`.
 
     Returns:
         g [N, C, H, W] channels_last; sums fp32 [2, C] of g and g * xhat, where xhat = (y - mean) * invstd, or [3, C]
@@ -205,7 +205,7 @@ def conv_dgrad(
         what = "no producer is given" if producer is None else "the producer is a join"
         raise KernelError(f"write_activation: {what}, so z cannot be computed; nearest is False")
     m = n * h * w
-    tiling = tile_configs.conv_tiling("conv_dgrad", dy.device, dy.dtype, m, c, k, config)
+    tiling = tile_configs.conv_tiling("conv_dgrad", dy.device, dy.dtype, m, c, k, tile_config)
     g = runtime.empty_image(n, c, h, w, dy.dtype, dy.device)
     z = runtime.empty_image(n, c, h, w, dy.dtype, dy.device) if write_activation else None
     dual = producer is not None and producer.shortcut_y is not None
@@ -244,9 +244,9 @@ def conv_dgrad(
         "DUAL": dual,
         "WRITE_ACTIVATION": write_activation,
         "BLOCK_P": tiling.block_p,
-        **tiling.config.constexprs,
+        **tiling.tile_config.constexprs,
     }
-    runtime.launch("conv_dgrad", conv_dgrad_kernel, tiling.grid, arguments, **tiling.config.options)
+    runtime.launch("conv_dgrad", conv_dgrad_kernel, tiling.grid, arguments, **tiling.tile_config.options)
     return g, sums, z
 
 

@@ -6,7 +6,7 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels import runtime
-from kernels.operands import Config, KernelError, check_image, check_vector
+from kernels.operands import KernelError, TileConfig, check_image, check_vector
 from kernels.tiles import tile_configs
 from kernels.tiles.conv import check_stride, check_weight, multiply
 from kernels.tiles.pointwise import pixels, relu
@@ -130,7 +130,7 @@ def conv_inference(
     residual: Tensor | None = None,
     residual_stride: int = 1,
     relu: bool = True,
-    config: Config | None = None,
+    tile_config: TileConfig | None = None,
 ) -> Tensor:
     """z = relu(conv(x, weight) + bias + residual); 1x1 without padding or 3x3 padded by 1.
 
@@ -146,7 +146,7 @@ def conv_inference(
             every `residual_stride`-th pixel is read, with zeros for the channels it lacks.
         residual_stride: at least 1.
         relu: False leaves ReLU out.
-        config: how to cut the work; None leaves it to `configs.choose`.
+        tile_config: of the work; None leaves it to `kernels.tiles.tile_configs.default_config`.
 
     Returns:
         z [N, K, ceil(H / stride), ceil(W / stride)] channels_last.
@@ -167,7 +167,7 @@ def conv_inference(
     elif residual_stride != 1:
         raise KernelError(f"residual_stride: {residual_stride} without residual; nearest is 1")
     m = n * out_h * out_w
-    tiling = tile_configs.conv_tiling("conv_inference", x.device, x.dtype, m, k, c, config)
+    tiling = tile_configs.conv_tiling("conv_inference", x.device, x.dtype, m, k, c, tile_config)
     z = runtime.empty_image(n, k, out_h, out_w, x.dtype, x.device)
     arguments = {
         "x_ptr": x,
@@ -190,9 +190,9 @@ def conv_inference(
         "TAPS": weight.shape[2] ** 2,
         "STRIDE": stride,
         "RELU": relu,
-        **tiling.config.constexprs,
+        **tiling.tile_config.constexprs,
     }
-    runtime.launch("conv_inference", conv_inference_kernel, tiling.grid, arguments, **tiling.config.options)
+    runtime.launch("conv_inference", conv_inference_kernel, tiling.grid, arguments, **tiling.tile_config.options)
     return z
 
 

@@ -6,7 +6,7 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels import runtime
-from kernels.operands import Config, KernelError, Norm, Running, check_image, check_norm, check_running
+from kernels.operands import KernelError, Norm, Running, TileConfig, check_image, check_norm, check_running
 from kernels.tiles import pointwise, tile_configs
 from kernels.tiles.conv import check_stride, check_weight, end_with_stats, multiply, workspace
 
@@ -117,7 +117,7 @@ def forward(
     statistics: bool,
     eps: float,
     running: Running | None,
-    config: Config | None,
+    tile_config: TileConfig | None,
 ) -> tuple[Tensor, Tensor | None]:
     """Check, allocate and launch a forward convolution; see `conv1x1` and `conv3x3`, which name `op`."""
     check_image("x", x)
@@ -135,7 +135,7 @@ def forward(
     if statistics and m < 2:
         size = torch.Size((n, k, out_h, out_w))
         raise ValueError(f"Expected more than 1 value per channel when training, got input size {size}")
-    tiling = tile_configs.conv_tiling(op, x.device, x.dtype, m, k, c, config)
+    tiling = tile_configs.conv_tiling(op, x.device, x.dtype, m, k, c, tile_config)
     y = runtime.empty_image(n, k, out_h, out_w, x.dtype, x.device)
     stats = runtime.empty((2, k), torch.float32, x.device) if statistics else None
     arguments = {
@@ -164,7 +164,7 @@ def forward(
         "STATISTICS": statistics,
         "RUNNING": running is not None,
         "BLOCK_P": tiling.block_p,
-        **tiling.config.constexprs,
+        **tiling.tile_config.constexprs,
     }
-    runtime.launch(op, conv_kernel, tiling.grid, arguments, **tiling.config.options)
+    runtime.launch(op, conv_kernel, tiling.grid, arguments, **tiling.tile_config.options)
     return y, stats

@@ -1,4 +1,4 @@
-"""How each convolution is cut into programs on each chip, and which cut is taken where none was measured."""
+"""The tile configs of each convolution on each chip, and which one is taken where none was measured."""
 
 import functools
 import math
@@ -9,19 +9,19 @@ import torch
 
 from kernels import runtime
 from kernels.chips import CHIPS
-from kernels.operands import Config, KernelError
+from kernels.operands import KernelError, TileConfig
 from results.words import nearest
 
 
 @functools.cache
-def listed(op: str, chip: str) -> tuple[Config, ...]:
+def listed(op: str, chip: str) -> tuple[TileConfig, ...]:
     """The tile configs of a convolution on a chip of `CHIPS`, the best first where all else is equal."""
     instead = CHIPS[chip].instead.get(op, {})
-    words = [word for config in CHIPS[chip].tile_configs for word in instead.get(config, (config,))]
+    words = [word for tile_config in CHIPS[chip].tile_configs for word in instead.get(tile_config, (tile_config,))]
     return tuple(parse(word) for word in words)
 
 
-def parse(text: str) -> Config:
+def parse(text: str) -> TileConfig:
     """The inverse of `str` of a convolution's config, such as "128x64x64/w4/s3", whether it is listed here or not.
 
     Raises:
@@ -32,13 +32,13 @@ def parse(text: str) -> Config:
     # What Triton takes: powers of two, of at least 16 for its matrix instructions.
     powers = all(number.bit_count() == 1 for number in numbers[:4]) and all(16 <= size <= 1024 for size in numbers[:3])
     if not numbers or not powers or not (numbers[3] <= 32 and 1 <= numbers[4] <= 16):
-        known = dict.fromkeys(config for chip in CHIPS.values() for config in chip.tile_configs)
+        known = dict.fromkeys(tile_config for chip in CHIPS.values() for tile_config in chip.tile_configs)
         raise ValueError(
-            f"{' '.join(text.split()):.80}: no cut, which is MxNxK/wWARPS/sSTAGES with M, N and K of 16, 32, ... 1024, "
-            f"1, 2, ... 32 warps and at most 16 stages; nearest is {nearest(text, known)}"
+            f"{' '.join(text.split()):.80}: no tile config, which is MxNxK/wWARPS/sSTAGES with M, N and K of "
+            f"16, 32, ... 1024, 1, 2, ... 32 warps and at most 16 stages; nearest is {nearest(text, known)}"
         )
     block_m, block_n, block_k, num_warps, num_stages = numbers
-    return Config((("BLOCK_M", block_m), ("BLOCK_N", block_n), ("BLOCK_K", block_k)), num_warps, num_stages)
+    return TileConfig((("BLOCK_M", block_m), ("BLOCK_N", block_n), ("BLOCK_K", block_k)), num_warps, num_stages)
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class ConvTiling:
     """A launch of a convolution: how many programs there are, and how their partial sums are merged.
 
     Attributes:
-        config: the cut.
+        tile_config: which tiles the programs have.
         columns: blocks of columns.
         chunks: blocks of the channels that are summed over.
         programs: of one block of columns, each with a partial sum.
@@ -54,7 +54,7 @@ class ConvTiling:
         block_p: partial sums that are merged at a time.
     """
 
-    config: Config
+    tile_config: TileConfig
     columns: int
     chunks: int
     programs: int
@@ -70,14 +70,14 @@ class ConvTiling:
         return (self.columns * self.programs,)
 
 
-def shared_bytes(config: Config, dtype: torch.dtype) -> int:
+def shared_bytes(tile_config: TileConfig, dtype: torch.dtype) -> int:
     """Shared memory of the loop that multiplies: a buffer of each operand for each stage."""
-    block_m, block_n, block_k = (size for _, size in config.blocks)
-    return config.num_stages * (block_m + block_n) * block_k * dtype.itemsize
+    block_m, block_n, block_k = (size for _, size in tile_config.blocks)
+    return tile_config.num_stages * (block_m + block_n) * block_k * dtype.itemsize
 
 
-def fitting_configs(op: str, chip: str, dtype: torch.dtype, M: int, N: int, K: int) -> tuple[Config, ...]:
-    """The cuts of an operation that fit a shape, the default one first: the first listed that keeps a chip busy.
+def fitting_configs(op: str, chip: str, dtype: torch.dtype, M: int, N: int, K: int) -> tuple[TileConfig, ...]:
+    """The tile configs of an op that fit a shape, the default one first: the first listed that keeps a chip busy.
 
     Args:
         op: a convolution, such as "conv1x1".
@@ -94,43 +94,45 @@ def fitting_configs(op: str, chip: str, dtype: torch.dtype, M: int, N: int, K: i
     largest = 64 * 64 if dtype == torch.float32 else 128 * 128
     wide, deep = (max(1 << (size - 1).bit_length(), 16) for size in (N, K))
     fit = []
-    for config in listed(op, chip):
-        block_m, block_n, block_k = (size for _, size in config.blocks)
+    for tile_config in listed(op, chip):
+        block_m, block_n, block_k = (size for _, size in tile_config.blocks)
         small = block_n <= wide and block_k <= deep and block_m * block_n <= largest
-        if small and shared_bytes(config, dtype) <= CHIPS[chip].shared_bytes:
-            fit.append(config)
+        if small and shared_bytes(tile_config, dtype) <= CHIPS[chip].shared_bytes:
+            fit.append(tile_config)
     # Many narrow columns would read the image many times; they are left where nothing else fits.
-    fit = [config for config in fit if config.constexprs["BLOCK_N"] >= min(wide, 64) // 2] or fit
+    fit = [tile_config for tile_config in fit if tile_config.constexprs["BLOCK_N"] >= min(wide, 64) // 2] or fit
 
-    def idle(config: Config) -> int:
+    def idle(tile_config: TileConfig) -> int:
         """How many programs are missing for every multiprocessor to have two."""
-        block_m, block_n, _ = (size for _, size in config.blocks)
+        block_m, block_n, _ = (size for _, size in tile_config.blocks)
         return max(2 * CHIPS[chip].processors - -(-M // block_m) * -(-N // block_n), 0)
 
     return tuple(sorted(fit, key=idle))
 
 
-def default_config(op: str, chip: str, dtype: torch.dtype, M: int, N: int, K: int) -> Config:
-    """The cut that is taken where none was measured; see `fitting_configs`."""
+def default_config(op: str, chip: str, dtype: torch.dtype, M: int, N: int, K: int) -> TileConfig:
+    """The tile config that is taken where none was measured; see `fitting_configs`."""
     return fitting_configs(op, chip, dtype, M, N, K)[0]
 
 
 def conv_tiling(
-    op: str, device: torch.device, dtype: torch.dtype, M: int, N: int, K: int, config: Config | None = None
+    op: str, device: torch.device, dtype: torch.dtype, M: int, N: int, K: int, tile_config: TileConfig | None = None
 ) -> ConvTiling:
     """How an operation is launched; arguments as in `fitting_configs`.
 
     Raises:
-        KernelError: the given config is none of a convolution.
+        KernelError: the given tile config is none of a convolution.
     """
     chip = runtime.chip(device)
-    if config is None:
-        config = default_config(op, chip, dtype, M, N, K)
-    if [name for name, _ in config.blocks] != ["BLOCK_M", "BLOCK_N", "BLOCK_K"]:
-        raise KernelError(f"config: {config} is not cut by BLOCK_M, BLOCK_N, BLOCK_K; nearest is {listed(op, chip)[0]}")
-    block_m, block_n, block_k = (size for _, size in config.blocks)
+    if tile_config is None:
+        tile_config = default_config(op, chip, dtype, M, N, K)
+    if [name for name, _ in tile_config.blocks] != ["BLOCK_M", "BLOCK_N", "BLOCK_K"]:
+        raise KernelError(
+            f"tile_config: {tile_config} is not of BLOCK_M, BLOCK_N, BLOCK_K; nearest is {listed(op, chip)[0]}"
+        )
+    block_m, block_n, block_k = (size for _, size in tile_config.blocks)
     programs = -(-M // block_m)
     group = 1 << (math.isqrt(programs - 1).bit_length())  # about as many groups as there are programs in one
     return ConvTiling(
-        config, -(-N // block_n), -(-K // block_k), programs, group, max(config.num_warps * 512 // block_n, 1)
+        tile_config, -(-N // block_n), -(-K // block_k), programs, group, max(tile_config.num_warps * 512 // block_n, 1)
     )

@@ -171,7 +171,7 @@ def _backward_block(ctx: Any, dz: Tensor) -> tuple[Any, ...]:
             # is no activation: then the kernel writes that too, since the gradient of the weight reads it.
             inner, reduced, rewritten = kernels.conv_dgrad(
                 dy, mine.weight, producer=producer, write_activation=activation is None,
-                config=layer.choice.dgrad_config,
+                tile_config=layer.choice.dgrad_config,
             )  # fmt: skip
             activation = rewritten if activation is None else activation
             masked = True
@@ -213,7 +213,7 @@ def _projection_input_gradient(dy: Tensor, weight: Tensor, layer: Layer, x: Tens
     """Gradient of x through a projection: on the grid of its stride, where alone it is not zero."""
     runtime.set_layer(layer.name)
     if layer.choice.dgrad == "triton":
-        compact, _, _ = kernels.conv_dgrad(dy, weight, config=layer.choice.dgrad_config)
+        compact, _, _ = kernels.conv_dgrad(dy, weight, tile_config=layer.choice.dgrad_config)
         return compact
     n, _, h, w = dy.shape
     return input_gradient(dy, weight, (n, x.shape[1], h, w), 1, 0)
@@ -232,7 +232,7 @@ def _block_input_gradient(ctx: Any, dy: Tensor, weight: Tensor, x: Tensor, skip:
     runtime.set_layer(layer.name)
     if layer.choice.dgrad == "triton" and layer.stride == 1:
         dx, sums, _ = kernels.conv_dgrad(
-            dy, weight, skip=skip, skip_stride=skip_stride, producer=before, config=layer.choice.dgrad_config
+            dy, weight, skip=skip, skip_stride=skip_stride, producer=before, tile_config=layer.choice.dgrad_config
         )
     else:
         # Of a strided 1x1 convolution the gradient is zero off the grid of its stride. Where a pass of ours follows,

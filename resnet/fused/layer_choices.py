@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
 if TYPE_CHECKING:
-    from kernels import Choice, Config
+    from kernels import Choice, TileConfig
 
 
 class Configs(TypedDict):
@@ -66,5 +66,5 @@ def _layer(choice: "Choice") -> LayerChoice:
     }
 
 
-def _text(config: "Config | None") -> str | None:
+def _text(config: "TileConfig | None") -> str | None:
     return None if config is None else str(config)

@@ -18,7 +18,7 @@ from resnet.fused.block import BlockFunction, BlockPlan, forward_block
 from resnet.fused.checks import check_device, check_modules
 from resnet.fused.layer_choices import LayerChoices
 from resnet.fused.node import Layer, LayerParameters, flatten
-from resnet.fused.sites import block_links, links, skip_of
+from resnet.fused.sites import block_sites, conv_sites, skip_of
 from resnet.fused.stem import StemFunction, StemPlan, forward_stem
 from resnet.layers import Block, ConvBn, Projection, global_average
 
@@ -84,8 +84,8 @@ class Fused:
             elif self.word == "auto":
                 raise RuntimeError("kernels=auto: nothing chosen yet; run the whole network once, or choose_kernels")
             else:
-                chip, found = runtime.chip(x.device), block_links(block, x.shape, dtype, join=True)
-                self.choices = {name: kernels.static_choice(link, chip) for name, link in found}
+                chip, found = runtime.chip(x.device), block_sites(block, x.shape, dtype, join=True)
+                self.choices = {name: kernels.static_choice(site, chip) for name, site in found}
             with self._opened(block, block.conv_layers(), dtype):
                 return self.block(block, x.to(dtype).contiguous(memory_format=torch.channels_last))
         parts = block.conv_layers()
@@ -138,7 +138,7 @@ class Fused:
                 weight, bias = kernels.fold(conv.weight, bn.weight, bn.bias, mean, var, bn.eps, x.dtype)
                 return kernels.conv_inference(
                     x, weight, bias, stride=conv.stride[0], residual=residual, residual_stride=stride, relu=relu,
-                    config=choice.inference_config,
+                    tile_config=choice.inference_config,
                 )  # fmt: skip
             assert self._packed is not None
             weight, padding = self._packed[name], list(conv.padding)
@@ -196,8 +196,8 @@ class Fused:
             if self.word == "auto":
                 choose_kernels(model, tuple(images.shape), dtype, images.device)
             else:
-                chip, found = runtime.chip(images.device), links(model, images.shape, dtype)
-                static = {name: kernels.static_choice(link, chip) for name, link in found}
+                chip, found = runtime.chip(images.device), conv_sites(model, images.shape, dtype)
+                static = {name: kernels.static_choice(site, chip) for name, site in found}
                 self.chosen[dtype] = {"conv1": kernels.TORCH, **static}, None
         self.choices, self.table = self.chosen[dtype]
         return dtype
@@ -250,11 +250,11 @@ def choose_kernels(
     fused: Fused | None = getattr(model, "fused", None)
     if fused is None or fused.word != "auto":
         return None
-    named = links(model, shape, dtype)
+    named = conv_sites(model, shape, dtype)
     table, failure = None, None
     try:
         if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
-            found = [link for _, link in named]
+            found = [site for _, site in named]
             table = kernels.measure_choices(found, device, timer=timer, cache=cache, announce=announce)
     except Exception as error:
         failure = error
@@ -265,6 +265,6 @@ def choose_kernels(
         fused.table = table = kernels.agree(table)
     except ValueError:
         raise failure or RuntimeError("kernels=auto: rank 0 could not choose; its reason is in its log") from None
-    fused.choices = {name: table[link] for name, link in named} | {"conv1": kernels.TORCH}
+    fused.choices = {name: table[site] for name, site in named} | {"conv1": kernels.TORCH}
     fused.chosen[dtype] = fused.choices, table
     return table

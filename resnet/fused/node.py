@@ -195,7 +195,7 @@ def conv_statistics(x: Tensor, weight: Tensor, layer: Layer, prologue: Norm | No
         op = kernels.conv1x1 if layer.kernel == 1 else kernels.conv3x3
         y, stats = op(
             x, weight, stride=layer.stride, prologue=prologue, statistics=not layer.frozen, eps=layer.eps,
-            running=layer.running, config=layer.choice.forward_config,
+            running=layer.running, tile_config=layer.choice.forward_config,
         )  # fmt: skip
         stats = layer.stats if layer.frozen else stats
     assert stats is not None

@@ -12,10 +12,10 @@ from kernels.aot import command, compile, resources
 from kernels.aot.cases import CASES
 from kernels.chips import CHIPS, Chip, Gpu, chip_of, gpu_named, measured_rates
 from kernels.choose.choice import options, static_choice
-from kernels.choose.sites import Link
+from kernels.choose.sites import ConvSite
 from kernels.tiles import pointwise, tile_configs
 
-LINK = Link(1, 1, 64, 64, 32, 28, 28, "bfloat16", "inner")
+SITE = ConvSite(1, 1, 64, 64, 32, 28, 28, "bfloat16", "inner")
 FAKE = Chip(
     target=("cuda", 110, 32),
     processors=7,
@@ -38,12 +38,15 @@ def fake(monkeypatch):
 
 
 def test_an_added_chip_has_its_lists_and_limits(fake):
-    assert [str(config) for config in tile_configs.listed("conv1x1", fake)] == ["64x64x64/w4/s3", "32x32x32/w4/s2"]
+    assert [str(tile_config) for tile_config in tile_configs.listed("conv1x1", fake)] == [
+        "64x64x64/w4/s3",
+        "32x32x32/w4/s2",
+    ]
     assert str(tile_configs.listed("conv3x3", fake)[0]) == "64x32x32/w2/s2"
     # The first would take 49,152 bytes in bf16, 98,304 in fp32.
     assert str(tile_configs.default_config("conv1x1", fake, torch.bfloat16, 10_000, 64, 64)) == "64x64x64/w4/s3"
     assert str(tile_configs.default_config("conv1x1", fake, torch.float32, 10_000, 64, 64)) == "32x32x32/w4/s2"
-    assert options(LINK, "forward", fake) and static_choice(LINK, fake).forward == "prologue"
+    assert options(SITE, "forward", fake) and static_choice(SITE, fake).forward == "prologue"
     with runtime.capture_launches(fake):
         assert pointwise.processors(torch.device("meta")) == 7
 

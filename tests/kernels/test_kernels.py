@@ -74,7 +74,7 @@ def test_an_op_says_what_it_takes_moves_gives_and_raises(name):
 
 @pytest.mark.parametrize("name", OPS)
 def test_an_op_has_a_reference_with_the_same_arguments(name):
-    expected = [key for key in inspect.signature(op(name)).parameters if key != "config"]
+    expected = [key for key in inspect.signature(op(name)).parameters if key != "tile_config"]
     assert list(inspect.signature(getattr(reference, name)).parameters) == expected
 
 

@@ -27,7 +27,7 @@ from bench.step.variants import (
     initial_state,
     recipe_of,
 )
-from kernels import TORCH, Choice, Config
+from kernels import TORCH, Choice, TileConfig
 from resnet.fused.layer_choices import LayerChoices
 from results.export import export
 from results.identity import key_of
@@ -88,7 +88,7 @@ def made_up() -> dict[Variant, Measured]:
     def one(ms: float, **fields: object) -> Measured:
         return Measured(rounds=[[ms, ms, 2 * ms], [ms, ms, ms]], ended_ns=[10**9, 2 * 10**9], loss=6.9, **fields)  # type: ignore[arg-type]
 
-    config = Config((("BLOCK_M", 128), ("BLOCK_N", 64), ("BLOCK_K", 32)), 4, 3)
+    config = TileConfig((("BLOCK_M", 128), ("BLOCK_N", 64), ("BLOCK_K", 32)), 4, 3)
     ours = Choice(forward="prologue", dgrad="triton", forward_config=config)
     choices = LayerChoices.of({"conv1": TORCH, "layer1.0.conv1": ours, "layer1.0.conv2": ours})
     return {

@@ -1,4 +1,4 @@
-"""Precompile a link for sm_90, launch what measuring it launches as if that GPU were here, and print what was cached.
+"""Precompile a site for sm_90, launch what measuring it launches as if that GPU were here, and print what was cached.
 
 Nothing runs: Triton's launcher is asked to warm up, which ends where the kernel would be loaded.
 """
@@ -11,7 +11,7 @@ import triton
 
 from kernels.choose.precompile import precompile, running_target
 from kernels.choose.precompile_worker import captured
-from kernels.choose.sites import Link
+from kernels.choose.sites import ConvSite
 
 
 class Driver:
@@ -30,21 +30,21 @@ class Driver:
         return 0
 
 
-def hits(link: Link, arch: int) -> list[bool]:
+def hits(site: ConvSite, arch: int) -> list[bool]:
     """Of each kernel that the launcher wants, whether the cache had it."""
     found: list[bool] = []
     triton.knobs.compilation.listener = lambda **told: found.append(told["cache_hit"])
     triton.runtime.driver.set_active(Driver(arch))
-    for launch in captured([link], "sm_90"):
+    for launch in captured([site], "sm_90"):
         launch.function.run(grid=launch.grid, warmup=True, **launch.arguments, **launch.options)
     return found
 
 
 def main() -> None:
-    link = Link(**json.loads(sys.argv[1]))
+    site = ConvSite(**json.loads(sys.argv[1]))
     triton.runtime.driver.set_active(Driver(90))
-    count = precompile([link], "sm_90", running_target(), jobs=2)
-    found, other = hits(link, 90), hits(link, 80)
+    count = precompile([site], "sm_90", running_target(), jobs=2)
+    found, other = hits(site, 90), hits(site, 80)
     print(json.dumps({"count": count, "hits": found, "other": other, "cuda": torch.cuda.is_initialized()}))
 
 

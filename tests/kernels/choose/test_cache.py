@@ -14,11 +14,11 @@ from kernels import runtime
 from kernels.choose import cache, decide
 from kernels.choose.cache import ChoiceCache, default_directory, identity, source_digest
 from kernels.choose.choice import options
-from kernels.choose.decide import Choice, Decision, Link, measure_choices
+from kernels.choose.decide import Choice, ConvSite, Decision, measure_choices
 
-LINK = Link(1, 1, 32, 32, 2, 4, 4, "float16", "inner")
+SITE = ConvSite(1, 1, 32, 32, 2, 4, 4, "float16", "inner")
 CHIP = runtime.chip(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-CONFIG = options(LINK, "forward", CHIP)[0]
+CONFIG = options(SITE, "forward", CHIP)[0]
 CHOICE = Choice(forward="triton", forward_config=CONFIG)
 TIMES = {"forward torch": 10.5, f"forward triton {CONFIG}": 8.25, "dgrad torch": 7.0, "inference torch": 3.0}
 DECISION = Decision(CHOICE, TIMES, {"dgrad triton x": "g is off by 1.0e-01, torch's by 1.0e-03"})
@@ -31,19 +31,19 @@ class Counted:
         self.device, self.directory = device, directory
         self.measured, self.notices = [], []
 
-    def measure(self, link, device, timer):
-        self.measured.append(link)
+    def measure(self, site, device, timer):
+        self.measured.append(site)
         return DECISION
 
-    def decide(self, *links):
+    def decide(self, *sites):
         """With a cache of its own, as another process would have."""
         self.measured, self.notices = [], []
         cache = ChoiceCache(self.directory, self.notices.append)
-        return measure_choices(links or [LINK], self.device, timer=lambda candidate: 1.0, cache=cache)
+        return measure_choices(sites or [SITE], self.device, timer=lambda candidate: 1.0, cache=cache)
 
     @property
     def path(self):
-        path = ChoiceCache(self.directory).path(identity(self.device, asdict(LINK)))
+        path = ChoiceCache(self.directory).path(identity(self.device, asdict(SITE)))
         assert path is not None
         return path
 
@@ -57,18 +57,18 @@ def counted(monkeypatch, device, tmp_path):
 
 def test_a_hit_measures_nothing(counted):
     first = counted.decide()
-    assert counted.measured == [LINK] and not counted.notices
+    assert counted.measured == [SITE] and not counted.notices
     again = counted.decide()
     assert not counted.measured and not counted.notices
-    assert again == first and again.decisions[LINK] == DECISION
+    assert again == first and again.decisions[SITE] == DECISION
     assert [path.suffix for path in counted.directory.iterdir()] == [".json"]
 
 
 @pytest.mark.parametrize("change", [{"n": 4}, {"stride": 2}, {"dtype": "bfloat16"}, {"role": "first", "join": True}])
 def test_another_link_is_measured(counted, change):
     counted.decide()
-    counted.decide(LINK, replace(LINK, **change))
-    assert counted.measured == [replace(LINK, **change)] and not counted.notices
+    counted.decide(SITE, replace(SITE, **change))
+    assert counted.measured == [replace(SITE, **change)] and not counted.notices
 
 
 @pytest.mark.parametrize("what", ["version", "sources", "cudnn", "torch"])
@@ -83,7 +83,7 @@ def test_whatever_else_changes_is_measured_anew(counted, monkeypatch, what):
     else:
         monkeypatch.setattr(cache.torch, "__version__", "99.0.0")
     counted.decide()
-    assert counted.measured == [LINK] and not counted.notices
+    assert counted.measured == [SITE] and not counted.notices
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_an_old_cache_is_left_alone(counted, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setattr(decide, "measure_site", counted.measure)
     counted.decide()
-    assert counted.measured == [LINK] and not counted.notices
+    assert counted.measured == [SITE] and not counted.notices
     assert old.read_text() == text and len(list(counted.directory.iterdir())) == 2
 
 
@@ -163,7 +163,7 @@ def test_a_damaged_file_is_measured_anew_and_rewritten(counted, how):
     assert broken != text
     counted.path.write_text(broken)
     assert counted.decide() == first
-    assert counted.measured == [LINK] and len(counted.notices) == 1
+    assert counted.measured == [SITE] and len(counted.notices) == 1
     assert str(counted.path) in counted.notices[0] and "\n" not in counted.notices[0] and len(counted.notices[0]) < 400
     counted.decide()
     assert not counted.measured and not counted.notices
@@ -173,16 +173,16 @@ def test_bytes_that_are_no_text_are_damage(counted):
     counted.decide()
     counted.path.write_bytes(b"\xff\xfe\x00" * 100)
     counted.decide()
-    assert counted.measured == [LINK] and len(counted.notices) == 1
+    assert counted.measured == [SITE] and len(counted.notices) == 1
 
 
 def test_a_foreign_file_is_measured_anew(counted):
-    other = replace(LINK, n=4)
+    other = replace(SITE, n=4)
     counted.decide(other)
     (file,) = counted.directory.iterdir()
     file.rename(counted.path)
     counted.decide()
-    assert counted.measured == [LINK] and "it is for something else" in counted.notices[0]
+    assert counted.measured == [SITE] and "it is for something else" in counted.notices[0]
     counted.decide()
     assert not counted.measured
 
@@ -191,18 +191,18 @@ def test_an_unreadable_file_is_a_notice(counted):
     counted.decide()
     counted.path.unlink()
     counted.path.mkdir()  # whoever runs the tests, even root, reads no folder and replaces none
-    assert counted.decide()[LINK] == CHOICE
-    assert counted.measured == [LINK] and len(counted.notices) == 2
+    assert counted.decide()[SITE] == CHOICE
+    assert counted.measured == [SITE] and len(counted.notices) == 2
     assert not list(counted.directory.glob(".*.tmp"))
 
 
 def test_an_unwritable_folder_is_one_notice(counted, tmp_path):
     (tmp_path / "file").touch()
     counted.directory = tmp_path / "file" / "cache"
-    links = [replace(LINK, n=n) for n in (1, 2, 3)]
-    assert len(counted.decide(*links)) == 3
+    sites = [replace(SITE, n=n) for n in (1, 2, 3)]
+    assert len(counted.decide(*sites)) == 3
     told = [notice for notice in counted.notices if "are not kept" in notice]
-    assert counted.measured == links and len(told) == 1
+    assert counted.measured == sites and len(told) == 1
 
 
 def test_without_a_home_choices_are_not_kept(monkeypatch, device):

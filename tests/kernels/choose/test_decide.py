@@ -11,12 +11,12 @@ from kernels.chips import CHIPS
 from kernels.choose import candidates, choice, decide
 from kernels.choose.cache import ChoiceCache
 from kernels.choose.choice import name, options
-from kernels.choose.decide import TORCH, Choice, Link, measure_choices, static_choice
+from kernels.choose.decide import TORCH, Choice, ConvSite, measure_choices, static_choice
 from kernels.choose.timer import CudaDevice, DeviceTimer
 from kernels.tiles.tile_configs import fitting_configs
 
-INNER = Link(1, 1, 32, 32, 2, 4, 4, "float16", "inner")
-SHORTCUT = Link(1, 2, 16, 32, 2, 4, 4, "float16", "shortcut")
+INNER = ConvSite(1, 1, 32, 32, 2, 4, 4, "float16", "inner")
+SHORTCUT = ConvSite(1, 2, 16, 32, 2, 4, 4, "float16", "shortcut")
 CHIP = runtime.chip(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 LAST = options(INNER, "dgrad", CHIP)[-1]
 
@@ -41,9 +41,9 @@ def cache(tmp_path):
 
 @pytest.fixture
 def chosen(device, cache, monkeypatch):
-    """Decide for one link with a timer, all candidates being right."""
+    """Decide for one site with a timer, all candidates being right."""
     monkeypatch.setattr(decide, "_check", lambda chain, part, rejected: chain.candidates(part))
-    return lambda link, timer: measure_choices([link], device, timer=timer, cache=cache)[link]
+    return lambda site, timer: measure_choices([site], device, timer=timer, cache=cache)[site]
 
 
 @pytest.fixture
@@ -53,11 +53,11 @@ def two_configs(monkeypatch):
 
 
 def imagenet(kernel, stride, c_in, c_out, size, role, *rest):
-    return Link(kernel, stride, c_in, c_out, 256, size, size, "bfloat16", role, *rest)
+    return ConvSite(kernel, stride, c_in, c_out, 256, size, size, "bfloat16", role, *rest)
 
 
 @pytest.mark.parametrize(
-    ("link", "forward", "dgrad", "inference"),
+    ("site", "forward", "dgrad", "inference"),
     [
         (imagenet(1, 1, 256, 64, 56, "first", "identity", True), "triton", "triton", "triton"),
         (imagenet(1, 1, 512, 256, 28, "first", "projection", True, 2), "triton", "triton", "triton"),
@@ -71,43 +71,43 @@ def imagenet(kernel, stride, c_in, c_out, size, role, *rest):
         (imagenet(1, 1, 64, 256, 56, "shortcut"), "triton", "torch", "triton"),
         (imagenet(1, 1, 512, 2048, 7, "inner"), "torch", "torch", "torch"),
         (imagenet(1, 1, 1024, 512, 14, "first", "projection", True, 2), "torch", "torch", "torch"),
-        (Link(3, 1, 16, 16, 128, 32, 32, "bfloat16", "inner"), "prologue", "triton", "triton"),
-        (Link(3, 1, 64, 64, 128, 8, 8, "float32", "first", "identity", True), "triton", "triton", "triton"),
-        (Link(3, 2, 16, 32, 128, 32, 32, "float16", "first", "padded", True, 2), "torch", "torch", "triton"),
-        (Link(1, 1, 8, 64, 128, 32, 32, "bfloat16", "inner"), "torch", "torch", "torch"),
-        (Link(1, 1, 36, 64, 128, 32, 32, "bfloat16", "inner"), "torch", "torch", "torch"),
-        (Link(1, 1, 64, 64, 128, 32, 32, "float64", "inner"), "torch", "torch", "torch"),
+        (ConvSite(3, 1, 16, 16, 128, 32, 32, "bfloat16", "inner"), "prologue", "triton", "triton"),
+        (ConvSite(3, 1, 64, 64, 128, 8, 8, "float32", "first", "identity", True), "triton", "triton", "triton"),
+        (ConvSite(3, 2, 16, 32, 128, 32, 32, "float16", "first", "padded", True, 2), "torch", "torch", "triton"),
+        (ConvSite(1, 1, 8, 64, 128, 32, 32, "bfloat16", "inner"), "torch", "torch", "torch"),
+        (ConvSite(1, 1, 36, 64, 128, 32, 32, "bfloat16", "inner"), "torch", "torch", "torch"),
+        (ConvSite(1, 1, 64, 64, 128, 32, 32, "float64", "inner"), "torch", "torch", "torch"),
     ],
     ids=str,
 )
-def test_policy(link, forward, dgrad, inference):
+def test_policy(site, forward, dgrad, inference):
     for chip in CHIPS:
-        assert static_choice(link, chip) == Choice(forward, dgrad, inference)
+        assert static_choice(site, chip) == Choice(forward, dgrad, inference)
 
 
 @pytest.mark.interpreted
 @pytest.mark.parametrize(
-    "link",
+    "site",
     [
         INNER,
-        Link(3, 1, 16, 16, 2, 5, 7, "bfloat16", "inner"),
-        Link(1, 1, 32, 16, 1, 8, 7, "float16", "first", "padded", True, 2),
-        Link(1, 1, 32, 16, 2, 5, 5, "bfloat16", "first", "projection", True, 2),
-        Link(3, 1, 16, 24, 2, 8, 8, "float16", "first", "identity", True),
-        Link(3, 1, 16, 16, 2, 5, 5, "float16", "first"),
-        Link(3, 2, 16, 32, 2, 7, 7, "float16", "first", "padded", True, 2),
-        Link(1, 2, 16, 32, 2, 7, 7, "float16", "first", "projection", True, 2),
-        Link(1, 2, 16, 32, 2, 7, 7, "float16", "first"),
+        ConvSite(3, 1, 16, 16, 2, 5, 7, "bfloat16", "inner"),
+        ConvSite(1, 1, 32, 16, 1, 8, 7, "float16", "first", "padded", True, 2),
+        ConvSite(1, 1, 32, 16, 2, 5, 5, "bfloat16", "first", "projection", True, 2),
+        ConvSite(3, 1, 16, 24, 2, 8, 8, "float16", "first", "identity", True),
+        ConvSite(3, 1, 16, 16, 2, 5, 5, "float16", "first"),
+        ConvSite(3, 2, 16, 32, 2, 7, 7, "float16", "first", "padded", True, 2),
+        ConvSite(1, 2, 16, 32, 2, 7, 7, "float16", "first", "projection", True, 2),
+        ConvSite(1, 2, 16, 32, 2, 7, 7, "float16", "first"),
         SHORTCUT,
     ],
     ids=str,
 )
-def test_every_candidate_of_every_kind_of_link_is_right(link, device, cache):
-    decision = measure_choices([link], device, timer=FakeTimer(), cache=cache).decisions[link]
+def test_every_candidate_of_every_kind_of_link_is_right(site, device, cache):
+    decision = measure_choices([site], device, timer=FakeTimer(), cache=cache).decisions[site]
     assert not decision.rejected
     modes = {part: {timed.split()[1] for timed in decision.times_us if timed.startswith(part)} for part in choice.PARTS}
-    gradient_is_ours = link.stride == 1 or link.role == "shortcut"
-    prologue = gradient_is_ours and link.role == "inner"
+    gradient_is_ours = site.stride == 1 or site.role == "shortcut"
+    prologue = gradient_is_ours and site.role == "inner"
     assert modes == {
         "forward": {"torch", "triton"} | ({"prologue"} if prologue else set()),
         "dgrad": {"torch"} | ({"triton"} if gradient_is_ours else set()) | ({"triton+z"} if prologue else set()),
@@ -128,7 +128,9 @@ def test_the_fastest_configuration_wins(chosen):
     # Those far behind the best of their mode are timed once, the others in every round.
     counts = {timed: timer.called.count(timed) for timed in set(timer.called)}
     assert counts[name("dgrad", "triton", LAST)] == counts["dgrad torch"] == decide.ROUNDS
-    behind = [name("dgrad", "triton", config) for config in options(INNER, "dgrad", CHIP) if config != LAST]
+    behind = [
+        name("dgrad", "triton", tile_config) for tile_config in options(INNER, "dgrad", CHIP) if tile_config != LAST
+    ]
     assert behind and all(counts[timed] == 1 for timed in behind)
 
 
@@ -161,13 +163,13 @@ def test_a_prologue_pays_for_z(chosen):
         Choice(forward="prologue", dgrad="torch")
 
 
-def plant(monkeypatch, op, spoil, config=LAST, **when):
+def plant(monkeypatch, op, spoil, tile_config=LAST, **when):
     """Spoil what an op returns with one configuration (and with the keyword arguments `when`)."""
     right = getattr(candidates, op)
 
     def planted(*arguments, **keywords):
         result = right(*arguments, **keywords)
-        if keywords["config"] == config and all(keywords.get(key) == value for key, value in when.items()):
+        if keywords["tile_config"] == tile_config and all(keywords.get(key) == value for key, value in when.items()):
             return spoil(result)
         return result
 
@@ -228,11 +230,11 @@ def test_what_a_kernel_leaves_unwritten_is_seen(monkeypatch, two_configs, device
     empty = lambda shape, dtype, device: torch.zeros(tuple(shape), dtype=dtype, device=device)  # noqa: E731
     monkeypatch.setattr(runtime, "empty", empty)  # not the tests' poison: the check has its own
 
-    def unwritten(x, *rest, config, **keywords):
+    def unwritten(x, *rest, tile_config, **keywords):
         return (
             runtime.empty_image(*x.shape, x.dtype, x.device)
-            if config == LAST
-            else exact(x, *rest, config=config, **keywords)
+            if tile_config == LAST
+            else exact(x, *rest, tile_config=tile_config, **keywords)
         )
 
     exact = candidates.conv_inference
@@ -250,7 +252,7 @@ def test_counters_that_a_failed_kernel_left_are_reset(monkeypatch, two_configs, 
         runtime.counters(8, device).fill_(1)
         raise RuntimeError("illegal")
 
-    plant(monkeypatch, "conv1x1", spoil, config=first)
+    plant(monkeypatch, "conv1x1", spoil, tile_config=first)
     assert len(measure_choices([INNER], device, timer=FakeTimer(), cache=cache).decisions[INNER].rejected) == 2
 
 
@@ -354,6 +356,6 @@ def test_on_a_gpu_longer_work_takes_longer(device, cache):
     timer = functools.partial(decide.cold_us, DeviceTimer(CudaDevice(device)))
     small, large = torch.ones(2**20, device=device), torch.ones(2**28, device=device)
     assert 0 < timer(small.neg) < 0.5 * timer(large.neg)
-    link = Link(1, 1, 64, 64, 32, 28, 28, "bfloat16", "inner")
-    decision = measure_choices([link], device, cache=cache).decisions[link]
+    site = ConvSite(1, 1, 64, 64, 32, 28, 28, "bfloat16", "inner")
+    decision = measure_choices([site], device, cache=cache).decisions[site]
     assert {"forward torch", "dgrad torch", "inference torch"} <= decision.times_us.keys()

@@ -15,10 +15,10 @@ import pytest
 import torch
 
 from kernels.choose import decide, precompile
-from kernels.choose.sites import Link
+from kernels.choose.sites import ConvSite
 
 ROOT = Path(__file__).resolve().parents[3]
-LINK = Link(3, 1, 16, 16, 2, 8, 8, "bfloat16", "inner")
+SITE = ConvSite(3, 1, 16, 16, 2, 8, 8, "bfloat16", "inner")
 WORKER = "kernels.choose.precompile_worker"
 
 
@@ -26,7 +26,7 @@ WORKER = "kernels.choose.precompile_worker"
 def test_the_launcher_finds_every_kernel_of_a_link_in_the_cache(tmp_path: Path) -> None:
     environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
     done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("precompiled.py")), json.dumps(dataclasses.asdict(LINK))],
+        [sys.executable, str(Path(__file__).with_name("precompiled.py")), json.dumps(dataclasses.asdict(SITE))],
         env=environment | {"TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
@@ -42,9 +42,9 @@ def test_the_launcher_finds_every_kernel_of_a_link_in_the_cache(tmp_path: Path) 
 
 @pytest.mark.slow
 def test_links_that_do_not_compile_are_left_to_be_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(RuntimeError, match=r"^kernels\.choose\.precompile: .*no Link"):
-        monkeypatch.setattr(precompile, "asdict", lambda link: {})
-        precompile.precompile([LINK], "sm_90", ("cuda", 90, 32), jobs=1)
+    with pytest.raises(RuntimeError, match=r"^kernels\.choose\.precompile: .*no ConvSite"):
+        monkeypatch.setattr(precompile, "asdict", lambda site: {})
+        precompile.precompile([SITE], "sm_90", ("cuda", 90, 32), jobs=1)
 
 
 @pytest.fixture
@@ -58,9 +58,9 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_compiling_ahead_is_announced(told: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     monkeypatch.setattr(decide, "precompile", lambda *words: asked.append(words) or 1234)
-    decide._compile_ahead([LINK], torch.device("cpu"), told.append)
+    decide._compile_ahead([SITE], torch.device("cpu"), told.append)
     decide._compile_ahead([], torch.device("cpu"), told.append)
-    assert asked == [([LINK], "sm_90", ("cuda", 90, 32))]
+    assert asked == [([SITE], "sm_90", ("cuda", 90, 32))]
     assert told[0] == "kernels: compiling the candidates of 1 kind of layer"
     assert told[1].startswith("kernels: 1,234 compiled in ") and len(told) == 2
 
@@ -70,7 +70,7 @@ def test_a_failure_ahead_is_said_and_measuring_goes_on(told: list[str], monkeypa
         raise RuntimeError("kernels.choose.precompile: no space\nleft")
 
     monkeypatch.setattr(decide, "precompile", fail)
-    decide._compile_ahead([LINK], torch.device("cpu"), told.append)
+    decide._compile_ahead([SITE], torch.device("cpu"), told.append)
     assert told[1:] == ["kernels: compiled one by one as they are measured: kernels.choose.precompile: no space left"]
 
 
@@ -78,7 +78,7 @@ def test_a_failure_ahead_is_said_and_measuring_goes_on(told: list[str], monkeypa
 def test_what_compiles_ends_with_the_one_that_waits_for_it() -> None:
     """The middle process is killed, as one that runs out of memory is: nobody waits for its workers, which end too."""
     psutil = pytest.importorskip("psutil")
-    many = [dataclasses.replace(LINK, c_in=512, c_out=512, n=n, h=64, w=64) for n in (32, 33)]
+    many = [dataclasses.replace(SITE, c_in=512, c_out=512, n=n, h=64, w=64) for n in (32, 33)]
     with ThreadPoolExecutor() as thread, tempfile.TemporaryDirectory() as cache, pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRITON_CACHE_DIR", cache)
         waiting = thread.submit(precompile.precompile, many, "sm_90", ("cuda", 90, 32), 2)
@@ -103,4 +103,4 @@ def test_a_cache_that_cannot_be_written_is_said(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "file").touch()
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "file" / "cache"))
     with pytest.raises(RuntimeError, match=r"^kernels\.choose\.precompile: NotADirectoryError: .*file/cache"):
-        precompile.precompile([LINK], "sm_90", ("cuda", 90, 32), jobs=2)
+        precompile.precompile([SITE], "sm_90", ("cuda", 90, 32), jobs=2)

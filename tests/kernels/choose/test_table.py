@@ -1,4 +1,4 @@
-"""Links are checked; the table of choices survives JSON, is hashed and shown, and is the same on all ranks."""
+"""Conv sites are checked; the table of choices survives JSON, is hashed and shown, and is the same on all ranks."""
 
 import dataclasses
 import json
@@ -13,11 +13,11 @@ from rich.console import Console
 
 from kernels import runtime
 from kernels.choose.choice import options
-from kernels.choose.decide import TORCH, Choice, Decision, Link, Table, agree
-from kernels.operands import Config
+from kernels.choose.decide import TORCH, Choice, ConvSite, Decision, Table, agree
+from kernels.operands import TileConfig
 
-INNER = Link(1, 1, 32, 32, 2, 4, 4, "float16", "inner")
-SHORTCUT = Link(1, 2, 16, 32, 2, 4, 4, "float16", "shortcut")
+INNER = ConvSite(1, 1, 32, 32, 2, 4, 4, "float16", "inner")
+SHORTCUT = ConvSite(1, 2, 16, 32, 2, 4, 4, "float16", "shortcut")
 CHIP = runtime.chip(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 LAST = options(INNER, "dgrad", CHIP)[-1]
 
@@ -45,8 +45,8 @@ def test_a_padded_skip_is_as_wide_as_the_output_of_the_block():
 
 
 def some_table() -> Table:
-    config = Config((("BLOCK_M", 64), ("BLOCK_N", 32), ("BLOCK_K", 32)), 4, 3)
-    choice = Choice("prologue", "triton", "torch", config, LAST)
+    tile_config = TileConfig((("BLOCK_M", 64), ("BLOCK_N", 32), ("BLOCK_K", 32)), 4, 3)
+    choice = Choice("prologue", "triton", "torch", tile_config, LAST)
     times = {"forward torch": 0.1 + 0.2, "dgrad torch": 30.7, "inference torch": 7.25}
     times |= {choice.names["forward"]: 10.0, choice.names["dgrad"]: 1 / 3, "inference triton x": 8.0}
     rejected = {"inference triton y": "RuntimeError: [/red] out of shared memory", "inference triton w": "z is off"}
@@ -74,7 +74,7 @@ def test_the_hash_is_of_links_and_choices():
     table = some_table()
     digits = table.hash()
     assert len(digits) == 16 and int(digits, 16) >= 0
-    backwards = dict(reversed([(link, Decision(choice)) for link, choice in table.items()]))
+    backwards = dict(reversed([(site, Decision(choice)) for site, choice in table.items()]))
     assert Table(backwards).hash() == digits
     for change in ({"dgrad_config": None}, {"inference": "triton"}, {"forward": "triton"}):
         changed = Decision(dataclasses.replace(table[INNER], **change))

@@ -7,7 +7,7 @@ from criterion import DTYPES, image, make_norm
 from kernels import reference, runtime
 from kernels.aot.cases import CASES
 from kernels.chips import CHIPS
-from kernels.operands import Config, KernelError, Producer
+from kernels.operands import KernelError, Producer, TileConfig
 from kernels.ops.conv3x3 import conv3x3
 from kernels.ops.conv_dgrad import conv_dgrad
 from kernels.ops.conv_inference import conv_inference
@@ -24,12 +24,12 @@ CHANNELS = (8, 16, 24, 32, 64, 128, 1000, 2048)
 def test_lists_are_within_limits(op, chip):
     listed = tile_configs.listed(op, chip)
     assert 4 <= len(listed) <= 8 and len(set(listed)) == len(listed)
-    for config in listed:
-        block_m, block_n, block_k = (size for _, size in config.blocks)
+    for tile_config in listed:
+        block_m, block_n, block_k = (size for _, size in tile_config.blocks)
         assert block_m * block_n <= 128 * 128 and min(block_m, block_n, block_k) >= 16
-        assert config.num_warps in (4, 8)
-        assert tile_configs.shared_bytes(config, torch.bfloat16) <= CHIPS[chip].shared_bytes
-        assert chip != "gfx942" or config.num_stages == 2
+        assert tile_config.num_warps in (4, 8)
+        assert tile_configs.shared_bytes(tile_config, torch.bfloat16) <= CHIPS[chip].shared_bytes
+        assert chip != "gfx942" or tile_config.num_stages == 2
 
 
 @pytest.mark.parametrize("chip", CHIPS)
@@ -48,15 +48,17 @@ def test_every_shape_has_candidates(chip):
 def test_the_choice_keeps_a_chip_busy():
     for size, channels in ((56, 64), (28, 128), (14, 256), (7, 512)):
         m = 256 * size * size
-        config = tile_configs.default_config("conv3x3", "sm_90", torch.bfloat16, m, channels, channels)
-        tiling = tile_configs.conv_tiling("conv3x3", CPU, torch.bfloat16, m, channels, channels, config)
+        tile_config = tile_configs.default_config("conv3x3", "sm_90", torch.bfloat16, m, channels, channels)
+        tiling = tile_configs.conv_tiling("conv3x3", CPU, torch.bfloat16, m, channels, channels, tile_config)
         assert tiling.grid[0] >= 2 * CHIPS["sm_90"].processors
         assert tiling.columns * (tiling.groups + 1) <= runtime.COUNTERS
 
 
 def test_groups_hold_every_program():
     for programs in (1, 2, 3, 16, 17, 1000, 6272, 12544):
-        tiling = tile_configs.conv_tiling("conv1x1", CPU, torch.float16, programs * 64, 64, 64, _cut(64, 64, 64))
+        tiling = tile_configs.conv_tiling(
+            "conv1x1", CPU, torch.float16, programs * 64, 64, 64, _tile_config(64, 64, 64)
+        )
         assert (
             tiling.programs == programs
             and tiling.groups * tiling.group >= programs > (tiling.groups - 1) * tiling.group
@@ -64,30 +66,30 @@ def test_groups_hold_every_program():
         assert max(tiling.group, tiling.groups) ** 2 <= 4 * max(programs, 1)
 
 
-def _cut(*blocks):
-    return Config(tuple(zip(("BLOCK_M", "BLOCK_N", "BLOCK_K"), blocks, strict=True)), 4, 3)
+def _tile_config(*blocks):
+    return TileConfig(tuple(zip(("BLOCK_M", "BLOCK_N", "BLOCK_K"), blocks, strict=True)), 4, 3)
 
 
-def _cuts():
+def _tile_configs():
     """What may run here: the GPU's own list, or in the interpreter, where warps and stages are nothing, all blocks."""
     if torch.cuda.is_available():
         return tile_configs.listed("conv3x3", runtime.chip(torch.device("cuda")))
-    return sorted({_cut(*(s for _, s in c.blocks)) for chip in CHIPS for c in tile_configs.listed("conv3x3", chip)}, key=str)  # fmt: skip  # noqa: E501
+    return sorted({_tile_config(*(s for _, s in c.blocks)) for chip in CHIPS for c in tile_configs.listed("conv3x3", chip)}, key=str)  # fmt: skip  # noqa: E501
 
 
 @pytest.mark.interpreted
-@pytest.mark.parametrize("config", _cuts(), ids=str)
-def test_every_cut_computes(config, device):
+@pytest.mark.parametrize("tile_config", _tile_configs(), ids=str)
+def test_every_tile_config_computes(tile_config, device):
     torch.manual_seed(0)
     x, dy = (image((3, 40, 9, 7), torch.float16, device) for _ in range(2))
     weight = (image((40, 40, 3, 3), torch.float16, device) / 19).contiguous(memory_format=torch.channels_last)
     norm, other = make_norm(x), image((3, 40, 9, 7), torch.float16, device)
-    y, stats = conv3x3(x, weight, prologue=norm, config=config)
+    y, stats = conv3x3(x, weight, prologue=norm, tile_config=tile_config)
     wanted, wanted_stats = reference.conv3x3(x, weight, prologue=norm)
     bits = reference.pack(other > 0)
-    g, sums, _ = conv_dgrad(dy, weight, skip=other, producer=Producer(x, norm, bits), config=config)
+    g, sums, _ = conv_dgrad(dy, weight, skip=other, producer=Producer(x, norm, bits), tile_config=tile_config)
     wanted_g, wanted_sums, _ = reference.conv_dgrad(dy, weight, skip=other, producer=Producer(x, norm, bits))
-    z = conv_inference(x, weight, norm.bias, residual=other, config=config)
+    z = conv_inference(x, weight, norm.bias, residual=other, tile_config=tile_config)
     for actual, expected in (
         (y, wanted),
         (stats, wanted_stats),
@@ -98,16 +100,16 @@ def test_every_cut_computes(config, device):
         torch.testing.assert_close(actual.float(), expected.float(), rtol=0.01, atol=0.02)
 
 
-def test_a_config_of_another_kernel_raises(device):
+def test_a_tile_config_of_another_kernel_raises(device):
     x = image((1, 16, 3, 3), torch.float32, device)
     weight = image((16, 16, 3, 3), torch.float32, device)
     with pytest.raises(KernelError, match="BLOCK_M, BLOCK_N, BLOCK_K; nearest is 128x128x64"):
-        conv3x3(x, weight, config=Config((("BLOCK_M", 64),), 4, 3))
+        conv3x3(x, weight, tile_config=TileConfig((("BLOCK_M", 64),), 4, 3))
 
 
 def test_a_cut_is_read_as_it_is_written():
-    for config in {config for op in OPS for chip in CHIPS for config in tile_configs.listed(op, chip)}:
-        assert tile_configs.parse(str(config)) == config
+    for tile_config in {tile_config for op in OPS for chip in CHIPS for tile_config in tile_configs.listed(op, chip)}:
+        assert tile_configs.parse(str(tile_config)) == tile_config
     assert str(tile_configs.parse("256x16x32/w16/s1")) == "256x16x32/w16/s1"
 
 

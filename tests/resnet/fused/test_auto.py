@@ -10,7 +10,7 @@ from torch.nn import functional
 import kernels
 from kernels import runtime
 from resnet.fused.network import choose_kernels
-from resnet.fused.sites import links
+from resnet.fused.sites import conv_sites
 from resnet.model import build, fuse
 
 NAME = "cifar8-A"
@@ -43,7 +43,7 @@ def step(model):
 @pytest.mark.interpreted
 def test_the_faster_wins_layer_by_layer_and_computes_the_same(tmp_path):
     model, table, timed = chosen(lambda name: " torch" in name, kernels.ChoiceCache(tmp_path / "a"))
-    assert timed and set(table) == {link for _, link in links(model, batch(NAME, 0)[0].shape, torch.float16)}
+    assert timed and set(table) == {site for _, site in conv_sites(model, batch(NAME, 0)[0].shape, torch.float16)}
     launched, plain = step(model)
     assert not launched & {"conv1x1", "conv3x3", "conv_dgrad"} and "bn_act_backward_reduce" in launched
     other, other_table, _ = chosen(lambda name: " torch" not in name, kernels.ChoiceCache(tmp_path / "b"))

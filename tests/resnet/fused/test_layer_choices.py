@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from kernels import TORCH, Choice, Config
+from kernels import TORCH, Choice, TileConfig
 from resnet.fused.layer_choices import LayerChoices
 
 
-def config(m: int) -> Config:
-    return Config((("BLOCK_M", m), ("BLOCK_N", 64), ("BLOCK_K", 32)), 4, 3)
+def config(m: int) -> TileConfig:
+    return TileConfig((("BLOCK_M", m), ("BLOCK_N", 64), ("BLOCK_K", 32)), 4, 3)
 
 
 PROLOGUE = Choice("prologue", "triton", "triton", config(32), config(64), config(128))
