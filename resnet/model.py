@@ -23,7 +23,7 @@ class ResNet(nn.Module):
     Attributes:
         architecture: the same.
         maxpool: 3x3 max pooling with stride 2, None in the cifar family.
-        fused: what computes the network in place of the modules (`resnet.fused.Fused`), or None.
+        fused: what computes the network in place of the modules (`resnet.fused.network.Fused`), or None.
     """
 
     maxpool: nn.Module | None

@@ -18,6 +18,24 @@ EDGES = {
     "kernels": set(),
     "results": set(),
 }
+# The rooms of each package (folders, and modules that lie beside them), in the order of its floors: a room may import
+# those before it, and none after it.
+ROOMS = {
+    "bench": ["config", "roofline", "measure", "training", "micro", "step", "peers", "gpu", "plain", "plot"],
+    "kernels": [
+        "dtypes", "interpreter", "child_process", "chips", "runtime", "operands", "tiles", "ops", "reference", "aot",
+        "choose",
+    ],
+    "launch": ["cluster", "plan", "job", "batch", "foreground", "cli", "local", "slurm"],
+    "resnet": [
+        "architecture", "recipe", "layers", "fused", "model", "counts", "comparators", "weights", "data",
+    ],
+    "resnet/data": [
+        "errors", "dataset_table", "cache", "batch", "images", "datasets", "loaders", "mean_image",
+    ],
+    "results": ["words", "durable", "identity", "statistics", "store", "recover", "export", "report", "plot"],
+}  # fmt: skip
+MOST_MODULES, MOST_LINES = 16, 400
 # Modules of the standard library alone, which every package may import: what else would be written in each of them.
 FOUNDATION = {"results.words", "results.durable"}
 # The entry points of commands in leaves, `main` alone, which may import what runs a command.
@@ -118,6 +136,79 @@ def test_imports_go_one_way(package: str) -> None:
         ours = {name.partition(".")[0] for name in names} & set(EDGES)
         strayed = ours - EDGES[package] - {package}
         assert not strayed, f"{path.relative_to(ROOT)} imports {sorted(strayed)}; {package} may import {EDGES[package]}"
+
+
+def rooms(package: str) -> set[str]:
+    """Folders and modules of a package, one floor down."""
+    return {
+        path.stem
+        for path in (ROOT / package).iterdir()
+        if (path.suffix == ".py" and not path.stem.startswith("__")) or (path / "__init__.py").exists()
+    }
+
+
+def exists(module: str) -> bool:
+    """Whether a dotted name is a module or a package of ours."""
+    stem = ROOT / module.replace(".", "/")
+    return stem.with_suffix(".py").exists() or (stem / "__init__.py").exists()
+
+
+def face(package: str) -> set[str]:
+    """What the `__init__` of a package or room offers: its `__all__`, empty where it has none."""
+    for node in ast.parse((ROOT / package / "__init__.py").read_text()).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return set(ast.literal_eval(node.value))
+    return set()
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_rooms_of_a_package_import_one_way(package: str) -> None:
+    order, dotted = ROOMS[package], package.replace("/", ".") + "."
+    assert rooms(package) == set(order), "a room without a floor, or the other way round"
+    for floor, room in enumerate(order):
+        stem = ROOT / package / room
+        for path in modules(str((stem if stem.is_dir() else stem.with_suffix(".py")).relative_to(ROOT))):
+            names = {name.removeprefix(dotted) for name in imported(path, at_import=False) if name.startswith(dotted)}
+            above = {name.partition(".")[0] for name in names} & set(order[floor + 1 :])
+            assert not above, f"{path.relative_to(ROOT)} imports {sorted(above)}, which come after {room}"
+
+
+def test_what_a_room_or_package_shows_is_imported_from_there_alone() -> None:
+    """Across packages: what a face offers comes from it, and a room's inside is its own where the room has a face."""
+    inits = [path.parent.relative_to(ROOT) for package in EDGES for path in (ROOT / package).rglob("__init__.py")]
+    faces = {".".join(folder.parts): face(str(folder)) for folder in inits}
+    faces = {name: offered for name, offered in faces.items() if offered}
+    assert {"resnet", "resnet.data", "kernels.reference"} <= set(faces)
+    for path in (path for package in EDGES for path in modules(package)):
+        own = path.relative_to(ROOT).parts[0]
+        for name in imported(path, at_import=False):
+            for shown, offered in faces.items():
+                if not name.startswith(f"{shown}.") or shown.partition(".")[0] == own:
+                    continue
+                where, _, last = name.rpartition(".")
+                assert where == shown or last not in offered, f"{path.relative_to(ROOT)}: import {last} from {shown}"
+                assert where == shown or "." not in shown, f"{path.relative_to(ROOT)} imports the inside of {shown}"
+                inside = "." in shown and exists(name) and last not in offered
+                assert not inside, f"{path.relative_to(ROOT)} imports the inside of {shown}"
+
+
+def test_folders_and_modules_are_small() -> None:
+    tops = [ROOT / top for top in (*EDGES, "tests", "examples") if (ROOT / top).exists()]
+    folders = {path.parent for top in tops for path in top.rglob("*.py")}
+    assert len(folders) > 20
+    for folder in folders:
+        found = [path for path in folder.glob("*.py") if path.stem not in ("__init__", "__main__")]
+        assert len(found) <= MOST_MODULES, f"{folder.relative_to(ROOT)} has {len(found)} modules"
+        for path in found:
+            lines = path.read_text().count("\n")
+            assert lines <= MOST_LINES, f"{path.relative_to(ROOT)} has {lines} lines"
+
+
+def test_every_folder_of_code_is_a_package() -> None:
+    """A folder without `__init__.py` would be left out of what is installed."""
+    for package in EDGES:
+        for path in (ROOT / package).rglob("*.py"):
+            assert (path.parent / "__init__.py").exists(), f"{path.parent.relative_to(ROOT)} has no __init__.py"
 
 
 @pytest.mark.parametrize("module", sorted(FOUNDATION))

@@ -7,7 +7,7 @@ from typing import Any
 from bench.config import grammar
 from bench.config.grammar import WordError
 from bench.config.keys import RunKeys
-from resnet.architecture import Architecture
+from resnet import Architecture
 from resnet.recipe import Recipe
 from results import identity
 

@@ -18,7 +18,7 @@ from bench.config.grammar import key, parse
 from bench.measure.machine import cpu_model, gpu_name
 from bench.peers.loaders import compare_loaders
 from bench.peers.training import compare_training
-from resnet.architecture import Architecture
+from resnet import Architecture
 
 
 @dataclass(kw_only=True)

@@ -23,7 +23,7 @@ from bench.config import command
 from bench.config.grammar import WordError, key, parse
 from bench.measure.clock import now_s
 from bench.training.progress import clock
-from resnet.architecture import Architecture
+from resnet import Architecture
 from resnet.data import Split, Splits, open_dataset
 
 EVAL_BATCH = 500

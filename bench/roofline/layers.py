@@ -6,7 +6,7 @@ Read off an `Architecture` without building the model, so that nothing here need
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from resnet.architecture import Architecture
+from resnet import Architecture
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from bench.roofline.layers import Layer, Net, Place, network
 from bench.roofline.levels import CONV_ROWS, LEVELS, PLACE_ROWS, Row
-from resnet.architecture import Architecture
+from resnet import Architecture
 
 
 @dataclass(frozen=True, kw_only=True)

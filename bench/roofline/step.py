@@ -8,7 +8,8 @@ from bench.roofline.levels import LEVELS
 from bench.roofline.passes import Level, Pass, ladder, passes
 from kernels.chips import measured_rates
 from kernels.dtypes import PRECISIONS
-from resnet.architecture import FAMILIES, IMAGENET_STAGES, SHORTCUTS, STRIDES, Architecture
+from resnet import Architecture
+from resnet.architecture import FAMILIES, IMAGENET_STAGES, SHORTCUTS, STRIDES
 from resnet.data import DATASETS, dataset_of_family
 
 BATCHES = {"cifar": 128, "imagenet": 256}

@@ -14,7 +14,7 @@ from bench.config.paths import ROOT
 from bench.step.plan import Plan
 from bench.step.rows import floors_line
 from kernels.child_process import die_with_parent
-from resnet.architecture import Architecture
+from resnet import Architecture
 
 
 @functools.cache

@@ -14,10 +14,10 @@ import torch
 
 from bench.step.variants import Losses, Stepper, batch_of, recipe_of
 from kernels import runtime
-from kernels.reference.check import poisoned
-from resnet.architecture import Architecture
+from kernels.reference import poisoned
+from resnet import Architecture, ResNet
 from resnet.layers import he_init
-from resnet.model import ResNet, fuse
+from resnet.model import fuse
 
 STEPS = 2
 

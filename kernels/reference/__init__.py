@@ -1,5 +1,6 @@
-"""What the kernels should compute, in plain PyTorch, and the check that says whether they do (`reference.check`)."""
+"""What the kernels should compute, in plain PyTorch, and the check that says whether they do."""
 
+from kernels.reference.check import errors, poisoned, wrong
 from kernels.reference.conv import conv1x1, conv3x3, conv_dgrad, conv_inference, pack_weights
 from kernels.reference.pointwise import (
     bn_act,
@@ -16,6 +17,9 @@ from kernels.reference.pointwise import (
 )
 
 __all__ = [
+    "errors",
+    "poisoned",
+    "wrong",
     "bn_act",
     "bn_act_backward_apply",
     "bn_act_backward_reduce",

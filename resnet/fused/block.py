@@ -16,8 +16,12 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-import kernels
-from kernels import Norm, Producer, runtime
+from kernels import runtime
+from kernels.operands import Norm, Producer
+from kernels.ops.bn_act import bn_act
+from kernels.ops.bn_act_backward_reduce import bn_act_backward_reduce
+from kernels.ops.conv_dgrad import conv_dgrad
+from kernels.ops.join_gradient import join_gradient
 from resnet.fused.node import (
     Kept,
     KeptLayer,
@@ -83,7 +87,7 @@ def forward_block(
             read, prologue = kept[-1].y, kept[-1].norm
         elif kept:
             runtime.set_layer(plan.layers[len(kept) - 1].name)
-            activation, _ = kernels.bn_act(kept[-1].y, kept[-1].norm)
+            activation, _ = bn_act(kept[-1].y, kept[-1].norm)
             read = activation
         y, stats = conv_statistics(read, weight, layer, prologue)
         kept.append(KeptLayer(y, stats, gamma, beta, weight, activation))
@@ -99,7 +103,7 @@ def forward_block(
         # The projection's convolution took the stride: the join adds what it made pixel by pixel.
         shortcut_norm, shortcut_stride = kept[-1].norm, 1
     runtime.set_layer(plan.layers[-1].name)
-    z, mask = kernels.bn_act(
+    z, mask = bn_act(
         last.y, last.norm, shortcut=shortcut, shortcut_norm=shortcut_norm, shortcut_stride=shortcut_stride,
         keep_mask=plan.keep and plan.skip != "none",
     )  # fmt: skip
@@ -169,7 +173,7 @@ def _backward_block(ctx: Any, dz: Tensor) -> tuple[Any, ...]:
         if layer.choice.dgrad == "triton":
             # One kernel: the gradient of the activation, masked and reduced for the BN before. After a prologue there
             # is no activation: then the kernel writes that too, since the gradient of the weight reads it.
-            inner, reduced, rewritten = kernels.conv_dgrad(
+            inner, reduced, rewritten = conv_dgrad(
                 dy, mine.weight, producer=producer, write_activation=activation is None,
                 tile_config=layer.choice.dgrad_config,
             )  # fmt: skip
@@ -179,7 +183,7 @@ def _backward_block(ctx: Any, dz: Tensor) -> tuple[Any, ...]:
             # cuDNN's gradient is reduced in a pass of its own, that of the BN before; the mask is left to `apply_bn`.
             inner = input_gradient(dy, mine.weight, producer.y.shape, layer.stride, layer.padding)
             runtime.set_layer(before.name)
-            _, reduced = kernels.bn_act_backward_reduce(inner, producer)
+            _, reduced = bn_act_backward_reduce(inner, producer)
             masked = False
         assert activation is not None and reduced is not None
         weight = weight_gradient(dy, activation, mine.weight, layer, like[i]) if needs[i].weight else None
@@ -213,7 +217,7 @@ def _projection_input_gradient(dy: Tensor, weight: Tensor, layer: Layer, x: Tens
     """Gradient of x through a projection: on the grid of its stride, where alone it is not zero."""
     runtime.set_layer(layer.name)
     if layer.choice.dgrad == "triton":
-        compact, _, _ = kernels.conv_dgrad(dy, weight, tile_config=layer.choice.dgrad_config)
+        compact, _, _ = conv_dgrad(dy, weight, tile_config=layer.choice.dgrad_config)
         return compact
     n, _, h, w = dy.shape
     return input_gradient(dy, weight, (n, x.shape[1], h, w), 1, 0)
@@ -231,7 +235,7 @@ def _block_input_gradient(ctx: Any, dy: Tensor, weight: Tensor, x: Tensor, skip:
     before = node.producer_of(node) if getattr(node, "producer_of", None) is not None else None
     runtime.set_layer(layer.name)
     if layer.choice.dgrad == "triton" and layer.stride == 1:
-        dx, sums, _ = kernels.conv_dgrad(
+        dx, sums, _ = conv_dgrad(
             dy, weight, skip=skip, skip_stride=skip_stride, producer=before, tile_config=layer.choice.dgrad_config
         )
     else:
@@ -244,14 +248,14 @@ def _block_input_gradient(ctx: Any, dy: Tensor, weight: Tensor, x: Tensor, skip:
         else:
             d = input_gradient(dy, weight, x.shape, layer.stride, layer.padding)
         if before is not None and (skip is not None or on_grid):
-            reduced, sums = kernels.bn_act_backward_reduce(
+            reduced, sums = bn_act_backward_reduce(
                 d, before, skip=skip, skip_stride=skip_stride, dz_stride=dz_stride, write_gradient=True
             )
             assert reduced is not None
             dx = reduced
         elif skip is not None:
             # No fused node made the input, so there is nothing to reduce for: the sum alone.
-            return kernels.join_gradient(d, skip, shape=x.shape, skip_stride=skip_stride, dz_stride=dz_stride)
+            return join_gradient(d, skip, shape=x.shape, skip_stride=skip_stride, dz_stride=dz_stride)
         else:
             # Nothing to add either: whatever made the input takes cuDNN's gradient as it is, and reduces it.
             return d

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
 if TYPE_CHECKING:
-    from kernels import Choice, TileConfig
+    from kernels.choose.choice import Choice
+    from kernels.operands import TileConfig
 
 
 class Configs(TypedDict):

@@ -12,8 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-import kernels
-from kernels import Choice, Norm, Running, Table, runtime
+from kernels import runtime
+from kernels.choose.choice import TORCH, Choice, static_choice
+from kernels.choose.decide import measure_choices
+from kernels.choose.table import Table, agree
+from kernels.operands import Norm, Running
+from kernels.ops.bn_act import bn_act
+from kernels.ops.conv_inference import conv_inference, fold
+from kernels.ops.pack_weights import pack_weights
 from resnet.fused.block import BlockFunction, BlockPlan, forward_block
 from resnet.fused.checks import check_device, check_modules
 from resnet.fused.layer_choices import LayerChoices
@@ -85,7 +91,7 @@ class Fused:
                 raise RuntimeError("kernels=auto: nothing chosen yet; run the whole network once, or choose_kernels")
             else:
                 chip, found = runtime.chip(x.device), block_sites(block, x.shape, dtype, join=True)
-                self.choices = {name: kernels.static_choice(site, chip) for name, site in found}
+                self.choices = {name: static_choice(site, chip) for name, site in found}
             with self._opened(block, block.conv_layers(), dtype):
                 return self.block(block, x.to(dtype).contiguous(memory_format=torch.channels_last))
         parts = block.conv_layers()
@@ -135,8 +141,8 @@ class Fused:
                 # Each time: how an engine or an average of weights changes parameters cannot always be seen.
                 mean, var = bn.running_mean, bn.running_var
                 assert mean is not None and var is not None
-                weight, bias = kernels.fold(conv.weight, bn.weight, bn.bias, mean, var, bn.eps, x.dtype)
-                return kernels.conv_inference(
+                weight, bias = fold(conv.weight, bn.weight, bn.bias, mean, var, bn.eps, x.dtype)
+                return conv_inference(
                     x, weight, bias, stride=conv.stride[0], residual=residual, residual_stride=stride, relu=relu,
                     tile_config=choice.inference_config,
                 )  # fmt: skip
@@ -145,7 +151,7 @@ class Fused:
             strides = list(conv.stride)
             y = torch.ops.aten.convolution(x, weight, None, strides, padding, [1, 1], False, [0, 0], 1)
             y = y.contiguous(memory_format=torch.channels_last)
-            return kernels.bn_act(y, frozen_norm(bn), shortcut=residual, shortcut_stride=stride, relu=relu)[0]
+            return bn_act(y, frozen_norm(bn), shortcut=residual, shortcut_stride=stride, relu=relu)[0]
 
     def _layer(self, part: ConvBn) -> Layer:
         name, conv, bn = part
@@ -166,7 +172,7 @@ class Fused:
         check_modules(module)
         runtime.set_layer("weights")
         with torch.no_grad():
-            packed = kernels.pack_weights([part.conv.weight.detach() for part in parts], dtype)
+            packed = pack_weights([part.conv.weight.detach() for part in parts], dtype)
         counted = [bn for _, _, bn in parts if bn.training and bn.track_running_stats and bn.running_mean is not None]
         if counted:
             buffers = [dict(bn.named_buffers(recurse=False)) for bn in counted]
@@ -197,8 +203,8 @@ class Fused:
                 choose_kernels(model, tuple(images.shape), dtype, images.device)
             else:
                 chip, found = runtime.chip(images.device), conv_sites(model, images.shape, dtype)
-                static = {name: kernels.static_choice(site, chip) for name, site in found}
-                self.chosen[dtype] = {"conv1": kernels.TORCH, **static}, None
+                static = {name: static_choice(site, chip) for name, site in found}
+                self.chosen[dtype] = {"conv1": TORCH, **static}, None
         self.choices, self.table = self.chosen[dtype]
         return dtype
 
@@ -255,16 +261,16 @@ def choose_kernels(
     try:
         if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
             found = [site for _, site in named]
-            table = kernels.measure_choices(found, device, timer=timer, cache=cache, announce=announce)
+            table = measure_choices(found, device, timer=timer, cache=cache, announce=announce)
     except Exception as error:
         failure = error
     if failure is not None and not torch.distributed.is_initialized():
         raise failure
     try:
         # Also where measuring failed: the other ranks wait for a table.
-        fused.table = table = kernels.agree(table)
+        fused.table = table = agree(table)
     except ValueError:
         raise failure or RuntimeError("kernels=auto: rank 0 could not choose; its reason is in its log") from None
-    fused.choices = {name: table[site] for name, site in named} | {"conv1": kernels.TORCH}
+    fused.choices = {name: table[site] for name, site in named} | {"conv1": TORCH}
     fused.chosen[dtype] = fused.choices, table
     return table

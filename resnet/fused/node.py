@@ -8,8 +8,14 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-import kernels
-from kernels import Choice, Norm, Producer, Running, runtime
+from kernels import runtime
+from kernels.choose.choice import Choice
+from kernels.operands import Norm, Producer, Running
+from kernels.ops.bn_act_backward_apply import bn_act_backward_apply
+from kernels.ops.bn_act_backward_reduce import bn_act_backward_reduce
+from kernels.ops.bn_stats import bn_stats
+from kernels.ops.conv1x1 import conv1x1
+from kernels.ops.conv3x3 import conv3x3
 
 T = TypeVar("T")
 
@@ -190,9 +196,9 @@ def conv_statistics(x: Tensor, weight: Tensor, layer: Layer, prologue: Norm | No
     if layer.choice.forward == "torch":
         stride, padding = [layer.stride] * 2, [layer.padding] * 2
         y = channels_last(torch.ops.aten.convolution(x, weight, None, stride, padding, [1, 1], False, [0, 0], 1))
-        stats = layer.stats if layer.frozen else kernels.bn_stats(y, layer.eps, layer.running)
+        stats = layer.stats if layer.frozen else bn_stats(y, layer.eps, layer.running)
     else:
-        op = kernels.conv1x1 if layer.kernel == 1 else kernels.conv3x3
+        op = conv1x1 if layer.kernel == 1 else conv3x3
         y, stats = op(
             x, weight, stride=layer.stride, prologue=prologue, statistics=not layer.frozen, eps=layer.eps,
             running=layer.running, tile_config=layer.choice.forward_config,
@@ -237,7 +243,7 @@ def take_reduced(ctx: Any, dz: Tensor, producer: Producer, write: bool) -> tuple
         return reduced.gradient, reduced.sums, True
     if not _broadcast(dz):
         dz = channels_last(dz)
-    gradient, sums = kernels.bn_act_backward_reduce(dz, producer, write_gradient=write)
+    gradient, sums = bn_act_backward_reduce(dz, producer, write_gradient=write)
     return (dz, sums, False) if gradient is None else (gradient, sums, True)
 
 
@@ -269,5 +275,5 @@ def apply_bn(
             f"{layer.name}: one BN of this join is frozen and {projection.name}'s is not; "
             "freeze both, or use kernels=torch"
         )
-    applied = kernels.bn_act_backward_apply(gradient, producer, sums, masked=masked, frozen=frozen)
+    applied = bn_act_backward_apply(gradient, producer, sums, masked=masked, frozen=frozen)
     return applied if isinstance(applied, tuple) else (applied, None)

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from kernels import ConvSite
+from kernels.choose.sites import ConvSite
 from resnet.layers import Block, Projection, StridedIdentity
 
 

@@ -7,8 +7,12 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-import kernels
-from kernels import Producer, runtime
+from kernels import runtime
+from kernels.operands import Producer
+from kernels.ops.bn_act import bn_act
+from kernels.ops.stem import stem
+from kernels.ops.stem_backward_apply import stem_backward_apply
+from kernels.ops.stem_backward_reduce import stem_backward_reduce
 from resnet.fused.node import (
     Kept,
     KeptLayer,
@@ -41,8 +45,8 @@ def forward_stem(images: Tensor, plan: StemPlan, weight: Tensor, parameters: Lay
     y, stats = conv_statistics(images, weight, layer, None)
     kept = KeptLayer(y, stats, parameters.gamma, parameters.beta, weight, None)
     if not plan.pool:
-        return kernels.bn_act(y, kept.norm)[0], Kept(images, (kept,))
-    pooled, argmax = kernels.stem(y, kept.norm)
+        return bn_act(y, kept.norm)[0], Kept(images, (kept,))
+    pooled, argmax = stem(y, kept.norm)
     return pooled, Kept(images, (kept,), argmax=argmax)
 
 
@@ -83,8 +87,8 @@ def _backward_stem(ctx: Any, dz: Tensor) -> tuple[Any, ...]:
     if kept.argmax is not None:
         # The gradient of the ReLU's output, as large as y, is never written: both passes read it through the pooling.
         dz = channels_last(dz)
-        sums = kernels.stem_backward_reduce(dz, kept.argmax, mine.y, mine.norm)
-        dy = kernels.stem_backward_apply(dz, kept.argmax, mine.y, mine.norm, sums, frozen=layer.frozen)
+        sums = stem_backward_reduce(dz, kept.argmax, mine.y, mine.norm)
+        dy = stem_backward_apply(dz, kept.argmax, mine.y, mine.norm, sums, frozen=layer.frozen)
     else:
         gradient, sums, masked = take_reduced(ctx, dz, mine.producer, False)
         dy, _ = apply_bn(gradient, mine.producer, sums, masked, layer, None)

@@ -27,7 +27,8 @@ from bench.step.variants import (
     initial_state,
     recipe_of,
 )
-from kernels import TORCH, Choice, TileConfig
+from kernels.choose.choice import TORCH, Choice
+from kernels.operands import TileConfig
 from resnet.fused.layer_choices import LayerChoices
 from results.export import export
 from results.identity import key_of

@@ -9,7 +9,7 @@ import pytest
 from bench.config.keys import RunKeys
 from bench.config.resolve import Place, resolve
 from bench.training.progress import VARIABLE, Display, Emitter, Follower, clock
-from kernels import TORCH, Choice
+from kernels.choose.choice import TORCH, Choice
 from resnet.fused.layer_choices import LayerChoices
 
 CONFIG, _ = resolve(RunKeys(depth=20, dataset="digits"), Place(ranks_per_node=2))

@@ -18,7 +18,7 @@ from bench.measure.metrics import WARMUP_STEPS, Throughput
 from bench.training import recorder as recorders
 from bench.training.process_group import World
 from bench.training.recorder import Recorder, outcome, run_row
-from kernels import TORCH
+from kernels.choose.choice import TORCH
 from resnet.fused.layer_choices import LayerChoices
 from results import identity
 from results.store.files import read_rows

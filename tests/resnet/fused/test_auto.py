@@ -7,8 +7,8 @@ import torch
 from fused_nets import DEVICE, batch, distance, network
 from torch.nn import functional
 
-import kernels
 from kernels import runtime
+from kernels.choose.cache import ChoiceCache
 from resnet.fused.network import choose_kernels
 from resnet.fused.sites import conv_sites
 from resnet.model import build, fuse
@@ -42,11 +42,11 @@ def step(model):
 
 @pytest.mark.interpreted
 def test_the_faster_wins_layer_by_layer_and_computes_the_same(tmp_path):
-    model, table, timed = chosen(lambda name: " torch" in name, kernels.ChoiceCache(tmp_path / "a"))
+    model, table, timed = chosen(lambda name: " torch" in name, ChoiceCache(tmp_path / "a"))
     assert timed and set(table) == {site for _, site in conv_sites(model, batch(NAME, 0)[0].shape, torch.float16)}
     launched, plain = step(model)
     assert not launched & {"conv1x1", "conv3x3", "conv_dgrad"} and "bn_act_backward_reduce" in launched
-    other, other_table, _ = chosen(lambda name: " torch" not in name, kernels.ChoiceCache(tmp_path / "b"))
+    other, other_table, _ = chosen(lambda name: " torch" not in name, ChoiceCache(tmp_path / "b"))
     launched, fused = step(other)
     assert {"conv3x3", "conv_dgrad"} <= launched
     assert all(distance(fused[key], gradient) < 0.02 for key, gradient in plain.items())
@@ -54,7 +54,7 @@ def test_the_faster_wins_layer_by_layer_and_computes_the_same(tmp_path):
     assert model.fused.describe().layers["conv1"]["forward"] == "torch"
     measured = other.fused.describe().layers["layer1.0.conv2"]
     assert measured["dgrad"] == "triton" and re.fullmatch(r"\d+x\d+x\d+/w\d/s\d", measured["config"]["dgrad"])
-    again, again_table, timed = chosen(lambda name: True, kernels.ChoiceCache(tmp_path / "b"))
+    again, again_table, timed = chosen(lambda name: True, ChoiceCache(tmp_path / "b"))
     assert not timed and again_table.hash() == other_table.hash(), "the cache was not read"
     assert again.fused.describe() == other.fused.describe()
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from kernels import TORCH, Choice, TileConfig
+from kernels.choose.choice import TORCH, Choice
+from kernels.operands import TileConfig
 from resnet.fused.layer_choices import LayerChoices
 
 
