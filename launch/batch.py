@@ -31,7 +31,7 @@ class BatchError(RuntimeError):
 
 
 def check_slurm(mode: str) -> None:
-    """Raises a BatchError where a mode needs Slurm and there is none."""
+    """Raise a BatchError where a mode needs Slurm and there is none."""
     if mode != "print" and shutil.which("sbatch") is None:
         raise BatchError(
             "no sbatch on this machine: mode=print writes the batch script, and launch/local.py runs here without Slurm"

@@ -16,7 +16,7 @@ BOTTLENECK_DEPTHS = (50, 101, 152)
 
 
 def check_choice(key: str, word: str, choices: Sequence[str]) -> None:
-    """Raises a ConfigError of one line unless `word` is one of `choices`."""
+    """Raise a ConfigError of one line unless `word` is one of `choices`."""
     if word not in choices:
         closest = nearest(str(word), choices)
         raise ConfigError(f"{key}={word}: expected one of {', '.join(choices)}; nearest is {closest}")

@@ -173,7 +173,7 @@ _BUILDERS: dict[str, Callable[[int], nn.Module]] = {
 
 
 def build(name: str, num_classes: int = 1000, *, auxiliary_heads: bool = False) -> nn.Module:
-    """Builds a comparator, with He's initialization, on the current default device.
+    """Build a comparator, with He's initialization, on the current default device.
 
     Args:
         name: "alexnet" (227x227), "vgg16", "vgg19" or "googlenet" (224x224).

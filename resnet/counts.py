@@ -24,7 +24,7 @@ class Counts:
 
 
 def count(model: nn.Module, image_size: int, in_channels: int = 3) -> Counts:
-    """Counts on the meta device in evaluation mode; the model itself is neither run nor changed.
+    """Count on the meta device in evaluation mode; the model itself is neither run nor changed.
 
     Args:
         model: any network of `nn.Conv2d` and `nn.Linear`, on any device.

@@ -100,7 +100,7 @@ def build(
     kernels: str = "torch",
     zero_init_residual: bool = False,
 ) -> ResNet:
-    """Builds an initialized network on the current default device, in training mode, in fp32.
+    """Build an initialized network on the current default device, in training mode, in fp32.
 
     Weights move freely between values of `kernels`: the state dict does not depend on it.
 

@@ -19,7 +19,7 @@ class WeightsError(ValueError):
 
 
 def save_weights(model: nn.Module, path: str | os.PathLike[str], metadata: Mapping[str, str] | None = None) -> None:
-    """Writes the state dict of a `ResNet`, contiguous whatever its memory format, with its architecture as metadata.
+    """Write the state dict of a `ResNet`, contiguous whatever its memory format, with its architecture as metadata.
 
     The file appears complete or not at all: it is written beside `path`, flushed to disk and renamed. Call it on one
     rank.
@@ -54,7 +54,7 @@ def save_weights(model: nn.Module, path: str | os.PathLike[str], metadata: Mappi
 
 
 def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> dict[str, str]:
-    """Loads every weight of a `ResNet` from a safetensors file; the model stays as it was where anything does not fit.
+    """Load every weight of a `ResNet` from a safetensors file; the model stays as it was where anything does not fit.
 
     Files from elsewhere (torchvision's published weights, converted) load where names and shapes are equal. BN's
     `num_batches_tracked` may be missing, as it is in old files, and is then zero. Values are cast to the model's

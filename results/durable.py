@@ -14,7 +14,7 @@ _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)
 
 
 def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Writes a file in place of whatever has its name.
+    """Write a file in place of whatever has its name.
 
     Args:
         path: of the file; its folder exists.
@@ -32,7 +32,7 @@ def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 
 def create_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Writes a file unless its name is taken.
+    """Write a file unless its name is taken.
 
     Args:
         path: of the file; its folder exists.
@@ -65,7 +65,7 @@ def _written(path: Path, write: Callable[[BinaryIO], object]) -> Path:
 
 
 def publish(temporary: Path, path: Path) -> None:
-    """Gives a written and synced file its name, unless the name is taken, and syncs the folder.
+    """Give a written and synced file its name, unless the name is taken, and sync the folder.
 
     Raises:
         FileExistsError: `path` exists; it is untouched. The temporary file is gone either way.
@@ -87,7 +87,7 @@ def publish(temporary: Path, path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes the names in a folder durable, where the filesystem lets a folder be synced."""
+    """Make the names in a folder durable, where the filesystem lets a folder be synced."""
     fd = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(fd)

@@ -55,7 +55,7 @@ class Scrubber:
     hosts: frozenset[str]
 
     def text(self, text: str) -> str:
-        """Returns a text with paths, URLs, addresses, serials and host names replaced by <path>, <host> and so on."""
+        """Return a text with paths, URLs, addresses, serials and host names replaced by <path>, <host> and so on."""
         text = _URL.sub("<url>", text)
         text = _QUOTED.sub(r"\1<path>\1", text)
         text = _ABSOLUTE.sub("<path>", text)
@@ -67,7 +67,7 @@ class Scrubber:
         return text
 
     def value(self, value: Any) -> Any:
-        """Returns a value with every text in it, at any depth, taken through `text`."""
+        """Return a value with every text in it, at any depth, taken through `text`."""
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, dict):
@@ -75,7 +75,7 @@ class Scrubber:
         return [self.value(item) for item in value] if isinstance(value, list) else value
 
     def row(self, table: str, row: Row) -> Row:
-        """Returns a row of a table fit to be published."""
+        """Return a row of a table fit to be published."""
         scrubbed = {column: value if column in KEPT else self.value(value) for column, value in row.items()}
         if row.get("config_json") is not None:  # as JSON, so that its strings are whole and it stays readable
             try:
@@ -91,7 +91,7 @@ class Scrubber:
 
 
 def expand_hosts(nodelist: str) -> set[str]:
-    """Returns the host names of a node list such as "gpu[01-03,7],login" (Slurm's form), at most 4096 of a range."""
+    """Return the host names of a node list such as "gpu[01-03,7],login" (Slurm's form), at most 4096 of a range."""
     hosts: set[str] = set()
     for part in re.findall(r"[^,\[\]]*(?:\[[^\]]*\][^,\[\]]*)*", nodelist):
         names = [""]
@@ -110,7 +110,7 @@ def _span(span: str) -> list[str]:
 
 
 def export(root: Path, run_ids: Sequence[str], to: Path) -> list[Path]:
-    """Copies runs, scrubbed, to another store.
+    """Copy runs, scrubbed, to another store.
 
     Args:
         root: store to copy from.
@@ -175,7 +175,7 @@ def _has_text(kind: pa.DataType) -> bool:
 
 
 def chosen_ids(words: Iterable[str], ids: Sequence[str]) -> list[str]:
-    """Finds whole run ids from whole ids, their starts or their ends.
+    """Find whole run ids from whole ids, their starts or their ends.
 
     Raises:
         ValueError: no run has it, or more than one.
@@ -201,7 +201,7 @@ class Task:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Runs the command, see `bench.config.command.run`."""
+    """Run the command, see `bench.config.command.run`."""
     from bench.config import command
     from bench.config.grammar import WordError, key, values
 

@@ -29,28 +29,28 @@ _CLASS = re.compile(r"(?P<hardware>.*);(?P<packages>[^;]*);python(?P<python>[^;]
 
 
 def canonical(value: Any) -> str:
-    """Returns the one text of a JSON value: sorted keys, no blanks."""
+    """Return the one text of a JSON value: sorted keys, no blanks."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
 def digest(value: Any) -> str:
-    """Returns 16 hexadecimal digits of a JSON value's content."""
+    """Return 16 hexadecimal digits of a JSON value's content."""
     return hashlib.sha256(canonical(value).encode()).hexdigest()[:16]
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
-    """Returns the hash of what is measured, the seed included; not of where data, rows and weights lie."""
+    """Return the hash of what is measured, the seed included; not of where data, rows and weights lie."""
     return digest({name: value for name, value in config.items() if name not in PATH_KEYS})
 
 
 def system_id(row: Mapping[str, Any]) -> str:
-    """Returns the content hash (16 hex digits) of a `system` row, whichever run it was written by."""
+    """Return the content hash (16 hex digits) of a `system` row, whichever run it was written by."""
     content = {key: value for key, value in row.items() if key not in ("system_id", "run_id", "restart")}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def system_class(row: Mapping[str, Any]) -> str:
-    """Returns what two machines must share for their figures to be comparable, as the text of column `hardware`.
+    """Return what two machines must share for their figures to be comparable, as the text of column `hardware`.
 
     Args:
         row: of `system`.
@@ -81,14 +81,14 @@ def _system_parts(text: str | None) -> tuple[str | None, dict[str, str]]:
 
 
 def benchmark_of(row: Mapping[str, Any]) -> str:
-    """Returns what a run was, one of `BENCHMARKS`; rows without the column had it in `engine`."""
+    """Return what a run was, one of `BENCHMARKS`; rows without the column had it in `engine`."""
     if row.get("benchmark") is not None:
         return str(row["benchmark"])
     return str(row["engine"]) if row.get("engine") in BENCHMARKS else "training"
 
 
 def parts_of(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the named parts of a run's comparability, in the order in which a difference is looked for.
+    """Return the named parts of a run's comparability, in the order in which a difference is looked for.
 
     The seed is in none of them: runs of different seeds are repetitions.
 
@@ -120,12 +120,12 @@ def parts_of(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def key_of(parts: Mapping[str, Any]) -> str:
-    """Returns the hash of `parts_of`: equal where two runs may be compared."""
+    """Return the hash of `parts_of`: equal where two runs may be compared."""
     return digest(parts)
 
 
 def comparability(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the columns of `runs` that say what a run may be compared with, from the others of its row."""
+    """Return the columns of `runs` that say what a run may be compared with, from the others of its row."""
     parts = parts_of(row)
     return {"comparability_key": key_of(parts), "comparability_parts": canonical(parts)}
 
@@ -148,7 +148,7 @@ class Difference:
 
 
 def first_difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Difference | None:
-    """Returns the first named part that differs between two results of `parts_of`; None where the keys are equal."""
+    """Return the first named part that differs between two results of `parts_of`; None where the keys are equal."""
     mine, other = dict(_flat("", ours)), dict(_flat("", theirs))
     for part in dict.fromkeys((*mine, *other)):
         if part not in mine or part not in other or canonical(mine[part]) != canonical(other[part]):
@@ -169,12 +169,12 @@ def _shown(value: Any) -> str:
 
 
 def new_run_id(*words: str) -> str:
-    """Returns a name that no other run has and that sorts by time: the time, what the run is, and chance."""
+    """Return a name that no other run has and that sorts by time: the time, what the run is, and chance."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{'-'.join(words)}-{secrets.token_hex(4)}"
 
 
 def slurm_run_id(name: str, configuration_hash: str, environment: Mapping[str, str]) -> str:
-    """Returns a run's name when only the job knows itself: the same on all ranks, and after a requeue.
+    """Return a run's name when only the job knows itself: the same on all ranks, and after a requeue.
 
     Args:
         name: what the run is.

@@ -49,7 +49,7 @@ def recover(
     failure_kind: str = "unknown",
     failure_message: str | None = None,
 ) -> list[Row]:
-    """Writes the rows of dead attempts and returns those of `runs`; see `sweep`."""
+    """Write the rows of dead attempts and return those of `runs`; see `sweep`."""
     return sweep(root, run_ids, stale_s=stale_s, failure_kind=failure_kind, failure_message=failure_message).rows
 
 
@@ -61,7 +61,7 @@ def sweep(
     failure_kind: str = "unknown",
     failure_message: str | None = None,
 ) -> Sweep:
-    """Writes the rows of attempts whose process is dead, and removes their journals.
+    """Write the rows of attempts whose process is dead, and remove their journals.
 
     On the host of an attempt its process is looked up. From elsewhere it counts as dead once its journal has not been
     written to for `stale_s`. Safe to repeat and to run twice at once: one of the two writes a given row.
@@ -124,7 +124,7 @@ def _lives(contents: Contents, file: BinaryIO, folder: Path, stale_s: float) -> 
 
 
 def _remove_leftovers(root: Path, stale_s: float) -> None:
-    """Removes temporary files of writers that died in the middle of one."""
+    """Remove temporary files of writers that died in the middle of one."""
     now = [path for pattern in ("journal/.*.tmp", "*/month=*/.*.tmp") for path in root.glob(pattern)]
     if now:
         with tempfile.TemporaryFile(dir=root) as clock:
@@ -138,7 +138,7 @@ def _remove_leftovers(root: Path, stale_s: float) -> None:
 
 
 def killed_row(contents: Contents, file: BinaryIO, failure_kind: str, failure_message: str | None) -> Row:
-    """Returns the row of `runs` of a dead attempt: what its journal says and what honestly follows from that.
+    """Return the row of `runs` of a dead attempt: what its journal says and what honestly follows from that.
 
     Throughput comes from whole epochs after the first (and after the warm-up): their images over the time between
     their ends, less evaluation and checkpoints. Percentiles come from rank 0's steps after the warm-up.
@@ -262,7 +262,7 @@ def _sweep_and_say(root: Path, given: Mapping[str, Sequence[Any]]) -> int:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Runs the command, see `bench.config.command.run`; exit status 1 where a journal cannot be read."""
+    """Run the command, see `bench.config.command.run`; exit status 1 where a journal cannot be read."""
     from bench.config import command
     from bench.config.grammar import key, values
 

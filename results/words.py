@@ -22,7 +22,7 @@ CUTOFF = 0.6  # of difflib's ratio, below which a guess helps nobody
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
-    """Returns the choice most like `word`, however unlike (empty when there are no choices).
+    """Return the choice most like `word`, however unlike (empty when there are no choices).
 
     Case does not count; among equals the one whose first letter is closest.
     """
@@ -34,7 +34,7 @@ def nearest(word: str, choices: Iterable[str]) -> str:
 
 
 def suggestion(word: str, choices: Iterable[str]) -> str:
-    """Returns the choice that `word` may be a slip of, or "" where none is like it."""
+    """Return the choice that `word` may be a slip of, or "" where none is like it."""
     found = nearest(word, choices)
     return found if _ratio(word, found) >= CUTOFF else ""
 
@@ -44,7 +44,7 @@ def _ratio(word: str, choice: str) -> float:
 
 
 def root_from(given: Mapping[str, Sequence[str]], key: str = "results", default: Path = DEFAULT_ROOT) -> Path:
-    """Returns the folder named by a key.
+    """Return the folder named by a key.
 
     Args:
         given: values of each typed key.

@@ -13,7 +13,7 @@ class Split:
     """The images and labels of one part of a dataset.
 
     Attributes:
-        name: ``train`` or ``test``.
+        name: `train` or `test`.
         dataset: The dataset's name; it decides geometry and normalization (see `resnet.data.images.augment`).
         labels: int64 [n], in 0 .. len(classes) - 1.
         classes: The class names in label order.
@@ -43,7 +43,7 @@ class Split:
         return len(self.labels)
 
     def describe(self, index: int) -> str:
-        """Name image ``index`` for an error message: its file, or its place in memory."""
+        """Name image `index` for an error message: its file, or its place in memory."""
         return self.paths[index] if self.paths is not None else f"{self.dataset} {self.name} image {index}"
 
 
@@ -54,7 +54,7 @@ class Splits:
     Attributes:
         train: The training split.
         test: The evaluation split.
-        name: The name that results carry; ``cifar10-jpeg`` for CIFAR-10 read from image folders.
+        name: The name that results carry; `cifar10-jpeg` for CIFAR-10 read from image folders.
         hash: Content hash, 16 hexadecimal digits (see `resnet.data.datasets.folders.hash_files`).
         classes: Class names in label order.
         prepare_s: Seconds of one-time preparation that this call spent (0.0 where it was found in the cache).

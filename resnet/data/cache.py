@@ -10,14 +10,14 @@ from pathlib import Path
 
 
 def cache_root() -> Path:
-    """Return ``${XDG_CACHE_HOME:-~/.cache}/resnet-bench`` (not created)."""
+    """Return `${XDG_CACHE_HOME:-~/.cache}/resnet-bench` (not created)."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     return Path(base) / "resnet-bench"
 
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock beside ``path``; file systems without locks do the work twice instead."""
+    """Hold an exclusive lock beside `path`; file systems without locks do the work twice instead."""
     with open(path.with_name(path.name + ".lock"), "a") as handle:
         with contextlib.suppress(OSError):
             fcntl.flock(handle, fcntl.LOCK_EX)
@@ -25,14 +25,14 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def publish(target: Path, build: Callable[[Path], None]) -> Path:
-    """Make ``target`` appear whole or not at all, once, whoever else tries at the same time.
+    """Make `target` appear whole or not at all, once, whoever else tries at the same time.
 
     Args:
         target: The file or folder to make. Returned untouched where it exists already.
-        build: Writes the file or folder at the temporary path it is given (beside ``target``, not existing yet).
+        build: Writes the file or folder at the temporary path it is given (beside `target`, not existing yet).
 
     Returns:
-        ``target``. A process that waited for another's lock, or lost the race without one, returns the winner's.
+        `target`. A process that waited for another's lock, or lost the race without one, returns the winner's.
     """
     if target.exists():
         return target

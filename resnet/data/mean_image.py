@@ -31,7 +31,7 @@ def compute_mean_image(
         image_size: S.
         threads: Threads or worker processes to read with.
         device: A GPU decodes where given.
-        kind: ``dali`` or ``torch``.
+        kind: `dali` or `torch`.
 
     Returns:
         float32 [S, S, 3] in [0, 255], and the seconds that computing it took (0.0 from the cache).

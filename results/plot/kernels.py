@@ -135,7 +135,7 @@ def _positive(value: float | None) -> bool:
 
 
 def draw(found: Sequence[Point], gpu_model: str, run_id: str, folder: Path) -> list[Path]:
-    """Writes the picture as SVG and PNG.
+    """Write the picture as SVG and PNG.
 
     Args:
         found: at least one kernel.

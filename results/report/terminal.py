@@ -53,7 +53,7 @@ class _Notes:
 
 
 def short_ids(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """Returns the shortest tail, of eight characters or more, that tells each run from the others."""
+    """Return the shortest tail, of eight characters or more, that tells each run from the others."""
     ids = sorted({row["run_id"] for row in rows})
     width = 8
     while len({run_id[-width:] for run_id in ids}) < len(ids):
@@ -62,7 +62,7 @@ def short_ids(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def runs_table(rows: Sequence[Row]) -> Table:
-    """Returns runs as a table of one row each, in the given order, with reasons for missing figures below it."""
+    """Return runs as a table of one row each, in the given order, with reasons for missing figures below it."""
     setting = "dataset, loader,\nsoftware, ranks"
     table = _new_table("run", "family", "depth>", "short-\ncut", setting, *_FIGURE_HEADS, "status")
     notes, ids = _Notes(), short_ids(rows)
@@ -80,7 +80,7 @@ def runs_table(rows: Sequence[Row]) -> Table:
 
 
 def summary(rows: Sequence[Row]) -> Table:
-    """Returns the figures of runs that have just ended, one row each; `runs_table` has their settings too."""
+    """Return the figures of runs that have just ended, one row each; `runs_table` has their settings too."""
     table = _new_table("run", "model", "dataset, loader,\nkernels", *_FIGURE_HEADS, "target\ntop-1>", "status")
     notes, ids = _Notes(), short_ids(rows)
     for row in rows:
@@ -92,7 +92,7 @@ def summary(rows: Sequence[Row]) -> Table:
 
 
 def failures(rows: Sequence[Row]) -> Text | None:
-    """Returns a line for each run that failed or was killed; None when all completed."""
+    """Return a line for each run that failed or was killed; None when all completed."""
     ids = short_ids(rows)
     lines = Text()
     for row in rows:
@@ -105,7 +105,7 @@ def failures(rows: Sequence[Row]) -> Text | None:
 
 
 def show(*parts: RenderableType | None, stream: TextIO | None = None) -> None:
-    """Prints parts one under the other: as wide as the terminal, else as COLUMNS says, else 120 columns and plain."""
+    """Print parts one under the other: as wide as the terminal, else as COLUMNS says, else 120 columns and plain."""
     stream = stream or sys.stdout
     columns = os.environ.get("COLUMNS", "")
     width = None if stream.isatty() else int(columns) if columns.isdecimal() and int(columns) > 0 else PIPE_WIDTH
@@ -196,7 +196,7 @@ def matches(row: Row, filters: Mapping[str, Sequence[Any]]) -> bool:
 
 
 def ordered(rows: Iterable[Row], sort: Sequence[str]) -> list[Row]:
-    """Sorts rows by columns of `runs`, "-" before a column for descending; nulls come last.
+    """Sort rows by columns of `runs`, "-" before a column for descending; nulls come last.
 
     Raises:
         ValueError: no such column.
@@ -242,7 +242,7 @@ class Found:
 
 
 def find(root: Path, sort: Sequence[str], filters: Mapping[str, Sequence[Any]]) -> Found:
-    """Reads the runs of a store that have one of the wanted values in every filtered column, in order.
+    """Read the runs of a store that have one of the wanted values in every filtered column, in order.
 
     Raises:
         ValueError: there are none; the line says what there is.
@@ -268,7 +268,7 @@ def _print(found: Found) -> int:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Runs the command, see `bench.config.command.run`; exit status 2 also where there are no runs to show."""
+    """Run the command, see `bench.config.command.run`; exit status 2 also where there are no runs to show."""
     from bench.config import command
     from bench.config.grammar import key, values
 

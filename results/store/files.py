@@ -29,7 +29,7 @@ class BadFile:
 
 
 def attempt_name(run_id: str, restart: int) -> str:
-    """Returns the stem of an attempt's files.
+    """Return the stem of an attempt's files.
 
     Raises:
         ValueError: the id cannot be a file's name, or the restart is negative.
@@ -42,22 +42,22 @@ def attempt_name(run_id: str, restart: int) -> str:
 
 
 def journal_path(root: Path, run_id: str, restart: int) -> Path:
-    """Returns where an attempt's journal is."""
+    """Return where an attempt's journal is."""
     return root / "journal" / f"{attempt_name(run_id, restart)}.jsonl"
 
 
 def journals(root: Path) -> list[Path]:
-    """Returns the journals under a root, of live and of dead attempts."""
+    """Return the journals under a root, of live and of dead attempts."""
     return sorted((root / "journal").glob("[!.]*.jsonl"))
 
 
 def table_path(root: Path, table: str, month: str, run_id: str, restart: int) -> Path:
-    """Returns where an attempt's file of a table is."""
+    """Return where an attempt's file of a table is."""
     return root / table / f"month={month}" / f"{attempt_name(run_id, restart)}.parquet"
 
 
 def table_files(root: Path, table: str, run_ids: Iterable[str] | None = None) -> list[Path]:
-    """Returns the files of a table, of chosen runs or of all."""
+    """Return the files of a table, of chosen runs or of all."""
     table_schema(table)
     files = sorted((root / table).glob("month=*/[!.]*.parquet"))
     if run_ids is None:
@@ -67,7 +67,7 @@ def table_files(root: Path, table: str, run_ids: Iterable[str] | None = None) ->
 
 
 def write_once(path: Path, tables: Iterable[pa.Table]) -> bool:
-    """Writes tables of one schema as one zstd file, durably and atomically.
+    """Write tables of one schema as one zstd file, durably and atomically.
 
     Args:
         path: the file's name.
@@ -103,7 +103,7 @@ def write_once(path: Path, tables: Iterable[pa.Table]) -> bool:
 
 
 def read_table(root: Path | str, table: str, run_ids: Iterable[str] | None = None) -> tuple[pa.Table, list[BadFile]]:
-    """Reads all files of a table, by column name.
+    """Read all files of a table, by column name.
 
     A column that a file lacks is null; one that it has beyond the schema (written by a later version) is kept, last.
     A file that cannot be read or does not fit is set aside and listed; nothing is moved.
@@ -131,7 +131,7 @@ def read_table(root: Path | str, table: str, run_ids: Iterable[str] | None = Non
 
 
 def read_file(path: Path, table: str, extras: dict[str, pa.DataType] | None = None) -> pa.Table:
-    """Reads one file of a table into the schema's order, columns of later versions last.
+    """Read one file of a table into the schema's order, columns of later versions last.
 
     Args:
         path: the file.
@@ -151,7 +151,7 @@ def read_file(path: Path, table: str, extras: dict[str, pa.DataType] | None = No
 
 
 def _fit(table: str, found: pa.Table, extras: dict[str, pa.DataType]) -> pa.Table:
-    """Brings a file's table into the schema's order; see `read_table`."""
+    """Bring a file's table into the schema's order; see `read_table`."""
     version = (found.schema.metadata or {}).get(b"schema_version", str(SCHEMA_VERSION).encode()).decode()
     if version != str(SCHEMA_VERSION):
         raise ValueError(f"schema version {version}; this reader knows {SCHEMA_VERSION}")
@@ -175,6 +175,6 @@ def _fit(table: str, found: pa.Table, extras: dict[str, pa.DataType]) -> pa.Tabl
 
 
 def read_rows(root: Path | str, table: str, run_ids: Iterable[str] | None = None) -> tuple[list[Row], list[BadFile]]:
-    """Reads a table as `read_table` does, as one dict a row (maps as dicts, times as datetimes)."""
+    """Read a table as `read_table` does, as one dict a row (maps as dicts, times as datetimes)."""
     found, bad = read_table(root, table, run_ids)
     return to_rows(found), bad

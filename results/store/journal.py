@@ -117,7 +117,7 @@ class Journal:
             raise
 
     def append(self, kind: str, payload: Mapping[str, Any], *, sync: bool) -> None:
-        """Writes one line in one call, so that a killed process tears at most the last one.
+        """Write one line in one call, so that a killed process tears at most the last one.
 
         Raises:
             OSError: the disk is full or gone.
@@ -139,7 +139,7 @@ class Journal:
 
 
 def encode_steps(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Checks rows of `steps` and packs them by column: a third of the size and time of one object a row.
+    """Check rows of `steps` and packs them by column: a third of the size and time of one object a row.
 
     Raises:
         ValueError: as `clean_row`.
@@ -181,7 +181,7 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
 
 
 def read(file: BinaryIO, name: str) -> Contents:
-    """Reads a journal from its start.
+    """Read a journal from its start.
 
     Args:
         file: open for reading.
@@ -227,7 +227,7 @@ def _apply(contents: Contents, line: dict[str, Any]) -> None:
 
 
 def read_steps(file: BinaryIO) -> Iterator[dict[str, list[Any]]]:
-    """Reads steps, batch by batch: values by column, all of one length; malformed batches are left out."""
+    """Read steps, batch by batch: values by column, all of one length; malformed batches are left out."""
     for line in _lines(file):
         if _STEPS.match(line):
             with contextlib.suppress(*_MALFORMED):

@@ -147,7 +147,7 @@ _INT64 = range(-(2**63), 2**63)
 
 
 def table_schema(table: str) -> pa.Schema:
-    """Returns the schema of a table.
+    """Return the schema of a table.
 
     Raises:
         ValueError: there is no such table.
@@ -158,7 +158,7 @@ def table_schema(table: str) -> pa.Schema:
 
 
 def check_column(table: str, column: str) -> pa.DataType:
-    """Returns the type of a column.
+    """Return the type of a column.
 
     Raises:
         ValueError: the table or the column does not exist.
@@ -173,7 +173,7 @@ def check_column(table: str, column: str) -> pa.DataType:
 
 
 def clean_row(table: str, row: Mapping[str, Any]) -> Row:
-    """Checks one row and gives its values their exact Python types (numpy scalars become int and float).
+    """Check one row and give its values their exact Python types (numpy scalars become int and float).
 
     Args:
         table: name of the table.
@@ -190,7 +190,7 @@ def clean_row(table: str, row: Mapping[str, Any]) -> Row:
 
 
 def clean_value(table: str, column: str, value: Any) -> Any:
-    """Checks one value; see `clean_row`."""
+    """Check one value; see `clean_row`."""
     kind = check_column(table, column)
     if value is None:
         return None
@@ -224,7 +224,7 @@ def clean_value(table: str, column: str, value: Any) -> Any:
 
 
 def clean_column(table: str, column: str, values: list[Any]) -> list[Any]:
-    """Checks many values of one column; those that have the exact type already cost little."""
+    """Check many values of one column; those that have the exact type already cost little."""
     kind = check_column(table, column)
     if kind == REAL and table != "runs" and set(map(type, values)) <= {float, type(None)}:
         return values
@@ -234,7 +234,7 @@ def clean_column(table: str, column: str, values: list[Any]) -> list[Any]:
 
 
 def merge(table: str, row: Mapping[str, Any], fields: Mapping[str, Any]) -> Row:
-    """Returns a row with checked fields laid over it; reasons for nulls add up and end when a value comes.
+    """Return a row with checked fields laid over it; reasons for nulls add up and end when a value comes.
 
     Raises:
         ValueError: as `clean_row`, or a reason for a column that has a value.
@@ -252,12 +252,12 @@ def merge(table: str, row: Mapping[str, Any], fields: Mapping[str, Any]) -> Row:
 
 
 def to_table(table: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """Builds a table with every column of the schema from checked rows."""
+    """Build a table with every column of the schema from checked rows."""
     return from_columns(table, {name: [row.get(name) for row in rows] for name in table_schema(table).names}, len(rows))
 
 
 def from_columns(table: str, columns: Mapping[str, Sequence[Any]], count: int) -> pa.Table:
-    """Builds a table with every column of the schema from checked values; absent columns are null."""
+    """Build a table with every column of the schema from checked values; absent columns are null."""
     arrays = []
     for field in table_schema(table):
         if field.name not in columns:
@@ -271,17 +271,17 @@ def from_columns(table: str, columns: Mapping[str, Sequence[Any]], count: int) -
 
 
 def to_rows(table: pa.Table) -> list[Row]:
-    """Returns a table's rows with maps as dicts."""
+    """Return a table's rows with maps as dicts."""
     return table.to_pylist(maps_as_pydicts="strict")
 
 
 def file_schema(table: str) -> pa.Schema:
-    """Returns the schema as it is written: with the table's name and the schema's version as metadata."""
+    """Return the schema as it is written: with the table's name and the schema's version as metadata."""
     return table_schema(table).with_metadata({"table": table, "schema_version": str(SCHEMA_VERSION)})
 
 
 def to_json(table: str, row: Mapping[str, Any]) -> Row:
-    """Returns a checked row as JSON values (timestamps as microseconds since 1970, UTC)."""
+    """Return a checked row as JSON values (timestamps as microseconds since 1970, UTC)."""
     return {
         column: (value - EPOCH) // MICROSECOND if isinstance(value, datetime) else value
         for column, value in row.items()
@@ -298,7 +298,7 @@ def from_json(table: str, row: Mapping[str, Any]) -> Row:
 
 
 def strip_paths(config_json: str) -> str:
-    """Returns a configuration's JSON without the keys that hold paths.
+    """Return a configuration's JSON without the keys that hold paths.
 
     Raises:
         ValueError: it is not a JSON object.

@@ -42,7 +42,7 @@ class StoreError(ValueError):
 
 
 def write_attempt(root: Path, contents: Contents, row: Row, file: BinaryIO) -> list[Path]:
-    """Writes the files of one attempt from its journal and removes the journal.
+    """Write the files of one attempt from its journal and remove the journal.
 
     Args:
         root: of the store.
@@ -143,18 +143,18 @@ class RunWriter:
         return dict(self._row)
 
     def update(self, **fields: Any) -> None:
-        """Lays fields over the row of `runs` (reasons in `null_reasons` add up)."""
+        """Lay fields over the row of `runs` (reasons in `null_reasons` add up)."""
         for column in ("run_id", "restart_count", "schema_version", "status"):
             if column in fields:
                 raise ValueError(f"runs.{column}: not to be updated")
         self._merge("update", _stripped(fields))
 
     def epoch(self, row: Mapping[str, Any]) -> None:
-        """Adds a row of `epochs` and syncs the journal; run_id and restart are filled in."""
+        """Add a row of `epochs` and sync the journal; run_id and restart are filled in."""
         self._append("epoch", {"row": to_json("epochs", clean_row("epochs", self._named("epochs", row)))}, sync=True)
 
     def steps(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Adds rows of `steps` of any ranks, best some fifty at a time; run_id and restart are filled in."""
+        """Add rows of `steps` of any ranks, best some fifty at a time; run_id and restart are filled in."""
         if rows:
             bare = [{key: row[key] for key in row if key not in ("run_id", "restart")} for row in rows]
             for row in rows:
@@ -162,7 +162,7 @@ class RunWriter:
             self._append("steps", encode_steps(bare), sync=False)
 
     def system(self, row: Mapping[str, Any]) -> str:
-        """Adds a row of `system` and returns its system_id, computed from the row unless given."""
+        """Add a row of `system` and return its system_id, computed from the row unless given."""
         cleaned = clean_row("system", self._named("system", row))
         cleaned["system_id"] = cleaned.get("system_id") or system_id(cleaned)
         self._append("system", {"row": to_json("system", cleaned)}, sync=False)
@@ -173,7 +173,7 @@ class RunWriter:
     def finish(
         self, status: str, *, failure_kind: str | None = None, failure_message: str | None = None, **fields: Any
     ) -> list[Path]:
-        """Ends the attempt: writes its files and removes the journal.
+        """End the attempt: write its files and remove the journal.
 
         Should writing fail, the journal stays and says how the run ended: call again, or leave it to `recover`.
 
@@ -209,7 +209,7 @@ class RunWriter:
         return files
 
     def _reasons(self, ended: Row, reason: str) -> dict[str, str]:
-        """Gives every figure that is still null a reason, where it has none."""
+        """Give every figure that is still null a reason, where it has none."""
         whole = {**self._row, **ended}
         reasons = {**(self._row.get("null_reasons") or {}), **(ended.get("null_reasons") or {})}
         reasons = {**dict.fromkeys(FIGURES, reason), **reasons}
@@ -236,7 +236,7 @@ class RunWriter:
 
 
 def check_status(status: str, failure_kind: str | None) -> None:
-    """Checks how a run ended.
+    """Check how a run ended.
 
     Raises:
         ValueError: no such status, a failure without a kind, or a completed run with one.

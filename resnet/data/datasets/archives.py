@@ -15,10 +15,10 @@ _ARCHIVES = {
 
 
 def unpack_archive(name: str) -> Path:
-    """Unpack an archive of the folder named by ``RESNET_BENCH_DATA``, once, and return the folder of its images.
+    """Unpack an archive of the folder named by `RESNET_BENCH_DATA`, once, and return the folder of its images.
 
     Args:
-        name: ``cifar10-jpeg``, ``imagenette-128`` or ``imagenet-samples-100``.
+        name: `cifar10-jpeg`, `imagenette-128` or `imagenet-samples-100`.
 
     Returns:
         The unpacked folder in the cache; a second call, or a second process, finds it there.

@@ -19,7 +19,7 @@ _RECORD_BYTES = 1 + 3 * 32 * 32
 
 
 def _encode(text: str, encoding: str = "latin1") -> bytes:
-    """Stand in for ``_codecs.encode``, which protocol 2 uses for bytes, without the codecs that decompress."""
+    """Stand in for `_codecs.encode`, which protocol 2 uses for bytes, without the codecs that decompress."""
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"encoding {encoding!r}")
     return text.encode("latin1")
@@ -51,7 +51,7 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 
 def read_pickle(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Read one file of ``cifar-10-batches-py``.
+    """Read one file of `cifar-10-batches-py`.
 
     Returns:
         Images uint8 [n, 32, 32, 3] and labels int64 [n].
@@ -75,7 +75,7 @@ def read_pickle(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_binary(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Read one file of ``cifar-10-batches-bin``: records of one label byte and 3 x 32 x 32 pixels.
+    """Read one file of `cifar-10-batches-bin`: records of one label byte and 3 x 32 x 32 pixels.
 
     Returns:
         Images uint8 [n, 32, 32, 3] and labels int64 [n].
@@ -107,10 +107,10 @@ def _find(root: Path, folder: str, probe: str) -> Path | None:
 
 
 def open_cifar10(root: Path) -> Splits:
-    """Open CIFAR-10 in whichever form ``root`` holds it.
+    """Open CIFAR-10 in whichever form `root` holds it.
 
-    Image folders (train/CLASS and test/CLASS or val/CLASS) are named ``cifar10-jpeg``, because such copies are
-    compressed; the original python or binary files, in ``root`` or in their archive's folder there, ``cifar10``.
+    Image folders (train/CLASS and test/CLASS or val/CLASS) are named `cifar10-jpeg`, because such copies are
+    compressed; the original python or binary files, in `root` or in their archive's folder there, `cifar10`.
 
     Raises:
         DataError: None of the three forms is there, or a file is missing or damaged.

@@ -55,10 +55,10 @@ def _write(folder: Path) -> None:
 
 
 def open_digits() -> Splits:
-    """Open the digits from the cache (``resnet-bench/digits-32``), writing them there first where they are not.
+    """Open the digits from the cache (`resnet-bench/digits-32`), writing them there first where they are not.
 
     Returns:
-        1,437 training and 360 test images of ten classes; ``prepare_s`` is the time that writing them took, if it was
+        1,437 training and 360 test images of ten classes; `prepare_s` is the time that writing them took, if it was
         needed.
 
     Raises:

@@ -27,7 +27,7 @@ def _images_in(folder: str) -> list[str]:
 
 
 def read_split_folder(folder: Path) -> tuple[list[str], np.ndarray, list[str]]:
-    """List one split: ``folder/CLASS/*.jpg|jpeg|png`` (any case), classes and files in sorted order.
+    """List one split: `folder/CLASS/*.jpg|jpeg|png` (any case), classes and files in sorted order.
 
     Returns:
         The files, their labels (int64 [n]) and the class names.
@@ -59,7 +59,7 @@ def read_split_folder(folder: Path) -> tuple[list[str], np.ndarray, list[str]]:
 def hash_files(root: Path, paths: list[str]) -> str:
     """Hash a dataset's files so that 1.28 million of them cost seconds, not an hour of reading.
 
-    Always hashed: every path below ``root``. Up to 2,000 files of at most 4 MiB together: their contents too.
+    Always hashed: every path below `root`. Up to 2,000 files of at most 4 MiB together: their contents too.
     Otherwise the sizes of 65,536 files spread evenly (of all, where there are fewer).
 
     Returns:
@@ -86,12 +86,12 @@ def hash_files(root: Path, paths: list[str]) -> str:
 
 
 def has_folders(root: Path) -> bool:
-    """Say whether ``root`` has the layout's first level: train/ and one of test/ and val/."""
+    """Say whether `root` has the layout's first level: train/ and one of test/ and val/."""
     return (root / "train").is_dir() and ((root / "test").is_dir() or (root / "val").is_dir())
 
 
 def open_folders(dataset: str, root: Path, name: str | None = None) -> Splits:
-    """Open ``root/train/CLASS/*`` and ``root/val/CLASS/*`` (or ``root/test``).
+    """Open `root/train/CLASS/*` and `root/val/CLASS/*` (or `root/test`).
 
     Args:
         dataset: Name that decides geometry and normalization.

@@ -28,14 +28,14 @@ def open_dataset(
     """Open a dataset's training and evaluation splits; no image of a folder is read yet.
 
     Args:
-        name: ``digits`` (needs no path), ``cifar10`` (image folders, python pickles or binary files), ``imagenet`` or
-            ``imagefolder`` (train/CLASS and val/CLASS or test/CLASS).
+        name: `digits` (needs no path), `cifar10` (image folders, python pickles or binary files), `imagenet` or
+            `imagefolder` (train/CLASS and val/CLASS or test/CLASS).
         path: The dataset's folder.
         image_size: Side in pixels to which loaders will bring the images; checked here so that errors come early.
         num_classes: Number of classes that the model has, or None to take what is there.
 
     Returns:
-        The splits; ``prepare_s`` is the time that writing the digits took, if it was needed.
+        The splits; `prepare_s` is the time that writing the digits took, if it was needed.
 
     Raises:
         ConfigError: The name is unknown, or image_size is too small.

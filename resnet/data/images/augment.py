@@ -35,7 +35,7 @@ class Augmentation:
 
     Attributes:
         image_size: S, the side of what the network sees.
-        geometry: ``shift``: the whole image at S x S, moved by up to ``pad`` pixels over zeros. ``window``: a box of
+        geometry: `shift`: the whole image at S x S, moved by up to `pad` pixels over zeros. `window`: a box of
             the source image, resized to S x S (bilinear, antialiased).
         pad: Largest shift in pixels, each way.
         flips: Mirror with probability one half.
@@ -64,17 +64,17 @@ class Augmentation:
 def resolve(policy: str, dataset: str, *, image_size: int, train: bool) -> Augmentation:
     """Say what a policy means for a dataset.
 
-    ``paper``: on digits and CIFAR-10, pad 4, random crop, flip, per-pixel mean (He et al. 2016, section 4.2); on
+    `paper`: on digits and CIFAR-10, pad 4, random crop, flip, per-pixel mean (He et al. 2016, section 4.2); on
     ImageNet, shorter side U[256, 480], random 224 crop, flip, per-pixel mean, PCA colour (section 3.4).
-    ``fast``: shifts of up to 2 and flips, with channel mean and deviation; on ImageNet a random resized crop of 0.25 to
-    1 of the area. ``shift``: shifts without flips, for digits and CIFAR-10. ``none``: as in evaluation. The digits
-    are never mirrored. Pixel numbers are for 32 (small images) and 224 and scale with ``image_size``.
+    `fast`: shifts of up to 2 and flips, with channel mean and deviation; on ImageNet a random resized crop of 0.25 to
+    1 of the area. `shift`: shifts without flips, for digits and CIFAR-10. `none`: as in evaluation. The digits
+    are never mirrored. Pixel numbers are for 32 (small images) and 224 and scale with `image_size`.
 
     Evaluation: the whole image on digits and CIFAR-10; otherwise shorter side 256/224 of the size and the central
     crop, but never magnified by more than it takes to reach S (an image of S x S is seen whole).
 
     Raises:
-        ConfigError: The policy is unknown, or ``shift`` for images that have windows.
+        ConfigError: The policy is unknown, or `shift` for images that have windows.
     """
     if policy not in POLICIES:
         raise ConfigError(f"augment={policy}: expected one of {', '.join(POLICIES)}")
@@ -163,7 +163,7 @@ def windows(augmentation: Augmentation, u: np.ndarray, sizes: np.ndarray) -> np.
     of an allowed aspect (torchvision's tries ten times).
 
     Args:
-        augmentation: With geometry ``window``.
+        augmentation: With geometry `window`.
         u: Draws, float64 [N, 16].
         sizes: int64 [N, 2], height and width of the source images.
 

@@ -18,7 +18,7 @@ class Colour:
     Args:
         augmentation: What to do.
         device: Where the pixels come in and the floats go out.
-        mean_image: float32 [S, S, 3] in [0, 255]; needed where ``augmentation.per_pixel``.
+        mean_image: float32 [S, S, 3] in [0, 255]; needed where `augmentation.per_pixel`.
 
     Raises:
         ValueError: The mean image is missing or has another shape.
@@ -63,7 +63,7 @@ class Colour:
         return images.permute(0, 3, 1, 2)
 
     def fill(self, out: np.ndarray, pixels: np.ndarray, placement: Placement) -> None:
-        """Normalize on the CPU: uint8 ``pixels`` to float32 ``out``, both [N, S, S, 3] and contiguous."""
+        """Normalize on the CPU: uint8 `pixels` to float32 `out`, both [N, S, S, 3] and contiguous."""
         # One thread and cache-sized pieces: this runs beside the training's own threads, and numpy, unlike torch's
         # operators, brings up no second set of OpenMP threads.
         flat, source = out.reshape(len(out), -1), pixels.reshape(len(pixels), -1)

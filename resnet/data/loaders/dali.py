@@ -194,7 +194,7 @@ class DaliLoader(StreamLoader):
                 yield sent, torch.from_numpy(images).permute(0, 3, 1, 2)
 
     def _fill(self, images: np.ndarray, output: Any, placement: Placement, rows: slice) -> None:
-        """Finish some rows of a batch into ``images``, float32 [N, S, S, 3]."""
+        """Finish some rows of a batch into `images`, float32 [N, S, S, 3]."""
         if self._augmentation.geometry == "window":
             size = self._augmentation.image_size
             resized = torch.empty(rows.stop - rows.start, size, size, 3, dtype=torch.uint8)

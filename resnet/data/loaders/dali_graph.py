@@ -25,8 +25,8 @@ class Graph:
         pipeline: Built; its one output is uint8, [N, S, S, 3] or ragged [h, w, 3]. Whoever built it takes it out of
             here at the end: a pipeline that an exception's traceback keeps alive is destroyed at an unforeseen time,
             and if that is in a forked worker process, it brings the process down.
-        inputs: Names of what must be fed for each batch: ``source`` and, as the policy needs them, ``window_start``,
-            ``window_shape``, ``shift`` (int32 [N, 2]) and ``flip`` (int32 [N]).
+        inputs: Names of what must be fed for each batch: `source` and, as the policy needs them, `window_start`,
+            `window_shape`, `shift` (int32 [N, 2]) and `flip` (int32 [N]).
         ragged: The output is the windows as they were cut, neither resized nor mirrored.
     """
 

@@ -33,7 +33,7 @@ def make_loader(
     """Make one rank's loader of a split.
 
     Args:
-        kind: ``dali``, ``torch`` or ``synthetic``. All give the same samples in the same order, and the first two the
+        kind: `dali`, `torch` or `synthetic`. All give the same samples in the same order, and the first two the
             same augmentation: their pixels differ by what their decoders and resizers round differently.
         split: What to read.
         train: Shuffled, augmented, without the remainder; otherwise every image once, padded (see `Sampler`).
@@ -41,13 +41,13 @@ def make_loader(
         rank: This rank.
         world_size: Number of ranks.
         seed: Seed of order and augmentation.
-        augment: ``paper``, ``fast``, ``shift`` or ``none`` (see `resnet.data.images.augment.resolve`); in evaluation it
+        augment: `paper`, `fast`, `shift` or `none` (see `resnet.data.images.augment.resolve`); in evaluation it
             decides the normalization alone.
         image_size: S.
         device: Where the batches go; with a GPU, DALI decodes on it.
         grad_accum: Micro-batches per optimizer step; counted in training only.
         threads: DALI's threads, or the DataLoader's worker processes (0: none).
-        mean_image: float32 [S, S, 3] from `mean_image`; needed by ``augment=paper``.
+        mean_image: float32 [S, S, 3] from `mean_image`; needed by `augment=paper`.
         epochs: Number of epochs, beyond which nothing is read ahead; None for no end.
         steps_per_epoch: Upper bound of optimizer steps per epoch, or None.
 
@@ -94,7 +94,7 @@ def make_reader(
     device: torch.device,
     epochs: int | None,
 ) -> Loader:
-    """Make a loader that reads images (``dali`` or ``torch``) from its resolved parts."""
+    """Make a loader that reads images (`dali` or `torch`) from its resolved parts."""
     if kind == "torch":
         from resnet.data.loaders.torch_loader import TorchLoader
 

@@ -35,9 +35,9 @@ def _end(thread: threading.Thread, items: _Items, stop: threading.Event) -> None
 
 
 class Prefetch:
-    """An iterator over ``source`` that computes up to ``depth`` items before they are asked for.
+    """An iterator over `source` that computes up to `depth` items before they are asked for.
 
-    The generator runs, and is closed, in the background thread alone. Its exceptions come out of ``__next__``, after
+    The generator runs, and is closed, in the background thread alone. Its exceptions come out of `__next__`, after
     which the iterator is exhausted. The thread ends with `close`, or with the interpreter.
     """
 

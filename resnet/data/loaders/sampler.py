@@ -33,7 +33,7 @@ class Sampler:
     """Shards a split over ranks and micro-batches.
 
     In training, optimizer step s, micro-batch m and rank r take the permutation's rows
-    ``s*G + m*N*W + r*N`` and the N-1 after it, with G = N*W*A; the remainder below G is dropped, so that an image is
+    `s*G + m*N*W + r*N` and the N-1 after it, with G = N*W*A; the remainder below G is dropped, so that an image is
     seen at most once an epoch, and one rank at 2N sees the same global batches as two ranks at N. In evaluation the
     split is cut in order into global batches of N*W; rows past the end repeat the last image with valid=False, and
     every rank has the same number of batches.
@@ -101,7 +101,7 @@ class Sampler:
         return training_order(self.n, self.seed, epoch) if self.train else np.arange(self.n)
 
     def rows(self, order: np.ndarray, index: int) -> Rows:
-        """Return micro-batch ``index`` (0 .. batches_per_epoch - 1) of this rank, out of ``order(epoch)``."""
+        """Return micro-batch `index` (0 .. batches_per_epoch - 1) of this rank, out of `order(epoch)`."""
         positions = (index * self.world_size + self.rank) * self.batch + np.arange(self.batch)
         if self.train or positions[-1] < self.n:
             return Rows(order[positions], positions, None)

@@ -18,11 +18,11 @@ def synthetic_splits(dataset: str, *, num_classes: int | None = None) -> Splits:
     """Describe a dataset that is not there, so that a synthetic loader has its sizes.
 
     Args:
-        dataset: One of `resnet.data.dataset_table.DATASETS`; ``imagefolder`` takes ImageNet's sizes.
+        dataset: One of `resnet.data.dataset_table.DATASETS`; `imagefolder` takes ImageNet's sizes.
         num_classes: Number of classes, or None for the dataset's own.
 
     Returns:
-        Splits without images, named ``synthetic``, which only `SyntheticLoader` can read.
+        Splits without images, named `synthetic`, which only `SyntheticLoader` can read.
 
     Raises:
         ConfigError: The dataset is unknown.

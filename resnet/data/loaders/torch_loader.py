@@ -92,7 +92,7 @@ class _Batches(Dataset[dict[str, Any]]):
 
 
 def _shifted(image: np.ndarray, shift: np.ndarray) -> np.ndarray:
-    """Move an image's crop down and right by ``shift`` (either sign) over zeros."""
+    """Move an image's crop down and right by `shift` (either sign) over zeros."""
     down, right = shift.tolist()
     if down == 0 and right == 0:
         return image
