@@ -98,6 +98,8 @@ class Watchdog:
             self.store.set(FAILURE_KEY, failure.to_json())
 
     def _watch(self) -> None:
+        # The lock: `report` talks through the same client from the main thread, and a failure that it has reported must
+        # not be found here as another rank's.
         while not self.closed.wait(self.interval_s):
             with self.lock:
                 if self.closed.is_set() or self.reported:
@@ -109,6 +111,8 @@ class Watchdog:
                     continue
                 self.reported = True
             print(f"rank {self.rank}: run {failure}", file=sys.stderr, flush=True)
+            # Rank 0 writes the run's rows before it goes, and with it the store: the others have left by then or leave
+            # when the store closes. Nothing may keep it from going, not even rows that cannot be written.
             if self.rank == 0:
                 try:
                     self.on_failure(failure)
@@ -129,12 +133,13 @@ class Watchdog:
 
     def _look(self) -> Failure | None:
         try:
+            # A beat is a counter, not a time: clocks of nodes differ, and rank 0 only asks whether it went on.
             self.store.add(f"beat/{self.rank}", 1)
             if self.store.check([FAILURE_KEY]):
                 return Failure.from_json(self.store.get(FAILURE_KEY).decode())
             if self.rank == 0:
                 return self._silent()
-        except Exception:
+        except Exception:  # whatever the store's client raises: its server is part of rank 0
             return Failure("failed", "rank_lost", "rank 0, which serves the store, is gone", self.rank)
         return None
 

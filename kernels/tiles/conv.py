@@ -54,6 +54,7 @@ def multiply(
     rows = tl.arange(0, BLOCK_M)
     valid = row + rows < M
     if TAPS == 1 and STRIDE == 1:
+        # Output and input pixels are the same rows: no division by the image's sides.
         first = row
         source = rows
     else:
@@ -61,10 +62,13 @@ def multiply(
         n_0, h_0, w_0 = pixels(row, OUT_H, OUT_W)
         first = (n_0 * H + h_0 * STRIDE) * W + w_0 * STRIDE
         source = (n * H + h * STRIDE) * W + w * STRIDE - first
+    # 64 bits for the tile's first element alone. Offsets within the tile stay at 32: a large batch has more than 2^31
+    # values, a tile has not, and 64-bit offsets for each element would take twice the registers.
     base = first.to(tl.int64) * C
     CHUNKS: tl.constexpr = (C + BLOCK_K - 1) // BLOCK_K
     accumulator = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
-    # One loop, which the compiler overlaps with loads.
+    # Taps and blocks of channels in one loop: the compiler pipelines the innermost alone, so that one inside another
+    # would drain its loads at every tap.
     for i in range(TURNS):
         tap = i // CHUNKS
         k = (i % CHUNKS) * BLOCK_K + tl.arange(0, BLOCK_K)
@@ -72,6 +76,8 @@ def multiply(
             inside = valid
             pixel = source
         else:
+            # The window reaches one pixel beyond the image on each side; what lies there is masked, so no padded copy
+            # of the image is made.
             down = tap // 3 - 1
             right = tap % 3 - 1
             h_in = h * STRIDE + down
@@ -79,11 +85,14 @@ def multiply(
             inside = valid & (h_in >= 0) & (h_in < H) & (w_in >= 0) & (w_in < W)
             pixel = source + (down * W + right)
         if GRADIENT:
+            # The forward weight as it lies in memory, read with its taps in reverse order and its two channel axes
+            # exchanged: nothing is transposed beforehand.
             weight_offsets = (k[:, None] * TAPS + (TAPS - 1 - tap)) * COLUMNS + columns[None, :]
         else:
             weight_offsets = (columns[None, :] * TAPS + tap) * C + k[:, None]
         x_mask = inside[:, None]
         weight_mask = (columns < COLUMNS)[None, :]
+        # Only where the last block of channels is a part of one; elsewhere the comparison would be work for nothing.
         if C % BLOCK_K != 0:
             x_mask = x_mask & (k < C)[None, :]
             weight_mask = weight_mask & (k < C)[:, None]
@@ -91,9 +100,12 @@ def multiply(
         weight = tl.load(weight_ptr + weight_offsets, mask=weight_mask, other=0.0)
         if PROLOGUE:
             scale, shift = affine(stats_ptr, norm_weight_ptr, norm_bias_ptr, k, k < C, C)
+            # In fp32 and then rounded once, as a pass of its own would have stored it: candidates with and without a
+            # prologue give the convolution the same operand.
             z = relu(tl.fma(x.to(tl.float32), scale[None, :], shift[None, :]))
             # Padding is 0 after ReLU, and relu(shift) is not.
             x = tl.where(x_mask, z, 0.0).to(x_ptr.dtype.element_ty)
+        # "ieee" matters in fp32 alone, which is for tests: never TF32.
         accumulator = tl.dot(x, weight, accumulator, input_precision="ieee")
     return accumulator
 
@@ -130,6 +142,8 @@ def end_with_stats(
     group = program // GROUP
     first = group * GROUP
     members = tl.minimum(P - first, GROUP)
+    # Whoever comes last of its group finds the others' partials written (the counter's atomic orders them) and merges
+    # them in a fixed order: which program that is changes nothing in the result.
     if arrives_last(counter_ptr + column * (Q + 1) + group, members):
         count_p = tl.zeros((BLOCK_P, 1), tl.float32)
         mean_p = tl.zeros((BLOCK_P, BLOCK_N), tl.float32)
@@ -138,8 +152,10 @@ def end_with_stats(
             member = start + tl.arange(0, BLOCK_P)
             inside = (member < members)[:, None] & mask[None, :]
             offsets = (first + member)[:, None] * K + columns[None, :]
+            # ".cg": other multiprocessors wrote them, and this one's L1 may hold what was there before.
             mean_b = tl.load(partials_ptr + offsets, mask=inside, other=0.0, cache_modifier=".cg")
             m2_b = tl.load(partials_ptr + P * K + offsets, mask=inside, other=0.0, cache_modifier=".cg")
+            # The last tile of the image may have fewer rows; means are weighted by how many there are.
             rows = tl.minimum(tl.maximum(M - (first + member) * BLOCK_M, 0), BLOCK_M)
             count_b = tl.where(member < members, rows, 0).to(tl.float32)[:, None]
             count_p, mean_p, m2_p = merge(count_p, mean_p, m2_p, count_b, mean_b, m2_b)

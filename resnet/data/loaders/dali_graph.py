@@ -75,6 +75,8 @@ def build(split: Split, augmentation: Augmentation, *, batch: int, threads: int,
     ragged = windowed and not gpu
     inputs = set()
 
+    # What augmentation draws is fed, not drawn by DALI: the draws are then those of every other loader, whatever the
+    # number of ranks and threads. Only what the policy uses becomes an input, since each has to be fed.
     def feed(name: str, dtype: Any, ndim: int, layout: str | None = None) -> Any:
         inputs.add(name)
         return fn.external_source(name=name, dtype=dtype, ndim=ndim, layout=layout)
@@ -96,6 +98,7 @@ def build(split: Split, augmentation: Augmentation, *, batch: int, threads: int,
                 "axis_names": "HW",
             }
         if split.images is not None:
+            # Decoded already, as CIFAR-10's binary files are.
             images = feed("source", types.DALIDataType.UINT8, 3, "HWC")
             images = images.gpu() if gpu else images
             images = fn.slice(images, **window) if windowed else images
@@ -105,6 +108,7 @@ def build(split: Split, augmentation: Augmentation, *, batch: int, threads: int,
             if gpu:
                 # Chroma as the CPU's decoder, and PIL's, interpolates it.
                 options |= {"device": "mixed", "jpeg_fancy_upsampling": True}
+            # Only the window is decoded: of a JPEG that saves most of the work for small windows.
             encoded = feed("source", types.DALIDataType.UINT8, 1)
             decode = fn.decoders.image_slice if windowed else fn.decoders.image
             images = decode(encoded, **window, **options)
@@ -115,6 +119,7 @@ def build(split: Split, augmentation: Augmentation, *, batch: int, threads: int,
                 fused = flip if windowed else {}
                 images = fn.resize_crop_mirror(images, size=(size, size), crop=(size, size), **fused)
             if augmentation.pad:
+                # Padding and cropping are one slice that reaches over the edge, where zeros are.
                 shift = {"start": feed("shift", types.DALIDataType.INT32, 1), "shape": (size, size), "axis_names": "HW"}
                 images = fn.slice(images, **shift, out_of_bounds_policy="pad", fill_values=0)
             if flip and not windowed:
