@@ -14,12 +14,13 @@ from types import FrameType
 import psutil
 import submitit
 
+from bench.config import grammar
 from bench.config.environment import RankEnvironment
 from bench.config.grammar import WordError
 from bench.config.keys import RunKeys
 from bench.config.paths import ROOT
-from bench.config.resolve import Place, resolve
-from bench.config.run_config import RunConfig, grammar
+from bench.config.resolve import Host, resolve
+from bench.config.run_config import RunConfig
 from bench.measure.failure import Stopped
 from results import identity
 from results.words import ConfigError
@@ -144,7 +145,7 @@ def main(argv: Sequence[str]) -> None:
         if nodes is None:
             raise WordError("launch.job is started by srun, in a script of `python launch/slurm.py ... mode=print`")
         (keys,) = grammar.parse([*argv, f"nodes={nodes}"], RunKeys)
-        config, _ = resolve(keys, Place(ranks_per_node=1, visible=False))
+        config, _ = resolve(keys, Host(ranks_per_node=1, visible=False))
         Job(config=config, run_id=run_id_in_slurm(config))()
     except ConfigError as error:
         sys.exit(f"launch.job: {error}")

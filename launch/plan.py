@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from bench.config import grammar
 from bench.config.grammar import WordError, key
 from bench.config.keys import RunKeys
-from bench.config.resolve import Place, resolve
-from bench.config.run_config import RunConfig, grammar
+from bench.config.resolve import Host, resolve
+from bench.config.run_config import RunConfig
 from launch import cluster as clusters
 from launch.cluster import ClusterConfig
 
@@ -73,10 +74,10 @@ def make_plan(program: Program, argv: Sequence[str]) -> Plan:
     cells: list[Cell] = []
     for keys in typed:
         cluster = profiles.get(keys.cluster or "default")
-        place = _local_place(keys, cluster, gpus_here) if program == "local" else _slurm_place(keys, cluster, mode)
+        host = _local_host(keys, cluster, gpus_here) if program == "local" else _slurm_host(keys, cluster, mode)
         for repeat in range(keys.repeats):
             seeded = replace(keys, seed=(keys.seed or 0) + repeat)
-            config, said = resolve(seeded, place)
+            config, said = resolve(seeded, host)
             cells.append(Cell(seeded, config, cluster))
             notices += said
     unique: dict[tuple[RunConfig, str | None], Cell] = {}
@@ -96,22 +97,22 @@ def make_plan(program: Program, argv: Sequence[str]) -> Plan:
     return Plan(kept, list(dict.fromkeys(notices)), mode, rerun)
 
 
-def _local_place(keys: LaunchKeys, cluster: ClusterConfig | None, gpus: int) -> Place:
+def _local_host(keys: LaunchKeys, cluster: ClusterConfig | None, gpus: int) -> Host:
     if (keys.nodes or 1) > 1:
         raise WordError(f"nodes={keys.nodes}: local.py has this machine alone; nodes=1, or python launch/slurm.py")
-    return _place(keys, cluster, "this machine", gpus)
+    return _host(keys, cluster, "this machine", gpus)
 
 
-def _slurm_place(keys: LaunchKeys, cluster: ClusterConfig | None, mode: str) -> Place:
+def _slurm_host(keys: LaunchKeys, cluster: ClusterConfig | None, mode: str) -> Host:
     assert cluster
-    place = _place(keys, cluster, f"a node of cluster={cluster.name}", cluster.gpus_per_node)
-    return replace(place, visible=mode != "print")
+    host = _host(keys, cluster, f"a node of cluster={cluster.name}", cluster.gpus_per_node)
+    return replace(host, visible=mode != "print")
 
 
-def _place(keys: LaunchKeys, cluster: ClusterConfig | None, where: str, gpus: int) -> Place:
+def _host(keys: LaunchKeys, cluster: ClusterConfig | None, where: str, gpus: int) -> Host:
     if gpus and (keys.ranks_per_node or 1) > gpus:
         raise WordError(
             f"ranks_per_node={keys.ranks_per_node}: {where} has {gpus} GPUs; nearest is ranks_per_node={gpus}"
         )
-    place = Place(ranks_per_node=gpus or 2, gpus=gpus, data=cluster.data if cluster else {})
-    return replace(place, results=cluster.results) if cluster and cluster.results else place
+    host = Host(ranks_per_node=gpus or 2, gpus=gpus, data=cluster.data if cluster else {})
+    return replace(host, results=cluster.results) if cluster and cluster.results else host

@@ -1,4 +1,4 @@
-"""Fills in what was not typed of a run's keys, from the dataset, the recipe and the place, and checks the whole."""
+"""Fills in what was not typed of a run's keys, from the dataset, the recipe and the host, and checks the whole."""
 
 import os
 from collections.abc import Mapping
@@ -17,15 +17,15 @@ from results.words import DEFAULT_ROOT, PATH_KEYS
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
-    """What the place of a run decides about keys that nobody typed.
+class Host:
+    """Where a run happens, as far as it decides about keys that nobody typed.
 
     Attributes:
         ranks_per_node: GPUs of a machine there, or what stands in for them.
         gpus: of a machine there; None where nobody knows.
         data: folder by dataset.
         results: folder for rows.
-        visible: whether the place's file system can be looked at from here.
+        visible: whether its file system can be looked at from here.
     """
 
     ranks_per_node: int
@@ -35,8 +35,8 @@ class Place:
     visible: bool = True
 
 
-def resolve(keys: RunKeys, place: Place) -> tuple[RunConfig, list[str]]:
-    """Fill in what was not typed, from the dataset, the recipe and the place, and check the whole.
+def resolve(keys: RunKeys, host: Host) -> tuple[RunConfig, list[str]]:
+    """Fill in what was not typed, from the dataset, the recipe and the host, and check the whole.
 
     Returns:
         The configuration, and one-line notices of what was decided that a person would want to know.
@@ -48,11 +48,11 @@ def resolve(keys: RunKeys, place: Place) -> tuple[RunConfig, list[str]]:
     family = keys.family or dataset.family
     depth = _depth(keys, family)
     recipe = load_recipe(keys.recipe or "fast", dataset.name, family, depth)
-    loader, data, notices = _images(keys, dataset, place)
+    loader, data, notices = _images(keys, dataset, host)
     synthetic = loader == "synthetic"
     if synthetic and keys.target is not None:
         raise WordError(f"target={keys.target:g}: synthetic images have no accuracy; leave target out, or loader=dali")
-    nodes, ranks = keys.nodes or 1, keys.ranks_per_node or place.ranks_per_node
+    nodes, ranks = keys.nodes or 1, keys.ranks_per_node or host.ranks_per_node
     grad_accum = keys.grad_accum or 1
     batch = keys.batch or _batch(recipe, nodes, ranks, grad_accum)
     lr = recipe.lr
@@ -63,11 +63,11 @@ def resolve(keys: RunKeys, place: Place) -> tuple[RunConfig, list[str]]:
         depth=depth,
         shortcut=keys.shortcut or ("A" if family == "cifar" else "B"),
         stride=keys.stride or "v1",
-        kernels=_kernels(keys, place),
+        kernels=_kernels(keys, host),
         dataset=dataset.name,
         data=data,
         image_size=keys.image_size or dataset.image_size,
-        num_classes=_num_classes(keys, dataset, data, place),
+        num_classes=_num_classes(keys, dataset, data, host),
         loader=loader,
         recipe=recipe,
         epochs=keys.epochs or (1 if synthetic else recipe.epochs),
@@ -83,15 +83,15 @@ def resolve(keys: RunKeys, place: Place) -> tuple[RunConfig, list[str]]:
         seed=keys.seed or 0,
         nodes=nodes,
         ranks_per_node=ranks,
-        results=str(paths.check_folder("results", keys.results or place.results, visible=place.visible)),
-        save=paths.weights_file(keys.save, visible=place.visible) if keys.save else None,
-        resume=paths.existing("resume", keys.resume, visible=place.visible) if keys.resume else None,
+        results=str(paths.check_folder("results", keys.results or host.results, visible=host.visible)),
+        save=paths.weights_file(keys.save, visible=host.visible) if keys.save else None,
+        resume=paths.existing("resume", keys.resume, visible=host.visible) if keys.resume else None,
     )
     return config, notices
 
 
 def words(keys: RunKeys, config: RunConfig) -> list[str]:
-    """Words that resolve to `config` anywhere, once nodes= is added: what was typed and what the place decided."""
+    """Words that resolve to `config` anywhere, once nodes= is added: what was typed and what the host decided."""
     values = {option.name: getattr(keys, option.name) for option in fields(RunKeys)}
     decided = (*PATH_KEYS, "dataset", "kernels", "loader", "ranks_per_node", "seed")
     values |= {name: getattr(config, name) for name in decided}
@@ -114,13 +114,13 @@ def _depth(keys: RunKeys, family: str) -> int:
     return keys.depth
 
 
-def _kernels(keys: RunKeys, place: Place) -> str:
+def _kernels(keys: RunKeys, host: Host) -> str:
     """What computes the layers: on GPUs whatever is measured to be fastest."""
     if keys.kernels is None:
-        return "auto" if place.gpus else "torch"
-    if place.gpus == 0 and keys.kernels == "auto":
+        return "auto" if host.gpus else "torch"
+    if host.gpus == 0 and keys.kernels == "auto":
         raise WordError("kernels=auto: chooses by timing kernels on a GPU, and there is none; nearest is kernels=torch")
-    if place.gpus == 0 and keys.kernels == "triton" and os.environ.get("TRITON_INTERPRET") != "1":
+    if host.gpus == 0 and keys.kernels == "triton" and os.environ.get("TRITON_INTERPRET") != "1":
         raise WordError(
             "kernels=triton: there is no GPU, and Triton's interpreter is for tests (minutes a step, its times mean "
             "nothing); nearest is kernels=torch, or TRITON_INTERPRET=1 in the environment to interpret all the same"
@@ -128,7 +128,7 @@ def _kernels(keys: RunKeys, place: Place) -> str:
     return keys.kernels
 
 
-def _images(keys: RunKeys, dataset: Dataset, place: Place) -> tuple[str, str | None, list[str]]:
+def _images(keys: RunKeys, dataset: Dataset, host: Host) -> tuple[str, str | None, list[str]]:
     """Loader, folder and notices."""
     loader = keys.loader or "dali"
     if dataset.comes_with:
@@ -138,8 +138,8 @@ def _images(keys: RunKeys, dataset: Dataset, place: Place) -> tuple[str, str | N
         return loader, None, []
     if keys.data is None and loader == "synthetic" and not dataset.counted:
         return loader, None, []
-    if folder := keys.data or place.data.get(dataset.name) or _in_environment(dataset.name):
-        folder = paths.existing("data", folder, visible=place.visible)
+    if folder := keys.data or host.data.get(dataset.name) or _in_environment(dataset.name):
+        folder = paths.existing("data", folder, visible=host.visible)
         here = os.path.isdir(folder)
         return loader, folder, [] if here else [f"data={folder} is not on this machine; it is taken as it stands"]
     if dataset.counted and keys.num_classes is None:
@@ -159,10 +159,10 @@ def _in_environment(dataset: str) -> str | None:
     return str(folder) if folder.is_dir() else None
 
 
-def _num_classes(keys: RunKeys, dataset: Dataset, data: str | None, place: Place) -> int:
+def _num_classes(keys: RunKeys, dataset: Dataset, data: str | None, host: Host) -> int:
     source = f"dataset={dataset.name}"
     known = None if dataset.counted else dataset.num_classes
-    if known is None and data is not None and (os.path.isdir(data) or place.visible):
+    if known is None and data is not None and (os.path.isdir(data) or host.visible):
         train = Path(data) / "train"
         if not train.is_dir():
             found = ", ".join(sorted(entry.name for entry in os.scandir(data))[:6])

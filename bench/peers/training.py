@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.config.keys import RunKeys
-from bench.config.resolve import Place, resolve
+from bench.config.resolve import Host, resolve
 from bench.config.run_config import RunConfig
 from bench.peers import plain
 from bench.training.ranks import Ranks
@@ -48,7 +48,7 @@ def compare_training(depth: int, batch: int, rounds: int, console: Console) -> N
             depth=depth, dataset="cifar10", data=str(data), batch=batch, epochs=rounds + 1,
             ranks_per_node=RANKS, results=f"{folder}/results",
         )  # fmt: skip
-        base, _ = resolve(words, Place(ranks_per_node=RANKS))
+        base, _ = resolve(words, Host(ranks_per_node=RANKS))
         limit = BLOCK_IMAGES // base.global_batch
         cells: dict[str, tuple[RunConfig, bool]] = {
             "whole": (base, True),

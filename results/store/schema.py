@@ -107,7 +107,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         status=TEXT,  # ok, or what is wrong: "failed: ..." (never timed), "unavailable: ..."
         copy_bytes_per_s=REAL,  # peak measured in the same process: bytes read and written by a large copy
         matrix_flops_per_s=REAL,  # likewise: a large matrix product in the dtype
-        config=TEXT,  # how the kernel was cut, such as 128x64x64/w4/s3
+        config=TEXT,  # its tile config, such as 128x64x64/w4/s3
     ),
     "baselines": _columns(key=TEXT, run_ids=TEXTS, accepted_by=TEXT, reason=TEXT, change_marks=TEXTS),
 }

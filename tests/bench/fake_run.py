@@ -13,7 +13,7 @@ from torch import nn
 import bench.measure.clock
 import bench.training.trainer
 from bench.config.keys import RunKeys
-from bench.config.resolve import Place, resolve
+from bench.config.resolve import Host, resolve
 from bench.config.run_config import RunConfig
 from bench.measure.metrics import WARMUP_STEPS
 from bench.training import checkpoint
@@ -40,7 +40,7 @@ def config(tmp_path: Path, **changes: Any) -> RunConfig:
         depth=8, dataset="digits", batch=BATCH, precision="fp32", engine="ddp", epochs=EPOCHS, target=0.85, seed=3,
         results=str(tmp_path), save=str(tmp_path / "w.safetensors"), ranks_per_node=1,
     )  # fmt: skip
-    resolved, _ = resolve(keys, Place(ranks_per_node=1))
+    resolved, _ = resolve(keys, Host(ranks_per_node=1))
     return dataclasses.replace(resolved, **changes)
 
 

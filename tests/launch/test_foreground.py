@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from bench.config.keys import RunKeys
-from bench.config.resolve import Place, resolve
+from bench.config.resolve import Host, resolve
 from launch import foreground
 from results.store.files import read_rows
 
@@ -114,7 +114,7 @@ def test_ranks_know_each_other_and_see_all_devices(start: Start, tmp_path: Path)
 
 
 def test_the_threads_that_a_user_sets_are_the_ranks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    config, _ = resolve(RunKeys(depth=20, dataset="digits", ranks_per_node=1), Place(ranks_per_node=1))
+    config, _ = resolve(RunKeys(depth=20, dataset="digits", ranks_per_node=1), Host(ranks_per_node=1))
     for given, expected in (("3", "3"), ("", str(len(os.sched_getaffinity(0))))):
         monkeypatch.setenv("OMP_NUM_THREADS", given)
         assert foreground._environment(config, tmp_path)["OMP_NUM_THREADS"] == expected

@@ -11,7 +11,7 @@ import pytest
 
 from bench.config.keys import RunKeys
 from bench.config.paths import ROOT
-from bench.config.resolve import Place, resolve
+from bench.config.resolve import Host, resolve
 from bench.config.run_config import RunConfig
 from bench.measure.failure import Stopped
 from launch import job
@@ -20,7 +20,7 @@ from launch.job import Job, check_packages, new_run_id, run_id_in_slurm, set_ran
 
 @pytest.fixture
 def config() -> RunConfig:
-    return resolve(RunKeys(depth=20, dataset="digits", nodes=2), Place(ranks_per_node=2, results="/rows"))[0]
+    return resolve(RunKeys(depth=20, dataset="digits", nodes=2), Host(ranks_per_node=2, results="/rows"))[0]
 
 
 @pytest.fixture

@@ -12,12 +12,12 @@ from bench.config import grammar
 from bench.config.grammar import WordError
 from bench.config.keys import RunKeys
 from bench.config.paths import ROOT
-from bench.config.resolve import Place, resolve, words
+from bench.config.resolve import Host, resolve, words
 from bench.config.run_config import RunConfig
 from resnet.architecture import BOTTLENECK_DEPTHS, IMAGENET_STAGES
 from results.words import PATH_KEYS
 
-PLACE = Place(ranks_per_node=2, results="/rows")
+HOST = Host(ranks_per_node=2, results="/rows")
 
 
 @pytest.fixture(autouse=True)
@@ -30,12 +30,12 @@ def keys_of(line: str) -> RunKeys:
     return keys
 
 
-def resolved(line: str, place: Place = PLACE) -> tuple[RunConfig, list[str]]:
-    return resolve(keys_of(line), place)
+def resolved(line: str, host: Host = HOST) -> tuple[RunConfig, list[str]]:
+    return resolve(keys_of(line), host)
 
 
-def config(line: str, place: Place = PLACE) -> RunConfig:
-    return resolved(line, place)[0]
+def config(line: str, host: Host = HOST) -> RunConfig:
+    return resolved(line, host)[0]
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_images_come_from_the_key_then_the_site_then_the_environment(
     for name in ("typed", "site", "env/cifar10"):
         (tmp_path / name).mkdir(parents=True)
     monkeypatch.setenv("RESNET_BENCH_DATA", str(tmp_path / "env"))
-    site = dataclasses.replace(PLACE, data={"cifar10": str(tmp_path / "site")})
+    site = dataclasses.replace(HOST, data={"cifar10": str(tmp_path / "site")})
     assert config(f"depth=20 dataset=cifar10 data={tmp_path}/typed", site).data == str(tmp_path / "typed")
     assert config("depth=20 dataset=cifar10", site).data == str(tmp_path / "site")
     assert config("depth=20 dataset=cifar10").data == str(tmp_path / "env" / "cifar10")
@@ -116,7 +116,7 @@ def test_classes_of_a_folder_are_counted(folder: Path) -> None:
 
 
 def test_a_place_out_of_sight_takes_a_path_as_it_stands() -> None:
-    away = dataclasses.replace(PLACE, visible=False)
+    away = dataclasses.replace(HOST, visible=False)
     found, notices = resolved("depth=50 data=/far/images", away)
     assert found.data == "/far/images" and found.loader == "dali" and "not on this machine" in notices[0]
     with pytest.raises(WordError, match="cannot be counted; add num_classes=N"):
@@ -234,21 +234,21 @@ def test_json_gives_the_same_configuration_back() -> None:
 )
 def test_words_resolve_to_the_same_configuration_elsewhere(line: str) -> None:
     found = config(line)
-    elsewhere = Place(ranks_per_node=99, results="/other", visible=False)
+    elsewhere = Host(ranks_per_node=99, results="/other", visible=False)
     again, notices = resolve(keys_of(shlex.join([*words(keys_of(line), found), f"nodes={found.nodes}"])), elsewhere)
     assert again == found and not notices
 
 
 def test_kernels_are_chosen_by_measurement_where_there_are_gpus() -> None:
     keys = keys_of("depth=20 dataset=digits")
-    assert resolve(keys, Place(ranks_per_node=8, gpus=8))[0].kernels == "auto"
-    assert resolve(keys, Place(ranks_per_node=2, gpus=0))[0].kernels == "torch"
+    assert resolve(keys, Host(ranks_per_node=8, gpus=8))[0].kernels == "auto"
+    assert resolve(keys, Host(ranks_per_node=2, gpus=0))[0].kernels == "torch"
     typed = keys_of("depth=20 dataset=digits kernels=torch")
-    assert resolve(typed, Place(ranks_per_node=8, gpus=8))[0].kernels == "torch"
+    assert resolve(typed, Host(ranks_per_node=8, gpus=8))[0].kernels == "torch"
 
 
 def test_kernels_without_a_gpu_are_refused_unless_the_interpreter_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    cpu = Place(ranks_per_node=2, gpus=0)
+    cpu = Host(ranks_per_node=2, gpus=0)
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     for word, why in (("triton", "interpreter is for tests"), ("auto", "timing kernels on a GPU")):
         with pytest.raises(WordError, match=rf"^kernels={word}: .*{why}.*nearest is kernels=torch[^\n]*$"):

@@ -11,7 +11,7 @@ import torch
 import resnet
 from bench.config.grammar import WordError
 from bench.config.keys import RunKeys
-from bench.config.resolve import Place, resolve
+from bench.config.resolve import Host, resolve
 from bench.measure.failure import Diverged, Failure, RankLost, Stopped, classify
 from bench.training.checkpoint import CheckpointError
 from bench.training.ranks import free_port, rank_environment
@@ -95,7 +95,7 @@ def test_a_run_s_row_names_its_failure_and_its_log_keeps_the_cause(
     tmp_path: Path, fault: str, kind: str, message: str
 ) -> None:
     keys = RunKeys(depth=8, dataset="digits", steps=2, ranks_per_node=1, engine="ddp", results=str(tmp_path))
-    config, _ = resolve(keys, Place(ranks_per_node=1))
+    config, _ = resolve(keys, Host(ranks_per_node=1))
     script = Path(__file__).with_name("planted_rank.py")
     done = subprocess.run(
         [sys.executable, str(script), fault, config.to_json()],

@@ -16,7 +16,7 @@ from PIL import Image
 from rich.console import Console
 
 from bench.config.keys import RunKeys
-from bench.config.resolve import Place, resolve
+from bench.config.resolve import Host, resolve
 from bench.config.run_config import RunConfig
 from bench.peers import command, loaders, plain, training
 from resnet.data import Split, make_loader
@@ -187,7 +187,7 @@ def test_a_block_is_the_first_images_of_each_class(unpacked: Path, tmp_path: Pat
 
 def config() -> RunConfig:
     words = RunKeys(depth=20, dataset="digits", batch=64, epochs=3, ranks_per_node=2)
-    return resolve(words, Place(ranks_per_node=2))[0]
+    return resolve(words, Host(ranks_per_node=2))[0]
 
 
 def blocks(rates: list[float], waits: list[float], measuring: list[float]) -> Blocks:

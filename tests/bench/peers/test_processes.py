@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bench.config.keys import RunKeys
-from bench.config.resolve import Place, resolve
+from bench.config.resolve import Host, resolve
 from bench.config.run_config import RunConfig
 from bench.peers import processes
 from bench.training.ranks import Ranks
@@ -18,7 +18,7 @@ from bench.training.ranks import Ranks
 
 def cells(folder: Path) -> dict[str, Any]:
     words = RunKeys(depth=8, dataset="digits", batch=16, epochs=4, ranks_per_node=2, results=str(folder / "rows"))
-    base = resolve(words, Place(ranks_per_node=2))[0]
+    base = resolve(words, Host(ranks_per_node=2))[0]
     return {
         "whole": {"config": dataclasses.asdict(base), "measured": True, "limit": 5},
         "bare": {"config": dataclasses.asdict(dataclasses.replace(base, engine="ddp")), "measured": False, "limit": 7},

@@ -14,12 +14,12 @@ from safetensors.torch import load_file, save_file
 
 import resnet
 from bench.config.keys import RunKeys
-from bench.config.resolve import Place, resolve
+from bench.config.resolve import Host, resolve
 from bench.config.run_config import RunConfig
 from bench.training import checkpoint
 from bench.training.state import RunState
 
-CONFIG, _ = resolve(RunKeys(depth=8, dataset="digits"), Place(ranks_per_node=2))
+CONFIG, _ = resolve(RunKeys(depth=8, dataset="digits"), Host(ranks_per_node=2))
 STATE = RunState(epoch=1, step=22, elapsed_s=3.0, top1=[0.5])
 SAVED = checkpoint.Checkpoint(
     run_id="r", restart=0, net=checkpoint.net_of(CONFIG), saved_at=1.0, state=STATE, momentum="w.momentum"

@@ -10,7 +10,7 @@ import torch
 from real_ranks import found_by
 
 from bench.config.keys import RunKeys
-from bench.config.resolve import Place, resolve
+from bench.config.resolve import Host, resolve
 from bench.config.run_config import RunConfig
 
 pytestmark = pytest.mark.ranks
@@ -21,7 +21,7 @@ STEPS = 10
 
 def config(**changes: object) -> RunConfig:
     keys = RunKeys(depth=20, dataset="digits", precision="fp32", batch=8, lr=0.01, ranks_per_node=2)
-    resolved, _ = resolve(keys, Place(ranks_per_node=2))
+    resolved, _ = resolve(keys, Host(ranks_per_node=2))
     # Residual branches that start at zero keep ten steps from magnifying what the order of a sum rounds differently.
     recipe = dataclasses.replace(resolved.recipe, zero_init_residual=True)
     return dataclasses.replace(resolved, recipe=recipe, **changes)  # type: ignore[arg-type]

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from bench.config.keys import RunKeys
-from bench.config.resolve import Place, resolve
+from bench.config.resolve import Host, resolve
 from bench.training.progress import VARIABLE, Display, Emitter, Follower, clock
 from kernels.choose.choice import TORCH, Choice
 from resnet.fused.layer_choices import LayerChoices
 
-CONFIG, _ = resolve(RunKeys(depth=20, dataset="digits"), Place(ranks_per_node=2))
+CONFIG, _ = resolve(RunKeys(depth=20, dataset="digits"), Host(ranks_per_node=2))
 START = {"event": "start", "about": "269,722 parameters", "epochs": 2, "steps": 44, "target": 0.97}
 STEP = {"event": "step", "epoch": 1, "step": 11, "images_per_s": 1234.5, "loss": 2.25, "left_s": 75.0}
 EPOCH = {

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from bench.config.keys import RunKeys
-from bench.config.resolve import Place, resolve
+from bench.config.resolve import Host, resolve
 from bench.config.run_config import RunConfig
 from bench.measure import machine
 from bench.measure.failure import Failure
@@ -33,7 +33,7 @@ def config(results: Path | str = "/r", **changes: Any) -> RunConfig:
         depth=20, dataset="digits", batch=8, grad_accum=2, nodes=3, ranks_per_node=2, steps=77, seed=5, lr=0.3,
         weight_decay=0.01, target=0.9, epochs=4, zero_stage=1, results=str(results), recipe="fast",
     )  # fmt: skip
-    resolved, _ = resolve(keys, Place(ranks_per_node=2, visible=False))
+    resolved, _ = resolve(keys, Host(ranks_per_node=2, visible=False))
     return dataclasses.replace(resolved, **changes)
 
 

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 import resnet
 from bench.config.keys import RunKeys
-from bench.config.resolve import Place, resolve
+from bench.config.resolve import Host, resolve
 from bench.config.run_config import RunConfig
 from bench.training.process_group import World
 from bench.training.recorder import Recorder
@@ -54,7 +54,7 @@ def test_five_steps_are_those_of_a_loop_written_out(tmp_path: Path, grad_accum: 
         depth=8, dataset="digits", batch=16, precision="fp32", engine="ddp", steps=5, seed=3, loader="torch",
         grad_accum=grad_accum, ranks_per_node=1, results=str(tmp_path), weight_decay=0.01,
     )  # fmt: skip
-    chosen, _ = resolve(keys, Place(ranks_per_node=1))
+    chosen, _ = resolve(keys, Host(ranks_per_node=1))
     chosen = dataclasses.replace(chosen, recipe=dataclasses.replace(chosen.recipe, label_smoothing=0.1))
     world = World(0, 1, 0, 1, CPU, 1)
     recorder = Recorder(chosen, "five", 0)

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from bench.config.keys import RunKeys
-from bench.config.resolve import Place, resolve
+from bench.config.resolve import Host, resolve
 from bench.roofline import step as roofline
 from resnet.architecture import FAMILIES
 from resnet.data import open_dataset, synthetic_splits
@@ -29,7 +29,7 @@ def test_a_configuration_takes_its_family_size_and_classes(dataset: Dataset) -> 
     keys = RunKeys(depth=DEPTHS[dataset.family], dataset=dataset.name, loader="synthetic")
     if dataset.counted:
         keys.num_classes = 7
-    found, _ = resolve(keys, Place(ranks_per_node=1))
+    found, _ = resolve(keys, Host(ranks_per_node=1))
     classes = 7 if dataset.counted else dataset.num_classes
     assert (found.family, found.image_size, found.num_classes) == (dataset.family, dataset.image_size, classes)
 
