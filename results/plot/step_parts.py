@@ -235,10 +235,13 @@ def _draw_spread(axes: Axes, found: StepParts, column: str, name: str, color: st
     boxes = [
         {"med": p.median, "q1": p.lower, "q3": p.upper, "whislo": p.p5, "whishi": p.p95, "fliers": []} for p in parts
     ]
-    axes.bxp(
+    drawn = axes.bxp(
         boxes, positions=range(len(parts)), widths=0.55, orientation="horizontal", showfliers=False, manage_ticks=False,
         patch_artist=True, boxprops={"fc": color, "ec": color, "alpha": 0.55},
         medianprops={"color": "black", "lw": 1.6}, whiskerprops={"color": color}, capprops={"color": color},
     )  # fmt: skip
+    for kind in ("boxes", "medians", "whiskers"):
+        for place, artist in enumerate(drawn[kind]):  # of the whiskers two a box, the lower first
+            artist.set_gid(f"{column}-{kind}-{place}")
     numbers = [f"median {ms(part.median)} ms ({ms(part.lower)} to {ms(part.upper)})" for part in parts]
     _lines(axes, found, name, numbers)

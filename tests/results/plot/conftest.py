@@ -52,6 +52,40 @@ def words_of() -> Callable[[Path], list[str]]:
     return read
 
 
+class Svg:
+    """What is drawn in an SVG: marks and lines by the names they were given, read on the picture's own axes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.groups = {one.get("id", ""): one for one in ElementTree.parse(path).getroot().iter()}
+
+    def marks(self, name: str, axis: str) -> list[float]:
+        """Where the marks of a line stand."""
+        return [float(one.get(axis, "nan")) for one in self.groups[name].iter() if one.tag.endswith("}use")]
+
+    def ends(self, name: str, axis: str) -> list[float]:
+        """The least and the largest coordinate of a line or an area."""
+        (path,) = (one.get("d", "") for one in self.groups[name].iter() if one.tag.endswith("}path"))
+        found = [float(pair["xy".index(axis)]) for pair in re.findall(r"[ML] (\S+) (\S+)", path)]
+        return [min(found), max(found)]
+
+    def on_scale(self, axis: str, places: list[float]) -> list[float]:
+        """What coordinates mean on the axis, by the numbers at its ticks."""
+        ticks = {}
+        for name, group in self.groups.items():
+            number = [one.text for one in group.iter() if one.tag.endswith("}text")]
+            if re.fullmatch(rf"{axis}tick_\d+", name) and number:
+                ticks[self.marks(name, axis)[0]] = float(str(number[0]))
+        (low, first), *_, (high, last) = sorted(ticks.items())
+        return [first + (place - low) * (last - first) / (high - low) for place in places]
+
+
+@pytest.fixture
+def svg_of() -> type[Svg]:
+    """Reads what is drawn in an SVG."""
+    return Svg
+
+
 @pytest.fixture
 def said(words_of) -> Callable[[Path], str]:
     """All words of an SVG in one line."""

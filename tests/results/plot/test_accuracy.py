@@ -1,9 +1,7 @@
 """Pictures of accuracy over a run's clock. Every accuracy and time here is made up for the test."""
 
 import re
-from xml.etree import ElementTree
 
-import numpy as np
 import pytest
 
 from results.plot import accuracy
@@ -20,33 +18,14 @@ def rows(points=EPOCHS, **more):
     return [{"epoch": epoch, "elapsed_s": seconds, "top1": top1, **more} for epoch, seconds, top1 in points]
 
 
-def places(svg, name):
-    """Where the marks of a line stand, in the picture's coordinates."""
-    (line,) = (group for group in ElementTree.parse(svg).getroot().iter() if group.get("id") == name)
-    return np.array([(float(mark.get("x")), float(mark.get("y"))) for mark in line.iter() if mark.tag.endswith("}use")])
-
-
-def ticks(svg, axis):
-    """Coordinate and number of each tick."""
-    found = []
-    for group in ElementTree.parse(svg).getroot().iter():
-        if re.fullmatch(rf"{axis}tick_\d+", group.get("id", "")):
-            (mark,) = (one for one in group.iter() if one.tag.endswith("}use"))
-            (number,) = (one.text for one in group.iter() if one.tag.endswith("}text"))
-            found.append((float(mark.get(axis)), float(number)))
-    return np.array(found)
-
-
-def test_points_stand_where_their_rows_say(training, drawn, tmp_path, said):
-    svg = drawn(training.attempt(RUN, epochs=rows(), **MET), tmp_path / "new", "accuracy")
-    points = places(svg, "attempt-0")
-    for column, axis in ((0, "x"), (1, "y")):
-        found = ticks(svg, axis)
-        scale = np.polyfit(found[:, 0], found[:, 1], 1)
-        read = np.polyval(scale, points[:, column])
-        assert read == pytest.approx([point[column + 1] for point in EPOCHS], abs=1e-3 * found[:, 1].max())
-    assert places(svg, "reached") == pytest.approx(points[2:3])
-    assert "epoch 4: 0.5987 after 44.4 s" in said(svg)
+def test_points_stand_where_their_rows_say(training, drawn, tmp_path, said, svg_of):
+    svg = svg_of(drawn(training.attempt(RUN, epochs=rows(), **MET), tmp_path / "new", "accuracy"))
+    for axis, column in (("x", 1), ("y", 2)):
+        points = svg.on_scale(axis, svg.marks("attempt-0", axis))
+        assert points == pytest.approx([point[column] for point in EPOCHS], rel=1e-3)
+        assert svg.on_scale(axis, svg.marks("reached", axis)) == pytest.approx([EPOCHS[2][column]], rel=1e-3)
+    assert svg.on_scale("y", svg.ends("target", "y")) == pytest.approx([0.5, 0.5], rel=1e-3)
+    assert "epoch 4: 0.5987 after 44.4 s" in said(svg.path)
 
 
 def test_its_words_are_those_of_the_rows(training, drawn, tmp_path, said):
@@ -77,13 +56,13 @@ def test_a_run_without_a_target(training, drawn, tmp_path, said):
     assert "target" not in said(svg) and 'id="target"' not in svg.read_text()
 
 
-def test_attempts_are_told_apart(training, drawn, tmp_path, said):
+def test_attempts_are_told_apart(training, drawn, tmp_path, said, svg_of):
     training.attempt(RUN, 0, rows(EPOCHS[:2]), status="killed", failure_kind="preempted")
     again = [(2, 92.5, 0.4567), (3, 103.5, 0.6123)]  # epoch 2 was lost after its checkpoint, and trained once more
     root = training.attempt(RUN, 1, rows(again), tta_s=103.5, epochs_to_target=3, downtime_s=65.4, prepare_s=0.0,
                             init_start=None)  # fmt: skip
     svg = drawn(root, tmp_path, "accuracy")
-    assert len(places(svg, "attempt-0")) == len(places(svg, "attempt-1")) == 2
+    assert [len(svg_of(svg).marks(f"attempt-{restart}", "x")) for restart in (0, 1)] == [2, 2]
     words = said(svg)
     for word in ("first attempt", "restart 1", "65.4 s of the clock went by", "target reached after 103.5 s (epoch 3)",
                  "12.3 s of start-up", "3.2 s of writing"):  # fmt: skip
@@ -99,11 +78,12 @@ def test_an_attempt_that_is_lost_is_said(training, drawn, tmp_path, said):
     assert "The run's status is failed (oom)." in words
 
 
-def test_a_target_met_in_a_lost_attempt_keeps_its_seconds(training, drawn, tmp_path, said):
+def test_a_target_met_in_a_lost_attempt_keeps_its_seconds(training, drawn, tmp_path, said, svg_of):
     svg = drawn(training.attempt(RUN, 1, rows(EPOCHS[3:]), **MET), tmp_path, "accuracy")
     assert "target reached after 33.3 s (epoch 3)" in said(svg)
-    found = ticks(svg, "y")
-    assert np.polyval(np.polyfit(found[:, 0], found[:, 1], 1), places(svg, "reached")[0, 1]) == pytest.approx(0.5, 1e-3)
+    read = svg_of(svg)
+    assert read.on_scale("x", read.marks("reached", "x")) == pytest.approx([33.33], rel=1e-3)
+    assert read.on_scale("y", read.marks("reached", "y")) == pytest.approx([0.5], rel=1e-3)
 
 
 def test_synthetic_images_have_no_accuracy(training, run, tmp_path, refused):

@@ -3,7 +3,6 @@
 import io
 import json
 import re
-from xml.etree import ElementTree
 
 import pytest
 
@@ -31,17 +30,7 @@ def call(run, tmp_path):
     return draw
 
 
-def widths(svg):
-    found = []
-    for group in ElementTree.parse(svg).getroot().iter():
-        if re.fullmatch(r"level-\d+", group.get("id", "")):
-            (path,) = (one.get("d") for one in group.iter() if one.tag.endswith("}path"))
-            across = [float(x) for x in re.findall(r"[ML] ([\d.]+) ", path)]
-            found.append(max(across) - min(across))
-    return found
-
-
-def test_numbers_are_those_of_the_line(call, tmp_path, said):
+def test_numbers_are_those_of_the_line(call, tmp_path, said, svg_of):
     status, out, err = call(spoilt())
     assert (status, err) == (0, "")
     svg = tmp_path / "pictures" / "ladder-ResNet-50-shortcut-B-stride-v1.5-batch8-224-bf16.svg"
@@ -50,8 +39,9 @@ def test_numbers_are_those_of_the_line(call, tmp_path, said):
                  "assumed to have 2.5 TB/s and 123 TFLOP/s", "eager: unfused", "a: + own $kernels$", "40.1 GB, 20.5 ms",
                  "10.0 GB, 7.3 ms"):  # fmt: skip
         assert word in said(svg), word
-    longer, shorter = widths(svg)
-    assert longer / shorter == pytest.approx(4, rel=1e-3)
+    read = svg_of(svg)
+    for place, rung in enumerate(RUNGS):
+        assert read.on_scale("x", read.ends(f"level-{place}", "x")) == pytest.approx([0, rung["gb"]], abs=0.01)
 
 
 def test_what_the_roofline_prints_is_drawn_from_stdin(run, tmp_path, monkeypatch, capsys, said):

@@ -1,8 +1,5 @@
 """Pictures of where a step's time goes. Every time here is made up for the test and describes no machine."""
 
-import re
-from xml.etree import ElementTree
-
 import numpy as np
 import pytest
 
@@ -27,15 +24,7 @@ def rows(ranks=(0,), count=103, warm=1000.0, slower=0.0):
     return found[::-1]
 
 
-def width(svg, name):
-    """How long a bar is, in the picture's coordinates."""
-    (bar,) = (group for group in ElementTree.parse(svg).getroot().iter() if group.get("id") == name)
-    (path,) = (one.get("d") for one in bar.iter() if one.tag.endswith("}path"))
-    across = [float(x) for x in re.findall(r"[ML] ([\d.]+) ", path)]
-    return max(across) - min(across)
-
-
-def test_one_rank(training, drawn, tmp_path, said, words_of):
+def test_one_rank(training, drawn, tmp_path, said, words_of, svg_of):
     svg = drawn(training.attempt(RUN, steps=rows(), world_size=1), tmp_path, "steps")
     words = said(svg)
     for word in ("ResNet-20 (shortcut A) on CIFAR-10: where a training step's time goes",
@@ -45,7 +34,13 @@ def test_one_rank(training, drawn, tmp_path, said, words_of):
                  "101 optimizer steps a rank are counted: those after the first 2 (warm-up)."):  # fmt: skip
         assert word in words, word
     assert words_of(svg).count("rank 0") == 4 and "restart" not in words and "GPU" not in words
-    assert width(svg, "wait-0") / width(svg, "rest-0") == pytest.approx(51 / 200, rel=1e-3)
+    read = svg_of(svg)
+    assert read.on_scale("x", read.ends("wait-0", "x")) == pytest.approx([0, 51], abs=0.1)
+    assert read.on_scale("x", read.ends("rest-0", "x")) == pytest.approx([51, 251], abs=0.1)
+    for name, ends in {"data_ms-boxes-0": (26, 76), "data_ms-medians-0": (51, 51), "data_ms-whiskers-0": (6, 26),
+                       "data_ms-whiskers-1": (76, 96), "step_ms-boxes-0": (226, 276), "step_ms-medians-0": (251, 251),
+                       "compute_ms-medians-0": (200, 200)}.items():  # fmt: skip
+        assert read.on_scale("x", read.ends(name, "x")) == pytest.approx(ends, abs=0.1), name
 
 
 def test_whiskers_are_the_5th_and_95th_percentile(training):
