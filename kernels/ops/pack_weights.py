@@ -46,7 +46,7 @@ def pack_kernel(
 
 
 def pack_weights(weights: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
-    """Copies of fp32 parameters in `dtype`, channels_last, whatever the strides of the parameters.
+    """Copy of fp32 parameters in `dtype`, channels_last, whatever the strides of the parameters.
 
     One launch for all. The tables that it reads are kept on the device for as long as addresses, shapes and strides
     stay the same. Bytes moved: every parameter once, every copy once.

@@ -4,32 +4,23 @@ The floor of a kernel is max(bytes_min / copy rate, flops / matrix rate), with t
 """
 
 import math
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
+from matplotlib.transforms import Bbox
 
-matplotlib.use("Agg")  # before pyplot: nothing here has a screen
+from results.plot.picture import GREY, STYLES, plain, save, settings
+from results.plot.run_rows import RunRows
+from results.store.schema import Row
+from results.words import ConfigError
 
-import matplotlib.pyplot as plt  # noqa: E402
-from matplotlib.axes import Axes  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
-from matplotlib.lines import Line2D  # noqa: E402
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter  # noqa: E402
-from matplotlib.transforms import Bbox  # noqa: E402
-
-from results.durable import replace_file  # noqa: E402
-from results.store.schema import Row  # noqa: E402
-from results.words import ConfigError  # noqa: E402
-
-# Okabe and Ito's palette, which colour-blind readers can tell apart; shapes tell the backends apart once more.
-STYLES = (
-    ("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#E69F00", "v"), ("#56B4E9", "P"),
-    ("#000000", "X"),
-)  # fmt: skip
-GREY = "#555555"
 RATES = ("copy_bytes_per_s", "matrix_flops_per_s")
 COLUMN_PX = 10.0  # closer kernels share a number's text
 WIDTH_IN, ROOF_IN, ROW_IN = 12.0, 6.2, 0.23
@@ -70,25 +61,30 @@ class Point:
         return self.time_s / self.floor_s
 
 
-def choose_run(rows: Sequence[Row], typed: str | None) -> str:
-    """The run to draw.
+@dataclass(frozen=True, kw_only=True)
+class Roofline:
+    """What is drawn: measured kernels, the GPU as the driver names it, and their run."""
 
-    Args:
-        rows: of `kernels`, at least one.
-        typed: an id, or its start or end; None for the latest.
+    run_id: str
+    gpu_model: str
+    points: list[Point]
+
+
+def read(rows: RunRows) -> Roofline | None:
+    """Read a run's kernels; None where it has none. Those that cannot be drawn are named on stderr.
 
     Raises:
-        ConfigError: no run or several are meant.
+        ConfigError: none of them has a time, or there is no floor to hold them against.
     """
-    ids = sorted({row["run_id"] for row in rows})
-    if typed is None:
-        return ids[-1]
-    meant = [typed] if typed in ids else [one for one in ids if one.startswith(typed) or one.endswith(typed)]
-    if len(meant) != 1:
-        problem = "several runs" if meant else "no such run"
-        shown = ", ".join((meant or ids)[-4:])
-        raise ConfigError(f"run={typed}: {problem} with kernels; choose from {shown}")
-    return meant[0]
+    kernels = rows.rows("kernels")
+    if not kernels:
+        return None
+    found, left = points(kernels)
+    for line in left:
+        print(f"not drawn: {line}", file=sys.stderr)
+    if not found:
+        raise ConfigError(f"run={rows.run_id}: none of its kernels has a time")
+    return Roofline(run_id=rows.run_id, gpu_model=gpu_of(rows.systems, rows.run_id), points=found)
 
 
 def points(rows: Sequence[Row]) -> tuple[list[Point], list[str]]:
@@ -134,48 +130,31 @@ def _positive(value: float | None) -> bool:
     return value is not None and math.isfinite(value) and value > 0
 
 
-def draw(found: Sequence[Point], gpu_model: str, run_id: str, folder: Path) -> list[Path]:
+def draw(roofline: Roofline, folder: Path) -> list[Path]:
     """Write the picture as SVG and PNG.
 
     Args:
-        found: at least one kernel.
-        gpu_model: as the driver names it.
-        run_id: goes into the title and the files' names.
+        roofline: at least one kernel.
         folder: is there.
 
     Returns:
         The files.
     """
+    found, run_id = roofline.points, roofline.run_id
     ops = list(dict.fromkeys(point.op for point in found))  # one op's kernels stand together
     labels = list(dict.fromkeys(point.label for point in sorted(found, key=lambda point: ops.index(point.op))))
     backends = sorted({point.backend for point in found})
     styles = {backend: STYLES[index % len(STYLES)] for index, backend in enumerate(backends)}
     rows_in = ROW_IN * len(labels) + 0.6
-    with plt.rc_context({"svg.hashsalt": run_id, "font.size": 9.0, "axes.titlesize": 10.0}):
+    with settings(run_id), plt.rc_context({"font.size": 9.0, "axes.titlesize": 10.0}):
         figure, (roof, ratio) = plt.subplots(
             2, 1, figsize=(WIDTH_IN, ROOF_IN + rows_in + 1.6), height_ratios=(ROOF_IN, rows_in), layout="constrained"
         )
-        title = f"{gpu_model}: measured kernels against their floors\nrun {run_id}, medians"
-        figure.suptitle(_text(title), fontsize=12)
+        title = f"{roofline.gpu_model}: measured kernels against their floors\nrun {run_id}, medians"
+        figure.suptitle(plain(title), fontsize=12)
         _draw_ratio(ratio, found, labels, styles)
         _draw_roof(roof, found, labels, styles)
-        files = [folder / f"roofline-{run_id}.{kind}" for kind in ("svg", "png")]
-        for file in files:
-            _save(figure, file)
-        plt.close(figure)
-    return files
-
-
-def _text(words: str) -> str:
-    """Words in which a dollar sign begins no formula."""
-    return words.replace("$", r"\$")
-
-
-def _save(figure: Figure, file: Path) -> None:
-    """Write a picture, which appears whole or not at all."""
-    kind = file.suffix[1:]
-    metadata = {"Date": None} if kind == "svg" else None
-    replace_file(file, lambda opened: figure.savefig(opened, format=kind, dpi=150, metadata=metadata))
+        return save(figure, folder, f"roofline-{run_id}")
 
 
 def _draw_roof(axes: Axes, found: Sequence[Point], labels: Sequence[str], styles: dict[str, tuple[str, str]]) -> None:
@@ -195,7 +174,7 @@ def _draw_roof(axes: Axes, found: Sequence[Point], labels: Sequence[str], styles
         ridge = matrix / copy
         axes.plot([left, ridge, right], [left * copy / 1e12, matrix / 1e12, matrix / 1e12], dash, color=GREY, lw=1.4)
         text = f"{copy / 1e12:.3g} TB/s and {matrix / 1e12:.3g} TFLOP/s, {', '.join(roofs[copy, matrix])}"
-        lines.append(Line2D([], [], color=GREY, ls=dash, label=_text(f"ceilings: {text}")))
+        lines.append(Line2D([], [], color=GREY, ls=dash, label=plain(f"ceilings: {text}")))
     for point in placed:
         _mark(axes, point, point.flops / point.bytes_min, point.flops / point.time_s / 1e12, styles)
     bottom = min([point.flops / point.time_s / 1e12 for point in placed], default=1e-3)
@@ -203,7 +182,7 @@ def _draw_roof(axes: Axes, found: Sequence[Point], labels: Sequence[str], styles
     axes.set(xlabel="FLOP / byte (the least bytes)", ylabel="TFLOP/s", title="roofline; numbers as below")
     axes.grid(True, which="major", color="#dddddd", lw=0.6)
     axes.set_axisbelow(True)
-    handles = [Line2D([], [], color=c, marker=m, ls="", label=_text(backend)) for backend, (c, m) in styles.items()]
+    handles = [Line2D([], [], color=c, marker=m, ls="", label=plain(backend)) for backend, (c, m) in styles.items()]
     for cold, text in ((True, "filled: L2 cold"), (False, "hollow: L2 warm")):
         if any(point.cold == cold for point in found):
             face = GREY if cold else "white"
@@ -227,7 +206,7 @@ def _draw_ratio(axes: Axes, found: Sequence[Point], labels: Sequence[str], style
     axes.xaxis.set_major_locator(FixedLocator(shown))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    numbered = [_text(f"{label}  ({number})") for number, label in enumerate(labels, 1)]
+    numbered = [plain(f"{label}  ({number})") for number, label in enumerate(labels, 1)]
     axes.set_yticks(range(len(labels)), numbered, fontsize=8)
     axes.grid(True, axis="both", color="#dddddd", lw=0.6)
     axes.set_axisbelow(True)

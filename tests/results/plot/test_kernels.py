@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from results.plot import command, kernels
+from results.plot import kernels
 from results.store.files import table_path, write_once
 from results.store.schema import table_schema, to_table
 from results.words import ConfigError
@@ -68,23 +68,6 @@ def many():
     return rows
 
 
-@pytest.fixture
-def run(capsys):
-    def call(*words):
-        status = command.main(list(words))
-        out, err = capsys.readouterr()
-        return status, out, err
-
-    return call
-
-
-def refused(called, message, ended=2):
-    status, out, err = called
-    assert (status, out) == (ended, "") and err.startswith("results.plot: ") and err.count("\n") == 1
-    assert message in err
-    return True
-
-
 @pytest.mark.slow
 def test_pictures(tmp_path, run):
     rows = many()
@@ -97,7 +80,7 @@ def test_pictures(tmp_path, run):
         image.verify()
     with Image.open(png) as image:
         assert image.format == "PNG" and min(image.size) > 800
-    text = svg.read_text()  # the words stand in comments beside their outlines
+    text = svg.read_text()
     for word in (GPU, RUN, "measured", "FLOP / byte", "TFLOP/s", "time / floor", "torch", "triton", "compile",
                  "1 TB/s and 100 TFLOP/s, bf16", "1 TB/s and 120 TFLOP/s, fp16", "256x64x56x56"):  # fmt: skip
         assert word in text, word
@@ -137,7 +120,7 @@ def test_rows_without_a_time_are_named(tmp_path, run):
 
 
 @pytest.mark.slow
-def test_a_run_is_chosen_by_the_end_of_its_id_and_the_latest_by_default(tmp_path, run):
+def test_a_run_is_chosen_by_the_end_of_its_id_and_the_latest_by_default(tmp_path, run, refused):
     root = store(tmp_path / "store", [kernel(run_id="20000101-one"), kernel(run_id="20000102-two")])
     assert "20000102-two" in run(f"results={root}", f"to={tmp_path}")[1]
     assert "20000101-one" in run(f"results={root}", f"to={tmp_path}", "run=one")[1]
@@ -145,11 +128,11 @@ def test_a_run_is_chosen_by_the_end_of_its_id_and_the_latest_by_default(tmp_path
     assert refused(run(f"results={root}", f"to={tmp_path}", "run=three"), "no such run")
 
 
-def test_what_cannot_be_drawn(tmp_path, run):
+def test_what_cannot_be_drawn(tmp_path, run, refused):
     to = f"to={tmp_path / 'pictures'}"
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert refused(run(f"results={empty}", to), "no kernels in it")
+    assert refused(run(f"results={empty}", to), "no epochs or steps or kernels in it")
     assert refused(run(f"results={tmp_path / 'missing'}", to), "no such folder")
     assert refused(run(f"results={empty}"), "to is missing")
     assert refused(run(f"results={empty}", to, "rn=1"), "did you mean run=1?")
@@ -174,7 +157,7 @@ def test_words_that_mean_something_to_the_painter_are_text(tmp_path, run):
     assert "GPU $x$ $" in (tmp_path / f"roofline-{RUN}.svg").read_text()
 
 
-def test_pictures_that_cannot_be_written(tmp_path, run):
+def test_pictures_that_cannot_be_written(tmp_path, run, refused):
     results = f"results={store(tmp_path / 'store', [kernel()])}"
     (tmp_path / "file").touch()
     for to in (tmp_path / "file", tmp_path / "file" / "x", "/proc/x"):
@@ -188,10 +171,17 @@ def test_what_is_no_file_and_rows_of_no_run_are_left_out(tmp_path, run):
     root = store(tmp_path / "store", [kernel()])
     folder = table_path(root, "kernels", "2000-01", RUN, 0).parent
     os.mkfifo(folder / "pipe.parquet")
-    write_once(folder / "nameless.parquet", [to_table("kernels", [kernel(run_id=None)])])
+    os.mkfifo(folder / f"{RUN}.1.parquet")
+    for name in ("nameless.parquet", f"{RUN}.2.parquet"):
+        write_once(folder / name, [to_table("kernels", [kernel(run_id=None)])])
     status, _, err = run(f"results={root}", f"to={tmp_path}")
     assert status == 0
-    assert err.splitlines() == [f"left out {folder / 'pipe.parquet'}: not a file", "left out 1 rows without a run_id"]
+    assert err.splitlines() == [
+        f"left out {folder / 'nameless.parquet'}: not named RUN.RESTART.parquet",
+        f"left out {folder / 'pipe.parquet'}: not named RUN.RESTART.parquet",
+        f"left out {folder / f'{RUN}.1.parquet'}: not a file",
+        f"left out 1 rows of kernels of another run or none in the files of {RUN}",
+    ]
 
 
 def test_numbers_are_grouped():

@@ -1,0 +1,84 @@
+"""One run's rows, and which run is meant."""
+
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from results.store.files import read_table, table_files
+from results.store.schema import Row, to_rows
+from results.words import ConfigError, nearest
+
+
+@dataclass(frozen=True)
+class RunRows:
+    """The rows of one run over all its attempts; a file that cannot be read is left out, with a line on stderr."""
+
+    store: Path
+    run_id: str
+
+    def table(self, name: str) -> pa.Table:
+        """Its rows of a table, in no order; none where the run has no such file."""
+        found, bad = read_table(self.store, name, [self.run_id])
+        for file in bad:
+            print(f"left out {file.path}: {file.reason}", file=sys.stderr)
+        own = found.filter(pc.equal(found["run_id"], self.run_id))
+        if strange := found.num_rows - own.num_rows:
+            print(f"left out {strange} rows of {name} of another run or none in the files of {self.run_id}",
+                  file=sys.stderr)  # fmt: skip
+        return own
+
+    def rows(self, name: str) -> list[Row]:
+        """As `table`, as one dict a row."""
+        return to_rows(self.table(name))
+
+    @cached_property
+    def attempts(self) -> list[Row]:
+        """Its rows of `runs`, the first attempt first."""
+        return sorted(self.rows("runs"), key=lambda row: row["restart_count"] or 0)
+
+    @cached_property
+    def systems(self) -> list[Row]:
+        """Its rows of `system`, that of the first attempt first."""
+        return sorted(self.rows("system"), key=lambda row: row.get("restart") or 0)
+
+    @property
+    def about(self) -> Row:
+        """What its last attempt says of the run; empty where no attempt has left a row."""
+        return self.attempts[-1] if self.attempts else {}
+
+
+def run_ids(store: Path, tables: Iterable[str]) -> list[str]:
+    """Ids of the runs that have a file in any of these tables, the latest last."""
+    found = {_run_id(path) for table in tables for path in table_files(store, table)}
+    return sorted(found - {""})  # they begin with their time
+
+
+def unnamed_files(store: Path, tables: Iterable[str]) -> list[Path]:
+    """Files in these tables whose names say of no run that they are its."""
+    return [path for table in tables for path in table_files(store, table) if not _run_id(path)]
+
+
+def _run_id(path: Path) -> str:
+    return path.name.removesuffix(".parquet").rpartition(".")[0]
+
+
+def meant(ids: Sequence[str], typed: str) -> str:
+    """The run that an id, or its start or end, means.
+
+    Args:
+        ids: at least one.
+
+    Raises:
+        ConfigError: no run or several are meant.
+    """
+    near = [typed] if typed in ids else [one for one in ids if one.startswith(typed) or one.endswith(typed)]
+    if len(near) > 1:
+        raise ConfigError(f"run={typed}: several runs; choose from {', '.join(near[-4:])}")
+    if not near:
+        raise ConfigError(f"run={typed}: no such run with anything to draw; nearest is run={nearest(typed, ids)}")
+    return near[0]
