@@ -12,8 +12,8 @@ from rich.table import Table
 
 from bench.measure import device_rates
 from bench.micro import backends
-from bench.micro.backends import Run, Tensors
-from bench.micro.cases import Case
+from bench.micro.op import Case, Run
+from bench.micro.operands import Tensors
 from kernels import runtime
 from kernels.choose.timer import CudaDevice, DeviceTimer
 from kernels.dtypes import PRECISIONS
@@ -97,13 +97,8 @@ def check(backend: str, run: Run, operands: Tensors, truth: Tensors, bound: dict
 
 def bound_of(case: Case, operands: Tensors, truth: Tensors) -> dict[str, float]:
     """Errors of eager's result, which the others' are held against."""
-    whole = backends.maths(case, rewrite=True)(operands) if rewritten(case) else {}
+    whole = backends.maths(case, rewrite=True)(operands) if backends.rewritten(case) else {}
     return reference_check.errors(whole | backends.eager(case, operands)(operands), truth)
-
-
-def rewritten(case: Case) -> str | None:
-    """The output that is ours alone to make, since PyTorch has it from the forward pass."""
-    return "z" if case.form == "inner+z" else None
 
 
 def measure(
@@ -135,7 +130,7 @@ def measure(
         if isinstance(made, str):
             results[backend] = Result(made)
             continue
-        mine = {name: truth[name] for name in truth if backend == "triton" or name != rewritten(case)}
+        mine = {name: truth[name] for name in truth if backend == "triton" or name != backends.rewritten(case)}
         results[backend] = check(backend, made, operands, mine, bound)
         if results[backend].status == "ok":
             runs[backend] = made

@@ -6,9 +6,8 @@ from typing import Any
 
 from bench.config.grammar import WordError, key, parse
 from bench.config.paths import check_folder
-from bench.micro.cases import OPS
 from bench.micro.measure import BACKENDS
-from bench.roofline.ops import CONVS
+from bench.micro.ops import OPS
 from bench.roofline.step import Step, net
 from kernels import configs
 from kernels.dtypes import TUNED
@@ -104,9 +103,10 @@ def _cut(text: str | None, ops: Sequence[str], backends: Sequence[str]) -> Confi
     if "triton" not in backends:
         typed = ",".join(backends)
         raise WordError(f"cut={text}: says how our kernels are cut, and backend={typed} has none; add backend=triton")
-    others = [op for op in ops if op not in CONVS]
+    others = [op for op in ops if not OPS[op].conv]
     if others:
-        raise WordError(f"cut={text}: {others[0]} is no convolution; nearest is op={','.join(CONVS)}")
+        convs = ",".join(name for name, op in OPS.items() if op.conv)
+        raise WordError(f"cut={text}: {others[0]} is no convolution; nearest is op={convs}")
     try:
         return configs.parse(text)
     except ValueError as error:

@@ -11,8 +11,9 @@ import sys
 import torch
 
 from bench.micro import backends
-from bench.micro.cases import Case, cases, tiny
+from bench.micro.cases import cases, tiny
 from bench.micro.measure import Result, bound_of, check
+from bench.micro.op import Case
 from bench.micro.plan import plan
 from kernels import runtime
 from kernels.ops.operands import Config
