@@ -40,6 +40,14 @@ def test_maths_in_bf16_is_near_fp64_and_eager_is_judged_right(op: str, shortcut:
             assert all(torch.equal(operands[key], twice[key]) for key in operands)
 
 
+def test_operands_follow_the_seed_and_option_a_s_shortcut_has_half_the_channels() -> None:
+    case = next(tiny(case) for case in cases(net(depth=20), ("bn_act",)) if case.form == "padded")
+    drawn = [backends.operands(case, torch.float32, CPU, seed) for seed in (0, 1)]
+    assert not any(torch.equal(drawn[0][key], drawn[1][key]) for key in drawn[0])
+    # Twice as high and wide as y, of which every second pixel is added.
+    assert drawn[0]["y"].shape == (2, 16, 6, 6) and drawn[0]["shortcut"].shape == (2, 8, 12, 12)
+
+
 def test_what_pytorch_kept_is_no_work_of_its_own() -> None:
     """Our dgrad writes z again; eager and compile have it, so only ours is held to it, and only ours takes the time."""
     case = next(tiny(case) for case in cases(net(depth=50), ("conv_dgrad",)) if case.form == "inner+z")

@@ -54,6 +54,7 @@ def test_single_ops_count_only_what_they_touch() -> None:
     assert op_bytes("bn_act_backward_reduce", shape, 2, skip_stride=2) == 2 * y + y // 4 + 6 * vector
     conv = Shape(2, 8, 8, 16, 32, 3)
     assert op_bytes("conv3x3", conv, 2) == 3 * y + 9 * 16 * 32 * 2
+    assert op_bytes("conv3x3", conv._replace(stride=2), 2) == y + y // 2 + 9 * 16 * 32 * 2
     assert op_bytes("conv1x1", conv._replace(kernel=1, stride=2), 2) == y // 4 + y // 2 + 16 * 32 * 2
     assert op_bytes("conv_dgrad", conv, 2, write_activation=True) == 5 * y + 9 * 16 * 32 * 2 + 6 * vector
     assert op_bytes("conv_inference", conv, 2, join="identity") == 5 * y + 9 * 16 * 32 * 2 + 4 * 32
@@ -68,6 +69,7 @@ def test_joins_count_the_bits_the_second_image_and_its_vectors() -> None:
     assert op_bytes("bn_act_backward_reduce", shape, 2, join="dual") == 3 * y + (8 + 3) * vector + bits
     assert op_bytes("bn_act_backward_apply", shape, 2, join="dual") == 5 * y + (8 + 3) * vector
     assert op_bytes("bn_act_backward_apply", shape, 2, join="identity", masked=False) == 3 * y + 6 * vector + bits
+    assert op_bytes("bn_act_backward_apply", shape, 2, masked=False) == 3 * y + 6 * vector
     conv = Shape(2, 8, 8, 20, 20)
     added = op_bytes("conv_dgrad", conv, 2, join="dual", skip_stride=1) - op_bytes("conv_dgrad", conv, 2)
     assert added == 2 * y + 5 * vector + bits
