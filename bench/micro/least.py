@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from resnet.architecture import check_choice
 
-JOINS = ("none", "identity", "dual")
+ADDED = ("none", "identity", "projection")  # what a shortcut adds; option A's is an identity with fewer channels
 FP32_BYTES = 4
 
 
@@ -65,7 +65,7 @@ class Sizes:
 
     @property
     def mask(self) -> int:
-        """The bits that say where a join's z is positive."""
+        """The bits that say where z is positive."""
         return self.shape.pixels_in * -(-self.shape.c_in // 8)
 
     @property
@@ -95,7 +95,7 @@ class Work:
         name: of the kernel, as `kernels` has it.
         moved: bytes read and written, from the sizes and from keywords that say what is there; an op's module has it.
         element_flops: arithmetic of one element of y in a kernel without a matrix product, in fp32; a fused
-            multiply-add is two, and what a join adds is not counted. None of a convolution: its own multiply-adds
+            multiply-add is two, and a residual addition is not counted. None of a convolution: its own multiply-adds
             alone are counted, neither its prologue nor its epilogue.
     """
 
@@ -115,9 +115,9 @@ class Work:
             words: keywords of `moved`.
 
         Raises:
-            ValueError: no such join; one line with the nearest.
+            ValueError: a shortcut adds no such thing; one line with the nearest.
         """
-        check_choice("join", words.get("join", "none"), JOINS)
+        check_choice("shortcut", words.get("shortcut", "none"), ADDED)
         return self.moved(Sizes(shape, element_bytes), **words)
 
     def flops(self, shape: Shape) -> int:

@@ -75,7 +75,7 @@ def convolution(draw: Draw, shape: Shape) -> Tensors:
 
 
 def gradients(draw: Draw, shape: Shape, found: Tensors) -> Tensors:
-    """Gradients dz and skip of the z that BN and ReLU made of `found`; z, and the bits of its sign after a join."""
+    """Gradients dz and skip of the z that BN and ReLU made of `found`; z, and its bits after a residual addition."""
     dz, skip = image_like_y(draw, shape), image_like_y(draw, shape)
     z = affine(found["y"].float(), found)
     if "y2" in found:

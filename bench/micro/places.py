@@ -22,7 +22,7 @@ def convolutions(step: Step) -> Iterator[tuple[Layer, Shape]]:
 
 
 def is_inner(layer: Layer) -> bool:
-    """Whether a branch's layer follows a BN and ReLU without a join, whose normalization can be its prologue."""
+    """Whether a branch's layer follows a BN and ReLU alone, without an addition, which can be its prologue."""
     return layer.name.rpartition(".")[2] in ("conv2", "conv3")
 
 
@@ -31,5 +31,5 @@ def is_projection(layer: Layer) -> bool:
 
 
 def added(place: Place) -> str:
-    """What is added before ReLU: "none", "identity" or "dual"."""
-    return "dual" if place.projection is not None else "identity" if place.identity else "none"
+    """What the shortcut adds before ReLU: "none", "identity" (of fewer channels with option A) or "projection"."""
+    return "projection" if place.projection is not None else "identity" if place.identity else "none"

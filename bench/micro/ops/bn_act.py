@@ -1,7 +1,7 @@
 """BN, perhaps what a shortcut adds, and ReLU, in one pass.
 
-Forms: "relu" (BN with known statistics, ReLU), "training" (the statistics too), and the joins "add" (an identity),
-"padded" (option A's: subsampled, with zeros for the channels that are new) and "dual" (a projection: a second image
+Forms: "relu" (BN with known statistics, ReLU), "training" (the statistics too), and what the shortcut adds:
+"identity", "padded" (option A: subsampled, with zeros for the channels that are new) or "projection" (a second image
 with its own BN).
 """
 
@@ -23,19 +23,19 @@ from kernels.ops.operands import Config, Norm
 from resnet.layers import StridedIdentity
 
 
-def _moved(of: Sizes, *, join: str = "none", identity_channels: int | None = None, keep_mask: bool = False) -> int:
+def _moved(of: Sizes, *, shortcut: str = "none", identity_channels: int | None = None, keep_mask: bool = False) -> int:
     """Bytes read and written.
 
     Args:
-        join: what is added before ReLU: "none", "identity" or "dual".
+        shortcut: what it adds before ReLU: "none", "identity" or "projection".
         identity_channels: channels read of the identity (option A has fewer than y); all by default.
         keep_mask: z's bits are written.
     """
     read, written = of.y + of.norm, of.y
-    if join == "identity":
+    if shortcut == "identity":
         c_in = of.shape.c_in
         read += of.y // c_in * min(c_in, identity_channels or c_in)
-    if join == "dual":
+    if shortcut == "projection":
         read += of.y + of.norm
     if keep_mask:
         written += of.mask
@@ -51,14 +51,13 @@ def _cases(step: Step) -> Iterator[Case]:
     for place, shape in places(step):
         if place.pool:
             continue
-        join = added(place)
+        shortcut = added(place)
         if place.padded:
             stride = entered[place.producer.name.rpartition(".")[0]].size_in // place.size
-            one = part(WORK, join=join, identity_channels=place.identity, keep_mask=True)
+            one = part(WORK, shortcut=shortcut, identity_channels=place.identity, keep_mask=True)
             yield Case(op="bn_act", form="padded", shape=shape._replace(stride=stride), parts=(one,))
-        elif join != "none":
-            form = {"dual": "dual", "identity": "add"}[join]
-            yield Case(op="bn_act", form=form, shape=shape, parts=(part(WORK, join=join, keep_mask=True),))
+        elif shortcut != "none":
+            yield Case(op="bn_act", form=shortcut, shape=shape, parts=(part(WORK, shortcut=shortcut, keep_mask=True),))
         else:
             yield Case(op="bn_act", form="relu", shape=shape, parts=(part(WORK),))
             yield Case(op="bn_act", form="training", shape=shape, parts=(part(bn_stats.WORK), part(WORK)))
@@ -67,9 +66,9 @@ def _cases(step: Step) -> Iterator[Case]:
 def _operands(case: Case, draw: Draw) -> Tensors:
     shape = case.shape
     found = operands.normalized_image(draw, shape)
-    if case.form == "dual":
+    if case.form == "projection":
         found |= operands.second_image(draw, shape)
-    if case.form == "add":
+    if case.form == "identity":
         found["shortcut"] = operands.image_like_y(draw, shape)
     if case.form == "padded":
         height, width = shape.height * shape.stride, shape.width * shape.stride
@@ -90,9 +89,9 @@ def _maths(case: Case) -> Run:
         if form == "training":
             return {"z": F.relu_(F.batch_norm(t["y"], None, None, t["weight"], t["bias"], True, 0.0, EPS))}
         z = normalized(t)
-        if form == "dual":
+        if form == "projection":
             z = z + normalized(t, "2_")
-        if form == "add":
+        if form == "identity":
             z = z + t["shortcut"]
         if pad is not None:
             z = z + pad(t["shortcut"])
@@ -108,9 +107,9 @@ def _fused(case: Case, config: Config | None) -> Run:
         if form == "training":
             stats = kernels.bn_stats(t["y"], EPS)
             return {"z": kernels.bn_act(t["y"], Norm(stats, t["weight"], t["bias"]))[0]}
-        if form == "dual":
+        if form == "projection":
             z, _ = kernels.bn_act(t["y"], norm(t), shortcut=t["y2"], shortcut_norm=norm(t, "2_"), keep_mask=True)
-        elif form in ("add", "padded"):
+        elif form in ("identity", "padded"):
             z, _ = kernels.bn_act(t["y"], norm(t), shortcut=t["shortcut"], shortcut_stride=stride, keep_mask=True)
         else:
             z, _ = kernels.bn_act(t["y"], norm(t))

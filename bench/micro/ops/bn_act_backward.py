@@ -1,8 +1,8 @@
 """The backward pass of `bn_act`: its gradients are reduced in one pass and applied in a second.
 
 Forms: "relu" (BN and ReLU alone), and those in which z's gradient also comes back by the next shortcut and is added
-on the way: "join" (the producer added an identity), "narrow" (so it did, but what comes back is option A's: the pixels
-on its stride's grid alone) and "dual" (the producer added a projection).
+on the way: "identity" (the producer added an identity), "padded" (so it did, but what comes back is option A's: the
+pixels on its stride's grid alone) and "projection" (the producer added a projection).
 """
 
 from collections.abc import Iterator
@@ -23,12 +23,12 @@ from kernels.ops.operands import Config
 
 
 def _reduce_moved(
-    of: Sizes, *, join: str = "none", skip_stride: int = 0, dz_expanded: bool = False, write_gradient: bool = False
+    of: Sizes, *, shortcut: str = "none", skip_stride: int = 0, dz_expanded: bool = False, write_gradient: bool = False
 ) -> int:
     """Bytes read and written by the reduction.
 
     Args:
-        join: what the producer added: "none", "identity" or "dual". After a join its bits are read.
+        shortcut: what the producer added: "none", "identity" or "projection". After an addition the bits of z are read.
         skip_stride: how the shortcut's gradient is added: 0 not at all, 1 at every pixel, 2 at every second one.
         dz_expanded: dz is one value a channel, expanded over the image.
         write_gradient: the masked gradient g is written.
@@ -38,9 +38,9 @@ def _reduce_moved(
     read, written = dz + of.y + of.norm, of.vectors(2, shape.c_in)  # gradients of bias and weight
     if skip_stride:
         read += of.y_at_stride(skip_stride)
-    if join != "none":
+    if shortcut != "none":
         read += of.mask
-    if join == "dual":
+    if shortcut == "projection":
         read += of.y + of.norm
         written += of.vectors(1, shape.c_in)  # gradient of the second weight
     if write_gradient:
@@ -48,17 +48,17 @@ def _reduce_moved(
     return read + written
 
 
-def _apply_moved(of: Sizes, *, join: str = "none", masked: bool = True) -> int:
+def _apply_moved(of: Sizes, *, shortcut: str = "none", masked: bool = True) -> int:
     """Bytes read and written by the application.
 
     Args:
-        join: as of the reduction.
+        shortcut: as of the reduction.
         masked: what is read is g, so that it needs no bits.
     """
     read, written = of.y + of.y + of.norm + of.vectors(2, of.shape.c_in), of.y
-    if join != "none" and not masked:
+    if shortcut != "none" and not masked:
         read += of.mask
-    if join == "dual":
+    if shortcut == "projection":
         read += of.y + of.norm + of.vectors(1, of.shape.c_in)
         written += of.y
     return read + written
@@ -72,26 +72,26 @@ def _cases(step: Step) -> Iterator[Case]:
     for place, shape in places(step):
         if place.pool:
             continue
-        join = added(place)
-        if join == "none":
+        shortcut = added(place)
+        if shortcut == "none":
             yield Case(op="bn_act_backward", form="relu", shape=shape, parts=(part(REDUCE), part(APPLY)))
         elif place.consumer is not None:
-            narrow = place.skip == "narrow"
-            stride = place.size // place.skip_size if narrow else 1
-            form = "dual" if join == "dual" else "narrow" if narrow else "join"
-            reduced = part(REDUCE, join=join, skip_stride=stride, write_gradient=True)
-            parts = reduced, part(APPLY, join=join, masked=True)
+            padded = place.skip == "narrow"
+            stride = place.size // place.skip_size if padded else 1
+            form = "padded" if padded and shortcut == "identity" else shortcut
+            reduced = part(REDUCE, shortcut=shortcut, skip_stride=stride, write_gradient=True)
+            parts = reduced, part(APPLY, shortcut=shortcut, masked=True)
             yield Case(op="bn_act_backward", form=form, shape=shape._replace(stride=stride), parts=parts)
 
 
 def _operands(case: Case, draw: Draw) -> Tensors:
     found = operands.normalized_image(draw, case.shape)
-    if case.form == "dual":
+    if case.form == "projection":
         found |= operands.second_image(draw, case.shape)
-    if case.form in ("join", "narrow"):
+    if case.form in ("identity", "padded"):
         found["shortcut"] = operands.image_like_y(draw, case.shape)
     found |= operands.gradients(draw, case.shape, found)
-    if case.form == "narrow":  # it has the size and the channels of the next stage
+    if case.form == "padded":  # it has the size and the channels of the next stage
         found["skip"] = operands.image_like_out(draw, case.shape, 2 * case.shape.c_in)
     return found
 
@@ -101,7 +101,7 @@ def _by(case: Case, backward: batch_norm.Backward) -> Run:
 
     def run(t: Tensors) -> Tensors:
         d = t["dz"]
-        if form == "narrow":  # as option A's backward pass has it
+        if form == "padded":  # as option A's backward pass has it
             skip = torch.zeros_like(d)
             skip[:, :, ::stride, ::stride] = t["skip"][:, : d.shape[1]]
             d = d + skip
@@ -112,7 +112,7 @@ def _by(case: Case, backward: batch_norm.Backward) -> Run:
         found = {"dy": dy, "d_bias": d_bias, "d_weight": d_weight}
         if form != "relu":
             found["g"] = g
-        if form == "dual":
+        if form == "projection":
             found["dy2"], found["d_weight2"], _ = backward(t, g, "2_")
         return found
 
@@ -139,7 +139,7 @@ def _fused(case: Case, config: Config | None) -> Run:
         g, sums = kernels.bn_act_backward_reduce(t["dz"], made, skip=t["skip"], skip_stride=stride, write_gradient=True)
         applied: Any = kernels.bn_act_backward_apply(cast(Tensor, g), made, sums, masked=True)
         found: dict[str, Any] = {"d_bias": sums[0], "d_weight": sums[1], "g": g}
-        if form == "dual":
+        if form == "projection":
             return found | {"dy": applied[0], "dy2": applied[1], "d_weight2": sums[2]}
         return found | {"dy": applied}
 

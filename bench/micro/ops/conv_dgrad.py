@@ -1,8 +1,8 @@
 """The gradient of a convolution's input, with the backward reduction of the BN before it in its epilogue.
 
 Forms: "plain" (no epilogue), "inner" (a BN and ReLU made the input), "inner+z" (so they did, and the input is written
-again for the weight gradient) and "join" (BN, an identity that was added and ReLU made it; the shortcut's gradient is
-added on the way).
+again for the weight gradient) and "identity" (BN, the addition of an identity and ReLU made it; the shortcut's gradient
+is added on the way).
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ from kernels.ops.operands import Config
 def _moved(
     of: Sizes,
     *,
-    join: str = "none",
+    shortcut: str = "none",
     skip_stride: int = 0,
     write_activation: bool = False,
     producer: bool = True,
@@ -32,7 +32,8 @@ def _moved(
     """Bytes read and written.
 
     Args:
-        join: what the producer of the input added: "none", "identity" or "dual". After a join its bits are read.
+        shortcut: what the producer of the input added: "none", "identity" or "projection". After an addition the bits
+            of z are read.
         skip_stride: how the shortcut's gradient is added: 0 not at all, 1 at every pixel, 2 at every second one.
         write_activation: the input z is written.
         producer: the epilogue masks and reduces.
@@ -45,9 +46,9 @@ def _moved(
     if producer:
         read += of.y + of.norm
         written += of.vectors(2, of.shape.c_in)  # gradients of bias and weight
-    if producer and join != "none":
+    if producer and shortcut != "none":
         read += of.mask
-    if producer and join == "dual":
+    if producer and shortcut == "projection":
         read += of.y + of.norm
         written += of.vectors(1, of.shape.c_in)  # gradient of the second weight
     return read + written
@@ -66,13 +67,13 @@ def _cases(step: Step) -> Iterator[Case]:
         elif is_projection(layer):
             yield Case(op="conv_dgrad", form="plain", shape=shape, parts=(part(WORK, producer=False),))
         elif step.architecture.shortcut != "none":
-            one = part(WORK, join="identity", skip_stride=1)
-            yield Case(op="conv_dgrad", form="join", shape=shape, parts=(one,))
+            one = part(WORK, shortcut="identity", skip_stride=1)
+            yield Case(op="conv_dgrad", form="identity", shape=shape, parts=(one,))
 
 
 def _operands(case: Case, draw: Draw) -> Tensors:
     found = operands.normalized_image(draw, case.shape)
-    if case.form == "join":
+    if case.form == "identity":
         found["shortcut"] = operands.image_like_y(draw, case.shape)
     found |= operands.convolution(draw, case.shape)
     return found | operands.gradients(draw, case.shape, found)
@@ -87,7 +88,7 @@ def _by(case: Case, sums: batch_norm.Sums) -> Run:
         )[0]
         if form == "plain":
             return {"g": d}
-        if form == "join":
+        if form == "identity":
             d = d + t["skip"]
         g = aten.threshold_backward(d, t["z"], 0)
         d_bias, d_weight = sums(t, g)
@@ -117,7 +118,7 @@ def _fused(case: Case, config: Config | None) -> Run:
         g, sums, z = kernels.conv_dgrad(
             t["dy"],
             t["filter"],
-            skip=t["skip"] if form == "join" else None,
+            skip=t["skip"] if form == "identity" else None,
             producer=producer(t),
             write_activation=form == "inner+z",
             config=config,

@@ -1,6 +1,6 @@
 """A convolution of a net that infers: BN folded into its filter and bias, perhaps a residual added, ReLU.
 
-Forms: "relu", and "add", where an identity is added.
+Forms: "relu", and "identity", where the shortcut adds one.
 """
 
 from collections.abc import Iterator
@@ -18,17 +18,17 @@ from bench.roofline.step import Step
 from kernels.ops.operands import Config
 
 
-def _moved(of: Sizes, *, join: str = "none") -> int:
+def _moved(of: Sizes, *, shortcut: str = "none") -> int:
     """Bytes read and written.
 
     Args:
-        join: what is added before ReLU: "none" or "identity".
+        shortcut: what it adds before ReLU: "none" or "identity".
     """
     shape = of.shape
     # A 1x1 convolution reads no pixel between those of its stride.
     read = (of.y_at_stride(shape.stride) if shape.kernel == 1 else of.y) + of.filter + of.vectors(1, shape.c_out)
     written = of.out
-    if join == "identity":
+    if shortcut == "identity":
         read += of.out
     return read + written
 
@@ -42,14 +42,14 @@ def _cases(step: Step) -> Iterator[Case]:
         if is_projection(layer):
             continue
         if layer.name.endswith(last) and step.architecture.shortcut != "none":
-            yield Case(op="conv_inference", form="add", shape=shape, parts=(part(WORK, join="identity"),))
+            yield Case(op="conv_inference", form="identity", shape=shape, parts=(part(WORK, shortcut="identity"),))
         else:
             yield Case(op="conv_inference", form="relu", shape=shape, parts=(part(WORK),))
 
 
 def _operands(case: Case, draw: Draw) -> Tensors:
     found = operands.normalized_image(draw, case.shape)
-    if case.form == "add":
+    if case.form == "identity":
         # Not read: it keeps what is drawn after it, and so the errors of a seed, as they are in earlier rows.
         found["shortcut"] = operands.image_like_y(draw, case.shape)
     return found | operands.convolution(draw, case.shape)
@@ -60,7 +60,7 @@ def _maths(case: Case) -> Run:
 
     def run(t: Tensors) -> Tensors:
         z = F.conv2d(t["y"], t["filter"], t["filter_bias"].to(t["y"].dtype), stride, padding)
-        return {"z": F.relu_(z + t["residual"] if form == "add" else z)}
+        return {"z": F.relu_(z + t["residual"] if form == "identity" else z)}
 
     return run
 
@@ -70,7 +70,7 @@ def _cudnn_fused(case: Case) -> Run:
 
     def run(t: Tensors) -> Tensors:
         bias = t["filter_bias"].to(t["y"].dtype)
-        if form == "add":
+        if form == "identity":
             z = torch.cudnn_convolution_add_relu(
                 t["y"], t["filter"], t["residual"], 1.0, bias, stride, padding, [1, 1], 1
             )
@@ -85,7 +85,7 @@ def _fused(case: Case, config: Config | None) -> Run:
     form, stride = case.form, case.shape.stride
 
     def run(t: Tensors) -> Tensors:
-        residual = t["residual"] if form == "add" else None
+        residual = t["residual"] if form == "identity" else None
         z = kernels.conv_folded(t["y"], t["filter"], t["filter_bias"], stride=stride, residual=residual, config=config)
         return {"z": z}
 
