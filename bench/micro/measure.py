@@ -12,13 +12,12 @@ from rich.table import Table
 
 from bench.measure import device_rates
 from bench.micro import backends
-from bench.micro.backends import Run, Tensors
-from bench.micro.cases import Case
-from kernels import runtime
+from bench.micro.op import Case, Run
+from bench.micro.operands import Tensors
+from kernels import reference, runtime
 from kernels.choose.timer import CudaDevice, DeviceTimer
 from kernels.dtypes import PRECISIONS
 from kernels.operands import TileConfig
-from kernels.reference import check as reference_check
 from results.statistics import median, paired_ratio, spread
 
 BACKENDS = ("triton", "eager", "compile", "compile-max-autotune", "cudnn-fused")
@@ -32,13 +31,13 @@ class Result:
     Attributes:
         status: "ok", "failed: ..." or "unavailable: ...".
         max_err: largest relative L2 error of an output, None where there is none.
-        config: how our kernel was cut.
+        tile_config: of our kernels, in words.
         samples_us: by "warm" and "cold"; empty unless the status is "ok".
     """
 
     status: str
     max_err: float | None = None
-    config: str | None = None
+    tile_config: str | None = None
     samples_us: dict[str, list[float]] | None = None
 
 
@@ -51,21 +50,23 @@ class Peaks:
 
 
 def describe_launches(launches: Sequence[runtime.Launch]) -> str | None:
-    """How our kernels were cut, such as "conv1x1 128x64x64/w4/s3". BLOCK_P is left out: it follows from the others."""
-    cuts = []
+    """Tile configs of our kernels, such as "conv1x1 128x64x64/w4/s3"; BLOCK_P follows from the others."""
+    found = []
     for launch in launches:
         sizes = {name: value for name, value in launch.arguments.items() if name.startswith("BLOCK")}
         blocks = "x".join(str(value) for name, value in sizes.items() if name != "BLOCK_P")
         letters = {"num_warps": "w", "num_stages": "s"}
         options = [f"{letters.get(name, name)}{value}" for name, value in launch.options.items()]
-        cuts.append(f"{launch.kernel} {'/'.join([blocks, *options])}")
-    return "; ".join(dict.fromkeys(cuts)) or None
+        found.append(f"{launch.kernel} {'/'.join([blocks, *options])}")
+    return "; ".join(dict.fromkeys(found)) or None
 
 
-def build(backend: str, case: Case, operands: Tensors, precision: str, cut: TileConfig | None = None) -> Run | str:
+def build(
+    backend: str, case: Case, operands: Tensors, precision: str, tile_config: TileConfig | None = None
+) -> Run | str:
     """What computes a case, or why nothing does."""
     if backend == "triton":
-        return backends.fused(case, cut)
+        return backends.fused(case, tile_config)
     if backend == "eager":
         return backends.eager(case, operands)
     if backend in MODES:
@@ -80,16 +81,16 @@ def check(backend: str, run: Run, operands: Tensors, truth: Tensors, bound: dict
     """Compare a backend's result with fp64; compiles and warms up on the way."""
     try:
         with runtime.record_launches() as launches:
-            with reference_check.poisoned() if backend == "triton" else contextlib.nullcontext():
+            with reference.poisoned() if backend == "triton" else contextlib.nullcontext():
                 found = run(operands)
-        error = reference_check.errors(found, truth)
+        error = reference.errors(found, truth)
     except Exception as failure:  # of any kind: it is this backend's, and the others are still timed
         if backend == "triton" and next(iter(operands.values())).is_cuda:
             # It may have left the counters that launches share at anything.
             runtime.counters(runtime.COUNTERS, next(iter(operands.values())).device).zero_()
         lines = [line.strip() for line in str(failure).splitlines() if line.strip()]
         return Result(f"failed: {type(failure).__name__}: {lines[0] if lines else 'no message'}"[:300])
-    mistakes = reference_check.wrong(error, bound)
+    mistakes = reference.wrong(error, bound)
     status = f"failed: {mistakes[0]}" if mistakes else "ok"
     worst = max(error.values()) if all(map(math.isfinite, error.values())) else None
     return Result(status, worst, describe_launches(launches))
@@ -97,13 +98,8 @@ def check(backend: str, run: Run, operands: Tensors, truth: Tensors, bound: dict
 
 def bound_of(case: Case, operands: Tensors, truth: Tensors) -> dict[str, float]:
     """Errors of eager's result, which the others' are held against."""
-    whole = backends.maths(case, rewrite=True)(operands) if rewritten(case) else {}
-    return reference_check.errors(whole | backends.eager(case, operands)(operands), truth)
-
-
-def rewritten(case: Case) -> str | None:
-    """The output that is ours alone to make, since PyTorch has it from the forward pass."""
-    return "z" if case.form == "inner+z" else None
+    whole = backends.maths(case, rewrite=True)(operands) if backends.rewritten(case) else {}
+    return reference.errors(whole | backends.eager(case, operands)(operands), truth)
 
 
 def measure(
@@ -115,9 +111,18 @@ def measure(
     rounds: int,
     repeats: int,
     seed: int = 0,
-    cut: TileConfig | None = None,
+    tile_config: TileConfig | None = None,
 ) -> dict[str, Result]:
-    """Check one case with each backend and time those that are right, in turn; `cut` is our convolutions'.
+    """Check one case with each backend and time those that are right, in turn.
+
+    Args:
+        case: what is timed.
+        names: of the backends.
+        device: where.
+        precision: of the operands.
+        rounds, repeats: turns of all backends, and samples of each in a turn.
+        seed: of the operands.
+        tile_config: of our convolutions; None leaves it to the shape.
 
     Raises:
         bench.measure.device_rates.NoDevice: there is no CUDA device.
@@ -131,11 +136,11 @@ def measure(
     runs: dict[str, Run] = {}
     mine: Tensors = {}
     for backend in names:
-        made = build(backend, case, operands, precision, cut)
+        made = build(backend, case, operands, precision, tile_config)
         if isinstance(made, str):
             results[backend] = Result(made)
             continue
-        mine = {name: truth[name] for name in truth if backend == "triton" or name != rewritten(case)}
+        mine = {name: truth[name] for name in truth if backend == "triton" or name != backends.rewritten(case)}
         results[backend] = check(backend, made, operands, mine, bound)
         if results[backend].status == "ok":
             runs[backend] = made
@@ -159,7 +164,7 @@ def rows_of(case: Case, precision: str, results: dict[str, Result], peaks: Peaks
         row = {
             "op": case.op, "backend": backend, "shape": case.name, "dtype": precision, "layout": "channels_last",
             "bytes_min": case.bytes_min(PRECISIONS[precision].element_bytes), "flops": case.flops,
-            "max_err": result.max_err, "status": result.status, "config": result.config,
+            "max_err": result.max_err, "status": result.status, "config": result.tile_config,
             "copy_bytes_per_s": peaks.copy_bytes_per_s, "matrix_flops_per_s": peaks.matrix_flops_per_s,
         }  # fmt: skip
         if not result.samples_us:
@@ -189,7 +194,7 @@ def case_table(case: Case, precision: str, results: dict[str, Result], peaks: Pe
         rate = f"{moved / 1e9:,.0f} ({moved / peaks.copy_bytes_per_s:.0%})"
         lines.append([
             *line, spread(cold), spread(warm), f"{floor_us:,.1f}", rate, matrix, ratio,
-            f"{result.max_err:.1e} {result.config or ''}".strip(),
+            f"{result.max_err:.1e} {result.tile_config or ''}".strip(),
         ])  # fmt: skip
     return lines
 
@@ -200,5 +205,5 @@ def new_table(op: str) -> Table:
         table.add_column(column, no_wrap=True)
     for column in ("cold L2", "warm L2", "floor", "GB/s (of copy)", "TFLOP/s (of matrix)", "eager / it [95%]"):
         table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("error, cut, or what is wrong", overflow="fold")
+    table.add_column("error, tile config, or what is wrong", overflow="fold")
     return table

@@ -6,9 +6,8 @@ from typing import Any
 
 from bench.config.grammar import WordError, key, parse
 from bench.config.paths import check_folder
-from bench.micro.cases import OPS
 from bench.micro.measure import BACKENDS
-from bench.roofline.ops import CONVS
+from bench.micro.ops import OPS
 from bench.roofline.step import Step, net
 from kernels.dtypes import TUNED
 from kernels.operands import TileConfig
@@ -34,10 +33,10 @@ class Keys:
     rounds: int = key("turns of all backends", "10", default=10, least=2)
     repeats: int = key("samples of each backend in a turn", "5", default=5, least=1)
     seed: int = key("of the random operands", "0", default=0, least=0, most=2**31 - 1)
-    cut: str | None = key(
-        "how our convolutions are cut: MxNxK/wWARPS/sSTAGES, such as 128x64x64/w4/s3",
+    tile_config: str | None = key(
+        "of our convolutions: MxNxK/wWARPS/sSTAGES, such as 128x64x64/w4/s3",
         "the shape's default",
-        text="a cut",
+        text="a tile config",
     )
     run: str | None = key("id of a run to go on with: what it has is left out", "a new run", text="an id")
     results: str = key("folder that rows are written to", "results/v1", default=str(DEFAULT_ROOT), path=True)
@@ -50,14 +49,14 @@ class Plan:
     Attributes:
         ops: in the order of `OPS`.
         backends: in the order of `BACKENDS`.
-        cut: of our convolutions; None for that of each shape.
+        tile_config: of our convolutions; None for that of each shape.
     """
 
     keys: Keys
     step: Step
     ops: tuple[str, ...]
     backends: tuple[str, ...]
-    cut: TileConfig | None = None
+    tile_config: TileConfig | None = None
 
     def config(self) -> dict[str, Any]:
         """What is measured."""
@@ -67,7 +66,8 @@ class Plan:
             "stride": self.step.architecture.stride, "family": self.step.architecture.family,
             "batch": self.step.batch, "image_size": self.step.image_size, "precision": keys.precision,
             "rounds": keys.rounds, "repeats": keys.repeats, "seed": keys.seed, "ops": self.ops,
-            "backends": self.backends, "cut": None if self.cut is None else str(self.cut),
+            # "cut" is the stored name of the tile config, by which rows compare with older ones.
+            "backends": self.backends, "cut": None if self.tile_config is None else str(self.tile_config),
         }  # fmt: skip
 
 
@@ -77,6 +77,8 @@ def plan(words: Sequence[str]) -> list[Plan]:
     Raises:
         WordError, ValueError: one line that names the word and what would do instead.
     """
+    if old := next((word for word in words if word.startswith("cut=")), None):
+        raise WordError(f"{old}: the key is now tile_config; nearest is {old.replace('cut', 'tile_config', 1)}")
     grouped: dict[str, list[Keys]] = {}
     for cell in parse(words, Keys):
         grouped.setdefault(repr(replace(cell, op="all", backend=None)), []).append(cell)
@@ -92,22 +94,33 @@ def plan(words: Sequence[str]) -> list[Plan]:
         typed = {cell.op for cell in cells}
         ops = tuple(op for op in OPS if op in typed or "all" in typed)
         backends = tuple(one for one in BACKENDS if one in {cell.backend for cell in cells} or not keys.backend)
-        plans.append(Plan(keys=keys, step=step, ops=ops, backends=backends, cut=_cut(keys.cut, ops, backends)))
+        plans.append(
+            Plan(
+                keys=keys,
+                step=step,
+                ops=ops,
+                backends=backends,
+                tile_config=_tile_config(keys.tile_config, ops, backends),
+            )
+        )
     if len(plans) > 1 and plans[0].keys.run:
-        raise WordError(f"run={plans[0].keys.run}: {len(plans)} nets, precisions or cuts are swept; a run is of one")
+        raise WordError(
+            f"run={plans[0].keys.run}: {len(plans)} nets, precisions or tile configs are swept; a run is of one"
+        )
     return plans
 
 
-def _cut(text: str | None, ops: Sequence[str], backends: Sequence[str]) -> TileConfig | None:
+def _tile_config(text: str | None, ops: Sequence[str], backends: Sequence[str]) -> TileConfig | None:
     if text is None:
         return None
     if "triton" not in backends:
         typed = ",".join(backends)
-        raise WordError(f"cut={text}: says how our kernels are cut, and backend={typed} has none; add backend=triton")
-    others = [op for op in ops if op not in CONVS]
+        raise WordError(f"tile_config={text}: is of our kernels, and backend={typed} has none; add backend=triton")
+    others = [op for op in ops if not OPS[op].conv]
     if others:
-        raise WordError(f"cut={text}: {others[0]} is no convolution; nearest is op={','.join(CONVS)}")
+        convs = ",".join(name for name, op in OPS.items() if op.conv)
+        raise WordError(f"tile_config={text}: {others[0]} is no convolution; nearest is op={convs}")
     try:
         return tile_configs.parse(text)
     except ValueError as error:
-        raise WordError(f"cut={error}") from None
+        raise WordError(f"tile_config={error}") from None

@@ -43,7 +43,7 @@ def verify_and_predict(plans: Sequence[Plan], console: Console) -> bool:
     for one in plans:
         net = one.step.architecture
         words = [f"{name}={getattr(net, name)}" for name in ("depth", "family", "shortcut", "stride")]
-        words += [f"cut={one.cut}"] if one.cut else []
+        words += [f"tile_config={one.tile_config}"] if one.tile_config else []
         lines, wrong = verify((*words, "op=" + ",".join(one.ops)))
         right = right and not wrong and all(line["status"] == "ok" for line in lines)
         console.print(floors_table(one, lines))
@@ -61,8 +61,8 @@ def floors_table(one: Plan, lines: Sequence[dict[str, str]]) -> Table:
     """Least time of every op over its shapes, and which of its forms the interpreter found right."""
     step = one.step
     rates = f"{step.copy_bytes_per_s / 1e12:g} TB/s and {step.flops_per_s / 1e12:g} TFLOP/s"
-    cut = f", cut {one.cut}" if one.cut else ""
-    table = Table(title=f"{step.name()}{cut}: floors at {rates}, computed", box=box.SIMPLE_HEAD)
+    tile_config = f", tile config {one.tile_config}" if one.tile_config else ""
+    table = Table(title=f"{step.name()}{tile_config}: floors at {rates}, computed", box=box.SIMPLE_HEAD)
     table.add_column("op", no_wrap=True)
     for column in ("shapes", "GB", "floor ms"):
         table.add_column(column, justify="right")

@@ -32,8 +32,8 @@ def run_plan(plan: Plan, device: torch.device, console: Console) -> str:
         (row["op"], row["shape"], row["dtype"], row["backend"])
         for row in read_rows(keys.results, "kernels", [run_id])[0]
     }
-    cut = f", cut {plan.cut}" if plan.cut else ""
-    console.print(f"run {run_id}: {step.name()}{cut}; {machine.gpu_name(device)}; {device_rates.clocks()}")
+    tile_config = f", tile config {plan.tile_config}" if plan.tile_config else ""
+    console.print(f"run {run_id}: {step.name()}{tile_config}; {machine.gpu_name(device)}; {device_rates.clocks()}")
     peaks = Peaks(device_rates.copy_peak(), device_rates.matrix_peak(PRECISIONS[keys.precision].torch_dtype))
     console.print(
         f"peaks measured: copy {peaks.copy_bytes_per_s / 1e12:.2f} TB/s, "
@@ -50,7 +50,7 @@ def run_plan(plan: Plan, device: torch.device, console: Console) -> str:
                     results = measure(
                         case, missing, device,
                         precision=keys.precision, rounds=keys.rounds, repeats=keys.repeats, seed=keys.seed,
-                        cut=plan.cut,
+                        tile_config=plan.tile_config,
                     )  # fmt: skip
                 pending += rows_of(case, keys.precision, results, peaks)
                 for line in case_table(case, keys.precision, results, peaks):

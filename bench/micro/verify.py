@@ -11,8 +11,9 @@ import sys
 import torch
 
 from bench.micro import backends
-from bench.micro.cases import Case, cases, tiny
+from bench.micro.cases import cases, tiny
 from bench.micro.measure import Result, bound_of, check
+from bench.micro.op import Case
 from bench.micro.plan import plan
 from kernels import runtime
 from kernels.operands import TileConfig
@@ -23,11 +24,11 @@ def forms(found: list[Case]) -> list[Case]:
     return list({(c.op, c.form, c.shape.kernel, c.shape.stride): tiny(c) for c in found}.values())
 
 
-def verify(case: Case, cut: TileConfig | None = None) -> Result:
+def verify(case: Case, tile_config: TileConfig | None = None) -> Result:
     """Compare our kernels' result with fp64; see `bench.micro.measure.measure`."""
     operands = backends.operands(case, torch.float32, torch.device("cpu"))
     truth = backends.maths(case, rewrite=True)(backends.wide(operands))
-    return check("triton", backends.fused(case, cut), operands, truth, bound_of(case, operands, truth))
+    return check("triton", backends.fused(case, tile_config), operands, truth, bound_of(case, operands, truth))
 
 
 def main(words: list[str]) -> int:
@@ -38,7 +39,10 @@ def main(words: list[str]) -> int:
     (one,) = plan(words)
     with torch.no_grad():
         for case in forms(cases(one.step, one.ops)):
-            print(json.dumps({"op": case.op, "form": case.name, "status": verify(case, one.cut).status}), flush=True)
+            print(
+                json.dumps({"op": case.op, "form": case.name, "status": verify(case, one.tile_config).status}),
+                flush=True,
+            )
     return 0
 
 

@@ -61,7 +61,7 @@ class Place:
         pool: whether the 3x3/2 max pool follows.
         consumer: the convolution of the branch that reads z, or None where the global average does.
         skip: how z's gradient also comes back by a shortcut: "" (there is none), "dense" (identity or projection), or
-            "narrow" (option A: its pixels on the stride's grid only).
+            "padded" (option A: its pixels on the stride's grid only).
         skip_size: side of the image of that gradient, in pixels.
     """
 
@@ -124,7 +124,7 @@ def network(architecture: Architecture, image_size: int) -> Net:
             projected = architecture.shortcut == "C" or (architecture.shortcut == "B" and changes)
             padded = architecture.shortcut == "A" and changes
             if architecture.shortcut != "none":
-                open_place |= {"skip": "narrow" if padded else "dense", "skip_size": last.size_out if padded else size}
+                open_place |= {"skip": "padded" if padded else "dense", "skip_size": last.size_out if padded else size}
             found += branch
             for conv in branch:
                 places.append(Place(**open_place, consumer=conv))  # type: ignore[arg-type]

@@ -61,15 +61,15 @@ CONV_ROWS = (
 )  # fmt: skip
 
 # Of every place between convolutions. Traits: pool; chain (one way in, one way out) or junction (ways meet or part);
-# dual, identity, padded (what is added); skip, narrow (what comes back); first (after the first convolution), last
-# (before the global average). "dgrad" is the consumer's: the row is what its epilogue adds.
+# projection, identity, padded (what is added); skip, skip_padded (what comes back); first (after the first convolution),
+# last (before the global average). "dgrad" is the consumer's: the row is what its epilogue adds.
 PLACE_ROWS = (
     Row("pad",                   "eager-eager",     "padded",          "i",           "e i"),
     Row("add",                   "eager-eager",     "identity",        "n e",         "n"),
-    Row("add",                   "eager-eager",     "dual",            "n n2",        "n"),
+    Row("add",                   "eager-eager",     "projection",      "n n2",        "n"),
     Row("relu",                  "eager-eager",     "",                "n",           "u"),
     Row("max_pool",              "eager-eager",     "pool",            "u",           "z k8"),
-    Row("pad_backward",          "eager-eager",     "narrow",          "s",           "sd s"),
+    Row("pad_backward",          "eager-eager",     "skip_padded",     "s",           "sd s"),
     Row("accumulate",            "eager-eager",     "skip",            "dz sd",       "dz"),
     Row("max_pool_backward",     "eager-eager",     "pool",            "dz k8",       "du"),
     Row("relu_backward",         "eager-eager",     "pool",            "du u",        "g"),

@@ -221,11 +221,11 @@ def _traits(place: Place, first: Layer) -> set[str]:
         "pool": place.pool,
         "chain": not (place.pool or junction),
         "junction": junction and not place.pool,
-        "dual": place.projection is not None,
+        "projection": place.projection is not None,
         "identity": place.identity > 0,
         "padded": place.padded,
         "skip": bool(place.skip),
-        "narrow": place.skip == "narrow",
+        "skip_padded": place.skip == "padded",
         "first": place.producer is first,
         "last": place.consumer is None,
     }

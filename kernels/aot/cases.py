@@ -100,8 +100,8 @@ def producer(y: Tensor, kind: str) -> Producer:
     """What made an image: "inner" (BN and ReLU), "identity" or "projection" (a join)."""
     n, c, h, w = y.shape
     mask = None if kind == "inner" else torch.empty((n * h * w, -(-c // 8)), dtype=torch.uint8, device=META)
-    dual = kind == "projection"
-    return Producer(y, norm(c), mask, y if dual else None, norm(c) if dual else None)
+    projection = kind == "projection"
+    return Producer(y, norm(c), mask, y if projection else None, norm(c) if projection else None)
 
 
 def _bn_stats(n, c, size, dtype, tile_config):
@@ -112,7 +112,7 @@ def _bn_act(n, c, size, kind, dtype, tile_config):
     y = image(n, c, size, dtype)
     if kind == "inner":
         bn_act(y, norm(c))
-    elif kind == "option A":
+    elif kind == "padded":
         bn_act(y, norm(c), shortcut=image(n, c // 2, size * 2, dtype), shortcut_stride=2, keep_mask=True)
     else:
         bn_act(y, norm(c), shortcut=y, shortcut_norm=norm(c) if kind == "projection" else None, keep_mask=True)
@@ -141,8 +141,8 @@ def _backward_last(n, c, size, dtype, tile_config):
 def _backward_strided(n, c, size, shortcut, dtype, tile_config):
     """The join before a block of stride 2, whose shortcut (and first convolution) read every second pixel."""
     y = image(n, c, size, dtype)
-    skip = image(n, c * 2 if shortcut == "option A" else c, size // 2, dtype)
-    dz, dz_stride = (y, 1) if shortcut == "option A" else (skip, 2)
+    skip = image(n, c * 2 if shortcut == "padded" else c, size // 2, dtype)
+    dz, dz_stride = (y, 1) if shortcut == "padded" else (skip, 2)
     made = producer(y, "identity")
     bn_act_backward_reduce(dz, made, skip=skip, skip_stride=2, dz_stride=dz_stride, write_gradient=True)
 
@@ -183,7 +183,7 @@ def _conv_dgrad(n, c, k, size, kernel, kind, dtype, tile_config):
 def _conv_dgrad_strided(n, c, k, size, shortcut, dtype, tile_config):
     """A block's first 1x1 convolution, where the shortcut of the block reads every second pixel."""
     made = producer(image(n, c, size, dtype), "identity")
-    skip = image(n, c * 2 if shortcut == "option A" else c, size // 2, dtype)
+    skip = image(n, c * 2 if shortcut == "padded" else c, size // 2, dtype)
     dy, w = image(n, k, size, dtype), weight(k, c, 1, dtype)
     conv_dgrad(dy, w, skip=skip, skip_stride=2, producer=made, tile_config=tile_config)
 
@@ -193,7 +193,7 @@ def _conv_inference(n, c, k, size, kernel, stride, residual, dtype, tile_config)
     other, other_stride = None, 1
     if residual == "identity":
         other = image(n, k, -(-size // stride), dtype)
-    elif residual == "option A":
+    elif residual == "padded":
         other, other_stride = image(n, k // 2, size * 2, dtype), 2
     conv_inference(
         x, w, vector(k), stride=stride, residual=other, residual_stride=other_stride, tile_config=tile_config
@@ -221,8 +221,8 @@ def _pointwise_cases() -> Iterator[Case]:
             calls["bn_act_backward", f"{kind} join"] = partial(_backward, *joined, kind)
         if s not in LAST:  # the next block has stride 2
             calls["join_gradient", "before stride 2"] = partial(_join_gradient, *joined, 2)
-            calls["bn_act", "option A join after"] = partial(_bn_act, s.n, s.outer * 2, s.size // 2, "option A")
-            for shortcut in ("projection", "option A"):
+            calls["bn_act", "padded join after"] = partial(_bn_act, s.n, s.outer * 2, s.size // 2, "padded")
+            for shortcut in ("projection", "padded"):
                 calls["bn_act_backward", f"before {shortcut}"] = partial(_backward_strided, *joined, shortcut)
         for (op, where), call in calls.items():
             yield Case(op, f"{s.name}, {where}", call, s in SAMPLES)
@@ -262,9 +262,9 @@ def _conv_cases() -> Iterator[Case]:
                 call = partial(_conv_inference, s.n, c, k, size, kernel, step, residual)
                 yield Case("conv_inference", f"{s.name}, {name}", call, s in SAMPLES and residual is not None, product)
         if stride == 2 and s in BASICS:
-            call = partial(_conv_inference, s.n, s.outer, s.outer, s.size, 3, 1, "option A")
+            call = partial(_conv_inference, s.n, s.outer, s.outer, s.size, 3, 1, "padded")
             product = _product(s.n, s.outer, s.outer, s.size)
-            yield Case("conv_inference", f"{s.name}, option A join", call, s in SAMPLES, product)
+            yield Case("conv_inference", f"{s.name}, padded join", call, s in SAMPLES, product)
 
 
 def _dgrad_cases() -> Iterator[Case]:
@@ -281,7 +281,7 @@ def _dgrad_cases() -> Iterator[Case]:
         first, product = (s.n, s.outer, s.inner, s.size), _product(s.n, s.inner, s.outer, s.size)
         calls = {f"{kind} join": partial(_conv_dgrad, *first, 1, kind) for kind in ("identity", "projection")}
         if s not in LAST:
-            for shortcut in ("projection", "option A"):
+            for shortcut in ("projection", "padded"):
                 calls[f"join before {shortcut}"] = partial(_conv_dgrad_strided, *first, shortcut)
         for where, call in calls.items():
             yield Case("conv_dgrad", f"{s.name}, first 1x1, {where}", call, s in SAMPLES, product)

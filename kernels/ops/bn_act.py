@@ -33,7 +33,7 @@ def bn_act_kernel(
     SHORTCUT_C,
     STRIDE: tl.constexpr,
     SHORTCUT: tl.constexpr,
-    DUAL: tl.constexpr,  # the shortcut has a BN of its own
+    PROJECTION: tl.constexpr,  # the shortcut has a BN of its own
     STRIDED: tl.constexpr,  # the shortcut is read at every STRIDE-th pixel and may be narrower
     KEEP_MASK: tl.constexpr,
     RELU: tl.constexpr,
@@ -46,7 +46,7 @@ def bn_act_kernel(
     rows = tl.arange(0, BLOCK_M)
     offsets = rows[:, None] * C + channels[None, :]
     scale, shift = affine(stats_ptr, weight_ptr, bias_ptr, channels, mask, C)
-    if DUAL:
+    if PROJECTION:
         shortcut_scale, shortcut_shift = affine(
             shortcut_stats_ptr, shortcut_weight_ptr, shortcut_bias_ptr, channels, mask, C
         )
@@ -68,7 +68,7 @@ def bn_act_kernel(
                 ).to(tl.float32)
             else:
                 shortcut = tl.load(shortcut_ptr + base + offsets, mask=inside, other=0.0).to(tl.float32)
-            if DUAL:
+            if PROJECTION:
                 z += tl.fma(shortcut, shortcut_scale[None, :], shortcut_shift[None, :])
             else:
                 z += shortcut
@@ -145,7 +145,7 @@ def bn_act(
         "SHORTCUT_C": shortcut_shape[1],
         "STRIDE": shortcut_stride,
         "SHORTCUT": shortcut is not None,
-        "DUAL": shortcut_norm is not None,
+        "PROJECTION": shortcut_norm is not None,
         "STRIDED": strided,
         "KEEP_MASK": keep_mask,
         "RELU": relu,

@@ -51,7 +51,7 @@ def bn_act_backward_apply_kernel(
     DZ_EXPANDED: tl.constexpr,
     MASKED: tl.constexpr,
     MASK: tl.constexpr,
-    DUAL: tl.constexpr,
+    PROJECTION: tl.constexpr,
     FROZEN: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_C: tl.constexpr,
@@ -62,7 +62,7 @@ def bn_act_backward_apply_kernel(
     rows = tl.arange(0, BLOCK_M)
     offsets = rows[:, None] * C + channels[None, :]
     slope, slope_y, offset, mean = coefficients(stats_ptr, weight_ptr, sums_ptr, channels, mask, C, count, 1, FROZEN)
-    if DUAL:
+    if PROJECTION:
         shortcut_slope, slope_s, shortcut_offset, shortcut_mean = coefficients(
             shortcut_stats_ptr, shortcut_weight_ptr, sums_ptr, channels, mask, C, count, 2, FROZEN
         )
@@ -87,7 +87,7 @@ def bn_act_backward_apply_kernel(
         else:
             dy = tl.fma(g, slope[None, :], tl.fma(y - mean[None, :], slope_y[None, :], offset[None, :]))
         tl.store(dy_ptr + base + offsets, dy.to(dy_ptr.dtype.element_ty), mask=inside)
-        if DUAL:
+        if PROJECTION:
             if FROZEN:
                 dy = g * shortcut_slope[None, :]
             else:
@@ -124,12 +124,12 @@ def bn_act_backward_apply(
     n, c, h, w = y.shape
     check_producer("producer", producer, y.shape, y)
     expanded = check_gradient("dz", dz, y.shape, y, 1)
-    dual = producer.shortcut_y is not None
-    check_vector("sums", sums, (3 if dual else 2, c), y.device)
+    projection = producer.shortcut_y is not None
+    check_vector("sums", sums, (3 if projection else 2, c), y.device)
     shortcut_norm = producer.shortcut_norm
     tiling = pointwise.pointwise_tiling(n * h * w, c, y.device, sums=False)
     dy = runtime.empty_image(n, c, h, w, y.dtype, y.device)
-    dy_shortcut = runtime.empty_image(n, c, h, w, y.dtype, y.device) if dual else None
+    dy_shortcut = runtime.empty_image(n, c, h, w, y.dtype, y.device) if projection else None
     arguments = {
         "dz_ptr": dz,
         "y_ptr": y,
@@ -148,7 +148,7 @@ def bn_act_backward_apply(
         "DZ_EXPANDED": expanded,
         "MASKED": masked,
         "MASK": producer.mask is not None and not masked,
-        "DUAL": dual,
+        "PROJECTION": projection,
         "FROZEN": frozen,
         **tiling.arguments,
     }

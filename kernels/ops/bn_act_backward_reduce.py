@@ -59,7 +59,7 @@ def bn_act_backward_reduce_kernel(
     SKIP_STRIDE: tl.constexpr,
     PRODUCER: tl.constexpr,
     MASK: tl.constexpr,
-    DUAL: tl.constexpr,
+    PROJECTION: tl.constexpr,
     WRITE: tl.constexpr,
     UNROLL: tl.constexpr,  # tiles that are loaded ahead, to hide memory's latency
     BLOCK_M: tl.constexpr,
@@ -77,7 +77,7 @@ def bn_act_backward_reduce_kernel(
         sum_gy = tl.zeros((BLOCK_M, BLOCK_C), tl.float32)
         if not MASK:
             scale, shift = affine(stats_ptr, weight_ptr, bias_ptr, channels, mask, C)
-        if DUAL:
+        if PROJECTION:
             shortcut_mean = tl.load(shortcut_stats_ptr + channels, mask=mask, other=0.0)
             sum_gs = tl.zeros((BLOCK_M, BLOCK_C), tl.float32)
     for i in tl.range(TILES, loop_unroll_factor=UNROLL):
@@ -110,7 +110,7 @@ def bn_act_backward_reduce_kernel(
             # Rows and channels that are not there have g = 0.
             sum_g += g
             sum_gy += g * (y - mean[None, :])
-            if DUAL:
+            if PROJECTION:
                 shortcut_y = tl.load(shortcut_y_ptr + base + offsets, mask=inside, other=0.0).to(tl.float32)
                 sum_gs += g * (shortcut_y - shortcut_mean[None, :])
     if PRODUCER:
@@ -118,12 +118,12 @@ def bn_act_backward_reduce_kernel(
         invstd = tl.load(stats_ptr + C + channels, mask=mask, other=0.0)
         tl.store(partials_ptr + program * C + channels, tl.sum(sum_g, axis=0), mask=mask)
         tl.store(partials_ptr + (P + program) * C + channels, tl.sum(sum_gy, axis=0) * invstd, mask=mask)
-        if DUAL:
+        if PROJECTION:
             shortcut_invstd = tl.load(shortcut_stats_ptr + C + channels, mask=mask, other=0.0)
             total = tl.sum(sum_gs, axis=0) * shortcut_invstd
             tl.store(partials_ptr + (2 * P + program) * C + channels, total, mask=mask)
         if arrives_last(counter_ptr + column, P):
-            finalize_sums(partials_ptr, P, channels, mask, C, sums_ptr, 3 if DUAL else 2, BLOCK_C, BLOCK_P)
+            finalize_sums(partials_ptr, P, channels, mask, C, sums_ptr, 3 if PROJECTION else 2, BLOCK_C, BLOCK_P)
 
 
 def bn_act_backward_reduce(
@@ -163,10 +163,10 @@ def bn_act_backward_reduce(
     check_producer("producer", producer, y.shape, y)
     expanded = check_gradient("dz", dz, y.shape, y, dz_stride)
     check_skip(skip, y.shape, y, skip_stride)
-    dual = producer.shortcut_y is not None
+    projection = producer.shortcut_y is not None
     tiling = pointwise.pointwise_tiling(n * h * w, c, y.device, sums=True)
     g = runtime.empty_image(n, c, h, w, y.dtype, y.device) if write_gradient else None
-    count = 3 if dual else 2
+    count = 3 if projection else 2
     sums = runtime.empty((count, c), torch.float32, y.device)
     partials = runtime.empty((count, tiling.grid[0], c), torch.float32, y.device)
     counters = runtime.counters(tiling.grid[1], y.device)
@@ -183,9 +183,9 @@ def bn_act_backward_reduce(
         "sums_ptr": sums,
         "PRODUCER": True,
         "MASK": producer.mask is not None,
-        "DUAL": dual,
+        "PROJECTION": projection,
         "WRITE": write_gradient,
-        "UNROLL": 1 if dual else 2,  # at most 128 registers: see `pointwise_tiling`
+        "UNROLL": 1 if projection else 2,  # at most 128 registers: see `pointwise_tiling`
         **tiling_arguments(tiling),
     }
     runtime.launch(

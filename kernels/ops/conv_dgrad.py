@@ -44,7 +44,7 @@ def conv_dgrad_kernel(
     TAPS: tl.constexpr,
     PRODUCER: tl.constexpr,
     MASK: tl.constexpr,
-    DUAL: tl.constexpr,  # the producer is a join with a projection
+    PROJECTION: tl.constexpr,  # the producer is a join with a projection
     WRITE_ACTIVATION: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
@@ -132,7 +132,7 @@ def conv_dgrad_kernel(
         sum_g = tl.sum(g, axis=0)
         sum_g_xhat = tl.sum(g * (y - mean[None, :]), axis=0) * invstd
         sum_g_shortcut = sum_g
-        if DUAL:
+        if PROJECTION:
             y = tl.load(shortcut_y_ptr + base + offsets, mask=inside, other=0.0).to(tl.float32)
             mean = tl.load(shortcut_stats_ptr + columns, mask=mask, other=0.0)
             invstd = tl.load(shortcut_stats_ptr + C + columns, mask=mask, other=0.0)
@@ -150,7 +150,7 @@ def conv_dgrad_kernel(
             GROUP,
             column,
             C,
-            3 if DUAL else 2,
+            3 if PROJECTION else 2,
             BLOCK_N,
             BLOCK_P,
         )
@@ -208,8 +208,8 @@ def conv_dgrad(
     tiling = tile_configs.conv_tiling("conv_dgrad", dy.device, dy.dtype, m, c, k, tile_config)
     g = runtime.empty_image(n, c, h, w, dy.dtype, dy.device)
     z = runtime.empty_image(n, c, h, w, dy.dtype, dy.device) if write_activation else None
-    dual = producer is not None and producer.shortcut_y is not None
-    rows = 0 if producer is None else 3 if dual else 2
+    projection = producer is not None and producer.shortcut_y is not None
+    rows = 0 if producer is None else 3 if projection else 2
     sums = runtime.empty((rows, c), torch.float32, dy.device) if rows else None
     norm = pointwise.norm_arguments(producer and producer.norm)
     arguments = {
@@ -241,7 +241,7 @@ def conv_dgrad(
         "TAPS": weight.shape[2] ** 2,
         "PRODUCER": producer is not None,
         "MASK": producer is not None and producer.mask is not None,
-        "DUAL": dual,
+        "PROJECTION": projection,
         "WRITE_ACTIVATION": write_activation,
         "BLOCK_P": tiling.block_p,
         **tiling.tile_config.constexprs,

@@ -50,7 +50,7 @@ def join_gradient(
         "sums_ptr": None,
         "PRODUCER": False,
         "MASK": False,
-        "DUAL": False,
+        "PROJECTION": False,
         "WRITE": True,
         "UNROLL": 1,
         **tiling_arguments(tiling),

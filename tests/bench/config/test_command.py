@@ -120,7 +120,7 @@ def test_a_bad_word_is_one_line_and_exit_status_2(name, words, said, elsewhere, 
     [
         "bench.gpu minutes=1,2",
         "bench.gpu to=/proc/x",
-        "bench.micro op=conv1x1 cut=64x64x64/w4/s4 backend=eager",
+        "bench.micro op=conv1x1 tile_config=64x64x64/w4/s4 backend=eager",
         "bench.micro results=/proc/x",
         "bench.peers depth=21",
         "bench.peers.plain data=/none",

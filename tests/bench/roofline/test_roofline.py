@@ -1,4 +1,4 @@
-"""The roofline model: known ladders, counts of every net, kernels by themselves, and the command line."""
+"""The roofline model: known ladders, counts of every net, and the command line."""
 
 import csv
 import json
@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from bench.roofline import command
-from bench.roofline.layers import layers, network
+from bench.roofline.layers import layers
 from bench.roofline.levels import CONV_ROWS, LEVELS, PLACE_ROWS
-from bench.roofline.ops import OPERANDS, Shape, op_bytes, op_flops
 from bench.roofline.passes import ladder, passes
 from resnet.architecture import Architecture
 
@@ -144,47 +143,6 @@ def test_steps_that_cannot_be(arguments, message):
         passes(net(), *arguments)
 
 
-def test_single_ops_agree_with_the_ladder():
-    """What the ladder says of a pass is what the op by itself must move, less its per-channel vectors."""
-    batch = 2
-    found = passes(net(stride="v1.5"), batch, 224, 2, "a")
-    y = {layer.name: layer for layer in layers(net(stride="v1.5"), 224)}["layer2.1.conv3"]
-    shape = Shape(batch, y.size_out, y.size_out, y.c_out)
-    vectors = {"bn_act": 4, "bn_act_backward_reduce": 6, "bn_act_backward_apply": 6}
-    for op, options in {
-        "bn_act": {"join": "identity", "keep_mask": True},
-        "bn_act_backward_reduce": {"join": "identity", "skip_stride": 1, "write_gradient": True},
-        "bn_act_backward_apply": {"join": "identity"},
-    }.items():
-        alone = op_bytes(op, shape, 2, **options) - 4 * vectors[op] * y.c_out
-        assert alone == total(found, op, layer=y.name), op
-    conv = Shape(batch, y.size_in, y.size_in, y.c_in, y.c_out)
-    assert op_bytes("conv1x1", conv, 2) == total(found, "conv", layer=y.name)
-    assert op_bytes("conv_dgrad", conv, 2, producer=False) == total(found, "dgrad", layer=y.name)
-    stem = network(net(), 224).layers[0]
-    alone = op_bytes("stem", Shape(batch, 112, 112, 64), 2) - 4 * 4 * 64
-    assert alone == total(found, "stem", layer=stem.name)
-
-
-def test_single_ops_count_only_what_they_touch():
-    shape = Shape(2, 8, 8, 16)
-    y, vector = 2 * 8 * 8 * 16 * 2, 4 * 16
-    assert op_bytes("bn_stats", shape, 2) == y + 2 * vector
-    assert op_bytes("bn_act", shape, 2) == 2 * y + 4 * vector
-    assert op_bytes("bn_act", shape, 2, join="identity", identity_channels=8) == 2 * y + y // 2 + 4 * vector
-    assert op_bytes("bn_act_backward_reduce", shape, 2, dz_expanded=True) == y + 2 * 16 * 2 + 6 * vector
-    assert op_bytes("bn_act_backward_reduce", shape, 2, skip_stride=2) == 2 * y + y // 4 + 6 * vector
-    conv = Shape(2, 8, 8, 16, 32, 3)
-    assert op_bytes("conv3x3", conv, 2) == 3 * y + 9 * 16 * 32 * 2
-    assert op_bytes("conv1x1", conv._replace(kernel=1, stride=2), 2) == y // 4 + y // 2 + 16 * 32 * 2
-    assert op_bytes("conv_dgrad", conv, 2, write_activation=True) == 5 * y + 9 * 16 * 32 * 2 + 6 * vector
-    assert op_bytes("conv_inference", conv, 2, join="identity") == 5 * y + 9 * 16 * 32 * 2 + 4 * 32
-    assert op_flops("conv3x3", conv) == op_flops("conv_dgrad", conv) == 2 * 2 * 64 * 9 * 16 * 32
-    assert all(op_flops(op, conv) > 0 and op_bytes(op, conv, 4) > op_bytes(op, conv, 2) for op in OPERANDS)
-    with pytest.raises(ValueError, match="^op=conv2x2: .*nearest is conv"):
-        op_bytes("conv2x2", conv, 2)
-
-
 def test_json(capsys):
     assert command.main(["depth=50", "stride=v1.5", "batch=256", "--json"]) == 0
     [line] = capsys.readouterr().out.splitlines()
@@ -237,9 +195,9 @@ def test_bad_words(words, message, capsys):
     assert re.match(f"bench.roofline: {message}", err)
 
 
-def test_it_loads_without_torch():
-    heavy = {"torch", "triton", "deepspeed", "nvidia"}
-    code = f"import bench.roofline, sys; sys.exit(' '.join(sorted({heavy} & set(sys.modules))) or 0)"
+def test_it_loads_without_torch_or_the_microbenchmarks():
+    heavy = {"torch", "triton", "deepspeed", "nvidia", "bench.micro"}  # which import it, and not the other way round
+    code = f"import bench.roofline.command, sys; sys.exit(' '.join(sorted({heavy} & set(sys.modules))) or 0)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

@@ -20,7 +20,7 @@ def _operands(shape, dtype, device, form):
         shortcut = {}
     elif form == "identity":
         shortcut = {"shortcut": image(shape, dtype, device)}
-    elif form == "dual":
+    elif form == "projection":
         x = image(shape, dtype, device, mean=-2)
         shortcut = {"shortcut": x, "shortcut_norm": make_norm(x)}
     elif form == "narrower":
@@ -32,7 +32,7 @@ def _operands(shape, dtype, device, form):
     return y, make_norm(y), shortcut
 
 
-FORMS = ("plain", "identity", "dual", "narrower", "strided", "strided by 3")
+FORMS = ("plain", "identity", "projection", "narrower", "strided", "strided by 3")
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -100,7 +100,7 @@ def test_frozen_statistics(device):
     check("z", bn_act(y, norm)[0], exact, torchs)
 
 
-@pytest.mark.parametrize("form", ["dual", "strided"])
+@pytest.mark.parametrize("form", ["projection", "strided"])
 def test_programs_that_walk_through_many_tiles(form, device, few_programs):
     y, norm, shortcut = _operands((2, 72, 10, 11), torch.float32, device, form)
     z, mask = bn_act(y, norm, **shortcut, keep_mask=True)
@@ -117,7 +117,7 @@ def test_nan_stays_nan(device):
 
 
 def test_runs_agree_bit_for_bit(device):
-    y, norm, shortcut = _operands((2, 24, 9, 5), torch.bfloat16, device, "dual")
+    y, norm, shortcut = _operands((2, 24, 9, 5), torch.bfloat16, device, "projection")
     one, two = (bn_act(y, norm, **shortcut, keep_mask=True) for _ in range(2))
     assert torch.equal(one[0], two[0]) and torch.equal(one[1], two[1])
 
@@ -153,7 +153,7 @@ def test_operands_that_it_does_not_take(change, word, device, no_allocation):
 
 
 def test_projections_that_it_does_not_take(device, no_allocation):
-    y, norm, shortcut = _operands((2, 24, 9, 5), torch.float32, device, "dual")
+    y, norm, shortcut = _operands((2, 24, 9, 5), torch.float32, device, "projection")
     with pytest.raises(KernelError, match="shortcut: shape"):
         bn_act(y, norm, shortcut=image((2, 24, 9, 6), y.dtype, device), shortcut_norm=norm)
     with pytest.raises(KernelError, match="shortcut_stride: 2"):

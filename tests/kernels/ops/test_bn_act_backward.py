@@ -21,9 +21,9 @@ FORMS = {
     "identity, expanded": ("identity", 0, 0),
     "identity, wider skip": ("identity", 1, 2),
     "identity, both strided": ("identity", 2, 3),
-    "dual": ("dual", 1, 1),
-    "dual, expanded": ("dual", 0, 0),
-    "dual, strided": ("dual", 2, 0),
+    "projection": ("projection", 1, 1),
+    "projection, expanded": ("projection", 0, 0),
+    "projection, strided": ("projection", 2, 0),
 }
 
 
@@ -46,7 +46,7 @@ def _operands(shape, dtype, device, form):
     if skip_stride:
         keywords["skip"] = image(_ceil(shape, skip_stride, 9 * (skip_stride > 1)), dtype, device)
         keywords["skip_stride"] = skip_stride
-    return y, make_norm(y), x, make_norm(x) if kind == "dual" else None, dz, keywords
+    return y, make_norm(y), x, make_norm(x) if kind == "projection" else None, dz, keywords
 
 
 def _loss(dz, keywords, **frozen):
@@ -71,7 +71,7 @@ def _producer(y, norm, x, x_norm):
 
 
 CASES = [
-    *((SHAPES[0], form, dtype) for form in ("plain", "identity", "dual, expanded") for dtype in DTYPES),
+    *((SHAPES[0], form, dtype) for form in ("plain", "identity", "projection, expanded") for dtype in DTYPES),
     *((shape, form, torch.float32) for shape in SHAPES[1:] for form in FORMS),
     *((shape, form, dtype) for shape, dtype in zip(SHAPES[1:], DTYPES[1:], strict=True) for form in FORMS),
 ]
@@ -115,7 +115,7 @@ def test_reference_is_right_in_fp64(form, device):
         torch.testing.assert_close(ours, theirs)
 
 
-@pytest.mark.parametrize("form", ["plain", "dual"])
+@pytest.mark.parametrize("form", ["plain", "projection"])
 def test_frozen_statistics(form, device):
     y, norm, x, x_norm, dz, _ = _operands((2, 24, 9, 5), torch.float16, device, form)
     mean, var = torch.randn(24, device=device), torch.rand(24, device=device) + 0.5
@@ -149,7 +149,7 @@ def test_expanded_gradients_of_a_line_and_of_a_pixel(size, device):
     torch.testing.assert_close(dy, twin, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("form", ["identity, both strided", "dual, expanded"])
+@pytest.mark.parametrize("form", ["identity, both strided", "projection, expanded"])
 def test_programs_that_walk_through_many_tiles(form, device, few_programs):
     y, norm, x, x_norm, dz, keywords = _operands((2, 72, 10, 11), torch.float32, device, form)
     producer = _producer(y, norm, x, x_norm)
@@ -164,7 +164,7 @@ def test_programs_that_walk_through_many_tiles(form, device, few_programs):
 
 
 def test_runs_agree_bit_for_bit(device):
-    y, norm, x, x_norm, dz, keywords = _operands((2, 72, 20, 16), torch.bfloat16, device, "dual")
+    y, norm, x, x_norm, dz, keywords = _operands((2, 72, 20, 16), torch.bfloat16, device, "projection")
     producer = _producer(y, norm, x, x_norm)
     one, two = (bn_act_backward_reduce(dz, producer, **keywords, write_gradient=True) for _ in range(2))
     assert torch.equal(one[0], two[0]) and torch.equal(one[1], two[1])
@@ -219,8 +219,8 @@ def test_operands_that_apply_does_not_take(device, no_allocation):
     with pytest.raises(KernelError, match="dz: shape"):
         bn_act_backward_apply(y[:, :, :2].contiguous(memory_format=torch.channels_last), producer, y, masked=False)
     with pytest.raises(KernelError, match="producer.mask: None"):
-        dual = producer._replace(shortcut_y=y, shortcut_norm=producer.norm)
-        bn_act_backward_apply(y, dual, torch.zeros(3, 16, device=device), masked=True)
+        projection = producer._replace(shortcut_y=y, shortcut_norm=producer.norm)
+        bn_act_backward_apply(y, projection, torch.zeros(3, 16, device=device), masked=True)
 
 
 def test_they_are_captured_from_meta_tensors(complete):
@@ -228,11 +228,11 @@ def test_they_are_captured_from_meta_tensors(complete):
     shape = (64, 256, 56, 56)
     y = image(shape, torch.bfloat16, meta)
     norm = Norm(*(torch.empty(*size, device=meta) for size in ((2, 256), (256,), (256,))))
-    dual = Producer(y, norm, torch.empty(64 * 56 * 56, 32, dtype=torch.uint8, device=meta), y, norm)
+    projection = Producer(y, norm, torch.empty(64 * 56 * 56, 32, dtype=torch.uint8, device=meta), y, norm)
     expanded = torch.empty(64, 256, 1, 1, dtype=torch.bfloat16, device=meta).expand(shape)
     skip = image((64, 512, 28, 28), torch.bfloat16, meta)
     with runtime.capture_launches("sm_90") as launches:
         assert bn_act_backward_reduce(expanded, Producer(y, norm))[0] is None
-        g, sums = bn_act_backward_reduce(y, dual, skip=skip, skip_stride=2, write_gradient=True)
-        assert bn_act_backward_apply(g, dual, sums, masked=True)[1].shape == shape
+        g, sums = bn_act_backward_reduce(y, projection, skip=skip, skip_stride=2, write_gradient=True)
+        assert bn_act_backward_apply(g, projection, sums, masked=True)[1].shape == shape
     complete(launches, ["bn_act_backward_reduce", "bn_act_backward_reduce", "bn_act_backward_apply"])

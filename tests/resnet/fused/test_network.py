@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-import kernels
+from kernels import runtime
 from resnet.model import fuse
 
 pytestmark = pytest.mark.interpreted
@@ -25,7 +25,7 @@ def test_evaluation_folds_bn_into_the_convolutions(name):
     with torch.no_grad():
         expected = model(images)
         fuse(model, "triton")
-        with kernels.runtime.record_launches() as launches:
+        with runtime.record_launches() as launches:
             found = model(images)
         assert distance(found, expected) < 1e-5
         names = {launch.kernel for launch in launches}
