@@ -43,13 +43,13 @@ def _run(plan: Plan) -> int:
 
 
 def _submit(plan: Plan) -> int:
-    from launch import batch
+    from launch import batch_script
 
     try:
-        batch.check_slurm(plan.mode)
+        batch_script.check_slurm(plan.mode)
         _say(plan.notices)
-        return batch.dispatch(plan)
-    except batch.BatchError as error:
+        return batch_script.dispatch(plan)
+    except batch_script.BatchError as error:
         raise command.Failure(str(error)) from None
 
 

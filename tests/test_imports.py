@@ -26,7 +26,7 @@ ROOMS = {
         "dtypes", "interpreter", "child_process", "chips", "runtime", "operands", "tiles", "ops", "reference", "aot",
         "choose",
     ],
-    "launch": ["cluster", "plan", "job", "batch", "foreground", "cli", "local", "slurm"],
+    "launch": ["cluster", "plan", "job", "batch_script", "foreground", "cli", "local", "slurm"],
     "resnet": [
         "architecture", "recipe", "layers", "fused", "model", "counts", "comparators", "weights", "data",
     ],
@@ -80,7 +80,7 @@ LIGHT = [
     "launch.cli",
     "launch.job",
     "launch.foreground",
-    "launch.batch",
+    "launch.batch_script",
     "results.export",
     "results.recover",
     "results.report",

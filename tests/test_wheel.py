@@ -18,7 +18,7 @@ def test_the_wheel_holds_every_module_and_the_yaml(tmp_path: Path) -> None:
     skipped = shutil.ignore_patterns("__pycache__", "v1", "record")
     for package in PACKAGES:
         shutil.copytree(ROOT / package, source / package, ignore=skipped)
-    for file in ("pyproject.toml", "README.md"):
+    for file in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / file, source)
     words = ["-m", "pip", "wheel", "-q", ".", "--no-deps", "--no-build-isolation", "-w", str(tmp_path)]
     done = subprocess.run([sys.executable, *words], cwd=source, capture_output=True, text=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from bench.micro.least import Shape
+from bench.micro.least_bytes import Shape
 from bench.micro.op import Case
 from bench.micro.ops import OPS
 from bench.roofline.step import Step

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from bench.micro.least import Part, Shape, Work
+from bench.micro.least_bytes import Part, Shape, Work
 from bench.micro.operands import Draw, Tensors
 from bench.roofline.step import Step
 from kernels.operands import TileConfig

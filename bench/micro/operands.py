@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from bench.micro.batch_norm import EPS, affine
-from bench.micro.least import Shape
+from bench.micro.least_bytes import Shape
 from kernels import reference
 from kernels.operands import Norm, Producer
 

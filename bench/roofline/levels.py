@@ -61,8 +61,8 @@ CONV_ROWS = (
 )  # fmt: skip
 
 # Of every place between convolutions. Traits: pool; chain (one way in, one way out) or junction (ways meet or part);
-# projection, identity, padded (what is added); skip, skip_padded (what comes back); first (after the first convolution),
-# last (before the global average). "dgrad" is the consumer's: the row is what its epilogue adds.
+# projection, identity, padded (what is added); skip, skip_padded (what comes back); first (after the first
+# convolution), last (before the global average). "dgrad" is the consumer's: the row is what its epilogue adds.
 PLACE_ROWS = (
     Row("pad",                   "eager-eager",     "padded",          "i",           "e i"),
     Row("add",                   "eager-eager",     "identity",        "n e",         "n"),

@@ -11,11 +11,11 @@ import torch.nn.functional as F
 
 from bench.micro import operands
 from bench.micro.batch_norm import EPS, normalized
-from bench.micro.least import Sizes, Work, part
+from bench.micro.least_bytes import Sizes, Work, part
+from bench.micro.network_layers import added, places
 from bench.micro.op import Case, Op, Run
 from bench.micro.operands import Draw, Tensors, norm
 from bench.micro.ops.bn_stats import WORK as STATISTICS
-from bench.micro.places import added, places
 from bench.roofline.layers import layers
 from bench.roofline.step import Step
 from kernels.operands import Norm, TileConfig

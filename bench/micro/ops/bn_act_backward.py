@@ -13,10 +13,10 @@ from torch import Tensor
 
 from bench.micro import batch_norm, operands
 from bench.micro.batch_norm import aten
-from bench.micro.least import Sizes, Work, part
+from bench.micro.least_bytes import Sizes, Work, part
+from bench.micro.network_layers import added, places
 from bench.micro.op import Case, Op, Run
 from bench.micro.operands import Draw, Tensors, producer
-from bench.micro.places import added, places
 from bench.roofline.step import Step
 from kernels.operands import TileConfig
 from kernels.ops.bn_act_backward_apply import bn_act_backward_apply

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 from bench.micro import batch_norm
 from bench.micro.batch_norm import EPS
-from bench.micro.least import Sizes, Work, part
+from bench.micro.least_bytes import Sizes, Work, part
+from bench.micro.network_layers import places
 from bench.micro.op import Case, Op, Run
 from bench.micro.operands import Draw, Tensors, normalized_image
-from bench.micro.places import places
 from bench.roofline.step import Step
 from kernels.operands import TileConfig
 from kernels.ops.bn_stats import bn_stats

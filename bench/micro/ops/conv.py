@@ -10,10 +10,10 @@ import torch.nn.functional as F
 
 from bench.micro import batch_norm
 from bench.micro.batch_norm import EPS, normalized
-from bench.micro.least import Sizes, Work, part
+from bench.micro.least_bytes import Sizes, Work, part
+from bench.micro.network_layers import convolutions, is_inner
 from bench.micro.op import Case, Op, Run
 from bench.micro.operands import Draw, Tensors, convolution, norm, normalized_image
-from bench.micro.places import convolutions, is_inner
 from bench.roofline.step import Step
 from kernels.operands import TileConfig
 from kernels.ops.conv1x1 import conv1x1

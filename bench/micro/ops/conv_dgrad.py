@@ -12,10 +12,10 @@ from torch import Tensor
 
 from bench.micro import batch_norm, operands
 from bench.micro.batch_norm import aten, normalized
-from bench.micro.least import Sizes, Work, part
+from bench.micro.least_bytes import Sizes, Work, part
+from bench.micro.network_layers import convolutions, is_inner, is_projection
 from bench.micro.op import Case, Op, Rewritten, Run
 from bench.micro.operands import Draw, Tensors, producer
-from bench.micro.places import convolutions, is_inner, is_projection
 from bench.roofline.step import Step
 from kernels.operands import TileConfig
 from kernels.ops.conv_dgrad import conv_dgrad

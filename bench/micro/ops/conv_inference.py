@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 
 from bench.micro import operands
-from bench.micro.least import Sizes, Work, part
+from bench.micro.least_bytes import Sizes, Work, part
+from bench.micro.network_layers import convolutions, is_projection
 from bench.micro.op import Case, Op, Run
 from bench.micro.operands import Draw, Tensors
-from bench.micro.places import convolutions, is_projection
 from bench.roofline.step import Step
 from kernels.operands import TileConfig
 from kernels.ops.conv_inference import conv_inference

@@ -7,10 +7,10 @@ import torch.nn.functional as F
 
 from bench.micro import batch_norm
 from bench.micro.batch_norm import affine, aten, normalized
-from bench.micro.least import Shape, Sizes, Work, part
+from bench.micro.least_bytes import Shape, Sizes, Work, part
+from bench.micro.network_layers import places
 from bench.micro.op import Case, Op, Run
 from bench.micro.operands import Draw, Tensors, norm, normalized_image
-from bench.micro.places import places
 from bench.roofline.step import Step
 from kernels.operands import TileConfig
 from kernels.ops.stem import stem

@@ -21,9 +21,9 @@ from resnet.data.images.encoded import check, decode, encode_ppm, read_file
 from resnet.data.images.resample import resize
 from resnet.data.loaders import dali_graph
 from resnet.data.loaders.buffer_pool import BufferPool
+from resnet.data.loaders.epoch_stream import StreamLoader, requests
 from resnet.data.loaders.prefetch import Prefetch
 from resnet.data.loaders.sampler import Rows, Sampler
-from resnet.data.loaders.stream import StreamLoader, requests
 
 # Decoded batches that wait to be finished, and finished ones that wait for the consumer.
 _DECODED = 1

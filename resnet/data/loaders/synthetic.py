@@ -7,8 +7,8 @@ import torch
 
 from resnet.data.batch import Batch, Split, Splits
 from resnet.data.dataset_table import DATASETS
+from resnet.data.loaders.epoch_stream import StreamLoader
 from resnet.data.loaders.sampler import Sampler
-from resnet.data.loaders.stream import StreamLoader
 from results.words import ConfigError
 
 _DISTINCT = 4

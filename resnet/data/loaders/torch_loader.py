@@ -15,7 +15,7 @@ from resnet.data.images.colour import Colour
 from resnet.data.images.encoded import load_image, open_image, read_file
 from resnet.data.images.resample import resize
 from resnet.data.loaders import sampler as order
-from resnet.data.loaders.stream import StreamLoader, requests
+from resnet.data.loaders.epoch_stream import StreamLoader, requests
 
 # Batches a worker prepares ahead.
 _PREFETCH = 4

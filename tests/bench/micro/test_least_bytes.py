@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from bench.micro.cases import cases
-from bench.micro.least import Shape
+from bench.micro.least_bytes import Shape
 from bench.micro.ops import OPS
 from bench.roofline.layers import layers, network
 from bench.roofline.passes import passes

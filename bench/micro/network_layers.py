@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from bench.micro.least import Shape
+from bench.micro.least_bytes import Shape
 from bench.roofline.layers import Layer, Place, layers, network
 from bench.roofline.step import Step
 
