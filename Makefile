@@ -50,7 +50,7 @@ setup:
 	@[ -w . ] || { echo "make: cannot write to $$PWD, where $(VENV) would lie: copy the checkout" >&2; exit 1; }
 	@flock .setup.lock $(MAKE) --no-print-directory $(STAMP)
 
-# Without the stamp whatever is there was interrupted, or is for other requirements: begin anew.
+# Without the stamp whatever is there was interrupted, or is for other requirements: begin again.
 $(STAMP): pyproject.toml constraints.txt setup_venv.py
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 	  { echo "make: $(PYTHON) is not Python 3.11 or newer: say make PYTHON=/path/to/python3.11" >&2; exit 1; }

@@ -62,7 +62,7 @@ class Keys:
     to: str | None = key(
         "folder that rows are exported to in the end, such as results/record", "none", path=True, one=True
     )
-    restart: bool = key("whether to begin anew, whatever was done", "false", default=False, one=True)
+    restart: bool = key("whether to begin again, whatever was done", "false", default=False, one=True)
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class State:
 
     @classmethod
     def read(cls, path: Path, *, restart: bool = False) -> "State":
-        """What the file says; nothing done where there is none, or it is to be begun anew."""
+        """What the file says; nothing done where there is none, or it is to be begun again."""
         if restart or not path.exists():
             return cls(path)
         try:
@@ -106,7 +106,7 @@ class State:
             if not (isinstance(parts, dict) and isinstance(run_ids, dict)):
                 raise TypeError("parts and run_ids are no objects")
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}: does not say what was done ({error!r}); restart=true begins anew") from None
+            raise ValueError(f"{path}: does not say what was done ({error!r}); restart=true begins again") from None
         return cls(path, parts, run_ids)
 
     def write(self) -> None:
@@ -270,7 +270,7 @@ def plot(results: Path, say: Callable[[str], None] = print) -> None:
 
 @dataclass(frozen=True)
 class Task:
-    """What was asked for: stages, time in minutes, where rows go, and whether to begin anew."""
+    """What was asked for: stages, time in minutes, where rows go, and whether to begin again."""
 
     stages: frozenset[int]
     minutes: float | None

@@ -56,7 +56,7 @@ class Producer(NamedTuple):
         y: [N, C, H, W], input of the BN as it is stored.
         norm: the BN.
         mask: uint8 [N*H*W, ceil(C / 8)], bit c % 8 of byte c // 8 says z > 0; None where z = relu(norm(y)), whose
-            sign is computed anew.
+            sign is computed again.
         shortcut_y: [N, C, H, W], input of the BN of a projection shortcut, or None.
         shortcut_norm: its BN, or None.
     """
@@ -183,7 +183,7 @@ def check_producer(name: str, producer: Producer, shape: Sequence[int], like: Te
         raise KernelError(f"{name}: shortcut_y and shortcut_norm go together; give both or neither")
     if producer.shortcut_y is not None and producer.shortcut_norm is not None:
         if producer.mask is None:
-            raise KernelError(f"{name}.mask: None, but a join's sign cannot be computed anew; give its bits")
+            raise KernelError(f"{name}.mask: None, but a join's sign cannot be computed again; give its bits")
         check_image(f"{name}.shortcut_y", producer.shortcut_y, like=like, shape=shape)
         check_norm(f"{name}.shortcut_norm", producer.shortcut_norm, shape[1], like.device)
 

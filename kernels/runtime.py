@@ -14,7 +14,7 @@ from kernels import chips
 # Read before triton is: under the interpreter `triton.jit` makes no kernels for a device.
 INTERPRETED = os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "yes", "on", "y")
 # Contraction of a*b+c must not depend on the compiler's default, which later versions of Triton turn off: the backward
-# pass computes masks anew and has to round as the forward pass did.
+# pass computes masks again and has to round as the forward pass did.
 os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
 
 
@@ -130,7 +130,7 @@ def counters(count: int, device: torch.device) -> Tensor:
     index, stream = device.index or 0, 0
     if device.type == "cuda":
         if torch.cuda.is_current_stream_capturing():
-            # Zeros that a graph makes cost it a launch and exist in its replays alone: made only for want of others.
+            # Zeros that a graph makes cost it a launch and exist in its replays alone: only where there are no others.
             made = _counters.get((index, CAPTURED))
             return (torch.zeros(count, dtype=torch.int32, device=device) if made is None else made)[:count]
         stream = torch.cuda.current_stream(device).cuda_stream

@@ -61,7 +61,7 @@ def dispatch(plan: Plan) -> int:
 
 
 def script(cell: Cell) -> str:
-    """The batch script of one configuration, complete in itself: the job composes the configuration anew.
+    """The batch script of one configuration, complete in itself: the job composes the configuration again.
 
     Only the line of --nodes depends on the number of nodes; the job asks Slurm for it.
     """
@@ -123,7 +123,7 @@ def sbatch_options(config: RunConfig, cluster: ClusterConfig, logs: str, output:
         output: the batch script's own log, with sbatch's patterns.
     """
     named = ("account", "partition", "qos", "constraint", "exclude")
-    # A requeue would begin anew: until a job knows how to go on from its checkpoint there is none.
+    # A requeue would begin again: until a job knows how to go on from its checkpoint there is none.
     extra: dict[str, Any] = {"output": output, "no-requeue": True}
     if cluster.reservation:
         extra["reservation"] = cluster.reservation

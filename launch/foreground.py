@@ -230,7 +230,7 @@ def _start(config: RunConfig, run_id: str, folder: Path, progress: Path) -> Rank
     # submitit sets CUDA_VISIBLE_DEVICES; the ranks see what the launcher sees.
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     job = Job(config=config, run_id=run_id, environment={"CUDA_VISIBLE_DEVICES": visible}, launcher_pid=os.getpid())
-    # A Ctrl-C reaches every process of the terminal; only the launcher shall act on it.
+    # A Ctrl-C reaches every process of the terminal; only the launcher is to act on it.
     ignored = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGHUP)}
     try:
         with environment_variables(**environment):

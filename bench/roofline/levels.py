@@ -4,8 +4,8 @@ What the rows take for granted:
 - a 1x1 convolution of stride 2 reads a quarter of its input's pixels; its dgrad writes all of them, zeros included;
 - eager PyTorch keeps the pool's indices as int64, torch.compile and the kernels as one byte;
 - torch.compile fuses what is pointwise, keeps z = relu(...) for wgrad and takes ReLU's mask from it; no wgrad reads the
-  stem's activation, whose sign comes anew from y;
-- own kernels take the sign anew from y, and at a join from one bit an element that the forward pass kept;
+  stem's activation, whose sign is computed again from y;
+- own kernels compute the sign again from y, and at a join from one bit an element that the forward pass kept;
 - from level c on dgrad has its epilogue at any stride, and from d on the 3x3 convolution has statistics in its epilogue
   as the 1x1 has: the ladder says what a fusion could win at most, not for which shapes a kernel exists;
 - the first convolution (three channels in) is never fused with anything.

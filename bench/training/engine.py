@@ -131,7 +131,7 @@ class DeepSpeedEngine:
             "torch_autocast": {
                 "enabled": config.precision != "fp32",
                 "dtype": PRECISIONS[config.precision].torch_name,
-                # By default gradients of Conv2d and Linear would travel in the low precision; none shall.
+                # By default gradients of Conv2d and Linear would travel in the low precision; none is to.
                 "lower_precision_safe_modules": [],
             },
         }

@@ -119,7 +119,7 @@ def _bn_act(n, c, size, kind, dtype, tile_config):
 
 
 def _backward(n, c, size, kind, dtype, tile_config):
-    """Both passes as a block runs them: an inner BN is masked anew in the second, a join writes its gradient once."""
+    """Both passes as a block runs them: an inner BN is masked again in the second, a join writes its gradient once."""
     y = image(n, c, size, dtype)
     made = producer(y, kind)
     if kind == "inner":

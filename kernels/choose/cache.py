@@ -106,7 +106,7 @@ class ChoiceCache:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, RecursionError) as error:
-            self._announce(f"kernel choices: {path} is measured anew, {_one_line(error)}")
+            self._announce(f"kernel choices: {path} is measured again, {_one_line(error)}")
             return None
 
     def store(self, key: dict[str, Any], value: Any) -> None:

@@ -284,7 +284,7 @@ def _bind(run: Callable[[TileConfig], Outputs], tile_config: TileConfig) -> Call
 
 
 def _split_sums(outputs: Outputs) -> Outputs:
-    """The rows of sums apart, lest the larger hide the smaller."""
+    """The rows of sums apart, so that the larger does not hide the smaller."""
     sums = outputs.pop("sums", None)
     return outputs if sums is None else {**outputs, "sum of g": sums[0], "sum of g * xhat": sums[1]}
 

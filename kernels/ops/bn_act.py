@@ -123,7 +123,7 @@ def bn_act(
         strided = _check_shortcut(y, shortcut, shortcut_norm, shortcut_stride)
     elif shortcut_norm is not None or shortcut_stride != 1:
         raise KernelError("shortcut: None, but shortcut_norm or shortcut_stride is given; nearest is neither")
-    # Sizes that a variant of the kernel does not read are 0, lest it be compiled anew for each.
+    # Sizes that a variant of the kernel does not read are 0, so that it is not compiled again for each.
     shortcut_shape = shortcut.shape if shortcut is not None and strided else (0, 0, 0, 0)
     m = n * h * w
     tiling = pointwise.pointwise_tiling(m, c, y.device, sums=False)

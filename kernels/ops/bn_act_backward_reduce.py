@@ -230,7 +230,7 @@ def gradient_arguments(
 ) -> dict[str, object]:
     n, c, h, w = shape
     spread = skip is not None and (skip_stride > 1 or skip.shape[1] != c)
-    # Sizes that a variant of the kernel does not read are 0, lest it be compiled anew for each.
+    # Sizes that a variant of the kernel does not read are 0, so that it is not compiled again for each.
     skip_shape = skip.shape if skip is not None and spread else (0, 0, 0, 0)
     located = dz_stride > 1 or spread
     return {

@@ -55,8 +55,8 @@ def test_parts_run_in_order_and_what_is_done_is_left_out(state: State) -> None:
     assert summary(PARTS, again, say=str) == 1
     resumed = Fake(0)
     assert resumed.go(again) == ["b"] and summary(PARTS, again, say=str) == 0
-    anew = Fake(0, 0, 0)
-    assert anew.go(State.read(state.path, restart=True)) == ["a", "b", "c"]
+    again = Fake(0, 0, 0)
+    assert again.go(State.read(state.path, restart=True)) == ["a", "b", "c"]
 
 
 def test_a_part_that_runs_out_of_time_goes_on(state: State) -> None:
@@ -127,7 +127,7 @@ def test_without_a_device_one_line_says_so(tmp_path: Path) -> None:
 def test_a_damaged_state_is_named_with_the_way_out(tmp_path: Path, text: str) -> None:
     path = tmp_path / "state.json"
     path.write_text(text)
-    with pytest.raises(ValueError, match=f"^{path}: does not say what was done .*restart=true begins anew$"):
+    with pytest.raises(ValueError, match=f"^{path}: does not say what was done .*restart=true begins again$"):
         gpu.State.read(path)
     assert gpu.State.read(path, restart=True).parts == {}
 

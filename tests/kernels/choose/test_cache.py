@@ -72,7 +72,7 @@ def test_another_link_is_measured(counted, change):
 
 
 @pytest.mark.parametrize("what", ["version", "sources", "cudnn", "torch"])
-def test_whatever_else_changes_is_measured_anew(counted, monkeypatch, what):
+def test_whatever_else_changes_is_measured_again(counted, monkeypatch, what):
     counted.decide()
     if what == "version":
         monkeypatch.setattr(kernels, "__version__", "99.0.0")
@@ -119,7 +119,7 @@ def test_what_is_not_measured_is_not_in_the_key(package, place):
 
 
 def test_an_old_cache_is_left_alone(counted, monkeypatch):
-    """One made of other sources: measured anew without a word, and there again for those sources."""
+    """One made of other sources: measured again without a word, and there again for those sources."""
     monkeypatch.setattr(cache, "_sources", lambda: "0" * 16)
     counted.decide()
     (old,) = counted.directory.iterdir()
@@ -156,7 +156,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("how", BROKEN)
-def test_a_damaged_file_is_measured_anew_and_rewritten(counted, how):
+def test_a_damaged_file_is_measured_again_and_rewritten(counted, how):
     first = counted.decide()
     text = counted.path.read_text()
     broken = BROKEN[how](text)
@@ -176,7 +176,7 @@ def test_bytes_that_are_no_text_are_damage(counted):
     assert counted.measured == [SITE] and len(counted.notices) == 1
 
 
-def test_a_foreign_file_is_measured_anew(counted):
+def test_a_foreign_file_is_measured_again(counted):
     other = replace(SITE, n=4)
     counted.decide(other)
     (file,) = counted.directory.iterdir()

@@ -37,7 +37,7 @@ def test_every_stride(dtype, device):
 
 
 @pytest.mark.interpreted
-def test_changed_parameters_are_read_anew(device):
+def test_changed_parameters_are_read_again(device):
     weights = _weights(device)
     pack_weights(weights, torch.float16)
     before = _tables.cache_info()
