@@ -5,4 +5,4 @@ name in `kernels.reference`. The modules of `resnet` hold the parameters; an op 
 never changes a state dict. `import kernels` loads neither torch nor Triton.
 """
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"

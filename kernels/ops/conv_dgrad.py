@@ -8,7 +8,7 @@ from torch import Tensor
 from kernels import runtime
 from kernels.operands import KernelError, Producer, TileConfig, check_image, check_producer
 from kernels.tiles import pointwise, tile_configs
-from kernels.tiles.conv import check_weight, end_with_sums, multiply, workspace
+from kernels.tiles.conv_product import check_weight, end_with_sums, multiply, workspace
 from kernels.tiles.pointwise import affine, pixels, relu, unpack
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from kernels import runtime
 from kernels.operands import KernelError, TileConfig, check_image, check_vector
 from kernels.tiles import tile_configs
-from kernels.tiles.conv import check_stride, check_weight, multiply
+from kernels.tiles.conv_product import check_stride, check_weight, multiply
 from kernels.tiles.pointwise import pixels, relu
 
 

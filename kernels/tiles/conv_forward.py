@@ -8,7 +8,7 @@ from torch import Tensor
 from kernels import runtime
 from kernels.operands import KernelError, Norm, Running, TileConfig, check_image, check_norm, check_running
 from kernels.tiles import pointwise, tile_configs
-from kernels.tiles.conv import check_stride, check_weight, end_with_stats, multiply, workspace
+from kernels.tiles.conv_product import check_stride, check_weight, end_with_stats, multiply, workspace
 
 
 @triton.jit

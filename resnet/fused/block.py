@@ -22,7 +22,7 @@ from kernels.ops.bn_act import bn_act
 from kernels.ops.bn_act_backward_reduce import bn_act_backward_reduce
 from kernels.ops.conv_dgrad import conv_dgrad
 from kernels.ops.join_gradient import join_gradient
-from resnet.fused.node import (
+from resnet.fused.autograd_node import (
     Kept,
     KeptLayer,
     Layer,

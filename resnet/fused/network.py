@@ -20,10 +20,10 @@ from kernels.operands import Norm, Running
 from kernels.ops.bn_act import bn_act
 from kernels.ops.conv_inference import conv_inference, fold
 from kernels.ops.pack_weights import pack_weights
+from resnet.fused.autograd_node import Layer, LayerParameters, flatten
 from resnet.fused.block import BlockFunction, BlockPlan, forward_block
 from resnet.fused.checks import check_device, check_modules
 from resnet.fused.layer_choices import LayerChoices
-from resnet.fused.node import Layer, LayerParameters, flatten
 from resnet.fused.sites import block_sites, conv_sites, skip_of
 from resnet.fused.stem import StemFunction, StemPlan, forward_stem
 from resnet.layers import Block, ConvBn, Projection, global_average

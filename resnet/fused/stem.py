@@ -13,7 +13,7 @@ from kernels.ops.bn_act import bn_act
 from kernels.ops.stem import stem
 from kernels.ops.stem_backward_apply import stem_backward_apply
 from kernels.ops.stem_backward_reduce import stem_backward_reduce
-from resnet.fused.node import (
+from resnet.fused.autograd_node import (
     Kept,
     KeptLayer,
     Layer,
