@@ -1,0 +1,76 @@
+"""What the documentation says of results, files and commands is so."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+from results.store.files import read_rows
+from results.words import RECORD_ROOT
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+RESULT = re.compile(
+    r"\| ([^|]+) \| ([^|]+) \| ([^|]+) \| ([\d,]+) \| ([\d.]+) \| ([\d.]+) s \| ([\d.]+) \| `(\w{8})` \|"
+)
+
+
+def stored(run: str) -> tuple[dict, dict]:
+    """The row of `runs` and that of `system` of a kept run, by the end of its id."""
+    (row,) = [row for row in read_rows(RECORD_ROOT, "runs")[0] if row["run_id"].endswith(run)]
+    (system,) = [one for one in read_rows(RECORD_ROOT, "system")[0] if one["run_id"] == row["run_id"]]
+    return row, system
+
+
+def test_the_table_of_results_is_that_of_the_kept_rows() -> None:
+    lines = RESULT.findall((ROOT / "README.md").read_text())
+    assert {run for *_, run in lines} == {row["run_id"][-8:] for row in read_rows(RECORD_ROOT, "runs")[0]}
+    for net, data, machine, images_per_s, target, seconds, top1, run in lines:
+        row, system = stored(run)
+        figures = (row["images_per_s"], row["target_top1"], row["tta_s"], row["final_top1"])
+        assert (images_per_s, target, seconds, top1) == tuple(
+            text.format(value) for text, value in zip(("{:,.0f}", "{:.2f}", "{:.1f}", "{:.4f}"), figures, strict=True)
+        ), run
+        plain = f"plain net of {row['depth']} layers"
+        assert net == (plain if row["shortcut"] == "none" else f"ResNet-{row['depth']}, shortcut {row['shortcut']}")
+        assert data == {"cifar10": "CIFAR-10"}.get(row["dataset"], row["dataset"])
+        assert machine.startswith(f"{system['cpu_cores']} cores of ") and system["gpu_count"] == 0
+        words = machine.replace("2 cores of an ", "").split()
+        assert all(word in system["cpu_model"] for word in words), (machine, system["cpu_model"])
+        assert (row["status"], row["world_size"], row["precision"]) == ("completed", 2, "bf16")
+
+
+def test_quoted_epochs_are_those_of_the_kept_run() -> None:
+    """The lines that the README shows of a run, against its rows."""
+    row, _ = stored("2a8fc747")
+    epochs = {one["epoch"]: one for one in read_rows(RECORD_ROOT, "epochs")[0] if one["run_id"] == row["run_id"]}
+    quoted = re.findall(
+        r"epoch (\d+)/15 .*?loss ([\d.]+)  top-1 ([\d.]+)%  ([\d.]+) s", (ROOT / "README.md").read_text()
+    )
+    assert len(quoted) == 2
+    for epoch, loss, top1, seconds in quoted:
+        one = epochs[int(epoch)]
+        assert (loss, top1, seconds) == (f"{one['loss']:.3f}", f"{one['top1']:.2%}"[:-1], f"{one['elapsed_s']:.1f}")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+        if not target.startswith("http"):
+            assert (page.parent / target.partition("#")[0]).exists(), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_modules_and_files_that_are_named_exist(page: Path) -> None:
+    text = page.read_text() if page.name != "CHANGELOG.md" else ""  # which names what was
+    for module in re.findall(r"python -m ([a-z_.]+)", text):
+        assert module == "pytest" or importlib.util.find_spec(module), f"{page.name}: {module}"
+    for path in re.findall(r"(?<![\w/.])((?:bench|kernels|resnet|launch|tests|examples)/[\w/.]+\.\w+)", text):
+        assert "NAME" in path or (ROOT / path).exists(), f"{page.name}: {path}"
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda path: path.name)
+def test_a_page_says_first_for_whom_it_is(page: Path) -> None:
+    title, _, first, *_ = page.read_text().splitlines()
+    assert title.startswith("# ") and first.startswith("For whoever ")
