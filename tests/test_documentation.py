@@ -34,7 +34,7 @@ def test_the_table_of_results_is_that_of_the_kept_rows() -> None:
         ), run
         plain = f"plain net of {row['depth']} layers"
         assert net == (plain if row["shortcut"] == "none" else f"ResNet-{row['depth']}, shortcut {row['shortcut']}")
-        assert data == {"cifar10": "CIFAR-10"}.get(row["dataset"], row["dataset"])
+        assert data == row["sample"]
         assert machine.startswith(f"{system['cpu_cores']} cores of ") and system["gpu_count"] == 0
         words = machine.replace("2 cores of an ", "").split()
         assert all(word in system["cpu_model"] for word in words), (machine, system["cpu_model"])

@@ -136,12 +136,10 @@ def net_of(row: Row) -> str:
 
 
 def images_of(row: Row) -> str:
-    """What images a row of `runs` trained on; that they were none is said as loudly as in the report."""
+    """What images a row of `runs` trained on, such as "cifar10-jpeg"; synthetic ones as loudly as in the report."""
     if row.get("synthetic") or row.get("loader") == "synthetic":
         return "SYNTHETIC images"
-    names = {"cifar10": "CIFAR-10", "imagenet": "ImageNet"}
-    dataset = str(row.get("dataset") or "unknown images")
-    return names.get(dataset, dataset)
+    return str(row.get("sample") or row.get("dataset") or "unknown images")
 
 
 def machine_of(systems: Sequence[Row]) -> str:

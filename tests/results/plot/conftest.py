@@ -125,7 +125,8 @@ class Training:
         """Add an attempt; returns the store."""
         known = {
             "schema_version": 1, "restart_count": restart, "status": "completed", "family": "cifar", "depth": 20,
-            "shortcut": "A", "stride": "v1", "dataset": "cifar10", "loader": "dali", "precision": "bf16",
+            "shortcut": "A", "stride": "v1", "dataset": "cifar10", "sample": "cifar10-jpeg",
+            "loader": "dali", "precision": "bf16",
             "world_size": 2, "global_batch": 128, "target_top1": 0.5, "warmup_steps": 2, "prepare_s": 3.21,
             "init_start": START, "init_stop": START + timedelta(seconds=12.34), "benchmark": "training",
         }  # fmt: skip

@@ -30,7 +30,7 @@ def test_points_stand_where_their_rows_say(training, drawn, tmp_path, said, svg_
 
 def test_its_words_are_those_of_the_rows(training, drawn, tmp_path, said):
     words = said(drawn(training.attempt(RUN, epochs=rows(), **MET), tmp_path, "accuracy"))
-    for word in ("ResNet-20 (shortcut A) on CIFAR-10", "CPU (Test-Only CPU 1, 2 cores), 2 ranks, bf16, batch 128",
+    for word in ("ResNet-20 (shortcut A) on cifar10-jpeg", "CPU (Test-Only CPU 1, 2 cores), 2 ranks, bf16, batch 128",
                  f"run {RUN}", "target 0.5", "target reached after 33.3 s (epoch 3)",
                  "Before the clock: 12.3 s of start-up", "3.2 s of writing the dataset once"):  # fmt: skip
         assert word in words, word
@@ -41,7 +41,7 @@ def test_a_gpu_and_a_plain_net_are_named(training, drawn, tmp_path, said):
     root = training.attempt(RUN, epochs=rows(), system={"gpu_model": "Test-Only GPU $1", "cpu_model": "Test-Only CPU"},
                             shortcut="none", world_size=1, **MET)  # fmt: skip
     words = said(drawn(root, tmp_path, "accuracy"))
-    assert "plain-20 on CIFAR-10" in words and "Test-Only GPU $1, 1 rank, bf16" in words and "CPU" not in words
+    assert "plain-20 on cifar10-jpeg" in words and "Test-Only GPU $1, 1 rank, bf16" in words and "CPU" not in words
 
 
 def test_a_target_that_was_never_reached(training, drawn, tmp_path, said):

@@ -27,7 +27,7 @@ def rows(ranks=(0,), count=103, warm=1000.0, slower=0.0):
 def test_one_rank(training, drawn, tmp_path, said, words_of, svg_of):
     svg = drawn(training.attempt(RUN, steps=rows(), world_size=1), tmp_path, "steps")
     words = said(svg)
-    for word in ("ResNet-20 (shortcut A) on CIFAR-10: where a training step's time goes",
+    for word in ("ResNet-20 (shortcut A) on cifar10-jpeg: where a training step's time goes",
                  "CPU (Test-Only CPU 1, 2 cores), 1 rank, bf16, batch 128", f"run {RUN}",
                  "51.0 wait + 200.0 rest = 251.0 ms", "median 251.0 ms (226.0 to 276.0)",
                  "median 51.0 ms (26.0 to 76.0)", "median 200.0 ms (200.0 to 200.0)",
