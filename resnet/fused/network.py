@@ -244,7 +244,7 @@ def choose_kernels(
         shape: of a micro-batch of images, [N, 3, H, W].
         dtype: that the network computes in.
         device: where it runs.
-        timer, cache, announce: see `kernels.measure_choices`.
+        timer, cache, announce: see `kernels.choose.decide.measure_choices`.
 
     Returns:
         The choices, None where there are none to make.
