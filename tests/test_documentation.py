@@ -1,7 +1,11 @@
 """What the documentation says of results, files and commands is so."""
 
 import importlib.util
+import os
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,6 +56,41 @@ def test_quoted_epochs_are_those_of_the_kept_run() -> None:
     for epoch, loss, top1, seconds in quoted:
         one = epochs[int(epoch)]
         assert (loss, top1, seconds) == (f"{one['loss']:.3f}", f"{one['top1']:.2%}"[:-1], f"{one['elapsed_s']:.1f}")
+
+
+def examples() -> dict[str, list[str]]:
+    """The commands that the README shows with their output, shortened: by command, its lines but for the dots."""
+    found: dict[str, list[str]] = {}
+    for block in re.findall(r"(?:^    .*\n)+", (ROOT / "README.md").read_text(), flags=re.M):
+        command, *lines = block.removesuffix("\n").splitlines()
+        if command.startswith("    $ "):
+            found[command.removeprefix("    $ ")] = [line[4:] for line in lines if line.strip() != "..."]
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [command for command in examples() if "launch/local.py" not in command])
+def test_shown_output_is_what_a_command_prints(command: str) -> None:
+    program, *words = shlex.split(command)
+    assert program == ".venv/bin/python" and len(examples()) == 3
+    environment = {**os.environ, "COLUMNS": "200"}
+    done = subprocess.run([sys.executable, *words], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    printed = [line.strip() for line in done.stdout.splitlines()]
+    assert examples()[command] and not [line for line in examples()[command] if line.strip() not in printed]
+
+
+def test_shown_lines_of_a_run_are_those_of_its_row() -> None:
+    row, _ = stored("2a8fc747")
+    (shown,) = [lines for command, lines in examples().items() if "launch/local.py" in command]
+    name = f"resnet{row['depth']}{row['shortcut']}-{row['dataset']}"
+    assert shown[0] == f"[2/3] {name} seed={row['seed']}"
+    assert shown[1] == (
+        f"{name}: {row['parameters']:,} parameters, {row['world_size']} ranks (CPU), {row['sample']}, {row['engine']}, "
+        f"{row['kernels']}, {row['precision']}, batch {row['global_batch']}"
+    )
+    assert all(f"/{row['epochs']}  " in line for line in shown[2:])
+    assert f"target {row['target_top1']:.2%} reached" in shown[-1] and f"epoch {row['epochs_to_target']}/" in shown[-1]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
