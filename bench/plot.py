@@ -1,7 +1,9 @@
 """Where the command `bench.plot` was."""
 
+import shlex
 import sys
 
 if __name__ == "__main__":
-    print("bench.plot: is now results.plot: python -m results.plot", *sys.argv[1:], file=sys.stderr)
+    words = " ".join(shlex.join(sys.argv[1:]).split())
+    print(f"bench.plot: is now results.plot: python -m results.plot {words}", file=sys.stderr)
     sys.exit(2)

@@ -24,7 +24,7 @@ class Choice:
         forward: "torch" (cuDNN, then `bn_stats`), "triton" (a convolution that makes the statistics too) or "prologue"
             (that also applies the BN and ReLU before it, whose output is not written).
         dgrad: "torch" (cuDNN, then `bn_act_backward_reduce`) or "triton" (`conv_dgrad`).
-        inference: "torch" (cuDNN, then `bn_act`) or "triton" (`conv_folded`).
+        inference: "torch" (cuDNN, then `bn_act`) or "triton" (`conv_inference`).
         forward_config, dgrad_config, inference_config: of our kernels; None leaves the choice to them.
     """
 

@@ -70,7 +70,7 @@ def bn_act_backward_reduce(
 def join_gradient(
     dz: Tensor, skip: Tensor, *, shape: Sequence[int], skip_stride: int = 1, dz_stride: int = 1
 ) -> Tensor:
-    """See `kernels.ops.bn_act_backward_reduce.join_gradient`."""
+    """See `kernels.ops.join_gradient.join_gradient`."""
     return _image(_join(dz, skip, shape, skip_stride, dz_stride).to(dz.dtype))
 
 
@@ -105,7 +105,7 @@ def stem_backward_reduce(dp: Tensor, argmax: Tensor, y: Tensor, norm: Norm) -> T
 def stem_backward_apply(
     dp: Tensor, argmax: Tensor, y: Tensor, norm: Norm, sums: Tensor, *, frozen: bool = False
 ) -> Tensor:
-    """See `kernels.ops.stem_backward_reduce.stem_backward_apply`."""
+    """See `kernels.ops.stem_backward_apply.stem_backward_apply`."""
     dy = bn_act_backward_apply(_unpool(dp, argmax, y), Producer(y, norm), sums, masked=False, frozen=frozen)
     assert isinstance(dy, Tensor)
     return dy

@@ -1,5 +1,6 @@
 """Top-1 over the run's clock: what it learned, how fast, and when it reached its target."""
 
+import itertools
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +62,7 @@ def read(rows: RunRows) -> Curve | None:
         return None
     attempts: dict[int, list[tuple[float, float, int]]] = {}
     for row in epochs:
-        if _finite(row.get("top1")) and _finite(row.get("elapsed_s")):
+        if row.get("epoch") is not None and _finite(row.get("top1")) and _finite(row.get("elapsed_s")):
             attempts.setdefault(row["restart"] or 0, []).append((row["elapsed_s"], row["top1"], row["epoch"]))
     attempts = {restart: sorted(points) for restart, points in sorted(attempts.items())}
     about = rows.about
@@ -108,18 +109,21 @@ def _notes(rows: RunRows, attempts: dict[int, list[tuple[float, float, int]]]) -
         f"{(stop - start).total_seconds():.1f} s of start-up (imports, building and compiling the network)"
     )  # fmt: skip
     prepare = first.get("prepare_s")
-    prepared = "an unknown time" if prepare is None else f"{prepare:.1f} s"
+    prepared = "an unknown time" if not _finite(prepare) else f"{prepare:.1f} s"
     notes = [
         "Each point is the evaluation after an epoch, on all test images. The clock starts before the first training "
         "data and never pauses: evaluation is inside.",
         f"Before the clock: {init} and {prepared} of writing the dataset once.",
     ]
     known = {row["restart_count"] or 0 for row in runs}
-    if lost := sorted(set(range(max([*known, *attempts]) + 1)) - {*known, *attempts}):
-        notes.append(f"No rows here of the run's attempt {', '.join(map(str, lost))}; 0 is the first.")
+    held = sorted({*known, *attempts})
+    # Gaps as spans: a damaged number of an attempt must not become as many words.
+    gaps = [(low + 1, high - 1) for low, high in itertools.pairwise([-1, *held]) if high - low > 1]
+    if lost := ", ".join(f"{low} to {high}" if high > low else str(low) for low, high in gaps):
+        notes.append(f"No rows here of the run's attempt {lost}; 0 is the first.")
     if max([*known, *attempts]) > 0:
         downtime_s = rows.about.get("downtime_s")
-        away = "an unknown time" if downtime_s is None else f"{downtime_s:.1f} s"
+        away = "an unknown time" if not _finite(downtime_s) else f"{downtime_s:.1f} s"
         notes.append(f"The run was restarted: {away} of the clock went by between a checkpoint and the next start.")
     if (status := rows.about.get("status")) != "completed":
         kind = rows.about.get("failure_kind")
@@ -140,7 +144,7 @@ def draw(curve: Curve, folder: Path) -> list[Path]:
         figure, grid = framed(curve.caption, BODY_IN, [1.0], left_in=0.62, right_in=0.2, foot_axis_in=0.42)
         axes = figure.add_subplot(grid[0])
         end_s = max(point[0] for point in curve.points)
-        axes.set(xlim=(0, end_s * 1.04), ylim=(0, 1.0))
+        axes.set(xlim=(0, (end_s or 1.0) * 1.04), ylim=(0, 1.0))
         axes.set(xlabel="seconds on the run's clock", ylabel="top-1 (fraction of test images)")
         axes.grid(True, color=PALE, lw=0.6)
         axes.set_axisbelow(True)

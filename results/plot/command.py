@@ -12,6 +12,7 @@ against its floor: max(bytes_min / copy rate, flops / matrix rate), with the rat
 draws what `bench.roofline` computes, ladder-NET: the bytes of a step at each level of fusion, none of it measured.
 """
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from typing import Any
 
 from results.plot import accuracy, kernels, ladder, step_parts
 from results.plot.run_rows import RunRows, meant, run_ids, unnamed_files
-from results.words import DEFAULT_ROOT, ConfigError
+from results.words import DEFAULT_ROOT, ConfigError, root_from
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +112,12 @@ def _of_run(rows: RunRows, wanted: Sequence[str], *, all_of_them: bool) -> list[
 
 def _ladders(source: str) -> list[Drawing]:
     try:
-        words = sys.stdin.read() if source == "-" else Path(source).expanduser().read_text()
+        if source == "-":
+            if sys.stdin is None:
+                raise ConfigError(f"ladder=-: stdin is closed; make one with: {ladder.MAKE}")
+            words = sys.stdin.read()
+        else:
+            words = Path(os.path.expanduser(source)).read_text()
     except OSError as error:
         raise ConfigError(f"ladder={source}: {error.strerror or error}; make one with: {ladder.MAKE}") from None
     except UnicodeDecodeError:
@@ -162,18 +168,22 @@ def main(words: Sequence[str] | None = None) -> int:
         of_a_run = [name for name in wanted if name != LADDER]
         found: list[Drawing] = []
         if of_a_run or not (wanted or "ladder" in given) or {"run", "results"} & given.keys():
-            store = Path(given.get("results", [DEFAULT_ROOT])[0]).expanduser()
+            try:
+                store = root_from(given)
+            except ValueError as error:
+                raise WordError(str(error)) from None
             if not store.is_dir():
                 raise WordError(f"results={store}: no such folder")
             found += drawings(store, given.get("run", [None])[0], of_a_run)
         if "ladder" in given:
             found += _ladders(given["ladder"][0])
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            for drawing in found:
-                print(*drawing(folder), sep="\n")
-        except OSError as error:
-            raise command.Failure(f"to={to}: {error.strerror or error}") from None
+        for drawing in found:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                files = drawing(folder)
+            except OSError as error:
+                raise command.Failure(f"to={to}: {error.strerror or error}") from None
+            print(*files, sep="\n")
         return 0
 
     return command.run("results.plot", __doc__, Keys, read, do, words, goes_on=True)

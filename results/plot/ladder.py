@@ -50,7 +50,16 @@ def read(source: str, words: str) -> list[Ladder]:
     lines = [(number, line) for number, line in enumerate(words.splitlines(), 1) if line.strip()]
     if not lines:
         raise ConfigError(f"ladder={source}: it is empty; make one with: {MAKE}")
-    return [_ladder(f"ladder={source}: line {number}", line) for number, line in lines]
+    found: dict[str, Ladder] = {}
+    for number, line in lines:
+        one = _ladder(f"ladder={source}: line {number}", line)
+        if one.stem in found:
+            raise ConfigError(
+                f"ladder={source}: line {number} would be written over {one.stem}, which differs in the chip or in "
+                "what its name does not say; draw them into folders of their own"
+            )
+        found[one.stem] = one
+    return list(found.values())
 
 
 def _ladder(where: str, line: str) -> Ladder:
@@ -61,12 +70,12 @@ def _ladder(where: str, line: str) -> Ladder:
         ladder = [Rung(level=str(one["level"]), what=str(one["what"]), gb=_positive(one, "gb"),
                        ideal_ms=_positive(one, "ideal_ms")) for one in rungs]  # fmt: skip
         copy, matrix = _positive(chip, "copy_bytes_per_s"), _positive(chip, "flops_per_s")
-        side, batch, precision = int(net["image_size"]), int(net["batch"]), str(net["precision"])
+        side, batch, precision = _whole(net, "image_size"), _whole(net, "batch"), str(net["precision"])
     except json.JSONDecodeError as error:
         raise ConfigError(f"{where} is no JSON ({error.msg}); make it with: {MAKE}") from None
     except KeyError as error:
         raise ConfigError(f"{where} has no {error.args[0]!r}; make it with: {MAKE}") from None
-    except (TypeError, ValueError, RecursionError) as error:
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise ConfigError(f"{where} is no ladder ({error}); make it with: {MAKE}") from None
     if measured is not False:
         raise ConfigError(f"{where} says measured={json.dumps(measured)}: only what is computed is drawn; {MAKE}")
@@ -83,6 +92,13 @@ def _ladder(where: str, line: str) -> Ladder:
     )
     name = f"ladder-{net_of(net)}-batch{batch}-{side}-{precision}"
     return Ladder(stem=re.sub(r"[^A-Za-z0-9._]+", "-", name), caption=caption, rungs=ladder)
+
+
+def _whole(values: Mapping[str, Any], name: str) -> int:
+    value = values[name]
+    if type(value) is not int or value < 1:
+        raise ValueError(f"{name}={json.dumps(value)}, expected a whole number from 1 on")
+    return value
 
 
 def _positive(values: Mapping[str, Any], name: str) -> float:

@@ -58,8 +58,9 @@ class Caption:
 
 
 def plain(words: str) -> str:
-    """Words in which a dollar sign begins no formula."""
-    return words.replace("$", r"\$")
+    """Words in which a dollar sign begins no formula; what no SVG may hold is shown as "?"."""
+    shown = "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in words)
+    return shown.replace("$", r"\$")
 
 
 @contextlib.contextmanager

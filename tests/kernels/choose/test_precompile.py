@@ -87,7 +87,7 @@ def test_what_compiles_ends_with_the_one_that_waits_for_it() -> None:
         while not workers and time.monotonic() < deadline:
             time.sleep(0.05)
             middle = next(
-                (one for one in psutil.Process().children() if "kernels.choose.precompile_worker" in one.cmdline()),
+                (one for one in psutil.Process().children() if WORKER in one.cmdline()),
                 None,
             )
             workers = middle.children() if middle else None

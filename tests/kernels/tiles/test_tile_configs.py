@@ -1,4 +1,4 @@
-"""How convolutions are cut: lists within each chip's limits, a choice for every shape, and every cut computes."""
+"""Tile configs of convolutions: lists within each chip's limits, a choice for every shape, and each computes."""
 
 import pytest
 import torch
@@ -107,7 +107,7 @@ def test_a_tile_config_of_another_kernel_raises(device):
         conv3x3(x, weight, tile_config=TileConfig((("BLOCK_M", 64),), 4, 3))
 
 
-def test_a_cut_is_read_as_it_is_written():
+def test_a_tile_config_is_read_as_it_is_written():
     for tile_config in {tile_config for op in OPS for chip in CHIPS for tile_config in tile_configs.listed(op, chip)}:
         assert tile_configs.parse(str(tile_config)) == tile_config
     assert str(tile_configs.parse("256x16x32/w16/s1")) == "256x16x32/w16/s1"
@@ -118,6 +118,6 @@ def test_a_cut_is_read_as_it_is_written():
     ["", "128", "128x64/w4/s3", "128x64x64", "96x64x64/w4/s3", "8x64x64/w4/s3", "128x64x64/w3/s3", "128x64x64/w64/s3",
      "128x64x64/w4/s0", "0x64x64/w4/s3", "2048x64x64/w4/s3", "128x64x64/w4/s3 ", "-128x64x64/w4/s3"],
 )  # fmt: skip
-def test_what_is_no_cut_names_the_nearest(text):
+def test_what_is_no_tile_config_names_the_nearest(text):
     with pytest.raises(ValueError, match=r"nearest is \d+x\d+x\d+/w\d/s\d$"):
         tile_configs.parse(text)

@@ -1,5 +1,6 @@
 """Pictures of accuracy over a run's clock. Every accuracy and time here is made up for the test."""
 
+import math
 import re
 
 import pytest
@@ -117,3 +118,14 @@ def test_a_name_too_long_for_a_line_stays_in_the_picture(training, drawn, tmp_pa
     svg = drawn(root, tmp_path, "accuracy")
     sizes = [float(size) for size in re.findall(r"font(?:-size)?: (?:\w+ )?([\d.]+)px", svg.read_text())]
     assert min(sizes) < 6 < max(sizes)
+
+
+def test_a_number_of_an_attempt_that_cannot_be_costs_no_picture(training, drawn, tmp_path, said):
+    root = training.attempt(RUN, epochs=rows(restart=100_000), **MET)
+    assert "No rows here of the run's attempt 1 to 99999; 0 is the first." in said(drawn(root, tmp_path, "accuracy"))
+
+
+def test_times_that_are_none_and_words_that_no_svg_holds(training, drawn, tmp_path, said):
+    root = training.attempt(RUN, epochs=rows(), system={"cpu_model": "Test\x1bOnly"}, **MET | {"prepare_s": math.nan})
+    words = said(drawn(root, tmp_path, "accuracy"))  # which reads the SVG as XML
+    assert "CPU (Test?Only" in words and "and an unknown time of writing" in words

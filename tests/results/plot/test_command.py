@@ -99,3 +99,20 @@ def test_a_machine_that_is_not_recorded_is_said(draw, store, said, tmp_path):
     words = said(tmp_path / "pictures" / f"accuracy-{NEW}.svg")
     assert "unknown net on unknown images" in words and f"machine not recorded, run {NEW}" in words
     assert "The run's status is unknown." in words
+
+
+@pytest.mark.parametrize("key", ["results", "ladder"])
+def test_a_home_that_nobody_has_is_one_line(run, tmp_path, key):
+    status, out, err = run(f"{key}=~nobody.here/x", f"to={tmp_path}")
+    assert (status, out) == (2, "") and err.count("\n") == 1 and f"{key}=" in err
+
+
+def test_a_name_too_long_names_its_key(run, tmp_path):
+    status, out, err = run(f"results={'x' * 300}", f"to={tmp_path}")
+    assert (status, out) == (2, "") and err.count("\n") == 1 and "results=" in err
+
+
+def test_closed_stdin_is_one_line(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.stdin", None)
+    status, out, err = run("ladder=-", f"to={tmp_path}")
+    assert (status, out) == (2, "") and err.count("\n") == 1 and "ladder=-" in err

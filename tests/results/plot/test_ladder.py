@@ -114,3 +114,24 @@ def test_a_name_stays_in_its_folder(call, tmp_path):
     status, out, _ = call(spoilt(net=NET | {"family": "../../x", "precision": "../y"}))
     assert status == 0
     assert {path.parent for path in tmp_path.rglob("*.svg")} == {tmp_path / "pictures"} and "/../" not in out
+
+
+def test_two_ladders_of_one_name_are_refused(call, tmp_path):
+    """They differ in the chip alone, which no file name says: the second would replace the first without a word."""
+    status, out, err = call(f"{spoilt()}\n{spoilt(chip=CHIP | {'copy_bytes_per_s': 1.5e12})}")
+    assert (status, out) == (2, "") and err.count("\n") == 1 and "line 2 would be written over ladder-" in err
+    assert not (tmp_path / "pictures").exists()
+
+
+@pytest.mark.parametrize(
+    "net", [{"batch": -3}, {"batch": 2.7}, {"batch": True}, {"image_size": float("inf")}, {"image_size": "224"}]
+)
+def test_a_net_that_cannot_be_is_refused(call, net):
+    status, out, err = call(spoilt(net=NET | net))
+    (name,) = net
+    assert (status, out) == (2, "") and err.count("\n") == 1 and f"{name}=" in err
+
+
+def test_a_number_too_large_is_refused(call):
+    status, out, err = call(spoilt(ladder=[RUNGS[0] | {"gb": 10**400}]))
+    assert (status, out) == (2, "") and err.count("\n") == 1
