@@ -70,6 +70,7 @@ def test_losses_are_held_against_eager_s() -> None:
     assert replayed == "loss at step 4 is 7, eager's is 5.5"
 
 
+@pytest.mark.slow
 def test_a_step_trains_and_variants_start_alike() -> None:
     one = net(depth=8, batch=4, image_size=8)
     state = initial_state(one, 0, CPU)
