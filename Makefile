@@ -16,10 +16,11 @@ STAMP := $(VENV)/.complete
 bench: setup
 	@$(RUN) launch/local.py depth=20 dataset=digits
 
-# Interpreted kernels take one core each and share nothing; the other tests start ranks and workers of their own.
+# Interpreted kernels take one core each, torch beside them too, and share nothing; the other tests start ranks and
+# workers of their own.
 test: setup
 	@$(RUN) -m pytest -q -m "ranks or not interpreted"; others=$$?; \
-	  $(RUN) -m pytest -q -n 2 --dist=loadfile -m "interpreted and not ranks" && exit $$others
+	  OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 --dist=loadfile -m "interpreted and not ranks" && exit $$others
 
 # Two at a time, each on a core of its own.
 test-fast: setup
