@@ -17,8 +17,6 @@ from resnet.data import open_dataset, unpack_archive
 from results.statistics import median, paired_ratio, spread
 
 BLOCK_IMAGES = 5120  # of CIFAR-10 in one block of training
-
-
 RANKS = 2
 
 

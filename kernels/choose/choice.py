@@ -8,11 +8,7 @@ from kernels.operands import TileConfig
 from kernels.tiles.tile_configs import fitting_configs
 
 PARTS = ("forward", "dgrad", "inference")
-
-
 MODES = {"forward": ("torch", "triton", "prologue"), "dgrad": ("torch", "triton"), "inference": ("torch", "triton")}
-
-
 MIN_CHANNELS = 16  # of either side of `tl.dot`
 
 
