@@ -33,7 +33,9 @@ ROOMS = {
     "resnet/data": [
         "errors", "dataset_table", "cache", "batch", "images", "datasets", "loaders", "mean_image",
     ],
-    "results": ["words", "durable", "identity", "statistics", "store", "recover", "export", "report", "plot"],
+    "results": [
+        "words", "durable", "identity", "statistics", "store", "recover", "export", "check", "report", "plot",
+    ],
 }  # fmt: skip
 MOST_MODULES, MOST_LINES = 16, 400
 # Modules of the standard library alone, which every package may import: what else would be written in each of them.

@@ -109,7 +109,26 @@ SCHEMAS: dict[str, pa.Schema] = {
         matrix_flops_per_s=REAL,  # likewise: a large matrix product in the dtype
         config=TEXT,  # its tile config, such as 128x64x64/w4/s3
     ),
-    "baselines": _columns(key=TEXT, run_ids=TEXTS, accepted_by=TEXT, reason=TEXT, change_marks=TEXTS),
+    "baselines": _columns(
+        key=TEXT,  # a comparability key
+        run_ids=TEXTS, accepted_by=TEXT, reason=TEXT,
+        change_marks=TEXTS,  # where a series changed for a known reason: texts such as "2026-11-26 driver 580"
+        baseline_id=TEXT,  # of the command that wrote the row: one for all its keys
+        kind=TEXT,  # accept: the runs join the last that are accepted; pin: they are held against until another pin;
+        # revert: what baseline `reverts` did is undone
+        accepted_at=TIME, reverts=TEXT,
+    ),
+    "pairs": _columns(
+        pairs_id=TEXT,  # of the command that ran them: one for all its pairs
+        pair=INT,  # 1 is the first
+        side=TEXT,  # a or b
+        position=INT,  # in which order its runs went: 1 or 2 within the pair
+        run_id=TEXT, restart=INT,
+        commit=TEXT,  # of the checkout that the run was started from, whole
+        words=TEXTS,  # of its command line
+        allocation=TEXT,  # slurm-JOB, or local-PAIRS_ID for a command on one machine
+        started=TIME,
+    ),
 }
 
 # Without these a file is not one of ours.
@@ -120,6 +139,7 @@ REQUIRED: dict[str, tuple[str, ...]] = {
     "system": ("system_id",),
     "kernels": ("run_id", "op"),
     "baselines": ("key", "run_ids"),
+    "pairs": ("pairs_id", "pair", "side", "run_id"),
 }
 STATUSES = ("completed", "failed", "killed")
 FAILURE_KINDS = (
@@ -133,6 +153,8 @@ CHOICES: dict[tuple[str, str], tuple[str, ...]] = {
     ("runs", "stride"): ("v1", "v1.5"),
     ("runs", "benchmark"): ("training", "step", "micro"),
     ("kernels", "l2"): ("warm", "cold"),
+    ("baselines", "kind"): ("accept", "pin", "revert"),
+    ("pairs", "side"): ("a", "b"),
 }
 # Null in a run that ended early; each then needs a reason.
 FIGURES = (

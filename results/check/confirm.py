@@ -1,0 +1,67 @@
+"""Interleaved pairs: whether a suspicion is confirmed, decided after each pair.
+
+Eight pairs of one allocation, all of one sign, with a median beyond 1% (see `docs/results.md` for what this finds). The
+first pair of another sign settles that they will not all be of one: what is left need not be run, and stopping there
+changes no error rate.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from results.statistics import median
+
+__all__ = ["LEAST_MEDIAN", "PAIRS", "Confirmation", "confirm", "confirmed_many"]
+
+PAIRS = 8  # of 2 runs each: where nothing differs, all are of one given sign in 1 of 256 cases
+LEAST_MEDIAN = 0.01
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """What pairs say so far.
+
+    Attributes:
+        outcome: worse or better where it is settled that b differs from a; same where it is settled that no difference
+            can be shown; open where more pairs are needed.
+        pairs: how many were looked at: those up to the one that settled it.
+        median: of their changes, a fraction; 0.0 where there are none.
+    """
+
+    outcome: Literal["worse", "better", "same", "open"]
+    pairs: int
+    median: float
+
+
+def confirm(changes: Sequence[float]) -> Confirmation:
+    """Decide from the pairs that there are, in the order in which they ran.
+
+    Args:
+        changes: how much worse b is than a in each pair, as a fraction of a; negative where it is better. At most the
+            first `PAIRS` count.
+
+    Raises:
+        ValueError: a change is not finite.
+    """
+    looked = list(changes[:PAIRS])
+    for count, change in enumerate(looked, start=1):
+        if change == 0 or (change > 0) != (looked[0] > 0):
+            return Confirmation("same", count, median(looked[:count]))
+    middle = median(looked) if looked else 0.0
+    if len(looked) < PAIRS:
+        return Confirmation("open", len(looked), middle)
+    if abs(middle) <= LEAST_MEDIAN:
+        return Confirmation("same", PAIRS, middle)
+    return Confirmation("worse" if middle > 0 else "better", PAIRS, middle)
+
+
+def confirmed_many(changes: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return whether each row of whole sets of pairs confirms that b is worse; `confirm` is the call for one.
+
+    Args:
+        changes: [sets, PAIRS].
+    """
+    return (changes > 0).all(axis=1) & (np.median(changes, axis=1) > LEAST_MEDIAN)
