@@ -1,0 +1,91 @@
+"""How runs are named on a command line: by id, by what they were made of, or by where their rows lie."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from os.path import expanduser
+from pathlib import Path
+
+from results.store.files import read_table
+from results.words import ConfigError, nearest
+
+__all__ = ["SELECTS", "Selection", "select"]
+
+SELECTS = "a run's id, its start or its end; a commit; a Slurm job; a folder of results"
+_COMMIT = re.compile(r"[0-9a-f]{7,40}")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Runs of one store.
+
+    Attributes:
+        root: of the store.
+        run_ids: whole ids, sorted.
+        whole: whether these are all that a folder, a commit or a job has, so that what is not among them is missing.
+    """
+
+    root: Path
+    run_ids: list[str]
+    whole: bool
+
+
+def select(key: str, words: Iterable[str], root: Path) -> list[Selection]:
+    """Find the runs that words mean, store by store.
+
+    A word is tried as a whole run id, a folder, a Slurm job, the end of a run id, a commit, the start of run ids (which
+    begin with their time: 20261126 are those of a day); the first that finds runs counts.
+
+    Args:
+        key: what the words were given to, for errors.
+        words: see `SELECTS`.
+        root: of the store that is meant where a word is no folder.
+
+    Raises:
+        ConfigError: a word means no run, or the end of the ids of several.
+    """
+    found: dict[Path, Selection] = {}
+    columns: dict[Path, list[tuple[str, str, str]]] = {}
+    for word in words:
+        folder = Path(expanduser(word))
+        elsewhere = "/" in word or (folder / "runs").is_dir()
+        store = folder if elsewhere else root
+        if elsewhere and not (folder / "runs").is_dir():
+            raise ConfigError(f"{key}={word}: no folder of results (it has no runs/); the default is {root}")
+        if store not in columns:
+            columns[store] = _named_by(store)
+        ids, whole = (
+            _matches(key, word, columns[store]) if not elsewhere else ({row[0] for row in columns[store]}, True)
+        )
+        if not ids:
+            known = sorted({text for row in columns[store] for text in row if text})
+            near = f"; nearest is {key}={nearest(word, known)}" if known else ": it has none"
+            raise ConfigError(f"{key}={word}: no such run, commit or Slurm job in {store}{near}")
+        before = found.get(store, Selection(store, [], True))
+        found[store] = Selection(store, sorted(ids.union(before.run_ids)), whole and before.whole)
+    return list(found.values())
+
+
+def _named_by(root: Path) -> list[tuple[str, str, str]]:
+    """Id, commit and Slurm job of each attempt of a store; "" where it has none."""
+    table, _ = read_table(root, "runs")
+    names = ("run_id", "git_commit", "slurm_job_id")
+    columns = [[value or "" for value in table[name].to_pylist()] for name in names]
+    return [row for row in zip(*columns, strict=True) if row[0]]
+
+
+def _matches(key: str, word: str, rows: Sequence[tuple[str, str, str]]) -> tuple[set[str], bool]:
+    ids = {row[0] for row in rows}
+    if word in ids:
+        return {word}, False
+    if not word:
+        return set(), False
+    if jobs := {row[0] for row in rows if row[2] == word}:
+        return jobs, True
+    if ends := {run_id for run_id in ids if run_id.endswith(word)}:
+        if len(ends) > 1:
+            raise ConfigError(f"{key}={word}: {len(ends)} runs end so; such as {min(ends)} and {max(ends)}")
+        return ends, False
+    if _COMMIT.fullmatch(word) and (commits := {row[0] for row in rows if row[1].startswith(word)}):
+        return commits, True
+    return {run_id for run_id in ids if run_id.startswith(word)}, False
