@@ -46,7 +46,7 @@ COMMANDS = {
     "results/export.py",
     "results/plot/command.py",
     "results/recover.py",
-    "results/report/terminal.py",
+    "results/report/command.py",
 }
 RUNNER = {"bench.config.command", "bench.config.grammar", "bench.config.paths"}
 HEAVY = {"torch", "torchvision", "triton", "deepspeed", "nvidia"}  # nvidia.dali
@@ -85,7 +85,7 @@ LIGHT = [
     "launch.batch_script",
     "results.export",
     "results.recover",
-    "results.report.terminal",
+    "results.report.command",
 ]
 # What runs on a bare GPU machine, with neither DeepSpeed, DALI nor scipy.
 BARE = [
