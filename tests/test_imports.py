@@ -43,6 +43,7 @@ FOUNDATION = {"results.words", "results.durable"}
 # The entry points of commands in leaves, `main` alone, which may import what runs a command.
 COMMANDS = {
     "kernels/aot/command.py",
+    "results/__main__.py",
     "results/export.py",
     "results/plot/command.py",
     "results/recover.py",
@@ -83,6 +84,7 @@ LIGHT = [
     "launch.job",
     "launch.foreground",
     "launch.batch_script",
+    "results.__main__",
     "results.export",
     "results.recover",
     "results.report.command",

@@ -23,10 +23,10 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from results.report import formats
+from results.report.filters import COLUMNS, SORT, Found, column_named, find
 from results.report.repeats import NEEDED, Repeats, grouped, record
 from results.report.repeats_table import repeats_table, settings_of
-from results.report.filters import COLUMNS, SORT, Found, column_named, find
-from results.report.settings import Setting, differing
+from results.report.settings import CHOSEN, FOLLOWING, Setting, differing
 from results.report.terminal import columns_table, failures, runs_table, show
 from results.store.schema import CHOICES, FLAG, INT, REAL, SCHEMAS, TEXT, TIME, Row, to_rows
 from results.words import printable, root_from
@@ -46,6 +46,12 @@ FIGURES_SHOWN = (
     "images_per_s", "data_wait_frac", "final_top1", "epochs_to_target", "tta_s", "status", "failure_kind",
     "failure_message",
 )  # fmt: skip
+
+
+# What a row without columns= is made of, and what may differ.
+_READ = tuple(dict.fromkeys((
+    *SETTINGS_SHOWN, *FIGURES_SHOWN, *CHOSEN, *FOLLOWING, "config_json", "null_reasons", "recovered",
+)))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,7 @@ def _limited(task: Task) -> tuple[pa.Table, int]:
     if task.limit is None or table.num_rows <= task.limit:
         return table, 0
     if task.latest:
-        newest = pc.sort_indices(table["run_start"].combine_chunks(), order="descending")
+        newest = pc.array_sort_indices(table["run_start"].combine_chunks(), order="descending")
         kept = pc.take(newest, pa.array(range(task.limit)))
         return table.take(pc.take(kept, pc.sort_indices(kept))), table.num_rows - task.limit
     return table.slice(0, task.limit), table.num_rows - task.limit
@@ -84,8 +90,8 @@ def _notes(task: Task, recovered: bool, left: int, what: str) -> list[str]:
     found = task.found
     notes = [f"cannot be read: {file.path}: {file.reason}" for file in found.bad]
     if left:
-        which = "older ones" if task.latest and what == "runs" else "more"
-        notes.append(f"{left:,} {which} of {what}: add limit=NUMBER, or filters")
+        which = "older" if task.latest and what == "runs" else "more"
+        notes.append(f"{left:,} {which} {what}: add limit=NUMBER, or filters")
     if recovered:
         notes.append("runs recovered from their journals: images/s of whole epochs after the first")
     if found.open_journals:
@@ -137,7 +143,9 @@ def _print_rows(task: Task) -> None:
         notes = [*_notes(task, False, left, "configurations"), *said]
     else:
         shown, left = _limited(task)
-        stored = to_rows(shown)
+        stored = to_rows(
+            shown.select(list(dict.fromkeys((*task.columns, "null_reasons", "recovered"))) if task.columns else _READ)
+        )
         extra = [] if task.columns else differing(stored)
         named = [one.name for one in extra if one.name in COLUMNS and one.name not in SETTINGS_SHOWN]
         others = [one for one in extra if one.name not in COLUMNS]

@@ -2,7 +2,7 @@
 
 import csv
 import json
-import unicodedata
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TextIO
@@ -12,6 +12,7 @@ from results.report.terminal import NOT_FINITE
 from results.store.schema import Row
 
 REASONS = "null_reasons"
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def exact(row: Mapping[str, Any], names: Sequence[str]) -> Row:
@@ -59,9 +60,4 @@ def _field(value: Any) -> str:
         return json.dumps(value) if value else ""
     text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
     # What a terminal would obey is written out; line breaks stay, in quotes.
-    return "".join(
-        char.encode("unicode_escape").decode()
-        if unicodedata.category(char) in ("Cc", "Cs") and char not in "\n\t"
-        else char
-        for char in text
-    )
+    return _CONTROL.sub(lambda char: char[0].encode("unicode_escape").decode(), text)

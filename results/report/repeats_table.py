@@ -11,10 +11,7 @@ from results.report.terminal import Column, Notes, net_columns, rate_text, short
 from results.statistics import Mean
 from results.store.schema import Row
 
-LEGEND = (
-    "mean ± sample standard deviation over repeats; target s and epochs by MLPerf's rule: of five runs or more without "
-    "the fastest and the slowest"
-)
+LEGEND = "mean ± sample deviation over repeats; target epochs and s by MLPerf's rule: of 5 or more without both ends"
 LISTED = 12  # characters of the values of one cell
 
 
