@@ -44,10 +44,11 @@ FOUNDATION = {"results.words", "results.durable"}
 # The entry points of commands in leaves, `main` alone, which may import what runs a command.
 COMMANDS = {
     "kernels/aot/command.py",
+    "results/__main__.py",
     "results/export.py",
     "results/plot/command.py",
     "results/recover.py",
-    "results/report/terminal.py",
+    "results/report/command.py",
 }
 RUNNER = {"bench.config.command", "bench.config.grammar", "bench.config.paths"}
 HEAVY = {"torch", "torchvision", "triton", "deepspeed", "nvidia"}  # nvidia.dali
@@ -84,9 +85,10 @@ LIGHT = [
     "launch.job",
     "launch.foreground",
     "launch.batch_script",
+    "results.__main__",
     "results.export",
     "results.recover",
-    "results.report.terminal",
+    "results.report.command",
 ]
 # What runs on a bare GPU machine, with neither DeepSpeed, DALI nor scipy.
 BARE = [
