@@ -44,6 +44,7 @@ FOUNDATION = {"results.words", "results.durable"}
 # The entry points of commands in leaves, `main` alone, which may import what runs a command.
 COMMANDS = {
     "kernels/aot/command.py",
+    "results/compare/command.py",
     "results/export.py",
     "results/plot/command.py",
     "results/recover.py",
@@ -79,6 +80,7 @@ LIGHT = [
     "bench.training.progress",
     "bench.measure.metrics",
     "bench.roofline.command",
+    "results.compare.command",
     "results.plot.command",
     "launch.cli",
     "launch.job",
