@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from results.compare import command
+from results.compare import cells, command, render, sides
 from results.store.files import table_path, write_once
 from results.store.schema import to_table
 
@@ -78,5 +78,29 @@ def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str
         status = command.main([str(word) for word in words])
         out, err = capsys.readouterr()
         return status, out, err
+
+    return call
+
+
+@pytest.fixture
+def stores(tmp_path, add):
+    """Two folders, three runs each: B is a tenth faster, on another driver."""
+    a, b = tmp_path / "before", tmp_path / "after"
+    for number, rate in enumerate((990.0, 1000.0, 1010.0)):
+        add(a, f"a{number}", images_per_s=rate, config={"seed": number}, seed=number)
+    for number, rate in enumerate((1089.0, 1100.0, 1111.0)):
+        add(b, f"b{number}", images_per_s=rate, system={"driver": "580.2"}, config={"seed": number}, seed=number)
+    return a, b
+
+
+@pytest.fixture
+def compared():
+    """Compare as the command does with format=json, without the time that it takes to read words."""
+
+    def call(*words: Any, **keys: Any) -> dict[str, Any]:
+        a, b = (
+            sides.read(name, str(word), keys.get("results", Path())) for name, word in zip("AB", words, strict=True)
+        )
+        return json.loads(render.json_text(cells.compare(a, b, keys.get("without", ()))))
 
     return call
