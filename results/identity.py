@@ -25,6 +25,8 @@ __all__ = [
 PARTS_VERSION = 2
 BENCHMARKS = ("training", "step", "micro")
 PACKAGES = ("torch", "deepspeed", "dali")  # whose major and minor version figures depend on
+# Of a configuration: what a reader would name first where several keys differ, most of which follow from these.
+LEADING = ("family", "dataset", "depth", "shortcut", "stride", "image_size", "num_classes", "nodes", "ranks_per_node")
 _CLASS = re.compile(r"(?P<hardware>.*);(?P<packages>[^;]*);python(?P<python>[^;]*)")
 
 
@@ -107,10 +109,11 @@ def parts_of(row: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise ValueError(f"run {row.get('run_id')}: config_json is {type(config).__name__}, expected an object")
     processors, software = _system_parts(row.get("hardware"))
+    names = [*(key for key in LEADING if key in config), *(key for key in config if key not in LEADING)]
     return {
         "version": PARTS_VERSION,
         "benchmark": benchmark_of(row),
-        "configuration": {key: value for key, value in config.items() if key not in (*PATH_KEYS, "seed")},
+        "configuration": {key: config[key] for key in names if key not in (*PATH_KEYS, "seed")},
         "data": {"sample": row.get("sample"), "hash": row.get("dataset_hash")},
         "processors": processors,
         "software": software,

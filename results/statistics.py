@@ -1,4 +1,4 @@
-"""What is said of samples: median, quartiles, percentiles, paired and unpaired ratios, as numbers and as text.
+"""What is said of samples: median, quartiles, percentiles, means over repeats, paired and unpaired ratios.
 
 Needs numpy at most, so that it serves the benchmarks of a bare GPU machine too. `import statistics` is the standard
 library's, here and everywhere: this folder is never on `sys.path`.
@@ -71,6 +71,82 @@ def spread(samples: Sequence[float], digits: int = 2) -> str:
     """
     low, middle, high = quartiles(samples)
     return f"{middle:,.{digits}f} ({low:,.{digits}f}-{high:,.{digits}f})"
+
+
+@dataclass(frozen=True)
+class Mean:
+    """An average with its sample standard deviation.
+
+    Attributes:
+        deviation: with n - 1; None of a single sample.
+        count: samples that are averaged.
+    """
+
+    mean: float
+    deviation: float | None
+    count: int
+
+
+def mean_of(samples: Sequence[float]) -> Mean:
+    """The mean of all samples.
+
+    Raises:
+        ValueError: no samples, or one that is not finite.
+    """
+    _check(samples)
+    deviation = statistics.stdev(samples) if len(samples) > 1 else None
+    return Mean(statistics.fmean(samples), deviation, len(samples))
+
+
+LEAST_RUNS = 5  # from which on the fastest and the slowest are dropped
+MOST_NOT_CONVERGED = 5  # one run in so many
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """Times to accuracy of repeats of one configuration, summarised as MLPerf Training does.
+
+    Attributes:
+        time: mean over the runs that are averaged; None where there is none.
+        averaged: indices of those runs among the times, the fastest first.
+        dropped: runs left out for being the fastest or the slowest; those that did not converge count as slowest.
+        why: the reason why there is no mean, one line; empty where there is one.
+    """
+
+    time: Mean | None
+    averaged: tuple[int, ...]
+    dropped: int
+    why: str
+
+
+def summary_of_runs(seconds: Sequence[float], not_converged: int = 0) -> RunSummary:
+    """Summarise times to accuracy by the rule of MLPerf Training.
+
+    Of five or more runs the fastest and the slowest are dropped and the others averaged; a run that did not converge
+    is the slowest. More than one in five of those, of any number of runs, and there is no mean. Where ten runs or more
+    have several of them, all are dropped, and as many of the fastest. Fewer than five runs are all averaged.
+
+    https://github.com/mlcommons/training_policies/blob/master/training_rules.adoc
+
+    Args:
+        seconds: of the runs that converged.
+        not_converged: how many others there were.
+
+    Raises:
+        ValueError: a time that is not finite, or a negative number of runs.
+    """
+    if not_converged < 0:
+        raise ValueError(f"not_converged={not_converged}: expected 0 or more")
+    runs = len(seconds) + not_converged
+    if MOST_NOT_CONVERGED * not_converged > runs:
+        return RunSummary(None, (), 0, f"{not_converged} of {runs} runs did not converge, more than one in five")
+    if not runs:
+        return RunSummary(None, (), 0, "no run with a target has ended")
+    _check(seconds, "seconds")
+    ends = max(1, not_converged) if runs >= LEAST_RUNS else 0
+    order = sorted(range(len(seconds)), key=lambda index: seconds[index])
+    averaged = tuple(order[ends : len(order) - (ends - not_converged)])
+    return RunSummary(mean_of([seconds[index] for index in averaged]), averaged, runs - len(averaged), "")
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,8 @@ ROOMS = {
         "errors", "dataset_table", "cache", "batch", "images", "datasets", "loaders", "mean_image",
     ],
     "results": [
-        "words", "durable", "identity", "statistics", "store", "selection", "recover", "export", "check", "history",
-        "report", "compare", "plot",
+        "words", "durable", "identity", "statistics", "store", "selection", "recover", "export", "report", "check",
+        "baseline", "history", "calibrate", "compare", "query", "plot",
     ],
 }  # fmt: skip
 MOST_MODULES, MOST_LINES = 16, 400

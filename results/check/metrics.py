@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-__all__ = ["KERNEL", "METRICS", "Metric", "Value", "of_benchmark", "worsening"]
+__all__ = ["KERNEL", "METRICS", "Metric", "Value", "of_benchmark", "value_of", "worsening"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +77,8 @@ def value_of(metric: Metric, row: Mapping[str, Any]) -> Value:
         row: of `runs`.
     """
     number = row.get(metric.name)
+    if metric.name == "tta_s" and row.get("restart_count"):
+        return Value(None, "the run was resumed, and its clock has the pause")
     if number is None:
         if metric.reaches_target and row.get("target_top1") is not None:
             return Value(math.inf)

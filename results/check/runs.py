@@ -8,17 +8,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from results.identity import benchmark_of, key_of, parts_of
+from results.identity import key_of, parts_of
 from results.store.files import read_table
 from results.store.schema import Row, to_rows
 
 __all__ = ["PairSet", "Run", "Runs", "load", "load_kernels", "load_pairs"]
 
-# Of the table `runs`, what a check reads.
+# Of the table `runs`, what a check reads: what `results.identity.parts_of` needs, and the rest.
+PART_COLUMNS = (
+    "benchmark", "engine", "config_json", "sample", "dataset_hash", "hardware", "threads_per_rank", "loader_threads",
+    "choices_hash",
+)  # fmt: skip
 COLUMNS = (
-    "run_id", "restart_count", "status", "failure_kind", "failure_message", "git_commit", "dirty", "benchmark", "engine",
-    "config_json", "sample", "dataset", "dataset_hash", "hardware", "threads_per_rank", "loader_threads",
-    "choices_hash", "family", "depth", "shortcut", "stride", "kernels", "loader", "precision", "nodes", "world_size",
+    "run_id", "restart_count", "status", "failure_kind", "failure_message", "git_commit", "dirty", *PART_COLUMNS,
+    "dataset", "family", "depth", "shortcut", "stride", "kernels", "loader", "precision", "nodes", "world_size",
     "global_batch", "synthetic", "seed", "slurm_job_id", "array_task", "init_start", "init_stop", "run_start",
     "run_stop", "elapsed_s", "train_s", "target_top1", "null_reasons", "images_per_s", "step_ms_p50", "tta_s",
     "epochs_to_target", "final_top1", "peak_mem_bytes",
@@ -127,7 +130,7 @@ def load(root: Path, run_ids: Iterable[str] | None = None, more: Iterable[str] =
             loaded.faults.append(f"run={row['run_id']}: left out, its clock goes backwards: {fault}")
             continue
         # Most rows repeat the parts of another but for the seed; to parse each is most of the time for 20,000.
-        facts = tuple(row[name] for name in COLUMNS[7:17])
+        facts = tuple(row[name] for name in PART_COLUMNS)
         try:
             if facts not in known:
                 parts = parts_of(row)

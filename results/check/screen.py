@@ -30,15 +30,23 @@ class Rule:
 
     Attributes:
         level: p must be below it.
-        deviations: robust standard deviations of the baseline that the median must have moved by.
+        deviations: standard deviations of the baseline, by `mad`, that the median must have moved by.
+        whole: whether values may be whole numbers, of which `mad` says little (0, or one and a half): the deviation is
+            then no more than the ordinary one.
     """
 
     level: float
     deviations: float
+    whole: bool = False
+
+    def spread(self, values: Sequence[float]) -> float:
+        """Return by how much a median must have moved from these, in their unit."""
+        deviation = mad(values)
+        return self.deviations * (min(deviation, float(np.std(values, ddof=1))) if self.whole else deviation)
 
 
 SUSPECT = Rule(level=LEVEL, deviations=1.0)  # pairs confirm it or not
-SOLE = Rule(level=0.005, deviations=3.0)  # nothing confirms it afterwards
+SOLE = Rule(level=0.005, deviations=3.0, whole=True)  # nothing confirms it afterwards
 
 
 @dataclass(frozen=True)
@@ -117,13 +125,14 @@ def screen(
     """Compare runs with a baseline; larger values are worse.
 
     Args:
-        candidates, baseline: a value a run, positive, finite or inf; at least one each, the baseline's median finite.
+        candidates, baseline: a value a run, finite or inf; the baseline has two that are finite or more, and its
+            median is.
         floor: least worsening that counts, a fraction or, where `absolute`, in the unit of the values.
         rule: level, and deviations of the baseline that count.
     """
     middle = statistics.median(baseline)
     moved = statistics.median(candidates) - middle
-    spread = rule.deviations * mad([value for value in baseline if math.isfinite(value)])
+    spread = rule.spread([value for value in baseline if math.isfinite(value)])
     scale = 1.0 if absolute else abs(middle)
     limit = max(floor, spread / scale)
     p = p_value(candidates, baseline)
@@ -136,12 +145,12 @@ def screen_many(
     """Return which of many cells the screen flags; `screen` is the call for one.
 
     Args:
-        candidates: [cells, runs], larger is worse, without equal values.
+        candidates: [cells, runs], larger is worse, all positive or all negative, without equal values.
         baselines: [cells, runs].
         floor: least worsening that counts, a fraction.
     """
     middle = np.median(baselines, axis=1)
     spread = MAD_TO_SIGMA * np.median(np.abs(baselines - middle[:, None]), axis=1)
-    worse = np.median(candidates, axis=1) / middle - 1
+    worse = (np.median(candidates, axis=1) - middle) / np.abs(middle)
     p = stats.mannwhitneyu(candidates, baselines, alternative="greater", method="exact", axis=1).pvalue
-    return (p < rule.level) & (worse > np.maximum(floor, rule.deviations * spread / middle))
+    return (p < rule.level) & (worse > np.maximum(floor, rule.deviations * spread / np.abs(middle)))

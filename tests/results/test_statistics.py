@@ -15,7 +15,17 @@ import pytest
 from scipy import stats as scipy_stats
 
 from results import statistics
-from results.statistics import median, paired_ratio, percentile, quartiles, ratio_interval, spread, u_tails
+from results.statistics import (
+    mean_of,
+    median,
+    paired_ratio,
+    percentile,
+    quartiles,
+    ratio_interval,
+    spread,
+    summary_of_runs,
+    u_tails,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -102,6 +112,61 @@ def test_what_has_no_figure_is_refused(function: Callable[[list[float]], object]
 def test_a_fraction_outside_0_to_1_is_refused(fraction: float) -> None:
     with pytest.raises(ValueError, match=f"fraction={fraction}: expected 0 to 1"):
         percentile([1.0, 2.0], fraction)
+
+
+def test_a_mean_is_that_worked_out_by_hand() -> None:
+    found = mean_of([2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0])
+    assert (found.mean, found.count) == (5.0, 8)
+    assert found.deviation == pytest.approx(math.sqrt(32 / 7)), "with n - 1: with n it would be 2"
+    assert mean_of([3.0]).deviation is None
+    for samples in SAMPLES[:50]:
+        if len(samples) > 1:
+            assert mean_of(samples).deviation == pytest.approx(np.std(samples, ddof=1), rel=1e-9)
+    with pytest.raises(ValueError, match="number 2 of 2 is nan"):
+        mean_of([1.0, math.nan])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "not_converged", "mean", "averaged", "dropped"),
+    [
+        ([50.0, 10.0, 21.0, 20.0, 22.0], 0, 21.0, 3, 2),  # of five: the fastest and the slowest
+        ([50.0, 10.0, 21.0, 20.0, 22.0, 23.0], 0, 21.5, 4, 2),  # of more: one at each end as well
+        ([10.0, 21.0, 20.0, 25.0], 0, 19.0, 4, 0),  # of fewer: none
+        ([7.0], 0, 7.0, 1, 0),
+        ([50.0, 10.0, 21.0, 20.0], 1, (20 + 21 + 50) / 3, 3, 2),  # one did not converge: it is the slowest
+        ([float(time) for time in range(1, 9)], 2, 5.5, 6, 4),  # two of ten: both, and two of the fastest
+    ],
+)
+def test_a_summary_of_runs_is_mlperfs(
+    seconds: list[float], not_converged: int, mean: float, averaged: int, dropped: int
+) -> None:
+    found = summary_of_runs(seconds, not_converged)
+    assert found.time is not None and found.why == ""
+    assert (found.time.mean, found.time.count, found.dropped) == (pytest.approx(mean), averaged, dropped)
+    kept = [seconds[index] for index in found.averaged]
+    assert kept == sorted(kept) and len(kept) == averaged
+    assert found.time.deviation == (pytest.approx(np.std(kept, ddof=1)) if averaged > 1 else None)
+    mixed = random.Random(1).sample(seconds, len(seconds))
+    assert summary_of_runs(mixed, not_converged).time == found.time
+
+
+@pytest.mark.parametrize(
+    ("count", "not_converged", "why"),
+    [
+        (3, 2, "2 of 5 runs did not converge, more than one in five"),
+        (3, 1, "1 of 4 runs did not converge, more than one in five"),
+        (7, 2, "2 of 9 runs did not converge, more than one in five"),
+        (0, 1, "1 of 1 runs did not converge, more than one in five"),
+        (0, 0, "no run with a target has ended"),
+    ],
+)
+def test_a_summary_without_a_mean_says_why(count: int, not_converged: int, why: str) -> None:
+    found = summary_of_runs([20.0] * count, not_converged)
+    assert (found.time, found.averaged, found.why) == (None, (), why)
+    with pytest.raises(ValueError, match="not_converged=-1"):
+        summary_of_runs([1.0], -1)
+    with pytest.raises(ValueError, match="seconds: number 1 of 1 is inf"):
+        summary_of_runs([math.inf])
 
 
 def test_equal_pairs_have_an_interval_of_no_width() -> None:
