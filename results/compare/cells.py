@@ -1,10 +1,11 @@
 """Which runs of two sides are held against one another: those of one configuration, benchmark and data."""
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from results.check.labels import labels
 from results.check.runs import Run
 from results.compare.differences import Difference, choices, settings, systems, unlike, value_text
 from results.compare.figures import Figure, figures, kernel_figures
@@ -82,8 +83,8 @@ def compare(a: Side, b: Side, without: Sequence[str] = ()) -> Comparison:
     """
     _check_without(without, (*a.runs.values(), *b.runs.values()))
     ours, theirs = _by_cell(a.runs.values(), without), _by_cell(b.runs.values(), without)
-    labels = _labels({**theirs, **ours}, without)
-    cells = [_cell(labels[key], ours[key], theirs[key], a, b) for key in ours if key in theirs]
+    words = labels({**theirs, **ours}, lambda run: _matched(run, without))
+    cells = [_cell(words[key], ours[key], theirs[key], a, b) for key in ours if key in theirs]
     for cell in cells:
         if without and cell.b[0].label != cell.a[0].label:
             cell.label += f" against {cell.b[0].label}"
@@ -92,8 +93,8 @@ def compare(a: Side, b: Side, without: Sequence[str] = ()) -> Comparison:
     if not any(figure.a.values and figure.b.values for cell in cells for figure in cell.figures):
         why = [note for cell in cells for note in (*cell.notes, *(figure.note for figure in cell.figures)) if note]
         raise ConfigError(f"nothing can be compared: no figure has a value on both sides; {why[0] if why else ''}")
-    one_sided = [OneSided("A", labels[key], runs) for key, runs in ours.items() if key not in theirs]
-    one_sided += [OneSided("B", labels[key], runs) for key, runs in theirs.items() if key not in ours]
+    one_sided = [OneSided("A", words[key], runs) for key, runs in ours.items() if key not in theirs]
+    one_sided += [OneSided("B", words[key], runs) for key, runs in theirs.items() if key not in ours]
     notes = [*shared_notes(a, b), *a.notes, *b.notes]
     return Comparison(a, b, systems(a, b), settings(a, b), cells, one_sided, notes)
 
@@ -125,23 +126,6 @@ def _by_cell(runs: Iterable[Run], without: Sequence[str]) -> dict[str, list[Run]
     found: dict[str, list[Run]] = {}
     for run in runs:
         found.setdefault(repr(sorted(_matched(run, without).items())), []).append(run)
-    return found
-
-
-def _labels(cells: Mapping[str, Sequence[Run]], without: Sequence[str]) -> dict[str, str]:
-    """A cell in words, with what tells it from others of the same words."""
-    alike: dict[str, list[str]] = {}
-    for key, runs in cells.items():
-        alike.setdefault(runs[0].label, []).append(key)
-    found = {}
-    for label, keys in alike.items():
-        parts = {key: _matched(cells[key][0], without) for key in keys}
-        names = dict.fromkeys(name for one in parts.values() for name in one)
-        telling = [name for name in names if len({one.get(name) for one in parts.values()}) > 1]
-        for key in keys:
-            words = [f"{name.removeprefix('configuration.')}={parts[key].get(name, 'unknown')}" for name in telling]
-            synthetic = any(run.row["synthetic"] or run.row["loader"] == "synthetic" for run in cells[key])
-            found[key] = " ".join([label, *words, *(["SYNTHETIC"] if synthetic else [])])
     return found
 
 

@@ -7,7 +7,6 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from rich import box
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -16,6 +15,7 @@ from results.check.runs import Run
 from results.compare.cells import Cell, Comparison
 from results.compare.differences import Difference, values_text
 from results.compare.figures import NOT_REACHED, Figure, Samples
+from results.history.render import new_table, number
 
 __all__ = ["csv_text", "json_text", "parts"]
 
@@ -68,20 +68,9 @@ def _systems(found: Comparison) -> list[RenderableType]:
 
 
 def _differences(differences: Iterable[Difference]) -> Table:
-    table = _table("what", "A", "B")
+    table = new_table("what", "A", "B")
     for one in differences:
         table.add_row(Text(one.name), Text(values_text(one.a)), Text(values_text(one.b)))
-    return table
-
-
-def _table(*heads: str) -> Table:
-    """A table with these heads; a final ">" aligns to the right."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
-    for head in heads:
-        right = head.endswith(">")
-        table.add_column(
-            Text(head.removesuffix(">")), justify="right" if right else "left", overflow="fold", no_wrap=right
-        )
     return table
 
 
@@ -89,7 +78,7 @@ def _cell(cell: Cell) -> list[RenderableType]:
     shown: list[RenderableType] = [Text(f"\n{cell.label}", style="bold")]
     shown += [Text(f"  {one}") for one in cell.differs]
     shown += [Text(f"  {note}", style="yellow") for note in cell.notes]
-    table = _table("figure", "A>", "n>", "B>", "n>", "B / A>", "interval>", "level>", "")
+    table = new_table("figure", "A>", "n>", "B>", "n>", "B / A>", "interval>", "level>", "")
     for figure in cell.figures:
         table.add_row(
             Text(_name(figure)),
@@ -107,11 +96,6 @@ def _name(figure: Figure) -> str:
 def _median(samples: Samples) -> str:
     middle = samples.median
     return "-" if middle is None else NOT_REACHED if math.isinf(middle) else number(middle)
-
-
-def number(value: float) -> str:
-    """Return a figure with at least four digits."""
-    return f"{value:,.0f}" if abs(value) >= 1000 or value == 0 else f"{value:.4g}"
 
 
 def _ratio(figure: Figure) -> tuple[str, str, str]:
