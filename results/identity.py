@@ -18,7 +18,8 @@ from results.words import PATH_KEYS, ConfigError
 
 __all__ = [
     "BENCHMARKS", "Difference", "PARTS_VERSION", "benchmark_of", "comparability", "config_hash", "digest",
-    "first_difference", "key_of", "new_run_id", "parts_of", "slurm_run_id", "system_class", "system_id", "system_parts",
+    "first_difference", "flat_parts", "key_of", "new_run_id", "parts_of", "slurm_run_id", "system_class", "system_id",
+    "system_parts",
 ]  # fmt: skip
 
 # Version 1 was a hash without named parts, and without the content of the data.
@@ -152,11 +153,16 @@ class Difference:
 
 def first_difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Difference | None:
     """Return the first named part that differs between two results of `parts_of`; None where the keys are equal."""
-    mine, other = dict(_flat("", ours)), dict(_flat("", theirs))
+    mine, other = flat_parts(ours), flat_parts(theirs)
     for part in dict.fromkeys((*mine, *other)):
         if part not in mine or part not in other or canonical(mine[part]) != canonical(other[part]):
             return Difference(part, mine.get(part), other.get(part))
     return None
+
+
+def flat_parts(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of parts that hold others, under names such as "software.torch", in their order."""
+    return dict(_flat("", parts))
 
 
 def _flat(prefix: str, parts: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -105,12 +105,16 @@ class Runs:
     faults: list[str] = field(default_factory=list)
 
 
-def load(root: Path, run_ids: Iterable[str] | None = None) -> Runs:
-    """Read the runs of a store, of chosen ids or all; what cannot be used is left out and said."""
+def load(root: Path, run_ids: Iterable[str] | None = None, more: Iterable[str] = ()) -> Runs:
+    """Read the runs of a store, of chosen ids or all; what cannot be used is left out and said.
+
+    Args:
+        more: columns of rows beside `COLUMNS`.
+    """
     table, bad = read_table(root, "runs", run_ids)
     loaded = Runs(faults=[f"{file.path}: {file.reason}" for file in bad])
     last: dict[str, Row] = {}
-    for row in to_rows(table.select(COLUMNS)):
+    for row in to_rows(table.select(list(dict.fromkeys((*COLUMNS, *more))))):
         run_id = row["run_id"]
         if not run_id:
             loaded.faults.append(f"{root}: a row of runs has no run id")
