@@ -6,10 +6,10 @@
     python -m bench.pairs a="commit:HEAD~1 kernels=torch" b="kernels=auto" depth=50
 
 A side is a commit, words of a run, or both; without a commit it is this checkout as it is. All other words are those of
-both sides, as launch/local.py takes them. A commit is checked out into a folder that is removed afterwards, and runs with
-this Python. Each side first runs two steps that do not count, so that neither pays for what both then find compiled or
-cached. Then pairs go a b, b a, a b, ..., both runs of a pair with one seed, the next pair with the next one: eight
-pairs at most, 16 runs. They stop as soon as not all can go one way, since nothing is confirmed then.
+both sides, as launch/local.py takes them. A commit is checked out into a folder that is removed afterwards, and runs
+with this Python. Each side first runs two steps that do not count, so that neither pays for what both then find
+compiled or cached. Then pairs go a b, b a, a b, ..., both runs of a pair with one seed, the next pair with the next
+one: eight pairs at most, 16 runs. They stop as soon as not all can go one way, since nothing is confirmed then.
 
 Each pair is kept as it ends (tables `runs` and `pairs`), for `python -m results.check` to read. Inside a Slurm
 allocation the runs go there, through srun where a run has several nodes. Exit status: 0 where b is no worse, 1 where
