@@ -63,8 +63,8 @@ def nothing_is_left(repository) -> None:
 
 
 def test_two_commits_run_in_turn_each_with_its_own_code(repository, capsys: pytest.CaptureFixture[str]) -> None:
-    a = repository.commit(s4=100.0, s5=100.0)
-    b = repository.commit(s4=90.0, s5=110.0)
+    a = repository.commit(first=50.0, s4=100.0, s5=100.0)
+    b = repository.commit(first=50.0, s4=90.0, s5=110.0)
     # Another run ends in the same store meanwhile, with a name that sorts between.
     other = RunWriter(repository.results, {"run_id": "run-zzz"})
     threading.Timer(0.5, lambda: other.finish("completed", images_per_s=1.0)).start()
@@ -170,6 +170,7 @@ def test_the_first_steps_find_out_what_cannot_run_before_anything_counts(reposit
     nothing_is_left(repository)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_a_signal_ends_the_run_in_order_and_keeps_what_is_done(
     repository, start, number: signal.Signals, status: int
@@ -188,6 +189,7 @@ def test_a_signal_ends_the_run_in_order_and_keeps_what_is_done(
     nothing_is_left(repository)
 
 
+@pytest.mark.slow
 def test_a_killed_command_takes_its_run_along_and_the_next_one_tidies_up(repository, start, capsys) -> None:
     repository.commit()
     repository.commit(s0=90.0, s1="sleep", s7=90.0, s8=110.0)
@@ -204,6 +206,7 @@ def test_a_killed_command_takes_its_run_along_and_the_next_one_tidies_up(reposit
     nothing_is_left(repository)
 
 
+@pytest.mark.slow
 def test_a_second_command_is_refused_while_a_run_of_the_first_goes(repository, start, capsys) -> None:
     repository.commit(first="sleep")
     one = start("a=commit:HEAD")
