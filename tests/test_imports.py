@@ -21,7 +21,7 @@ EDGES = {
 # The rooms of each package (folders, and modules that lie beside them), in the order of its floors: a room may import
 # those before it, and none after it.
 ROOMS = {
-    "bench": ["config", "roofline", "measure", "training", "micro", "step", "peers", "gpu", "plain", "plot"],
+    "bench": ["config", "roofline", "measure", "training", "micro", "step", "peers", "pairs", "gpu", "plain", "plot"],
     "kernels": [
         "dtypes", "interpreter", "child_process", "chips", "runtime", "operands", "tiles", "ops", "reference", "aot",
         "choose",
@@ -70,6 +70,7 @@ WITHOUT = [
     ("bench/config/run_config.py", HEAVY, "anywhere"),
     ("bench/config/environment.py", HEAVY, "anywhere"),
     ("bench/measure/failure.py", HEAVY, "at import"),
+    ("bench/pairs", HEAVY, "anywhere"),
     ("bench/training/progress.py", HEAVY, "anywhere"),
     ("resnet/architecture.py", HEAVY, "anywhere"),
     ("resnet/data/dataset_table.py", HEAVY, "anywhere"),
@@ -85,6 +86,10 @@ LIGHT = [
     "bench.training.progress",
     "bench.measure.metrics",
     "bench.roofline.command",
+    "bench.pairs.command",
+    "results.baseline",
+    "results.calibrate.command",
+    "results.check.command",
     "results.compare.command",
     "results.history.command",
     "results.plot.command",
