@@ -68,9 +68,11 @@ def test_pin_list_revert_and_retire(store: Store, capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        ([], "say one of accept, pin, list, revert, retire first"),
+        ([], "nothing: say one of accept, pin, list, revert, retire"),
         (["acept", "reason=x"], "nearest is accept"),
-        (["reason=x", "accept"], "say one of"),
+        (["reason=x"], "nothing: say one of"),
+        (["accept", "pin", "reason=x"], "pin: accept is said already"),
+        (["list", "reson=x"], "did you mean reason=x"),
         (["accept"], "reason is missing"),
         (["accept", "reason=' '"], "needs a reason"),
         (["accept", "reason=x", "run=nobody"], "run=nobody: no such run"),
@@ -85,7 +87,7 @@ def test_words_that_cannot_be_used(
     store: Store, capsys: pytest.CaptureFixture[str], words: list[str], line: str
 ) -> None:
     store.run()
-    assert main([*words[:1], f"results={store.root}", *words[1:]] if words else []) == 2
+    assert main([f"results={store.root}", *words]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and error.startswith("results.baseline: ") and line in error
     assert not (store.root / "baselines").exists()
