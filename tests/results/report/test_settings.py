@@ -1,11 +1,12 @@
 """No two rows of different settings look alike."""
 
+import io
 import json
 import re
 
 import pytest
 
-from results.report import settings
+from results.report import settings, terminal
 from results.report.settings import ALWAYS, CHOSEN, FOLLOWING, OUTCOMES, differing
 from results.store.schema import FLAG, INT, REAL, SCHEMAS
 
@@ -125,3 +126,17 @@ def test_where_columns_do_not_fit_settings_are_words(add, report, width):
     for name, text in (("commit", "22222222"), ("recipe", "paper"), ("weight_", "0.0001"), ("epochs", "16")):
         assert f"{name}={text}" in flat or re.search(rf"{name}.*{text}", flat)
     assert ("weight_decay=" in flat) == (width != "140")
+
+
+# A launcher's runs are training runs.
+@pytest.mark.parametrize("column", sorted({*ALWAYS, *CHOSEN, *FOLLOWING} - {"benchmark"}))
+def test_runs_of_a_sweep_never_look_alike_when_they_have_ended(column):
+    rows = [{"run_id": "same", **RUN, column: value} for value in two(column)]
+    if column == "target_top1":
+        rows = [{**RUN, "run_id": "same", "target_top1": target} for target in (0.97, 0.98)]
+    stream = io.StringIO()
+    terminal.show(terminal.summary(rows), stream=stream)
+    _, lines = stream.getvalue().split("\n─", 1)
+    flat = " ".join(lines.split("\n", 1)[1].split())
+    first, second = (text.split("+ a net")[0].strip() for text in flat.split("same")[1:])
+    assert first != second
