@@ -187,7 +187,7 @@ def _chosen(rows: Sequence[Row]) -> Iterator[tuple[str, Read]]:
 
 
 def _others(rows: Sequence[Row]) -> Iterator[tuple[str, Read]]:
-    for name in (*FOLLOWING, "hardware", *ALWAYS):
+    for name in (*FOLLOWING, *ALWAYS):
         yield name, _column(name) if name != "benchmark" else benchmark_of
     for path in dict.fromkeys(path for row in rows for path in _configuration(row.get("config_json"))):
         yield path, lambda row, path=path: _configuration(row.get("config_json")).get(path)  # type: ignore[misc]

@@ -67,6 +67,7 @@ def test_what_is_shown_and_in_which_order(four, report, words, shown):
             "no run with run_start=2025-01-01; the nearest there is run_start=2026-11-22T20:00:00Z",
         ),
         (["run=aaaaaaab"], "no run with run=aaaaaaab; the nearest there is run=20261122-aaaaaaaa"),
+        (["run=aaaaaaaa,nobody"], "no run with run=nobody; the nearest there is run="),
         (["run_id=aaaaaaaa"], "run_id=aaaaaaaa: the key is now run; nearest is run=aaaaaaaa"),
         (["depth>=20"], "did you mean depth=>=20?"),
         (["columns=image_per_s"], "columns=image_per_s: no such column of runs; did you mean images_per_s?"),
@@ -151,3 +152,18 @@ def test_twenty_thousand_runs_answer_soon(tmp_path, report):
     assert out.index("00004dbc") < out.index("00004e1f") and "00004dbb" not in out, (
         "the latest hundred, in the usual order"
     )
+
+
+def test_two_rows_of_one_attempt_are_shown_and_said(tmp_path, report):
+    row = {"run_id": "x-11111111", "schema_version": 1, "restart_count": 0, "status": "completed", "depth": 20}
+    rows = [row, {**row, "depth": 56}]
+    folder = tmp_path / "runs" / "month=2026-11"
+    folder.mkdir(parents=True)
+    pq.write_table(to_table("runs", rows), folder / "double.0.parquet")
+    status, out, err = report()
+    assert (status, err) == (0, "") and " 20 " in out and " 56 " in out
+    said = "1 runs have two rows of one attempt and are in no mean: x-11111111"
+    assert said in out
+    for words in (["repeats=summary"], ["repeats=summary", "format=json"], ["repeats=summary", "format=csv"]):
+        line = f"results.report: repeats=summary: there is nothing to average; {said}\n"
+        assert report(*words) == (2, "", line)

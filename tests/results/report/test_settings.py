@@ -63,6 +63,13 @@ def test_what_follows_is_shown_where_rows_are_alike_but_for_seed_and_commit():
     assert [one.name for one in differing([base, {**base, "depth": 56, "choices_hash": "b" * 16}])] == []
 
 
+def test_what_shares_a_cell_with_another_setting_is_shown_where_that_hides_it():
+    (dataset,) = differing([{**RUN, "sample": "x", "dataset": name} for name in ("digits", "cifar10")])
+    assert (dataset.name, dataset.texts) == ("dataset", ("digits", "cifar10"))
+    (loader,) = differing([{**RUN, "synthetic": True, "loader": name} for name in ("dali", "synthetic")])
+    assert loader.name == "loader"
+
+
 def test_a_setting_that_only_the_configuration_has():
     def row(**config):
         return {**RUN, "config_json": json.dumps({"lr": 0.1, "data": "/a", **config})}
