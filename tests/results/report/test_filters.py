@@ -7,7 +7,9 @@ from datetime import UTC, datetime
 import pyarrow.parquet as pq
 import pytest
 
-from results.store.schema import to_table
+from bench.config import ranges
+from results.report import filters
+from results.store.schema import INT, REAL, SCHEMAS, TIME, to_table
 
 START = datetime(2026, 11, 22, 20, 0, tzinfo=UTC)
 
@@ -44,6 +46,26 @@ def four(add):
         (["sort=lr"], "abdc"),
         (["sort=-dirty,run_id"], "bacd"),
         (["sort=-run_start"], "dbac"),
+    ],
+)
+def test_what_is_found_and_in_which_order(four, tmp_path, words, shown):
+    """Typed here: the command's own reading of 70 keys takes a while."""
+    wanted = dict(word.split("=", 1) for word in words)
+    sort, run = wanted.pop("sort", None), wanted.pop("run", None)
+    kinds = {INT: int, REAL: float, TIME: ranges.moment}
+    typed = {}
+    for column, text in wanted.items():
+        kind = kinds[SCHEMAS["runs"].field(column).type]
+        typed[column] = [ranges.joined(one, [kind(bound) for bound in one.bounds]) for one in ranges.pieces(text)]
+    found = filters.find(tmp_path, sort.split(",") if sort else filters.SORT, typed, run.split(",") if run else ())
+    assert "".join(run_id[-1] for run_id in found.table["run_id"].to_pylist()) == shown
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (["depth=8,>=56", "images_per_s=500..1000"], "ac"),
+        (["run_start=>=2026-11", "sort=-depth"], "dba"),
         (["sort=-depth", "limit=2"], "dc"),
         (["limit=2"], "bd"),  # the latest, in the usual order
     ],
