@@ -70,6 +70,7 @@ def test_what_lies_in_a_range(word: str, those: list[int]) -> None:
         ("at=<=2026-11-01", "abcd"),
         ("at=2026-11-01..2026-11-02", "bcde"),
         ("at=2026-11", "bcdef"),
+        ("at=2026-10", "a"),  # a month of 31 days
         ("at=2026-10..2026-11", "abcdef"),
         ("at=2026-11-01T20", "c"),
         ("at=2026-11-01T20:05", "c"),
