@@ -24,12 +24,12 @@ from rich.text import Text
 
 from results.report import formats
 from results.report.filters import COLUMNS, SORT, Found, column_named, find
-from results.report.repeats import NEEDED, Repeats, grouped, record
+from results.report.repeats import DOUBLE, NEEDED, Repeats, grouped, record
 from results.report.repeats_table import repeats_table, settings_of
 from results.report.settings import CHOSEN, FOLLOWING, Setting, differing
 from results.report.terminal import columns_table, failures, runs_table, show
 from results.store.schema import CHOICES, FLAG, INT, REAL, SCHEMAS, TEXT, TIME, Row, to_rows
-from results.words import printable, root_from
+from results.words import ConfigError, printable, root_from
 
 KINDS = {TEXT: str, INT: int, REAL: float, FLAG: bool, TIME: str}
 FILTERS: dict[str, pa.DataType] = {
@@ -104,11 +104,16 @@ def _groups(task: Task, several: bool) -> tuple[list[Repeats], list[Row], list[s
     """The configurations to show, a whole row of one run of each, notes, and how many more there are.
 
     Args:
-        several: only those that were run more than once.
+        several: only those that were run more than once, which may be none.
+
+    Raises:
+        ConfigError: no row is of a run that can be counted.
     """
     groups, notes = grouped(to_rows(task.found.table.select(NEEDED)))
     if several:
         groups = [one for one in groups if len(one.rows) > 1]
+    elif not groups:
+        raise ConfigError(f"repeats=summary: there is nothing to average; {'; '.join(notes)}")
     shown = groups if task.limit is None else groups[: task.limit]
     rows = to_rows(task.found.table.take(pa.array([one.places[-1] for one in shown], pa.int64())))
     return shown, rows, notes, len(groups) - len(shown)
@@ -131,7 +136,7 @@ def _print_table(task: Task) -> None:
             notes += _notes(task, False, left, "configurations")
         elif left:
             notes.append(f"{left:,} more configurations have repeats: repeats=summary")
-        notes += said if groups else []
+        notes += said if groups else [note for note in said if DOUBLE in note]
     show(*parts, Text("\n".join(map(printable, notes)), style="dim") if notes else None)
 
 

@@ -67,7 +67,11 @@ def find(root: Path, sort: Sequence[str], filters: Filters, run: Sequence[str] =
     wanted = found
     if run:
         ids = [one for one in found["run_id"].unique().to_pylist() if one is not None]
-        chosen = {one for word in run for one in meant_ids(word, ids)}
+        meant = {word: meant_ids(word, ids) for word in run}
+        for word in (word for word in run if ids and not meant[word]):
+            near = nearest(word, ids)
+            raise ValueError(f"no run with run={word}; the nearest there is run={near}{_spoilt(bad)}")
+        chosen = {one for those in meant.values() for one in those}
         wanted = wanted.filter(_among(wanted["run_id"], chosen))
     for column, values in filters.items():
         wanted = wanted.filter(matching(wanted[column], values))
@@ -100,7 +104,7 @@ def matching(column: pa.ChunkedArray, wanted: Sequence[Any]) -> pa.ChunkedArray:
     """Return for each row whether it has one of the values, or lies in one of the ranges; a null does not."""
     kinds = [_among(column, {one for one in wanted if not isinstance(one, Range)})]
     for one in (one for one in wanted if isinstance(one, Range)):
-        inside = pc.is_valid(column)
+        inside = pc.is_finite(column) if pa.types.is_floating(column.type) else pc.is_valid(column)
         if one.low is not None:
             bound = pa.scalar(one.low, column.type)
             inside = pc.and_(inside, (pc.greater_equal if one.with_low else pc.greater)(column, bound))
@@ -116,10 +120,7 @@ def _among(column: pa.ChunkedArray, values: set[Any]) -> pa.ChunkedArray:
 
 
 def _nothing(root: object, filters: Filters, run: Sequence[str], found: pa.Table, bad: Sequence[BadFile]) -> str:
-    spoilt = f"; {len(bad)} files cannot be read, the first is {bad[0].path}: {bad[0].reason}" if bad else ""
-    ids = [one for one in found["run_id"].unique().to_pylist() if one is not None]
-    if ids and run and not any(meant_ids(word, ids) for word in run):
-        return f"no run with run={','.join(run)}; the nearest there is run={nearest(run[0], ids)}{spoilt}"
+    spoilt = _spoilt(bad)
     for column, wanted in filters.items():
         present = found[column].drop_null()
         if len(present) and not pc.any(matching(present, wanted)).as_py():
@@ -129,6 +130,10 @@ def _nothing(root: object, filters: Filters, run: Sequence[str], found: pa.Table
     words += [f"run={','.join(run)}"] if run else []
     which = f" with {' '.join(words)}" if words else ""
     return f"no runs{which} in {root}{spoilt}"
+
+
+def _spoilt(bad: Sequence[BadFile]) -> str:
+    return f"; {len(bad)} files cannot be read, the first is {bad[0].path}: {bad[0].reason}" if bad else ""
 
 
 def _nearest(wanted: Sequence[Any], present: pa.ChunkedArray) -> str:

@@ -18,6 +18,7 @@ NEEDED = (
     "loader_threads", "choices_hash",
 )  # fmt: skip
 _OF_PARTS = NEEDED[NEEDED.index("config_json") :]
+DOUBLE = "runs have two rows of one attempt and are in no mean"
 _CURRENT = f'"version":{PARTS_VERSION}}}'
 
 
@@ -85,9 +86,7 @@ def grouped(rows: Sequence[Row]) -> tuple[list[Repeats], list[str]]:
     if nameless:
         notes.append(f"{nameless} rows without a run id are in no mean")
     if double:
-        notes.append(
-            f"{len(double)} runs have two rows of one attempt and are in no mean: {', '.join(sorted(double)[:3])}"
-        )
+        notes.append(f"{len(double)} {DOUBLE}: {', '.join(sorted(double)[:3])}")
     if alone:
         notes.append(f"{alone} runs have no configuration to be grouped by (config_json); each is by itself")
     return [_summarised([rows[place] for place in places], places) for places in groups.values()], notes

@@ -116,10 +116,15 @@ def ran(row: Row) -> str:
     return str(row["engine"]) if benchmark_of(row) == "training" and row.get("engine") else benchmark_of(row)
 
 
-def differing(rows: Sequence[Row]) -> list[Setting]:
+def differing(rows: Sequence[Row], also: Sequence[str] = ()) -> list[Setting]:
     """Return the settings that must be shown beside `look`: those that were chosen differently, the usual ones first,
-    and what else tells rows apart that would look alike."""
-    found = [setting for name, read in _chosen(rows) if (setting := _setting(name, read, rows, name in _UNKNOWN))]
+    and what else tells rows apart that would look alike.
+
+    Args:
+        also: columns that a table does not show, though `look` has them.
+    """
+    chosen = [*_chosen(rows), *((name, _column(name)) for name in also)]
+    found = [setting for name, read in chosen if (setting := _setting(name, read, rows, name in _UNKNOWN))]
     told = [setting for setting in found if setting.name not in OF_REPEATS]
     looks: list[Any] = [(look(row), *(one.values[index] for one in told)) for index, row in enumerate(rows)]
     shown = {setting.name for setting in found}
@@ -182,7 +187,7 @@ def _chosen(rows: Sequence[Row]) -> Iterator[tuple[str, Read]]:
 
 
 def _others(rows: Sequence[Row]) -> Iterator[tuple[str, Read]]:
-    for name in (*FOLLOWING, "hardware", *ALWAYS):
+    for name in (*FOLLOWING, *ALWAYS):
         yield name, _column(name) if name != "benchmark" else benchmark_of
     for path in dict.fromkeys(path for row in rows for path in _configuration(row.get("config_json"))):
         yield path, lambda row, path=path: _configuration(row.get("config_json")).get(path)  # type: ignore[misc]

@@ -20,6 +20,7 @@ from results.words import printable
 STYLES = {"completed": "green", "failed": "red", "killed": "yellow"}
 PIPE_WIDTH = 120
 LEAST_WRAPPED = 24  # characters of a column that may wrap
+IN_NO_CELL = ("engine", "precision", "world_size")  # of `summary`
 NOT_FINITE = "not a finite number in the file"
 
 
@@ -91,15 +92,16 @@ def runs_table(rows: Sequence[Row], width: int | None = None) -> Table:
         *figure_columns(rows, notes),
         Column("status", [_status(row) for row in rows]),
     ]
-    return with_settings(columns, 4, rows, differing(rows), notes, width)
+    return with_settings(columns, 5, rows, differing(rows), notes, width)
 
 
 def net_columns(rows: Sequence[Row]) -> list[Column]:
-    """What a run was, one column each."""
+    """What a run was: its net, and in one cell that may wrap what it ran on."""
     return [
         Column("family", [_shown(row, "family") for row in rows]),
         Column("depth", [_shown(row, "depth") for row in rows], right=True),
         Column("short-\ncut", [_shortcut(row) for row in rows]),
+        Column("dataset, loader,\nsoftware, ranks", [_setting(row) for row in rows], wraps=True),
     ]
 
 
@@ -107,10 +109,15 @@ def with_settings(
     columns: Sequence[Column], at: int, rows: Sequence[Row], settings: Sequence[Setting], notes: Notes,
     width: int | None, lead: str = "",
 ) -> Table:  # fmt: skip
-    """Return a table of columns and, before that numbered `at`, the settings of the rows; see `table_of`."""
-    cells = [_setting(row) for row in rows]
-    plain = Column("dataset, loader,\nsoftware, ranks", cells, wraps=True)
-    left = (width or width_of(sys.stdout)) - sum(column.width + 1 for column in (*columns, plain)) + 1
+    """Return a table of columns with more of them, or words in the one that wraps, for settings that differ.
+
+    Args:
+        at: where the new columns go.
+        rows, notes, lead: as of `table_of`.
+        width: characters of a line; those of stdout by default.
+    """
+    cells = next(column.cells for column in columns if column.wraps)
+    left = (width or width_of(sys.stdout)) - sum(column.width + 1 for column in columns) + 1
     fitting = []
     for setting in settings:
         column = Column(setting.head, [Text(text) for text in setting.texts], right=setting.numeric)
@@ -120,11 +127,11 @@ def with_settings(
             continue
         for cell, text in zip(cells, setting.texts, strict=True):
             cell.append(f" {setting.word}={text}")
-    return table_of([*columns[:at], plain, *fitting, *columns[at:]], rows, notes, lead)
+    return table_of([*columns[:at], *fitting, *columns[at:]], rows, notes, lead)
 
 
 def summary(rows: Sequence[Row]) -> Table:
-    """Return the figures of runs that have just ended, one row each; `runs_table` has their settings too."""
+    """Return the figures of runs that have just ended, one row each, with the settings in which they differ."""
     notes, ids = Notes(), short_ids(rows)
     models = [Text(f"{_shown(row, 'family')} {_shown(row, 'depth')} {_shortcut(row)}") for row in rows]
     columns = [
@@ -137,7 +144,8 @@ def summary(rows: Sequence[Row]) -> Table:
         Column("target\ntop-1", [notes.figure(row, "target_top1", "{:.3f}".format) for row in rows], right=True),
         Column("status", [_status(row) for row in rows]),
     ]
-    return table_of(columns, rows, notes)
+    settings = [one for one in differing(rows, IN_NO_CELL) if one.name != "target_top1"]  # which has its column
+    return with_settings(columns, 3, rows, settings, notes, None)
 
 
 def columns_table(rows: Sequence[Row], names: Sequence[str]) -> Table:

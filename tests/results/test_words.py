@@ -33,7 +33,7 @@ def test_a_root_is_a_folder(tmp_path, monkeypatch):
             root_from({"results": [text]})
 
 
-IDS = ["20261122-aaaa1111", "20261122-bbbb2222", "20261123-aaaa3333", "aaaa"]
+IDS = ["20261122-aaaa1111", "20261122-bbbb2222", "20261123-3333aaaa", "aaaa"]
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_an_id_is_meant_by_itself_its_start_or_its_end(word, wanted):
 
 
 def test_each_word_chooses_one_run_once():
-    assert chosen_ids(["3333", "20261123", "bbbb2222"], iter(IDS)) == [IDS[2], IDS[1]]
+    assert chosen_ids(["3333aaaa", "20261123", "bbbb2222"], iter(IDS)) == [IDS[2], IDS[1]]
     for word, ids, said in (
         ("20261122", IDS, f"run=20261122: 2 runs have it; choose from {IDS[0]}, {IDS[1]}"),
         ("bbbb2223", IDS, f"run=bbbb2223: no such run; nearest is run={IDS[1]}"),

@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
+from bench.config import ranges
 from results.report import filters
-from results.store.schema import to_table
+from results.store.schema import INT, REAL, SCHEMAS, TIME, to_table
 
 START = datetime(2026, 11, 22, 20, 0, tzinfo=UTC)
 
@@ -44,6 +45,26 @@ def four(add):
         (["sort=lr"], "abdc"),
         (["sort=-dirty,run_id"], "bacd"),
         (["sort=-run_start"], "dbac"),
+    ],
+)
+def test_what_is_found_and_in_which_order(four, tmp_path, words, shown):
+    """Typed here: the command's own reading of 70 keys takes a while."""
+    wanted = dict(word.split("=", 1) for word in words)
+    sort, run = wanted.pop("sort", None), wanted.pop("run", None)
+    kinds = {INT: int, REAL: float, TIME: ranges.moment}
+    typed = {}
+    for column, text in wanted.items():
+        kind = kinds[SCHEMAS["runs"].field(column).type]
+        typed[column] = [ranges.joined(one, [kind(bound) for bound in one.bounds]) for one in ranges.pieces(text)]
+    found = filters.find(tmp_path, sort.split(",") if sort else filters.SORT, typed, run.split(",") if run else ())
+    assert "".join(run_id[-1] for run_id in found.table["run_id"].to_pylist()) == shown
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (["depth=8,>=56", "images_per_s=500..1000"], "ac"),
+        (["run_start=>=2026-11", "sort=-depth"], "dba"),
         (["sort=-depth", "limit=2"], "dc"),
         (["limit=2"], "bd"),  # the latest, in the usual order
     ],
@@ -67,6 +88,7 @@ def test_what_is_shown_and_in_which_order(four, report, words, shown):
             "no run with run_start=2025-01-01; the nearest there is run_start=2026-11-22T20:00:00Z",
         ),
         (["run=aaaaaaab"], "no run with run=aaaaaaab; the nearest there is run=20261122-aaaaaaaa"),
+        (["run=aaaaaaaa,nobody"], "no run with run=nobody; the nearest there is run="),
         (["run_id=aaaaaaaa"], "run_id=aaaaaaaa: the key is now run; nearest is run=aaaaaaaa"),
         (["depth>=20"], "did you mean depth=>=20?"),
         (["columns=image_per_s"], "columns=image_per_s: no such column of runs; did you mean images_per_s?"),
@@ -150,3 +172,18 @@ def test_twenty_thousand_runs_answer_soon(report, monkeypatch):
     assert out.index("00004dbc") < out.index("00004e1f") and "00004dbb" not in out, (
         "the latest hundred, in the usual order"
     )
+
+
+def test_two_rows_of_one_attempt_are_shown_and_said(tmp_path, report):
+    row = {"run_id": "x-11111111", "schema_version": 1, "restart_count": 0, "status": "completed", "depth": 20}
+    rows = [row, {**row, "depth": 56}]
+    folder = tmp_path / "runs" / "month=2026-11"
+    folder.mkdir(parents=True)
+    pq.write_table(to_table("runs", rows), folder / "double.0.parquet")
+    status, out, err = report()
+    assert (status, err) == (0, "") and " 20 " in out and " 56 " in out
+    said = "1 runs have two rows of one attempt and are in no mean: x-11111111"
+    assert said in out
+    for words in (["repeats=summary"], ["repeats=summary", "format=json"], ["repeats=summary", "format=csv"]):
+        line = f"results.report: repeats=summary: there is nothing to average; {said}\n"
+        assert report(*words) == (2, "", line)

@@ -171,6 +171,15 @@ def test_configurations_are_told_apart_in_the_summary(add, report):
     assert "not con-" in out
 
 
+def test_commits_that_are_averaged_together_are_said(add, report):
+    add("a-11111111", seed=1)
+    add("b-22222222", seed=2)
+    assert "commit" not in report("repeats=summary")[1]
+    add("c-33333333", seed=3, git_commit="2" * 40)
+    _, out, _ = report("repeats=summary")
+    assert "commit" in out and "2 values" in out and "seed" not in out
+
+
 def test_the_summary_as_json(add, report):
     add("a-11111111", seed=1, figures={"images_per_s": 1000.1, "tta_s": 20.25, "epochs_to_target": 9})
     add("b-22222222", seed=2, figures={"images_per_s": 1000.4, "tta_s": 20.5, "epochs_to_target": 9})

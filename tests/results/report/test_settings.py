@@ -1,11 +1,12 @@
 """No two rows of different settings look alike."""
 
+import io
 import json
 import re
 
 import pytest
 
-from results.report import settings
+from results.report import settings, terminal
 from results.report.settings import ALWAYS, CHOSEN, FOLLOWING, OUTCOMES, differing
 from results.store.schema import FLAG, INT, REAL, SCHEMAS
 
@@ -60,6 +61,13 @@ def test_what_follows_is_shown_where_rows_are_alike_but_for_seed_and_commit():
     rows = [base, {**base, "seed": 1, "git_commit": "2" * 40, "choices_hash": "b" * 16}]
     assert [setting.name for setting in differing(rows)] == ["seed", "git_commit", "choices_hash"]
     assert [one.name for one in differing([base, {**base, "depth": 56, "choices_hash": "b" * 16}])] == []
+
+
+def test_what_shares_a_cell_with_another_setting_is_shown_where_that_hides_it():
+    (dataset,) = differing([{**RUN, "sample": "x", "dataset": name} for name in ("digits", "cifar10")])
+    assert (dataset.name, dataset.texts) == ("dataset", ("digits", "cifar10"))
+    (loader,) = differing([{**RUN, "synthetic": True, "loader": name} for name in ("dali", "synthetic")])
+    assert loader.name == "loader"
 
 
 def test_a_setting_that_only_the_configuration_has():
@@ -125,3 +133,17 @@ def test_where_columns_do_not_fit_settings_are_words(add, report, width):
     for name, text in (("commit", "22222222"), ("recipe", "paper"), ("weight_", "0.0001"), ("epochs", "16")):
         assert f"{name}={text}" in flat or re.search(rf"{name}.*{text}", flat)
     assert ("weight_decay=" in flat) == (width != "140")
+
+
+# A launcher's runs are training runs.
+@pytest.mark.parametrize("column", sorted({*ALWAYS, *CHOSEN, *FOLLOWING} - {"benchmark"}))
+def test_runs_of_a_sweep_never_look_alike_when_they_have_ended(column):
+    rows = [{"run_id": "same", **RUN, column: value} for value in two(column)]
+    if column == "target_top1":
+        rows = [{**RUN, "run_id": "same", "target_top1": target} for target in (0.97, 0.98)]
+    stream = io.StringIO()
+    terminal.show(terminal.summary(rows), stream=stream)
+    _, lines = stream.getvalue().split("\n─", 1)
+    flat = " ".join(lines.split("\n", 1)[1].split())
+    first, second = (text.split("+ a net")[0].strip() for text in flat.split("same")[1:])
+    assert first != second
