@@ -15,7 +15,7 @@ import psutil
 import submitit
 
 from bench.config import grammar
-from bench.config.environment import RankEnvironment
+from bench.config.environment import RUN_ID_VARIABLE, RankEnvironment, VariableError
 from bench.config.grammar import WordError
 from bench.config.keys import RunKeys
 from bench.config.paths import ROOT
@@ -23,6 +23,7 @@ from bench.config.resolve import Host, resolve
 from bench.config.run_config import RunConfig
 from bench.measure.failure import Stopped
 from results import identity
+from results.store.files import attempt_name
 from results.words import ConfigError
 
 PACKAGES = ("kernels", "bench", "resnet", "results", "launch")
@@ -121,7 +122,19 @@ def new_run_id(config: RunConfig) -> str:
 
 
 def run_id_in_slurm(config: RunConfig) -> str:
-    """The run's name when only the job knows itself; see `results.identity.slurm_run_id`."""
+    """The run's name when only the job knows itself, see `results.identity.slurm_run_id`; else what the starter says.
+
+    Raises:
+        ConfigError: this is no job, or RESNET_BENCH_RUN_ID cannot be a run's name.
+    """
+    if given := os.environ.get(RUN_ID_VARIABLE):
+        try:
+            attempt_name(given, 0)
+        except ValueError as error:
+            raise VariableError(
+                f"{RUN_ID_VARIABLE}={given}: {error}; whoever runs several runs in a job sets it"
+            ) from None
+        return given
     return identity.slurm_run_id(config.name(), config.config_hash(), os.environ)
 
 

@@ -216,11 +216,14 @@ def main(words: Sequence[str] | None = None) -> int:
         results: str | None = key("the store", "results/v1 of the checkout", path=True, one=True)
 
     def read(typed: list[str]) -> Task:
-        verb, rest = (typed[0], typed[1:]) if typed else ("", [])
+        verbs = [word for word in typed if "=" not in word]
+        given = values([word for word in typed if "=" in word], Keys)
+        verb = verbs[0] if verbs else ""
         if verb not in VERBS:
             near = f"; nearest is {nearest(verb, VERBS)}" if verb else ""
-            raise WordError(f"{verb or 'nothing'}: say one of {', '.join(VERBS)} first{near} (--help has examples)")
-        given = values(rest, Keys)
+            raise WordError(f"{verb or 'nothing'}: say one of {', '.join(VERBS)}{near} (--help has examples)")
+        if len(verbs) > 1:
+            raise WordError(f"{verbs[1]}: {verb} is said already, and the rest is key=value")
         meant = {
             "accept": ("run", "reason", "mark"), "pin": ("run", "reason", "mark"), "list": (),
             "revert": ("id", "reason"), "retire": ("run", "reason"),

@@ -19,6 +19,7 @@ from results.words import PATH_KEYS, ConfigError
 __all__ = [
     "BENCHMARKS", "Difference", "PARTS_VERSION", "benchmark_of", "comparability", "config_hash", "digest",
     "first_difference", "flat_parts", "key_of", "new_run_id", "parts_of", "slurm_run_id", "system_class", "system_id",
+    "system_parts",
 ]  # fmt: skip
 
 # Version 1 was a hash without named parts, and without the content of the data.
@@ -70,8 +71,8 @@ def _minor(version: Any) -> str:
     return ".".join(str(version).split(".")[:2])
 
 
-def _system_parts(text: str | None) -> tuple[str | None, dict[str, str]]:
-    """Processors and versions by name, from what `system_class` made."""
+def system_parts(text: str | None) -> tuple[str | None, dict[str, str]]:
+    """Return processors and versions by name, from what `system_class` made."""
     match = _CLASS.fullmatch(text or "")
     if match is None:  # of a system that is described in another way
         return text, {}
@@ -108,7 +109,7 @@ def parts_of(row: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"run {row.get('run_id')}: config_json is not JSON ({error})") from None
     if not isinstance(config, dict):
         raise ValueError(f"run {row.get('run_id')}: config_json is {type(config).__name__}, expected an object")
-    processors, software = _system_parts(row.get("hardware"))
+    processors, software = system_parts(row.get("hardware"))
     names = [*(key for key in LEADING if key in config), *(key for key in config if key not in LEADING)]
     return {
         "version": PARTS_VERSION,

@@ -125,7 +125,7 @@ def _lives(contents: Contents, file: BinaryIO, folder: Path, stale_s: float) -> 
 
 def _remove_leftovers(root: Path, stale_s: float) -> None:
     """Remove temporary files of writers that died in the middle of one."""
-    now = [path for pattern in ("journal/.*.tmp", "*/month=*/.*.tmp") for path in root.glob(pattern)]
+    now = [path for pattern in ("journal/.*.tmp", "*/month=*/.*.tmp", ".index/*/.*.tmp") for path in root.glob(pattern)]
     if now:
         with tempfile.TemporaryFile(dir=root) as clock:
             limit = os.fstat(clock.fileno()).st_mtime - stale_s

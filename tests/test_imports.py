@@ -21,7 +21,7 @@ EDGES = {
 # The rooms of each package (folders, and modules that lie beside them), in the order of its floors: a room may import
 # those before it, and none after it.
 ROOMS = {
-    "bench": ["config", "roofline", "measure", "training", "micro", "step", "peers", "gpu", "plain", "plot"],
+    "bench": ["config", "roofline", "measure", "training", "micro", "step", "peers", "pairs", "gpu", "plain", "plot"],
     "kernels": [
         "dtypes", "interpreter", "child_process", "chips", "runtime", "operands", "tiles", "ops", "reference", "aot",
         "choose",
@@ -44,12 +44,16 @@ FOUNDATION = {"results.words", "results.durable"}
 # The entry points of commands in leaves, `main` alone, which may import what runs a command.
 COMMANDS = {
     "kernels/aot/command.py",
+    "results/__main__.py",
+    "results/baseline.py",
+    "results/calibrate/command.py",
+    "results/check/command.py",
     "results/compare/command.py",
     "results/export.py",
     "results/history/command.py",
     "results/plot/command.py",
     "results/recover.py",
-    "results/report/terminal.py",
+    "results/report/command.py",
 }
 RUNNER = {"bench.config.command", "bench.config.grammar", "bench.config.paths"}
 HEAVY = {"torch", "torchvision", "triton", "deepspeed", "nvidia"}  # nvidia.dali
@@ -66,6 +70,7 @@ WITHOUT = [
     ("bench/config/run_config.py", HEAVY, "anywhere"),
     ("bench/config/environment.py", HEAVY, "anywhere"),
     ("bench/measure/failure.py", HEAVY, "at import"),
+    ("bench/pairs", HEAVY, "anywhere"),
     ("bench/training/progress.py", HEAVY, "anywhere"),
     ("resnet/architecture.py", HEAVY, "anywhere"),
     ("resnet/data/dataset_table.py", HEAVY, "anywhere"),
@@ -81,6 +86,10 @@ LIGHT = [
     "bench.training.progress",
     "bench.measure.metrics",
     "bench.roofline.command",
+    "bench.pairs.command",
+    "results.baseline",
+    "results.calibrate.command",
+    "results.check.command",
     "results.compare.command",
     "results.history.command",
     "results.plot.command",
@@ -88,9 +97,10 @@ LIGHT = [
     "launch.job",
     "launch.foreground",
     "launch.batch_script",
+    "results.__main__",
     "results.export",
     "results.recover",
-    "results.report.terminal",
+    "results.report.command",
 ]
 # What runs on a bare GPU machine, with neither DeepSpeed, DALI nor scipy.
 BARE = [

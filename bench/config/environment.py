@@ -15,6 +15,9 @@ from results.words import ConfigError
 PORT_MAX = 65535
 THREADS_MAX = 4096  # more than any machine has
 LOOPBACK = "127.0.0.1"
+# The id of the run that a process is a rank of, where it is not to be made from the Slurm job, of which it is one of
+# several runs.
+RUN_ID_VARIABLE = "RESNET_BENCH_RUN_ID"
 
 
 class VariableError(ConfigError):

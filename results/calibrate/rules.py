@@ -59,5 +59,5 @@ RULES: dict[str, tuple[Rule, int]] = {
     "Mann-Whitney, p < 0.05": (mann_whitney, 1),
     "Welch's t, p < 0.05": (students_t, 1),
     "z > 5": (z_score, 1),
-    "E-divisive": (e_divisive, 20),
+    "E-divisive": (e_divisive, 50),
 }

@@ -16,6 +16,7 @@ from bench.config.run_config import RunConfig
 from bench.measure.failure import Stopped
 from launch import job
 from launch.job import Job, check_packages, new_run_id, run_id_in_slurm, set_ranks, stop_on_signals
+from results.words import ConfigError
 
 
 @pytest.fixture
@@ -104,6 +105,18 @@ def test_run_ids_differ_and_those_of_a_slurm_job_do_not(slurm: pytest.MonkeyPatc
     slurm.setenv("SLURM_ARRAY_JOB_ID", "70")
     slurm.setenv("SLURM_ARRAY_TASK_ID", "2")
     assert run_id_in_slurm(config).endswith("-job70_2")
+
+
+def test_one_of_several_runs_in_a_job_has_the_id_that_it_is_given(slurm: pytest.MonkeyPatch, config: RunConfig) -> None:
+    slurm.setenv("RESNET_BENCH_RUN_ID", "pairs-1-p01a")
+    assert run_id_in_slurm(config) == "pairs-1-p01a"
+    slurm.setenv("RESNET_BENCH_RUN_ID", "../p01a")
+    with pytest.raises(
+        ConfigError, match=r"^RESNET_BENCH_RUN_ID=../p01a: run_id '../p01a': expected up to 128 letters"
+    ):
+        run_id_in_slurm(config)
+    slurm.setenv("RESNET_BENCH_RUN_ID", "")
+    assert run_id_in_slurm(config).endswith("-job77")
 
 
 def test_a_printed_scripts_rank_says_what_is_wrong_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

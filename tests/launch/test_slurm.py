@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -103,3 +104,20 @@ def test_a_cancelled_job_leaves_its_row_and_ends_on_all_nodes(cluster: slurm_clu
     slurm_cluster.until(lambda: bool(read_rows(rows, "runs")[0]), 10)
     (row,) = read_rows(rows, "runs")[0]
     assert row["status"] == "killed" and "SIGTERM" in row["failure_message"]
+
+
+def test_pairs_run_over_the_nodes_of_one_allocation(cluster: slurm_cluster.Cluster, tmp_path: Path) -> None:
+    words = [*WORDS, "nodes=2", "epochs=1", "metric=final_top1", f"results={tmp_path}/rows"]
+    pairs = [sys.executable, "-m", "bench.pairs", "a=commit:HEAD", "b=commit:HEAD", *words]
+    (tmp_path / "job.sh").write_text(f"#!/bin/sh\ncd {shlex.quote(str(ROOT))} && exec {shlex.join(pairs)}\n")
+    options = ["--nodes=2", "--parsable", f"--output={tmp_path}/pairs.out"]
+    job_id = cluster.call("sbatch", *options, str(tmp_path / "job.sh")).stdout.strip()
+    assert cluster.wait(job_id, 300) == "COMPLETED", logs(tmp_path)
+    assert "no difference is shown" in (tmp_path / "pairs.out").read_text()
+    rows, bad = read_rows(tmp_path / "rows", "pairs")
+    assert [row["run_id"] for row in rows] == [f"{rows[0]['pairs_id']}-p01{side}" for side in "ab"] and not bad
+    assert {row["allocation"] for row in rows} == {f"slurm-{job_id}"}
+    runs = read_rows(tmp_path / "rows", "runs")[0]
+    assert {row["run_id"] for row in runs} == {row["run_id"] for row in rows}
+    for row in runs:
+        assert (row["status"], row["nodes"], row["world_size"], row["slurm_job_id"]) == ("completed", 2, 2, job_id)

@@ -180,7 +180,7 @@ def test_what_is_no_file_and_rows_of_no_run_are_left_out(tmp_path, run):
         f"left out {folder / 'nameless.parquet'}: not named RUN.RESTART.parquet",
         f"left out {folder / 'pipe.parquet'}: not named RUN.RESTART.parquet",
         f"left out {folder / f'{RUN}.1.parquet'}: not a file",
-        f"left out 1 rows of kernels of another run or none in the files of {RUN}",
+        f"left out {folder / f'{RUN}.2.parquet'}: a row has no run_id",
     ]
 
 

@@ -1,0 +1,101 @@
+"""Pairs in turn: their order, their seeds, what a change is, when they end, and the rows of a pair."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from bench.pairs import interleave
+from bench.pairs.interleave import METRICS, NotMeasured, Run
+from results.store.files import read_rows
+from results.store.schema import FIGURES, check_column
+
+STARTED = datetime(2026, 11, 26, 10, tzinfo=UTC)
+
+
+def runner(values: dict[str, list[float]], seen: list[tuple[str, int, int]] | None = None) -> interleave.Callable:
+    def run(side: str, number: int, seed: int) -> Run:
+        if seen is not None:
+            seen.append((side, number, seed))
+        row = {"run_id": f"run-{side}{number}", "restart_count": 0}
+        return Run(side, values[side][number - 1], row, "c" * 40, ("depth=8", f"seed={seed}"), STARTED)
+
+    return run
+
+
+def test_pairs_are_turned_and_share_a_seed() -> None:
+    seen: list[tuple[str, int, int]] = []
+    values = {"a": [100.0] * 8, "b": [90.0] * 8}
+    pairs = list(interleave.run_pairs("images_per_s", 5, runner(values, seen)))
+    assert "".join(side for side, _, _ in seen) == "abba" * 4
+    assert [(number, seed) for _, number, seed in seen] == [(n, 4 + n) for n in range(1, 9) for _ in "ab"]
+    assert [said.outcome for _, said in pairs] == ["open"] * 7 + ["worse"]
+    assert [pair.change for pair, _ in pairs] == pytest.approx([0.1] * 8)
+    assert [pair.number for pair, _ in pairs] == list(range(1, 9))
+    assert {pair.value("a") for pair, _ in pairs} == {100.0} and {pair.value("b") for pair, _ in pairs} == {90.0}
+
+
+@pytest.mark.parametrize(
+    ("b", "outcomes", "reason"),
+    [
+        ([110.0] * 8, ["open"] * 7 + ["better"], "all 8 pairs go one way, in the median by more than 1%"),
+        ([99.5] * 8, ["open"] * 7 + ["same"], "all 8 pairs go one way, in the median by no more than 1%"),
+        ([90.0, 90.0, 101.0], ["open", "open", "same"], "pair 3 goes the other way than the first, so not all will"),
+        ([90.0] * 7 + [101.0], ["open"] * 7 + ["same"], "pair 8 goes the other way than the first, so not all will"),
+        ([100.0], ["same"], "pair 1 differs by nothing"),
+    ],
+)
+def test_pairs_end_once_they_are_settled(b: list[float], outcomes: list[str], reason: str) -> None:
+    done = list(interleave.run_pairs("images_per_s", 0, runner({"a": [100.0] * 8, "b": b})))
+    assert [said.outcome for _, said in done] == outcomes
+    assert interleave.why([pair for pair, _ in done], done[-1][1]).startswith(reason)
+
+
+def test_worse_is_less_throughput_and_more_time() -> None:
+    assert interleave.change("images_per_s", 100.0, 90.0) == pytest.approx(0.1)
+    assert interleave.change("images_per_s", 100.0, 125.0) == pytest.approx(-0.25)
+    assert interleave.change("step_ms_p50", 100.0, 90.0) == pytest.approx(-0.1)
+    assert interleave.change("tta_s", 100.0, 125.0) == pytest.approx(0.25)
+
+
+def test_a_metric_is_a_figure_of_a_run_whose_direction_its_name_says() -> None:
+    assert set(METRICS) <= set(FIGURES)
+    for name, more_is_better in METRICS.items():
+        assert check_column("runs", name)
+        assert more_is_better == (name in ("images_per_s", "mfu") or name.endswith("top1")), name
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"null_reasons": {"images_per_s": "no longer\nthan the warm-up"}}, "has none: no longer than the warm-up"),
+        ({}, "has none: the row gives no reason"),
+        ({"images_per_s": 0.0}, "has 0; a change from it is no fraction"),
+        ({"images_per_s": float("nan")}, "has nan"),
+    ],
+)
+def test_what_was_not_measured_is_said(row: dict[str, object], said: str) -> None:
+    with pytest.raises(NotMeasured) as error:
+        interleave.figure({"run_id": "run-1", **row}, "images_per_s")
+    assert str(error.value).startswith(f"metric=images_per_s: run run-1 {said}") and "\n" not in str(error.value)
+    assert interleave.figure({"run_id": "run-1", "images_per_s": 7}, "images_per_s") == 7.0
+
+
+def test_a_pair_is_two_rows_of_one_file_that_is_written_once(tmp_path: Path) -> None:
+    pairs = list(interleave.run_pairs("images_per_s", 3, runner({"a": [100.0] * 8, "b": [90.0, 110.0]})))
+    paths = [interleave.write_pair(tmp_path, "pairs-1", "slurm-7", pair) for pair, _ in pairs]
+    assert [path.name for path in paths] == ["pairs-1-p01.0.parquet", "pairs-1-p02.0.parquet"]
+    rows, bad = read_rows(tmp_path, "pairs")
+    assert not bad
+    columns = ("pair", "side", "position", "run_id", "words")
+    assert [tuple(row[name] for name in columns) for row in rows] == [
+        (1, "a", 1, "run-a1", ["depth=8", "seed=3"]),
+        (1, "b", 2, "run-b1", ["depth=8", "seed=3"]),
+        (2, "b", 1, "run-b2", ["depth=8", "seed=4"]),
+        (2, "a", 2, "run-a2", ["depth=8", "seed=4"]),
+    ]
+    for row in rows:
+        assert (row["pairs_id"], row["allocation"], row["commit"]) == ("pairs-1", "slurm-7", "c" * 40)
+        assert (row["restart"], row["started"]) == (0, STARTED)
+    with pytest.raises(FileExistsError):
+        interleave.write_pair(tmp_path, "pairs-1", "slurm-7", pairs[0][0])
