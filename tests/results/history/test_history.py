@@ -18,6 +18,7 @@ from results.history import command
 from results.history.render import json_text
 from results.store.files import table_path, write_once
 from results.store.schema import to_table
+from results.words import Range
 
 START = datetime(2026, 10, 1, 2, 0, tzinfo=UTC)
 OLD, NEW = "8xH100;torch2.12,deepspeed0.19,dali2.4;python3.11", "8xH100;torch2.13,deepspeed0.19,dali2.4;python3.11"
@@ -198,6 +199,7 @@ def test_filters_and_metrics(tmp_path: Path, add: Add) -> None:
     add(NIGHTS, depth=32, lr=0.2)
     assert len(found(tmp_path)) == 2
     assert len(found(tmp_path, depth=[32])) == 1
+    assert found(tmp_path, depth=[Range(20, None, False, False, ">20")]) == found(tmp_path, depth=[32])
     segment = found(tmp_path, "step_ms_p95", depth=[20])[0]["segments"][0]
     assert (segment["n"], segment["median"]) == (10, 70.0)
 
@@ -239,6 +241,7 @@ def test_few_points_are_shown_and_cannot_change(add: Add, run: Run) -> None:
     ("rates", "words", "said"),
     [
         ([], [], "no runs in "),
+        ([1000.0] * 9, ["depth=>20"], "no run with depth=>20; the nearest there is depth=20"),
         ([1000.0], [], "one point in each cell, such as 1,000 in run=20261001T020000-1 of 2026-10-01"),
         ([math.nan] * 9, [], "none of 9 runs has a value: images_per_s is nan"),
         ([1000.0] * 9, ["metric=mfu"], "metric=mfu: none of 9 runs has a value: no peak"),
