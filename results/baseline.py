@@ -31,7 +31,7 @@ from results.check.screen import BASELINE_RUNS
 from results.check.verdict import Verdict
 from results.report.terminal import show
 from results.selection import SELECTS, select
-from results.words import ConfigError, nearest, root_from
+from results.words import ConfigError, nearest, printable, root_from
 
 VERBS = ("accept", "pin", "list", "revert", "retire")
 
@@ -111,7 +111,7 @@ def _label(root: Path) -> dict[str, Run]:
 def _list(root: Path) -> int:
     history, faults = events(root)
     for fault in faults:
-        print(f"results.baseline: {fault}", file=sys.stderr)
+        print(f"results.baseline: {printable(fault)}", file=sys.stderr)
     if not history:
         print(f"no baselines in {root}: python -m results.baseline accept run=ID,ID,... reason=WHY")
         return 0
@@ -135,16 +135,12 @@ def _list(root: Path) -> int:
     for one, said in by_id.items():
         first = said[0]
         when = f"{first.accepted_at:%F %H:%M}" if first.accepted_at.year > 1970 else "-"
-        reason = "; ".join(filter(None, (_printable(first.reason), *map(_printable, first.change_marks))))
+        reason = "; ".join(filter(None, (printable(first.reason), *map(printable, first.change_marks))))
         reason += f" (reverts {first.reverts})" if first.reverts else ""
         count = str(sum(len(event.run_ids) for event in said))
-        log.add_row(one, first.kind, when, _printable(first.accepted_by), str(len(said)), count, reason)
+        log.add_row(one, first.kind, when, printable(first.accepted_by), str(len(said)), count, reason)
     show(table, Text(), log)
     return 0
-
-
-def _printable(text: str) -> str:
-    return "".join(character if character.isprintable() else " " for character in text)
 
 
 @dataclass(frozen=True)
@@ -184,7 +180,7 @@ def _do(task: Task) -> int:
         if not runs:
             raise ConfigError(f"pin: nothing is accepted in {task.root}; name runs with run=ID,ID,...")
     for line in say:
-        print(f"results.baseline: {line}", file=sys.stderr)
+        print(f"results.baseline: {printable(line)}", file=sys.stderr)
     marks = task.given.get("mark", [])
     baseline_id = append(task.root, task.verb, runs, reason=reason, reverts=reverts, change_marks=marks)
     count = sum(map(len, runs.values()))

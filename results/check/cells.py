@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from results.check.labels import labels
 from results.check.metrics import KERNEL, Metric, Value, of_benchmark, value_of
 from results.check.runs import Kernel, PairSet, Run
-from results.identity import Difference, first_difference
+from results.identity import Difference, canonical, first_difference, flat_parts
 from results.store.schema import Row
 
 __all__ = ["Cell", "Evidence", "Samples", "cells_of", "nearest_baseline", "samples"]
@@ -119,12 +120,10 @@ def cells_of(evidence: Evidence, runs: Iterable[Run]) -> dict[Cell, list[Run]]:
     by_key: dict[str, list[Run]] = {}
     for run in runs:
         by_key.setdefault(run.key, []).append(run)
-    names = [runs[0].label for runs in by_key.values()]
+    words = labels(by_key, lambda run: {name: canonical(value) for name, value in flat_parts(run.parts).items()})
     cells: dict[Cell, list[Run]] = {}
     for key, found in by_key.items():
-        label, benchmark = found[0].label, str(found[0].parts["benchmark"])
-        if names.count(label) > 1:  # they differ in something that the words leave out
-            label += f" ({key[:6]})"
+        label, benchmark = words[key], str(found[0].parts["benchmark"])
         if benchmark != "micro":
             cells[Cell(key, label, benchmark)] = found
             continue
@@ -135,23 +134,14 @@ def cells_of(evidence: Evidence, runs: Iterable[Run]) -> dict[Cell, list[Run]]:
 
 def nearest_baseline(run: Run, baselines: Iterable[Run]) -> tuple[Run, Difference] | None:
     """Return the run of a baseline that differs in the fewest parts, and the first part in which it does."""
+    ours = flat_parts(run.parts)
     best: tuple[bool, int, Run, Difference] | None = None
     for other in baselines:
         difference = first_difference(run.parts, other.parts)
         if difference is None:
             continue
-        rank = (other.shape != run.shape, _count_differences(run.parts, other.parts))
+        theirs = flat_parts(other.parts)
+        rank = (other.shape != run.shape, sum(ours.get(name) != theirs.get(name) for name in {*ours, *theirs}))
         if best is None or rank < best[:2]:
             best = (*rank, other, difference)
     return None if best is None else best[2:]
-
-
-def _count_differences(ours: Mapping[str, object], theirs: Mapping[str, object]) -> int:
-    total = 0
-    for name in {*ours, *theirs}:
-        mine, other = ours.get(name), theirs.get(name)
-        if isinstance(mine, dict) and isinstance(other, dict):
-            total += _count_differences(mine, other)
-        else:
-            total += mine != other
-    return total

@@ -25,7 +25,7 @@ from results.check.verdict import exit_status
 from results.durable import replace_file
 from results.report.terminal import show
 from results.selection import SELECTS
-from results.words import root_from
+from results.words import printable, root_from
 
 FORMATS = ("table", "json", "junit", "parquet")
 
@@ -43,7 +43,7 @@ class Task:
 def _report(task: Task) -> int:
     findings = judge(task.evidence)
     for fault in task.evidence.faults:
-        print(f"results.check: {fault}", file=sys.stderr)
+        print(f"results.check: {printable(fault)}", file=sys.stderr)
     if not findings:
         print(f"results.check: nothing measured: {_nothing(task.evidence)}", file=sys.stderr)
     if task.format == "parquet":

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from results.check.verdict import Finding, Verdict, exit_status, worst
+from results.words import printable
 
 __all__ = ["as_arrow", "as_json", "as_junit", "as_rows", "as_table", "summary"]
 
@@ -84,16 +85,16 @@ def as_junit(findings: Sequence[Finding]) -> str:
         name = " ".join(
             filter(None, (one.kernel, one.metric or "cell", f"against {one.against}" if one.against else ""))
         )
-        case = ElementTree.SubElement(cases, "testcase", classname=_printable(one.cell), name=_printable(name))
+        case = ElementTree.SubElement(cases, "testcase", classname=printable(one.cell), name=printable(name))
         if one.verdict is Verdict.REGRESSION:
             failures += 1
-            ElementTree.SubElement(case, "failure", type="regression", message=_printable(figures(one)))
+            ElementTree.SubElement(case, "failure", type="regression", message=printable(figures(one)))
         elif one.verdict is not Verdict.PASS:
             errors += 1
             text = f"{one.verdict}: {figures(one)}"
-            ElementTree.SubElement(case, "error", type=str(one.verdict), message=_printable(text))
+            ElementTree.SubElement(case, "error", type=str(one.verdict), message=printable(text))
         else:
-            ElementTree.SubElement(case, "system-out").text = _printable(figures(one))
+            ElementTree.SubElement(case, "system-out").text = printable(figures(one))
     if not findings:  # an empty suite is green everywhere
         errors = 1
         case = ElementTree.SubElement(cases, "testcase", classname="results.check", name="anything")
@@ -101,11 +102,6 @@ def as_junit(findings: Sequence[Finding]) -> str:
     cases.attrib |= {"tests": str(max(1, len(findings))), "failures": str(failures), "errors": str(errors)}
     ElementTree.indent(cases)
     return ElementTree.tostring(cases, encoding="unicode", xml_declaration=True)
-
-
-def _printable(text: str) -> str:
-    """XML has no control characters, not even escaped."""
-    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def figures(one: Finding) -> str:

@@ -38,22 +38,21 @@ def add(tmp_path: Path) -> Add:
     """Write runs of one cell, a night apart, that have these values of `images_per_s`."""
     count = 0
 
-    def write(rates: Sequence[float | None], *, lr: float = 0.1, first: int | None = None, **row: Any) -> None:
+    def write(rates: Sequence[float | None], *, lr: float = 0.1, first: int | None = None, **columns: Any) -> None:
         nonlocal count
         count += 1
-        rows = []
         for night, rate in enumerate(rates, first or 0):
             start = START + timedelta(days=night)
             config = {"depth": 20, "lr": lr, "seed": night}
-            rows.append({
+            row = {
                 "run_id": f"{start:%Y%m%dT%H%M%S}-{count}", "schema_version": 1, "restart_count": 0,
                 "status": "completed", "benchmark": "training", "config_json": json.dumps(config), "depth": 20,
                 "shortcut": "A", "sample": "digits", "loader": "dali", "kernels": "torch", "engine": "deepspeed",
                 "precision": "bf16", "world_size": 8, "git_commit": "a" * 40, "dirty": False, "hardware": OLD,
                 "init_start": start, "run_start": start, "run_stop": start + timedelta(minutes=1),
-                "images_per_s": rate, "null_reasons": {"mfu": "no peak"}, **row,
-            })  # fmt: skip
-        write_once(table_path(tmp_path, "runs", "2026-10", f"file{count}", 0), [to_table("runs", rows)])
+                "images_per_s": rate, "null_reasons": {"mfu": "no peak"}, **columns,
+            }  # fmt: skip
+            write_once(table_path(tmp_path, "runs", "2026-10", row["run_id"], 0), [to_table("runs", [row])])
 
     return write
 

