@@ -78,7 +78,10 @@ def _cell(cell: Cell) -> list[RenderableType]:
     shown: list[RenderableType] = [Text(f"\n{cell.label}", style="bold")]
     shown += [Text(f"  {one}") for one in cell.differs]
     shown += [Text(f"  {note}", style="yellow") for note in cell.notes]
-    table = new_table("figure", "A>", "n>", "B>", "n>", "B / A>", "interval>", "level>", "")
+    kernels = any(figure.kernel is not None for figure in cell.figures)
+    table = new_table(
+        "kernel, p50 in us" if kernels else "figure", "A>", "n>", "B>", "n>", "B / A>", "interval>", "level>", ""
+    )
     for figure in cell.figures:
         table.add_row(
             Text(_name(figure)),
@@ -90,7 +93,7 @@ def _cell(cell: Cell) -> list[RenderableType]:
 
 
 def _name(figure: Figure) -> str:
-    return figure.name if figure.kernel is None else "p50 (us) " + " ".join(figure.kernel)
+    return figure.name if figure.kernel is None else " ".join(figure.kernel)
 
 
 def _median(samples: Samples) -> str:
