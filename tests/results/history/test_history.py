@@ -127,10 +127,20 @@ def test_what_came_with_a_change_and_known_reasons_stand_beside_it(tmp_path: Pat
     marks = (["2026-10-11 driver 580"], ["2026-10-11 driver 580", "fans replaced"])
     rows = [{**usual, "key": key, "change_marks": those} for key, those in zip(keys, marks, strict=True)]
     rows.append(rows[0] | {"key": "of another cell", "change_marks": ["2026-10-11 not ours"]})
-    rows.append(rows[0] | {"change_marks": ["2026-10-02 before it", "2026-12-24 after all", "2026-02-30 no day"]})
+    rows.append(
+        rows[0]
+        | {
+            "change_marks": [
+                "2026-10-02 before it",
+                "2026-10-10 its last day",
+                "2026-12-24 after all",
+                "2026-02-30 no day",
+            ]
+        }
+    )
     write_once(table_path(tmp_path, "baselines", "2026-10", "one", 0), [to_table("baselines", rows)])
     before, after = found(tmp_path)[0]["segments"]
-    assert before["marks"] == ["2026-10-02 before it"]
+    assert before["marks"] == ["2026-10-02 before it", "2026-10-10 its last day"]
     assert after["marks"] == ["2026-10-11 driver 580", "fans replaced", "2026-12-24 after all", "2026-02-30 no day"]
     assert after["differs"] == [
         {"part": "commit", "before": "a" * 12, "after": "b" * 12},
