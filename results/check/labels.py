@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from results.check.runs import Run
+from results.words import printable
 
 __all__ = ["labels"]
 
@@ -25,5 +26,5 @@ def labels(cells: Mapping[str, Sequence[Run]], parts: Callable[[Run], Mapping[st
         for key in keys:
             words = [f"{name.removeprefix('configuration.')}={shared[key].get(name, 'unknown')}" for name in telling]
             synthetic = any(run.row["synthetic"] or run.row["loader"] == "synthetic" for run in cells[key])
-            found[key] = " ".join([label, *words, *(["SYNTHETIC"] if synthetic else [])])
+            found[key] = printable(" ".join([label, *words, *(["SYNTHETIC"] if synthetic else [])]))
     return found

@@ -11,7 +11,7 @@ from results.compare.differences import Difference, choices, settings, systems, 
 from results.compare.figures import Figure, figures, kernel_figures
 from results.compare.sides import Side, shared_notes
 from results.identity import flat_parts
-from results.words import ConfigError, nearest
+from results.words import ConfigError, nearest, printable
 
 __all__ = ["Cell", "Comparison", "OneSided", "compare"]
 
@@ -95,7 +95,7 @@ def compare(a: Side, b: Side, without: Sequence[str] = ()) -> Comparison:
         raise ConfigError(f"nothing can be compared: no figure has a value on both sides; {why[0] if why else ''}")
     one_sided = [OneSided("A", words[key], runs) for key, runs in ours.items() if key not in theirs]
     one_sided += [OneSided("B", words[key], runs) for key, runs in theirs.items() if key not in ours]
-    notes = [*shared_notes(a, b), *a.notes, *b.notes]
+    notes = [printable(note) for note in (*shared_notes(a, b), *a.notes, *b.notes)]
     return Comparison(a, b, systems(a, b), settings(a, b), cells, one_sided, notes)
 
 
@@ -153,9 +153,9 @@ def _notes(side: str, runs: Sequence[Run]) -> list[str]:
     notes = []
     for run in runs:
         if not run.completed:
-            message = " ".join((run.row["failure_message"] or "no message").split())
+            message = printable(run.row["failure_message"] or "no message")
             kind = run.row["failure_kind"] or "unknown"
-            notes.append(f"{side}: run={run.run_id} does not count: {run.row['status']} ({kind}): {message}")
+            notes.append(f"{side}: run={printable(run.run_id)} does not count: {run.row['status']} ({kind}): {message}")
     done = [run for run in runs if run.completed]
     if len(allocations := {run.allocation for run in done}) < len(done):
         notes.append(

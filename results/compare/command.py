@@ -15,16 +15,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rich.text import Text
-
 from results.compare.cells import Comparison, compare
 from results.compare.render import csv_text, json_text, parts
 from results.compare.sides import read as read_side
+from results.report.terminal import show
 from results.selection import SELECTS
 from results.words import DEFAULT_ROOT, root_from
 
 FORMATS = ("table", "json", "csv")
-PIPE_WIDTH = 160
 _KEY = re.compile(r"[A-Za-z_]+=")
 
 
@@ -62,11 +60,7 @@ def main(words: Sequence[str] | None = None) -> int:
         if form != "table":
             print(json_text(found) if form == "json" else csv_text(found))
             return 0
-        terminal = command.Terminal(PIPE_WIDTH)
-        with terminal.capture() as text:  # trailing blanks only get in the way of a diff
-            for part in parts(found):
-                terminal.print(part, soft_wrap=isinstance(part, Text))  # lines with ids stay whole
-        print("\n".join(line.rstrip() for line in text.get().rstrip().splitlines()))
+        show(*parts(found))
         return 0
 
     return command.run("results.compare", __doc__, Keys, read, do, words)

@@ -9,6 +9,7 @@ from results.check.runs import Run
 from results.compare.sides import Side
 from results.identity import canonical, flat_parts
 from results.store.schema import SCHEMAS
+from results.words import printable
 
 __all__ = ["Counts", "Difference", "choices", "settings", "systems", "unlike", "value_text", "values_text"]
 
@@ -71,7 +72,7 @@ def value_text(value: Any) -> str:
     """One value in words."""
     if value is None:
         return UNKNOWN
-    return value if isinstance(value, str) else canonical(value)
+    return printable(value) if isinstance(value, str) else canonical(value)
 
 
 def systems(a: Side, b: Side) -> list[Difference]:

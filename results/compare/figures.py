@@ -8,6 +8,7 @@ from typing import Any
 from results.check.runs import Kernel, Run
 from results.statistics import Interval, median, ratio_interval
 from results.store.schema import Row
+from results.words import printable
 
 __all__ = ["FIGURES", "Figure", "Samples", "figures", "kernel_figures"]
 
@@ -119,7 +120,7 @@ def _of_kernel(kernel: Kernel, runs: Sequence[Run], timed: Mapping[str, Mapping[
         if row is None:
             found.add(run.run_id, None, "not timed")
         elif row["status"] not in (None, "ok"):
-            found.add(run.run_id, None, str(row["status"]))
+            found.add(run.run_id, None, printable(row["status"]))
         else:
             found.add(run.run_id, *_usable("p50", row["p50"], None))
     return found
@@ -127,7 +128,7 @@ def _of_kernel(kernel: Kernel, runs: Sequence[Run], timed: Mapping[str, Mapping[
 
 def _usable(name: str, value: Any, reason: str | None) -> tuple[float | None, str]:
     if value is None:
-        return None, " ".join((reason or "no value, and no reason").split())
+        return None, printable(reason or "no value, and no reason")
     if not math.isfinite(value) or value < 0:
         return None, f"{name} is {value:g}"
     return float(value), ""

@@ -16,6 +16,7 @@ from results.compare.cells import Cell, Comparison
 from results.compare.differences import Difference, values_text
 from results.compare.figures import NOT_REACHED, Figure, Samples
 from results.history.render import new_table, number
+from results.words import printable
 
 __all__ = ["csv_text", "json_text", "parts"]
 
@@ -39,7 +40,7 @@ def parts(found: Comparison) -> list[RenderableType]:
     for cell in found.cells:
         shown += _cell(cell)
     for one in found.one_sided:
-        ids = f"{one.runs[0].run_id}{', ...' * (len(one.runs) > 1)}"
+        ids = f"{printable(one.runs[0].run_id)}{', ...' * (len(one.runs) > 1)}"
         shown.append(Text(f"\nonly in {one.side}: {one.label}, {_runs(len(one.runs))}: {ids}"))
     return shown
 
@@ -47,7 +48,7 @@ def parts(found: Comparison) -> list[RenderableType]:
 def _side(name: str, runs: Sequence[Run]) -> str:
     first, last = runs[0].started, runs[-1].started
     when = f"{first:%Y-%m-%d}" + (f" to {last:%Y-%m-%d}" if first.date() != last.date() else "")
-    return f"{name}, {_runs(len(runs))} of {when}"
+    return f"{printable(name)}, {_runs(len(runs))} of {when}"
 
 
 def _runs(count: int) -> str:
@@ -78,10 +79,13 @@ def _cell(cell: Cell) -> list[RenderableType]:
     shown: list[RenderableType] = [Text(f"\n{cell.label}", style="bold")]
     shown += [Text(f"  {one}") for one in cell.differs]
     shown += [Text(f"  {note}", style="yellow") for note in cell.notes]
-    table = new_table("figure", "A>", "n>", "B>", "n>", "B / A>", "interval>", "level>", "")
+    kernels = any(figure.kernel is not None for figure in cell.figures)
+    table = new_table(
+        "kernel, p50 in us" if kernels else "figure", "A>", "n>", "B>", "n>", "B / A>", "interval>", "level>", ""
+    )
     for figure in cell.figures:
         table.add_row(
-            Text(_name(figure)),
+            Text(printable(_name(figure))),
             *(text for samples in (figure.a, figure.b) for text in (_median(samples), str(len(samples.values)))),
             *_ratio(figure),
             Text(figure.note, style="dim"),
@@ -90,7 +94,7 @@ def _cell(cell: Cell) -> list[RenderableType]:
 
 
 def _name(figure: Figure) -> str:
-    return figure.name if figure.kernel is None else "p50 (us) " + " ".join(figure.kernel)
+    return figure.name if figure.kernel is None else " ".join(figure.kernel)
 
 
 def _median(samples: Samples) -> str:

@@ -1,7 +1,7 @@
 """Shows the whole history of a figure, cell by cell in time, with the points at which it changed.
 
     python -m results.history [COLUMN=VALUE ...] [metric=images_per_s] [results=PATH] [format=table|json|csv]
-    python -m results.history depth=20 dataset=digits metric=tta_s
+    python -m results.history depth=20 dataset=digits 'run_start=>=2026-11-01' metric=tta_s
 
 A cell is one configuration (but for the seed), benchmark, data and kind of processors; software may change in its
 course and is shown where it does. Completed runs are points of their own, in the order in which they began. Known
@@ -16,24 +16,20 @@ from dataclasses import dataclass, make_dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.text import Text
+import pyarrow as pa
 
 from results.check.baselines import events
-from results.check.runs import COLUMNS, Run, load, load_kernels
+from results.check.runs import load, load_kernels
 from results.history.render import csv_text, json_text, number, parts
 from results.history.series import KERNEL_METRIC, METRICS, History, histories
-from results.store.schema import CHOICES, FLAG, INT, SCHEMAS, TEXT
-from results.words import ConfigError, nearest, root_from
+from results.report.command import FILTERS, KINDS
+from results.report.filters import find as find_runs
+from results.report.filters import matching
+from results.report.terminal import show
+from results.store.schema import CHOICES, INT, REAL, SCHEMAS, TEXT, TIME
+from results.words import ConfigError, printable, root_from
 
 FORMATS = ("table", "json", "csv")
-PIPE_WIDTH = 160
-KINDS = {TEXT: str, INT: int, FLAG: bool}
-NOT_FILTERS = ("run_id", "restart_count", "config_json", "failure_message", "array_task")
-FILTERS: dict[str, type] = {
-    name: KINDS[SCHEMAS["runs"].field(name).type]
-    for name in COLUMNS
-    if SCHEMAS["runs"].field(name).type in KINDS and name not in (*NOT_FILTERS, *METRICS)
-}
 
 
 @dataclass(frozen=True)
@@ -52,18 +48,20 @@ def find(root: Path, metric: str, filters: Mapping[str, Sequence[Any]], form: st
     Args:
         root: of the store.
         metric: one of `METRICS`.
-        filters: by column, the values that a run may have.
+        filters: by column, the values and ranges that a run may have.
 
     Raises:
-        ConfigError: there is no history: no runs, none with a value, or one point alone; one line.
+        ValueError: there is no history: no runs, none with a value, or one point alone; one line.
     """
-    loaded = load(root, more=() if metric == KERNEL_METRIC else (metric,))
+    loaded = load(root, more=(*filters, *(() if metric == KERNEL_METRIC else (metric,))))
     notes = list(loaded.faults)
-    runs = [
-        run for run in loaded.by_id.values() if all(run.row[column] in wanted for column, wanted in filters.items())
-    ]
+    runs = list(loaded.by_id.values())
+    for column, wanted in filters.items():
+        values = pa.chunked_array([[run.row[column] for run in runs]], SCHEMAS["runs"].field(column).type)
+        runs = [run for run, suits in zip(runs, matching(values, wanted).to_pylist(), strict=True) if suits]
     if not runs:
-        raise ConfigError(_no_runs(root, filters, list(loaded.by_id.values()), notes))
+        find_runs(root, (), filters)  # says what there is, where there are none
+        raise ConfigError(f"no runs that can be used in {root}; {notes[0]}")
     kernels, faults = load_kernels(root, [run.run_id for run in runs]) if metric == KERNEL_METRIC else ({}, [])
     known, more = events(root)
     notes += [*faults, *more]
@@ -80,21 +78,6 @@ def find(root: Path, metric: str, filters: Mapping[str, Sequence[Any]], form: st
     return Found(metric, found, notes, form)
 
 
-def _no_runs(root: Path, filters: Mapping[str, Sequence[Any]], runs: Sequence[Run], notes: Sequence[str]) -> str:
-    why = f"; {notes[0]}" if notes else ""
-    for column, wanted in filters.items():
-        there = sorted({_typed(run.row[column]) for run in runs if run.row[column] is not None})
-        if there and not any(run.row[column] in wanted for run in runs):
-            given = ",".join(map(_typed, wanted))
-            return f"no run with {column}={given}; the nearest there is {column}={nearest(given, there)}{why}"
-    words = " with " + " ".join(f"{column}={','.join(map(_typed, wanted))}" for column, wanted in filters.items())
-    return f"no runs{words if filters else ''} in {root}{why}"
-
-
-def _typed(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command; see `bench.config.command.run`."""
     from bench.config import command
@@ -107,8 +90,12 @@ def main(words: Sequence[str] | None = None) -> int:
     }
     for column, kind in FILTERS.items():
         choices = CHOICES.get(("runs", column), ())
-        text = "" if choices or kind is not str else "a text"
-        options[column] = (kind, key("only runs that have this", "all runs", choices=choices, text=text))
+        text = "" if choices or kind != TEXT else "a text"
+        ranges = kind in (INT, REAL, TIME)
+        option = key(
+            "only runs that have this", "all runs", choices=choices, text=text, ranges=ranges, time=kind == TIME
+        )
+        options[column] = (KINDS[kind], option)
     keys = make_dataclass("Keys", [(name, kind | None, option) for name, (kind, option) in options.items()])
 
     def read(typed: list[str]) -> Found:
@@ -124,15 +111,11 @@ def main(words: Sequence[str] | None = None) -> int:
             print(json_text(found.metric, found.histories, found.notes))
             return 0
         for note in found.notes:
-            print(f"results.history: {note}", file=sys.stderr)
+            print(f"results.history: {printable(note)}", file=sys.stderr)
         if found.format == "csv":
             print(csv_text(found.histories))
             return 0
-        terminal = command.Terminal(PIPE_WIDTH)
-        with terminal.capture() as text:  # trailing blanks only get in the way of a diff
-            for part in parts(found.metric, found.histories):
-                terminal.print(part, soft_wrap=isinstance(part, Text))  # lines with ids stay whole
-        print("\n".join(line.rstrip() for line in text.get().rstrip().splitlines()))
+        show(*parts(found.metric, found.histories))
         return 0
 
     return command.run("results.history", __doc__, keys, read, do, words)

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from results.history.e_divisive import LEAST_SEGMENT, PERMUTATIONS
 from results.history.series import History, Segment
+from results.words import printable
 
 __all__ = ["csv_text", "json_text", "new_table", "number", "parts"]
 
@@ -44,7 +45,7 @@ def parts(metric: str, found: Sequence[History]) -> list[RenderableType]:
                 shown.append(Text(f"  too few points for a change: {len(points)} of {2 * LEAST_SEGMENT}"))
             shown.append(_segments(history.segments))
             shown += [
-                Text(f"  with segment {place}: {'; '.join(map(str, segment.differs))}")
+                Text(f"  with segment {place}: {printable('; '.join(map(str, segment.differs)))}")
                 for place, segment in enumerate(history.segments, 1)
                 if segment.differs
             ]
@@ -53,7 +54,7 @@ def parts(metric: str, found: Sequence[History]) -> list[RenderableType]:
 
 
 def _title(metric: str, history: History) -> str:
-    kernel = "" if history.kernel is None else " " + " ".join(history.kernel)
+    kernel = "" if history.kernel is None else " " + printable(" ".join(history.kernel))
     count = len(history.points)
     changes = len(history.segments) - 1 if history.segments else 0
     said = f"{changes} change{'s' * (changes != 1)}" if changes else "no change"
@@ -81,7 +82,7 @@ def _segments(segments: Iterable[Segment]) -> Table:
             str(len(segment.points)),
             number(segment.median),
             _change(segment),
-            Text("; ".join(segment.marks)),
+            Text(printable("; ".join(segment.marks))),
         )
     return table
 
@@ -97,7 +98,7 @@ def _points(metric: str, segments: Iterable[Segment]) -> Table:
             table.add_row(
                 str(place),
                 f"{point.when:%F %H:%M}",
-                Text(point.run.run_id),
+                Text(printable(point.run.run_id)),
                 Text(_commit(point.run.commit)),
                 number(point.value),
                 number(segment.median),

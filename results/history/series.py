@@ -14,6 +14,7 @@ from results.check.runs import Kernel, Run
 from results.history.e_divisive import LEAST_SEGMENT, change_points
 from results.identity import Difference, canonical, flat_parts
 from results.store.schema import FIGURES, INT, REAL, SCHEMAS, Row
+from results.words import printable
 
 __all__ = ["KERNEL_METRIC", "METRICS", "History", "Point", "Segment", "histories"]
 
@@ -117,10 +118,10 @@ def _value(metric: str, run: Run, row: Mapping[str, Any] | None) -> float | str:
     if row is None:
         return "not timed"
     if metric == KERNEL_METRIC and row["status"] not in (None, "ok"):
-        return str(row["status"])
+        return printable(row["status"])
     value = row[metric]
     if value is None:
-        return " ".join(((row.get("null_reasons") or {}).get(metric) or "no value, and no reason").split())
+        return printable((row.get("null_reasons") or {}).get(metric) or "no value, and no reason")
     return float(value) if math.isfinite(value) else f"{metric} is {value:g}"
 
 

@@ -90,3 +90,14 @@ def test_as_a_command_with_a_reader_that_stops_early(stores):
         ["bash", "-o", "pipefail", "-c", shell], cwd=root, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("A: ")
+
+
+def test_control_characters_of_rows_are_written_out(tmp_path, add, run):
+    a, b = tmp_path / "a", tmp_path / "b"
+    add(a, "one", status="failed", failure_message="\x1b[2Jgone"), add(a, "two")
+    add(b, "three", system={"nic": "mlx\x1b[31m5"}, config={"recipe": {"anneal": "linear"}}, git_commit="\x1b]0;x")
+    add(b, "four", config={"depth": 32, "note": "\x07bell"})
+    for form in ("table", "csv", "json"):
+        status, out, _ = run(a, b, f"format={form}")
+        assert status == 0 and not {"\x1b", "\x07"} & set(out)
+    assert r"\x1b[2Jgone" in out.replace("\\\\", "\\") and r"mlx\x1b[31m5" in out.replace("\\\\", "\\")

@@ -18,6 +18,7 @@ from results.history import command
 from results.history.render import json_text
 from results.store.files import table_path, write_once
 from results.store.schema import to_table
+from results.words import Range
 
 START = datetime(2026, 10, 1, 2, 0, tzinfo=UTC)
 OLD, NEW = "8xH100;torch2.12,deepspeed0.19,dali2.4;python3.11", "8xH100;torch2.13,deepspeed0.19,dali2.4;python3.11"
@@ -126,10 +127,20 @@ def test_what_came_with_a_change_and_known_reasons_stand_beside_it(tmp_path: Pat
     marks = (["2026-10-11 driver 580"], ["2026-10-11 driver 580", "fans replaced"])
     rows = [{**usual, "key": key, "change_marks": those} for key, those in zip(keys, marks, strict=True)]
     rows.append(rows[0] | {"key": "of another cell", "change_marks": ["2026-10-11 not ours"]})
-    rows.append(rows[0] | {"change_marks": ["2026-10-02 before it", "2026-12-24 after all", "2026-02-30 no day"]})
+    rows.append(
+        rows[0]
+        | {
+            "change_marks": [
+                "2026-10-02 before it",
+                "2026-10-10 its last day",
+                "2026-12-24 after all",
+                "2026-02-30 no day",
+            ]
+        }
+    )
     write_once(table_path(tmp_path, "baselines", "2026-10", "one", 0), [to_table("baselines", rows)])
     before, after = found(tmp_path)[0]["segments"]
-    assert before["marks"] == ["2026-10-02 before it"]
+    assert before["marks"] == ["2026-10-02 before it", "2026-10-10 its last day"]
     assert after["marks"] == ["2026-10-11 driver 580", "fans replaced", "2026-12-24 after all", "2026-02-30 no day"]
     assert after["differs"] == [
         {"part": "commit", "before": "a" * 12, "after": "b" * 12},
@@ -187,6 +198,7 @@ def test_filters_and_metrics(tmp_path: Path, add: Add) -> None:
     add(NIGHTS, depth=32, lr=0.2)
     assert len(found(tmp_path)) == 2
     assert len(found(tmp_path, depth=[32])) == 1
+    assert found(tmp_path, depth=[Range(20, None, False, False, ">20")]) == found(tmp_path, depth=[32])
     segment = found(tmp_path, "step_ms_p95", depth=[20])[0]["segments"][0]
     assert (segment["n"], segment["median"]) == (10, 70.0)
 
@@ -228,6 +240,7 @@ def test_few_points_are_shown_and_cannot_change(add: Add, run: Run) -> None:
     ("rates", "words", "said"),
     [
         ([], [], "no runs in "),
+        ([1000.0] * 9, ["depth=>20"], "no run with depth=>20; the nearest there is depth=20"),
         ([1000.0], [], "one point in each cell, such as 1,000 in run=20261001T020000-1 of 2026-10-01"),
         ([math.nan] * 9, [], "none of 9 runs has a value: images_per_s is nan"),
         ([1000.0] * 9, ["metric=mfu"], "metric=mfu: none of 9 runs has a value: no peak"),
