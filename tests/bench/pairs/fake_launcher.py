@@ -25,6 +25,7 @@ srun --unbuffered \\
 
 def main() -> int:
     words = dict(word.split("=", 1) for word in sys.argv[1:])
+    assert len(words) == len(sys.argv) - 1, "a key is given twice"
     if words.get("mode") == "print":
         kept = " ".join(word for word in sys.argv[1:] if word != "mode=print" and not word.startswith("cluster="))
         print(SCRIPT.format(python=sys.executable, launcher=ROOT / "launch" / "local.py", words=kept))
