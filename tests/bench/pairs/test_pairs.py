@@ -232,19 +232,29 @@ exec "$@"
 """
 
 
-def test_in_an_allocation_of_several_nodes_srun_starts_each_run_with_its_own_id(
-    repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
-) -> None:
+@pytest.fixture
+def three_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "srun").write_text(SRUN)
     (tmp_path / "bin" / "srun").chmod(0o755)
-    for name, value in {
-        "PATH": f"{tmp_path}/bin{os.pathsep}{os.environ['PATH']}",
-        "SLURM_JOB_ID": "7",
-        "SLURM_JOB_NUM_NODES": "3",
-        "SLURM_NNODES": "1",
-    }.items():
+    path = f"{tmp_path}/bin{os.pathsep}{os.environ['PATH']}"
+    job = {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "3", "SLURM_NNODES": "1"}
+    for name, value in {"PATH": path, **job}.items():
         monkeypatch.setenv(name, value)
+
+
+def test_a_commit_that_names_runs_after_the_job_alone_is_refused(repository, three_nodes, capsys) -> None:
+    old = repository.commit(first="old")
+    repository.commit()
+    assert command.main(repository.words("a=commit:HEAD~1", "nodes=3")) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith(f"bench.pairs: a: {old[:10]} names each run after the Slurm job alone (RESNET_BENCH_RUN_ID")
+    assert len(repository.runs()) == 1 and not read_rows(repository.results, "pairs")[0]
+
+
+def test_in_an_allocation_of_several_nodes_srun_starts_each_run_with_its_own_id(
+    repository, tmp_path: Path, three_nodes, capsys
+) -> None:
     repository.commit()
     repository.commit(s0=90.0, s1=110.0)
     assert command.main(repository.words("a=commit:HEAD~1", "nodes=3", "cluster=site")) == 0
@@ -272,14 +282,9 @@ def test_a_script_that_srun_cannot_be_told_from_is_said(repository, monkeypatch,
     assert "not a script that srun can be told from" in capsys.readouterr().err
 
 
-def test_a_run_that_srun_ends_is_said_in_the_words_of_its_row(repository, tmp_path, monkeypatch, capsys) -> None:
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "srun").write_text(SRUN)
-    (tmp_path / "bin" / "srun").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}/bin{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("SLURM_JOB_ID", "7")
+def test_a_run_that_srun_ends_is_said_in_the_words_of_its_row(repository, three_nodes, capsys) -> None:
     repository.commit(s0="fail")
-    assert command.main(repository.words("a=commit:HEAD")) == 3
+    assert command.main(repository.words("a=commit:HEAD", "nodes=3")) == 3
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.startswith("bench.pairs: a: its run ended with status 1: failed (data): 1.jpg: truncated (logs in ")
 
