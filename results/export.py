@@ -11,7 +11,7 @@ import os
 import re
 import socket
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from results.store.files import read_file, read_rows, table_files, write_once
 from results.store.schema import REALS, Row, file_schema, to_rows
-from results.words import PATH_KEYS, RECORD_ROOT, nearest, root_from
+from results.words import PATH_KEYS, RECORD_ROOT, chosen_ids, root_from
 
 TABLES = ("steps", "epochs", "system", "kernels", "runs")  # runs last: an attempt that has it is whole
 DROPPED = {"runs": ("nodelist",), "system": ("hostname", "gpu_uuids")}
@@ -172,23 +172,6 @@ def _scrubbed(table: str, path: Path, scrubber: Scrubber) -> pa.Table:
 
 def _has_text(kind: pa.DataType) -> bool:
     return pa.types.is_string(kind) or (pa.types.is_nested(kind) and kind != REALS)
-
-
-def chosen_ids(words: Iterable[str], ids: Sequence[str]) -> list[str]:
-    """Find whole run ids from whole ids, their starts or their ends.
-
-    Raises:
-        ValueError: no run has it, or more than one.
-    """
-    chosen: list[str] = []
-    for word in words:
-        found = [word] if word in ids else [one for one in ids if word and (one.startswith(word) or one.endswith(word))]
-        if len(found) != 1:
-            there = f"the nearest is {nearest(word, ids)}" if ids else "there are none"
-            what = f"{len(found)} runs have it" if found else f"no such run; {there}"
-            raise ValueError(f"run={word}: {what}")
-        chosen += [one for one in found if one not in chosen]
-    return chosen
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,16 @@ from results.words import PATH_KEYS, ConfigError
 
 __all__ = [
     "BENCHMARKS", "Difference", "PARTS_VERSION", "benchmark_of", "comparability", "config_hash", "digest",
-    "first_difference", "key_of", "new_run_id", "parts_of", "slurm_run_id", "system_class", "system_id",
+    "first_difference", "flat_parts", "key_of", "new_run_id", "parts_of", "slurm_run_id", "system_class", "system_id",
+    "system_parts",
 ]  # fmt: skip
 
 # Version 1 was a hash without named parts, and without the content of the data.
 PARTS_VERSION = 2
 BENCHMARKS = ("training", "step", "micro")
 PACKAGES = ("torch", "deepspeed", "dali")  # whose major and minor version figures depend on
+# Of a configuration: what a reader would name first where several keys differ, most of which follow from these.
+LEADING = ("family", "dataset", "depth", "shortcut", "stride", "image_size", "num_classes", "nodes", "ranks_per_node")
 _CLASS = re.compile(r"(?P<hardware>.*);(?P<packages>[^;]*);python(?P<python>[^;]*)")
 
 
@@ -68,8 +71,8 @@ def _minor(version: Any) -> str:
     return ".".join(str(version).split(".")[:2])
 
 
-def _system_parts(text: str | None) -> tuple[str | None, dict[str, str]]:
-    """Processors and versions by name, from what `system_class` made."""
+def system_parts(text: str | None) -> tuple[str | None, dict[str, str]]:
+    """Return processors and versions by name, from what `system_class` made."""
     match = _CLASS.fullmatch(text or "")
     if match is None:  # of a system that is described in another way
         return text, {}
@@ -106,11 +109,12 @@ def parts_of(row: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"run {row.get('run_id')}: config_json is not JSON ({error})") from None
     if not isinstance(config, dict):
         raise ValueError(f"run {row.get('run_id')}: config_json is {type(config).__name__}, expected an object")
-    processors, software = _system_parts(row.get("hardware"))
+    processors, software = system_parts(row.get("hardware"))
+    names = [*(key for key in LEADING if key in config), *(key for key in config if key not in LEADING)]
     return {
         "version": PARTS_VERSION,
         "benchmark": benchmark_of(row),
-        "configuration": {key: value for key, value in config.items() if key not in (*PATH_KEYS, "seed")},
+        "configuration": {key: config[key] for key in names if key not in (*PATH_KEYS, "seed")},
         "data": {"sample": row.get("sample"), "hash": row.get("dataset_hash")},
         "processors": processors,
         "software": software,
@@ -149,11 +153,16 @@ class Difference:
 
 def first_difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Difference | None:
     """Return the first named part that differs between two results of `parts_of`; None where the keys are equal."""
-    mine, other = dict(_flat("", ours)), dict(_flat("", theirs))
+    mine, other = flat_parts(ours), flat_parts(theirs)
     for part in dict.fromkeys((*mine, *other)):
         if part not in mine or part not in other or canonical(mine[part]) != canonical(other[part]):
             return Difference(part, mine.get(part), other.get(part))
     return None
+
+
+def flat_parts(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of parts that hold others, under names such as "software.torch", in their order."""
+    return dict(_flat("", parts))
 
 
 def _flat(prefix: str, parts: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

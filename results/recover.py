@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from results.statistics import percentile
-from results.store.files import BadFile, journals
+from results.store.files import BadFile, journals, table_files
 from results.store.journal import Contents, JournalError, read, read_steps
 from results.store.schema import FIGURES, Row, merge
 from results.store.writer import write_attempt
-from results.words import root_from
+from results.words import chosen_ids, root_from
 
 STALE_S = 900.0
 
@@ -125,7 +125,7 @@ def _lives(contents: Contents, file: BinaryIO, folder: Path, stale_s: float) -> 
 
 def _remove_leftovers(root: Path, stale_s: float) -> None:
     """Remove temporary files of writers that died in the middle of one."""
-    now = [path for pattern in ("journal/.*.tmp", "*/month=*/.*.tmp") for path in root.glob(pattern)]
+    now = [path for pattern in ("journal/.*.tmp", "*/month=*/.*.tmp", ".index/*/.*.tmp") for path in root.glob(pattern)]
     if now:
         with tempfile.TemporaryFile(dir=root) as clock:
             limit = os.fstat(clock.fileno()).st_mtime - stale_s
@@ -269,7 +269,7 @@ def main(words: Sequence[str] | None = None) -> int:
     @dataclass
     class Keys:
         results: str | None = key("the store", "results/v1 of the checkout", path=True, one=True)
-        run: str | None = key("only these runs", "all", text="an id")
+        run: str | None = key("only these runs; the start or the end of an id will do", "all", text="an id")
         stale_s: float | None = key(
             "time without a write after which a run on another host counts as dead",
             f"{STALE_S:g}",
@@ -280,7 +280,11 @@ def main(words: Sequence[str] | None = None) -> int:
 
     def read(typed: list[str]) -> tuple[Path, Mapping[str, Sequence[Any]]]:
         given = values(typed, Keys)
-        return root_from(given), given
+        root = root_from(given)
+        if "run" in given:
+            there = [*journals(root), *table_files(root, "runs")]  # of what has its rows there is nothing to recover
+            given["run"] = chosen_ids(given["run"], sorted({path.stem.rpartition(".")[0] for path in there}))
+        return root, given
 
     def do(task: tuple[Path, Mapping[str, Sequence[Any]]]) -> int:
         return _sweep_and_say(*task)

@@ -1,9 +1,12 @@
-"""The nearest valid choice for a mistyped word, and the folders that `python -m results.*` reads by default."""
+"""What typed words mean to `python -m results.*`: the nearest valid choice, runs, ranges, and the folders read."""
 
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from difflib import SequenceMatcher
 from os.path import expanduser
 from pathlib import Path
+from typing import Any
 
 DEFAULT_ROOT = Path(__file__).resolve().parent / "v1"
 RECORD_ROOT = Path(__file__).resolve().parent / "record"
@@ -41,6 +44,63 @@ def suggestion(word: str, choices: Iterable[str]) -> str:
 
 def _ratio(word: str, choice: str) -> float:
     return SequenceMatcher(None, word.lower(), choice.lower()).ratio()
+
+
+@dataclass(frozen=True)
+class Range:
+    """Values between two bounds.
+
+    Attributes:
+        low, high: bounds of one type; None where there is none on that side.
+        with_low, with_high: whether the bound itself is inside.
+        text: as it was typed, such as ">20", "20..56" or a time, which stands for all of its day.
+    """
+
+    low: Any
+    high: Any
+    with_low: bool
+    with_high: bool
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def meant_ids(word: str, ids: Iterable[str]) -> list[str]:
+    """Return the runs that a whole id, or the start or the end of one, means: one, several or none."""
+    ids = list(ids)
+    return [word] if word in ids else [one for one in ids if word and (one.startswith(word) or one.endswith(word))]
+
+
+def chosen_ids(words: Iterable[str], ids: Iterable[str]) -> list[str]:
+    """Return the run that each `run=` word means, each once.
+
+    Args:
+        words: whole ids, or the start or the end of one.
+        ids: of the runs that there are.
+
+    Raises:
+        ConfigError: no run is meant, or more than one.
+    """
+    ids = list(ids)
+    chosen: list[str] = []
+    for word in words:
+        found = meant_ids(word, ids)
+        if len(found) > 1:
+            raise ConfigError(f"run={word}: {len(found)} runs have it; choose from {', '.join(found[-4:])}")
+        if not found:
+            there = f"nearest is run={nearest(word, ids)}" if ids else "there are none"
+            raise ConfigError(f"run={word}: no such run; {there}")
+        chosen += [one for one in found if one not in chosen]
+    return chosen
+
+
+def printable(text: str) -> str:
+    """Return a text on one line that a terminal shows and does not obey: control characters are written out."""
+    return "".join(
+        char.encode("unicode_escape").decode() if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp") else char
+        for char in " ".join(text.split())
+    )
 
 
 def root_from(given: Mapping[str, Sequence[str]], key: str = "results", default: Path = DEFAULT_ROOT) -> Path:

@@ -34,7 +34,8 @@ ROOMS = {
         "errors", "dataset_table", "cache", "batch", "images", "datasets", "loaders", "mean_image",
     ],
     "results": [
-        "words", "durable", "identity", "statistics", "store", "selection", "recover", "export", "check", "report", "plot",
+        "words", "durable", "identity", "statistics", "store", "selection", "recover", "export", "report", "check",
+        "baseline", "history", "calibrate", "compare", "query", "plot",
     ],
 }  # fmt: skip
 MOST_MODULES, MOST_LINES = 16, 400
@@ -43,10 +44,16 @@ FOUNDATION = {"results.words", "results.durable"}
 # The entry points of commands in leaves, `main` alone, which may import what runs a command.
 COMMANDS = {
     "kernels/aot/command.py",
+    "results/__main__.py",
+    "results/baseline.py",
+    "results/calibrate/command.py",
+    "results/check/command.py",
+    "results/compare/command.py",
     "results/export.py",
+    "results/history/command.py",
     "results/plot/command.py",
     "results/recover.py",
-    "results/report/terminal.py",
+    "results/report/command.py",
 }
 RUNNER = {"bench.config.command", "bench.config.grammar", "bench.config.paths"}
 HEAVY = {"torch", "torchvision", "triton", "deepspeed", "nvidia"}  # nvidia.dali
@@ -80,14 +87,20 @@ LIGHT = [
     "bench.measure.metrics",
     "bench.roofline.command",
     "bench.pairs.command",
+    "results.baseline",
+    "results.calibrate.command",
+    "results.check.command",
+    "results.compare.command",
+    "results.history.command",
     "results.plot.command",
     "launch.cli",
     "launch.job",
     "launch.foreground",
     "launch.batch_script",
+    "results.__main__",
     "results.export",
     "results.recover",
-    "results.report.terminal",
+    "results.report.command",
 ]
 # What runs on a bare GPU machine, with neither DeepSpeed, DALI nor scipy.
 BARE = [

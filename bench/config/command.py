@@ -15,7 +15,7 @@ from typing import TextIO, TypeVar
 from rich.console import Console
 
 from bench.config.grammar import WordError, help_text
-from results.words import ConfigError
+from results.words import ConfigError, printable
 
 Task = TypeVar("Task")
 
@@ -101,7 +101,7 @@ def run(
 
 
 def _complain(program: str, error: Exception, status: int) -> int:
-    print(f"{program}: {' '.join(str(error).split())}", file=sys.stderr)
+    print(f"{program}: {printable(str(error))}", file=sys.stderr)
     return status
 
 

@@ -18,6 +18,7 @@ from hydra.core.override_parser.types import OverrideType
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
+from bench.config import ranges as ranges_typed
 from results.words import ConfigError, nearest, suggestion
 
 Keys = TypeVar("Keys")
@@ -42,6 +43,8 @@ def key(
     path: bool = False,
     text: str = "",
     one: bool = False,
+    ranges: bool = False,
+    time: bool = False,
 ) -> Any:
     """A field of a dataclass of keys; its type is the field's annotation.
 
@@ -55,6 +58,8 @@ def key(
         path: whether the text is that of a path.
         text: what else a text is that is taken as it stands between commas, as a path is, whatever characters it has.
         one: whether there is no sweep of it; such a text is taken whole, commas and all.
+        ranges: whether a value may also be a range such as ">20" or "20..56", which is then a `Range`.
+        time: whether a text is a time: it is read as the `Range` that it stands for, the whole of its day or minute.
     """
     return field(
         default=default,
@@ -66,8 +71,10 @@ def key(
             "least": least,
             "above": above,
             "most": most,
-            "text": "a path" if path else text,
+            "text": "a path" if path else ranges_typed.TIME if time else text,
             "one": one,
+            "ranges": ranges,
+            "time": time,
         },
     )
 
@@ -92,13 +99,20 @@ def values(words: Sequence[str], keys: type) -> dict[str, list[Any]]:
     parser = OverridesParser.create()
     ConfigStore.instance().store(name=keys.__name__, node=keys)
     spelled: dict[str, list[str]] = {}
+    split: dict[str, list[ranges_typed.Piece]] = {}
     for typed in words:
         name = _name(typed, options)
         if name in spelled:
             one = options[name].metadata["one"]
             several = "it takes one value" if one else f"several values are written {name}=VALUE,VALUE"
             raise WordError(f"{typed}: {name} is given twice; {several}")
-        spelled[name] = _spelled(typed, options[name], parser)
+        if options[name].metadata["ranges"] and ranges_typed.is_range(typed.partition("=")[2]):
+            split[name] = ranges_typed.pieces(typed.partition("=")[2])
+            spelled[name] = [
+                _bound(typed, options[name], piece, bound, parser) for piece in split[name] for bound in piece.bounds
+            ]
+        else:
+            spelled[name] = _spelled(typed, options[name], parser)
     originals = {typed.partition("=")[0]: typed for typed in words}
     found: dict[str, list[Any]] = {name: [] for name in spelled}
     with initialize(version_base="1.3", config_path=None):
@@ -113,8 +127,10 @@ def values(words: Sequence[str], keys: type) -> dict[str, list[Any]]:
                         f"{original}: {name} takes {accepts(options[name])}; for the default leave {name} out"
                     )
                 check(options[name], config[name], original)
-                found[name].append(config[name])
-    return found
+                found[name].append(_moment(options[name], config[name]))
+    return {
+        name: _joined(options[name], split[name], typed) if name in split else typed for name, typed in found.items()
+    }
 
 
 def check(option: Field[Any], value: Any, spelled: str | None = None) -> None:
@@ -139,7 +155,7 @@ def check(option: Field[Any], value: Any, spelled: str | None = None) -> None:
         if low or high or (abs(value) > 2**53 if isinstance(value, int) else not math.isfinite(value)):
             raise WordError(f"{word}: {option.name} takes {accepts(option)}{_nearest_number(option, value)}")
     if value == "":
-        raise WordError(f"{option.name}=: {option.name} takes {accepts(option)}")
+        raise WordError(f"{option.name}=: {option.name} takes {accepts(option)}{_quotes(option)}")
 
 
 def accepts(option: Field[Any]) -> str:
@@ -147,11 +163,12 @@ def accepts(option: Field[Any]) -> str:
     rule = option.metadata
     if rule["choices"]:
         return "one of " + ", ".join(rule["choices"])
+    ranges = f", {ranges_typed.ACCEPTED}" if rule["ranges"] else ""
     if rule["text"]:
-        return str(rule["text"])
+        return f"{rule['text']}{ranges}"
     words = {"above": "above", "least": "at least", "most": "at most"}
     bounds = [f"{words[name]} {_show(rule[name])}" for name in words if rule[name] is not None]
-    return KIND_NAMES[kind(option)] + (", " + " and ".join(bounds) if bounds else "")
+    return KIND_NAMES[kind(option)] + (", " + " and ".join(bounds) if bounds else "") + ranges
 
 
 def kind(option: Field[Any]) -> type:
@@ -197,6 +214,13 @@ def _name(word: str, options: dict[str, Field[Any]]) -> str:
     name, equals, value = word.partition("=")
     if equals and name in options:
         return name
+    for option in options.values():
+        # `depth>=20` as one would write it elsewhere; what a shell made of an unquoted ">" never arrives.
+        compared = re.fullmatch(rf"{re.escape(option.name)}\s*([<>]=?)(.*)", word, re.DOTALL)
+        if compared and option.metadata["ranges"]:
+            raise WordError(
+                f"{word}: words are key=value; did you mean {option.name}={compared[1]}{compared[2].strip()}?"
+            )
     bare = name.strip().lstrip("-+~").replace("-", "_")
     close = suggestion(bare, options)
     problem = "no such key" if equals else "words are key=value"
@@ -229,6 +253,41 @@ def _spelled(word: str, option: Field[Any], parser: OverridesParser) -> list[str
     raise WordError(f"{word}: {name} takes {accepts(option)}; several values are written {name}=VALUE,VALUE")
 
 
+def _bound(word: str, option: Field[Any], piece: ranges_typed.Piece, bound: str, parser: OverridesParser) -> str:
+    """A bound of a range in the grammar's own spelling."""
+    found = _spelled(f"{option.name}={bound}", option, parser) if bound else []
+    if len(found) != 1 or not found[0]:
+        low, high = (*piece.bounds, "")[:2]
+        half = f">={low}" if low and piece.sign == ".." else f"<={high}" if high else ""
+        near = f" (nearest: {option.name}={half})" if half else ""
+        raise WordError(f"{word}: {option.name} takes {accepts(option)}{near}")
+    return found[0]
+
+
+def _moment(option: Field[Any], value: Any) -> Any:
+    """What a time stands for; any other value as it is."""
+    if not option.metadata["time"]:
+        return value
+    try:
+        return ranges_typed.moment(value)
+    except ValueError as error:
+        near = f" (nearest: {option.name}={error})" if str(error) else ""
+        raise WordError(f"{option.name}={value}: {option.name} takes {accepts(option)}{near}") from None
+
+
+def _joined(option: Field[Any], split: Sequence[ranges_typed.Piece], bounds: list[Any]) -> list[Any]:
+    """The values and ranges of a word from their bounds."""
+    found, left = [], list(bounds)
+    for piece in split:
+        own, left = left[: len(piece.bounds)], left[len(piece.bounds) :]
+        try:
+            found.append(ranges_typed.joined(piece, own))
+        except ValueError as error:
+            near = f"{option.name}={error}"
+            raise WordError(f"{option.name}={piece.text}: nothing lies in it (nearest: {near})") from None
+    return found
+
+
 def _compose(schema: str, texts: dict[str, str], options: dict[str, Field[Any]]) -> DictConfig:
     try:
         return compose(schema, overrides=[f"{name}={text}" for name, text in texts.items()])
@@ -238,7 +297,7 @@ def _compose(schema: str, texts: dict[str, str], options: dict[str, Field[Any]])
                 _compose(schema, {name: text}, options)
             raise
         ((name, text),) = texts.items()
-        near = _nearest_number(options[name], text)
+        near = _nearest_number(options[name], text) if text else _quotes(options[name])
         raise WordError(f"{name}={text}: {name} takes {accepts(options[name])}{near}") from None
 
 
@@ -262,6 +321,11 @@ def _nearest_number(option: Field[Any], value: Any) -> str:
     if kind(option) is int and abs(number) < 1e9:
         return f" (nearest: {option.name}={round(number)})"
     return ""
+
+
+def _quotes(option: Field[Any]) -> str:
+    """What may be wrong where nothing is left of a value: a shell took its ">" for a redirection."""
+    return f"; a range stands in quotes: '{option.name}=>V'" if option.metadata["ranges"] else ""
 
 
 def _quote(text: str) -> str:

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from results.plot import accuracy, kernels, ladder, step_parts
-from results.plot.run_rows import RunRows, meant, run_ids, unnamed_files
-from results.words import DEFAULT_ROOT, ConfigError, root_from
+from results.plot.run_rows import RunRows, run_ids, unnamed_files
+from results.words import DEFAULT_ROOT, ConfigError, chosen_ids, root_from
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,7 @@ def drawings(store: Path, typed_run: str | None, typed: Sequence[str]) -> list[D
         hint = f"nearest is draw={','.join(there)}" if there else measure
         raise ConfigError(f"results={store}: no {' or '.join(tables)} in it; {hint}")
     if typed_run is not None:
-        return _of_run(RunRows(store, meant(ids, typed_run)), wanted, all_of_them=bool(typed))
+        return _of_run(RunRows(store, chosen_ids([typed_run], ids)[0]), wanted, all_of_them=bool(typed))
     passed: list[ConfigError] = []
     for run_id in reversed(ids):
         try:

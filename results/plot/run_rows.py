@@ -1,7 +1,7 @@
-"""One run's rows, and which run is meant."""
+"""One run's rows, and which runs have any."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +11,6 @@ import pyarrow.compute as pc
 
 from results.store.files import read_table, table_files
 from results.store.schema import Row, to_rows
-from results.words import ConfigError, nearest
 
 
 @dataclass(frozen=True)
@@ -65,20 +64,3 @@ def unnamed_files(store: Path, tables: Iterable[str]) -> list[Path]:
 
 def _run_id(path: Path) -> str:
     return path.name.removesuffix(".parquet").rpartition(".")[0]
-
-
-def meant(ids: Sequence[str], typed: str) -> str:
-    """The run that an id, or its start or end, means.
-
-    Args:
-        ids: at least one.
-
-    Raises:
-        ConfigError: no run or several are meant.
-    """
-    near = [typed] if typed in ids else [one for one in ids if one.startswith(typed) or one.endswith(typed)]
-    if len(near) > 1:
-        raise ConfigError(f"run={typed}: several runs; choose from {', '.join(near[-4:])}")
-    if not near:
-        raise ConfigError(f"run={typed}: no such run with anything to draw; nearest is run={nearest(typed, ids)}")
-    return near[0]

@@ -1,8 +1,8 @@
-"""Runs the command; see `results.report.terminal`."""
+"""Runs the command; see `results.report.command`."""
 
 import sys
 
-from results.report.terminal import main
+from results.report.command import main
 
 if __name__ == "__main__":
     sys.exit(main())

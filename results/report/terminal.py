@@ -1,36 +1,45 @@
-"""Prints the runs of a store as a table.
-
-    python -m results.report [results=PATH] [sort=COLUMN,-COLUMN] [COLUMN=VALUE,VALUE ...]
-    python -m results.report depth=20 dataset=digits status=completed sort=-images_per_s
-
-Figures that are missing have their reason below the table.
-"""
+"""Tables of runs for a terminal: what each run was, its figures, and the reasons for those that are missing."""
 
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, make_dataclass
-from pathlib import Path
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, TextIO
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from results.identity import benchmark_of
-from results.store.files import BadFile, journals, read_rows
-from results.store.schema import CHOICES, FLAG, INT, REAL, SCHEMAS, TEXT, Row
-from results.words import nearest, root_from, suggestion
+from results.report.settings import Setting, clean, differing, is_synthetic, ran
+from results.store.schema import Row
+from results.words import printable
 
-SORT = ("family", "depth", "shortcut", "run_start", "run_id")
-KINDS = {TEXT: str, INT: int, REAL: float, FLAG: bool}
-FILTERS: dict[str, type] = {field.name: KINDS[field.type] for field in SCHEMAS["runs"] if field.type in KINDS}
 STYLES = {"completed": "green", "failed": "red", "killed": "yellow"}
 PIPE_WIDTH = 120
+LEAST_WRAPPED = 24  # characters of a column that may wrap
+NOT_FINITE = "not a finite number in the file"
 
 
-class _Notes:
+@dataclass(frozen=True)
+class Column:
+    """A column of a table: its head, which may have two lines, and a cell for each row."""
+
+    head: str
+    cells: Sequence[Text]
+    right: bool = False
+    wraps: bool = False
+
+    @property
+    def width(self) -> int:
+        """Characters that it needs at least."""
+        widest = max(cell_len(line) for text in (self.head, *map(str, self.cells)) for line in text.split("\n"))
+        return min(widest, LEAST_WRAPPED) if self.wraps else widest
+
+
+class Notes:
     """Numbers the distinct reasons for missing figures in the order in which they are met."""
 
     def __init__(self) -> None:
@@ -38,57 +47,122 @@ class _Notes:
 
     def figure(self, row: Row, column: str, shown: Callable[[Any], str]) -> Text:
         """The cell of a figure: its value, or a dash and the number of its reason."""
-        if row.get(column) is not None:
+        if clean(row.get(column)) is not None:
             return Text(shown(row[column]))
-        reason = (row.get("null_reasons") or {}).get(column)
+        reason = NOT_FINITE if row.get(column) is not None else (row.get("null_reasons") or {}).get(column)
+        return self.missing(reason)
+
+    def missing(self, reason: str | None) -> Text:
+        """The cell of what is not there."""
         if reason is None:
             return Text("-", style="dim")
-        reason = " ".join(reason.split())
+        reason = printable(reason)
         return Text(f"-[{self._numbers.setdefault(reason, len(self._numbers) + 1)}]", style="dim")
 
-    def legend(self, extension: bool) -> Text | None:
-        lines = ["+ a net that the paper does not have"] if extension else []
+    def legend(self, extension: bool, lead: str) -> Text | None:
+        """What stands below a table: a line for each reason; None where there is nothing to say."""
+        lines = [lead] if lead else []
+        lines += ["+ a net that the paper does not have"] if extension else []
         lines += [f"[{number}] {reason}" for reason, number in self._numbers.items()]
         return Text("\n".join(lines), style="dim") if lines else None
 
 
 def short_ids(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """Return the shortest tail, of eight characters or more, that tells each run from the others."""
-    ids = sorted({row["run_id"] for row in rows})
+    ids = sorted({row["run_id"] for row in rows if row.get("run_id") is not None})
     width = 8
     while len({run_id[-width:] for run_id in ids}) < len(ids):
         width += 1
-    return {run_id: run_id[-width:].lstrip("-_.") for run_id in ids}
+    return {run_id: printable(run_id[-width:].lstrip("-_.")) for run_id in ids}
 
 
-def runs_table(rows: Sequence[Row]) -> Table:
-    """Return runs as a table of one row each, in the given order, with reasons for missing figures below it."""
-    setting = "dataset, loader,\nsoftware, ranks"
-    table = _new_table("run", "family", "depth>", "short-\ncut", setting, *_FIGURE_HEADS, "status")
-    notes, ids = _Notes(), short_ids(rows)
-    for row in rows:
-        table.add_row(
-            _attempt(row, ids),
-            _shown(row, "family"),
-            _shown(row, "depth"),
-            _shortcut(row),
-            _setting(row),
-            *_figures(row, notes),
-            _status(row),
-        )
-    return _with_legend(table, notes, rows)
+def runs_table(rows: Sequence[Row], width: int | None = None) -> Table:
+    """Return runs as a table of one row each, in the given order, with reasons for missing figures below it.
+
+    A setting that differs between the rows has a column, or, where those do not fit, a word in the cell of settings.
+
+    Args:
+        width: characters of a line; those of stdout by default.
+    """
+    notes, ids = Notes(), short_ids(rows)
+    columns = [
+        Column("run", [attempt(row, ids) for row in rows]),
+        *net_columns(rows),
+        *figure_columns(rows, notes),
+        Column("status", [_status(row) for row in rows]),
+    ]
+    return with_settings(columns, 4, rows, differing(rows), notes, width)
+
+
+def net_columns(rows: Sequence[Row]) -> list[Column]:
+    """What a run was, one column each."""
+    return [
+        Column("family", [_shown(row, "family") for row in rows]),
+        Column("depth", [_shown(row, "depth") for row in rows], right=True),
+        Column("short-\ncut", [_shortcut(row) for row in rows]),
+    ]
+
+
+def with_settings(
+    columns: Sequence[Column], at: int, rows: Sequence[Row], settings: Sequence[Setting], notes: Notes,
+    width: int | None, lead: str = "",
+) -> Table:  # fmt: skip
+    """Return a table of columns and, before that numbered `at`, the settings of the rows; see `table_of`."""
+    cells = [_setting(row) for row in rows]
+    plain = Column("dataset, loader,\nsoftware, ranks", cells, wraps=True)
+    left = (width or width_of(sys.stdout)) - sum(column.width + 1 for column in (*columns, plain)) + 1
+    fitting = []
+    for setting in settings:
+        column = Column(setting.head, [Text(text) for text in setting.texts], right=setting.numeric)
+        if column.width + 1 <= left:
+            left -= column.width + 1
+            fitting.append(column)
+            continue
+        for cell, text in zip(cells, setting.texts, strict=True):
+            cell.append(f" {setting.word}={text}")
+    return table_of([*columns[:at], plain, *fitting, *columns[at:]], rows, notes, lead)
 
 
 def summary(rows: Sequence[Row]) -> Table:
     """Return the figures of runs that have just ended, one row each; `runs_table` has their settings too."""
-    table = _new_table("run", "model", "dataset, loader,\nkernels", *_FIGURE_HEADS, "target\ntop-1>", "status")
-    notes, ids = _Notes(), short_ids(rows)
-    for row in rows:
-        model = Text(f"{_shown(row, 'family')} {_shown(row, 'depth')} {_shortcut(row)}")
-        target = notes.figure(row, "target_top1", "{:.3f}".format)
-        data = _data(row).append(f" {_shown(row, 'kernels')}")
-        table.add_row(_attempt(row, ids), model, data, *_figures(row, notes), target, _status(row))
-    return _with_legend(table, notes, rows)
+    notes, ids = Notes(), short_ids(rows)
+    models = [Text(f"{_shown(row, 'family')} {_shown(row, 'depth')} {_shortcut(row)}") for row in rows]
+    columns = [
+        Column("run", [attempt(row, ids) for row in rows]),
+        Column("model", models),
+        Column(
+            "dataset, loader,\nkernels", [_data(row).append(f" {_shown(row, 'kernels')}") for row in rows], wraps=True
+        ),
+        *figure_columns(rows, notes),
+        Column("target\ntop-1", [notes.figure(row, "target_top1", "{:.3f}".format) for row in rows], right=True),
+        Column("status", [_status(row) for row in rows]),
+    ]
+    return table_of(columns, rows, notes)
+
+
+def columns_table(rows: Sequence[Row], names: Sequence[str]) -> Table:
+    """Return runs as a table of chosen columns, in their order."""
+    notes = Notes()
+    columns = []
+    for name in names:
+        cells = [notes.figure(row, name, value_text) for row in rows]
+        numeric = any(isinstance(row.get(name), int | float) and not isinstance(row[name], bool) for row in rows)
+        wide = max((cell_len(cell.plain) for cell in cells), default=0) > LEAST_WRAPPED
+        columns.append(Column(name, cells, right=numeric, wraps=wide))
+    return table_of(columns, [], notes)
+
+
+def value_text(value: Any) -> str:
+    """A value in a cell: six digits of a fraction, a time to its second."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, datetime):
+        return f"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    if isinstance(value, dict):
+        return printable("; ".join(f"{name}: {text}" for name, text in value.items()))
+    return printable(str(value))
 
 
 def failures(rows: Sequence[Row]) -> Text | None:
@@ -97,18 +171,25 @@ def failures(rows: Sequence[Row]) -> Text | None:
     lines = Text()
     for row in rows:
         if row.get("status") != "completed":
-            message = " ".join((row.get("failure_message") or "no message").split())
+            message = printable(row.get("failure_message") or "no message")
             lines.append("\n" if lines else "")
-            lines.append(f"{_attempt(row, ids)} {row['status']}", style=STYLES.get(row["status"], ""))
-            lines.append(f" ({row.get('failure_kind') or 'unknown'}): {message}")
+            lines.append(f"{attempt(row, ids)} {_shown(row, 'status')}", style=STYLES.get(row.get("status") or "", ""))
+            lines.append(f" ({printable(row.get('failure_kind') or 'unknown')}): {message}")
     return lines or None
 
 
-def show(*parts: RenderableType | None, stream: TextIO | None = None) -> None:
-    """Print parts one under the other: as wide as the terminal, else as COLUMNS says, else 120 columns and plain."""
-    stream = stream or sys.stdout
+def width_of(stream: TextIO) -> int:
+    """Return how many characters a line has: of the terminal, else as COLUMNS says, else 120."""
+    if stream.isatty():
+        return Console(file=stream).width
     columns = os.environ.get("COLUMNS", "")
-    width = None if stream.isatty() else int(columns) if columns.isdecimal() and int(columns) > 0 else PIPE_WIDTH
+    return int(columns) if columns.isdecimal() and int(columns) > 0 else PIPE_WIDTH
+
+
+def show(*parts: RenderableType | None, stream: TextIO | None = None) -> None:
+    """Print parts one under the other, as wide as `width_of` says, in plain text where no terminal reads them."""
+    stream = stream or sys.stdout
+    width = None if stream.isatty() else width_of(stream)
     console = Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
     with console.capture() as capture:  # trailing blanks only get in the way of a diff
         for part in parts:
@@ -118,174 +199,74 @@ def show(*parts: RenderableType | None, stream: TextIO | None = None) -> None:
     stream.flush()
 
 
-_FIGURE_HEADS = ("images/s>", "data\nwait>", "top-1>", "target\nepochs>", "target\ns>")
+def rate_text(value: float) -> str:
+    """Images a second: whole from a hundred on."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _figures(row: Row, notes: _Notes) -> list[Text]:
-    return [
-        notes.figure(row, "images_per_s", lambda value: f"{value:,.0f}" if value >= 100 else f"{value:.3g}"),
-        notes.figure(row, "data_wait_frac", lambda value: "<.001" if 0 < value < 0.0005 else f"{value:.3f}"),
-        notes.figure(row, "final_top1", "{:.4f}".format),
-        notes.figure(row, "epochs_to_target", str),
-        notes.figure(row, "tta_s", "{:,.1f}".format),
+def figure_columns(rows: Sequence[Row], notes: Notes) -> list[Column]:
+    """The figures of a run, one column each, with the numbers of the reasons for those that are missing."""
+    kinds: list[tuple[str, str, Callable[[Any], str]]] = [
+        ("images/s", "images_per_s", rate_text),
+        ("data\nwait", "data_wait_frac", lambda value: "<.001" if 0 < value < 0.0005 else f"{value:.3f}"),
+        ("top-1", "final_top1", "{:.4f}".format),
+        ("target\nepochs", "epochs_to_target", str),
+        ("target\ns", "tta_s", "{:,.1f}".format),
     ]
+    cells = [[notes.figure(row, name, shown) for _, name, shown in kinds] for row in rows]  # reasons in reading order
+    return [Column(head, [row[index] for row in cells], right=True) for index, (head, _, _) in enumerate(kinds)]
 
 
-def _new_table(*heads: str) -> Table:
-    """A table with these heads; a final ">" aligns to the right. Only the column of settings may wrap."""
+def table_of(columns: Sequence[Column], rows: Sequence[Row], notes: Notes, lead: str = "") -> Table:
+    """A table of columns, with the legend of its notes; what may wrap does so where a line is full.
+
+    Args:
+        rows: for what the legend says of them.
+        lead: the first line of the legend.
+    """
     table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False, pad_edge=False)
-    for head in heads:
+    for column in columns:
         table.add_column(
-            Text(head.removesuffix(">")),
-            justify="right" if head.endswith(">") else "left",
-            no_wrap=not head.startswith("dataset"),
-            overflow="fold",
+            Text(column.head), justify="right" if column.right else "left", no_wrap=not column.wraps, overflow="fold"
         )
-    return table
-
-
-def _with_legend(table: Table, notes: _Notes, rows: Sequence[Row]) -> Table:
-    table.caption = notes.legend(any(row.get("extension") for row in rows))
+    for cells in zip(*(column.cells for column in columns), strict=True):
+        table.add_row(*cells)
+    table.caption = notes.legend(any(row.get("extension") for row in rows), lead)
     table.caption_justify = "left"
     return table
 
 
-def _attempt(row: Row, ids: Mapping[str, str]) -> str:
-    return ids[row["run_id"]] + (f".{row['restart_count']}" if row.get("restart_count") else "")
+def attempt(row: Row, ids: Mapping[str, str]) -> Text:
+    """The short id of a run, and which attempt of it where that is not the first."""
+    run_id = "-" if row.get("run_id") is None else ids[row["run_id"]]
+    return Text(run_id + (f".{row['restart_count']}" if row.get("restart_count") else ""))
 
 
-def _shortcut(row: Row) -> str:
+def _shortcut(row: Row) -> Text:
     """The shortcut option, with a plus where the paper has no such net."""
-    return _shown(row, "shortcut") + ("+" if row.get("extension") else "")
+    return _shown(row, "shortcut").append("+" if row.get("extension") else "")
 
 
-def _shown(row: Row, column: str) -> str:
+def _shown(row: Row, column: str) -> Text:
     value = row.get(column)
-    return "-" if value is None else str(value)
+    return Text("-" if value is None else printable(str(value)))
 
 
 def _data(row: Row) -> Text:
-    text = Text(_shown(row, "sample") if row.get("sample") else _shown(row, "dataset"))
-    synthetic = row.get("synthetic") or row.get("loader") == "synthetic"
+    text = _shown(row, "sample") if row.get("sample") else _shown(row, "dataset")
     text.append(" ")
-    text.append("SYNTHETIC" if synthetic else _shown(row, "loader"), style="bold magenta" if synthetic else "")
-    return text
+    return (
+        text.append("SYNTHETIC", style="bold magenta") if is_synthetic(row) else text.append_text(_shown(row, "loader"))
+    )
 
 
 def _setting(row: Row) -> Text:
     text = _data(row)
-    ran = row["engine"] if benchmark_of(row) == "training" and row.get("engine") else benchmark_of(row)
-    text.append(f" {_shown(row, 'kernels')} {ran} {_shown(row, 'precision')}")
+    text.append(f" {_shown(row, 'kernels')} {printable(ran(row))} {_shown(row, 'precision')}")
     return text.append(f" x{_shown(row, 'world_size')}")
 
 
 def _status(row: Row) -> Text:
-    return Text(_shown(row, "status"), style=STYLES.get(_shown(row, "status"), ""))
-
-
-def matches(row: Row, filters: Mapping[str, Sequence[Any]]) -> bool:
-    """Whether a row has one of the wanted values in every filtered column."""
-    for column, wanted in filters.items():
-        value = row.get(column)
-        if column == "run_id":
-            if not any(row["run_id"].startswith(part) or row["run_id"].endswith(part) for part in wanted):
-                return False
-        elif value not in wanted:
-            return False
-    return True
-
-
-def ordered(rows: Iterable[Row], sort: Sequence[str]) -> list[Row]:
-    """Sort rows by columns of `runs`, "-" before a column for descending; nulls come last.
-
-    Raises:
-        ValueError: no such column.
-    """
-    rows = list(rows)
-    names = [field.name for field in SCHEMAS["runs"] if field.name != "null_reasons"]
-    for word in reversed(sort):
-        column = word.removeprefix("-")
-        if column not in names:
-            near = suggestion(column, names)
-            hint = f"; did you mean {near}?" if near else ""
-            raise ValueError(f"sort={word}: no such column of runs{hint} (--help lists every column)")
-        known = [row for row in rows if row.get(column) is not None]
-        known.sort(key=lambda row: row[column], reverse=word.startswith("-"))
-        rows = known + [row for row in rows if row.get(column) is None]
-    return rows
-
-
-def _nothing(root: object, filters: Mapping[str, Sequence[Any]], rows: Sequence[Row], bad: Sequence[BadFile]) -> str:
-    spoilt = f"; {len(bad)} files cannot be read, the first is {bad[0].path}: {bad[0].reason}" if bad else ""
-    for column, wanted in filters.items():
-        present = sorted({_typed(row[column]) for row in rows if row.get(column) is not None})
-        if present and not any(matches(row, {column: wanted}) for row in rows):
-            given = ",".join(map(_typed, wanted))
-            return f"no run with {column}={given}; the nearest there is {column}={nearest(given, present)}{spoilt}"
-    which = " with " + " ".join(f"{column}={','.join(map(_typed, wanted))}" for column, wanted in filters.items())
-    return f"no runs{which if filters else ''} in {root}{spoilt}"
-
-
-def _typed(value: Any) -> str:
-    """A value as it is typed."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-@dataclass(frozen=True)
-class Found:
-    """What the command is to show: some runs in order, files that cannot be read, and how many journals are open."""
-
-    root: Path
-    rows: list[Row]
-    bad: list[BadFile]
-    open_journals: int
-
-
-def find(root: Path, sort: Sequence[str], filters: Mapping[str, Sequence[Any]]) -> Found:
-    """Read the runs of a store that have one of the wanted values in every filtered column, in order.
-
-    Raises:
-        ValueError: there are none; the line says what there is.
-    """
-    found, bad = read_rows(root, "runs")
-    rows = ordered((row for row in found if matches(row, filters)), sort)
-    count = len(journals(root))
-    if not rows:
-        dead = f"; {count} without rows yet: python -m results.recover results={root}" if count else ""
-        raise ValueError(_nothing(root, filters, found, bad) + dead)
-    return Found(root, rows, bad, count)
-
-
-def _print(found: Found) -> int:
-    notes = [f"cannot be read: {file.path}: {file.reason}" for file in found.bad]
-    if any(row.get("recovered") for row in found.rows):
-        notes.append("runs recovered from their journals: images/s of whole epochs after the first")
-    if found.open_journals:
-        recover = f"python -m results.recover results={found.root}"
-        notes.append(f"{found.open_journals} without rows yet, running or dead: {recover}")
-    show(runs_table(found.rows), failures(found.rows), Text("\n".join(notes), style="dim") if notes else None)
-    return 0
-
-
-def main(words: Sequence[str] | None = None) -> int:
-    """Run the command, see `bench.config.command.run`; exit status 2 also where there are no runs to show."""
-    from bench.config import command
-    from bench.config.grammar import key, values
-
-    options: dict[str, tuple[type, Any]] = {
-        "results": (str, key("the store", "results/v1 of the checkout", path=True, one=True)),
-        "sort": (str, key('columns to sort by; "-COLUMN" for descending', ",".join(SORT), text="a column of runs")),
-    }
-    for column, kind in FILTERS.items():
-        choices = CHOICES.get(("runs", column), ())
-        whole = "; the start or the end of an id will do" if column == "run_id" else ""
-        text = "" if choices or kind is not str else "a text"
-        options[column] = (kind, key(f"only runs that have this{whole}", "all runs", choices=choices, text=text))
-    keys = make_dataclass("Keys", [(name, kind | None, option) for name, (kind, option) in options.items()])
-
-    def read(typed: list[str]) -> Found:
-        given = values(typed, keys)
-        filters = {column: wanted for column, wanted in given.items() if column in FILTERS}
-        return find(root_from(given), given.get("sort", SORT), filters)
-
-    return command.run("results.report", __doc__, keys, read, _print, words)
+    status = _shown(row, "status")
+    status.stylize(STYLES.get(status.plain, ""))
+    return status

@@ -5,9 +5,8 @@ while the attempt goes. No locks: a file appears complete under its name, or not
 """
 
 import itertools
-import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,17 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from results.durable import create_file, sync_folder
-from results.store.schema import REQUIRED, SCHEMA_VERSION, Row, table_schema, to_rows, to_table
+from results.store.fit import one_line
+from results.store.gather import Gathering
+from results.store.index import index_path
+from results.store.load import RUN_ID, BadFile, fitted, load_file, stem
+from results.store.schema import Row, check_column, table_schema, to_rows
 
-_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-
-
-@dataclass(frozen=True)
-class BadFile:
-    """A file that a reader set aside, where it lies; `reason` is one line."""
-
-    path: Path
-    reason: str
+INDEXED_FROM = 256  # files of a table: fewer are read in about a second, so that a small store never gets an index
 
 
 def attempt_name(run_id: str, restart: int) -> str:
@@ -34,7 +29,7 @@ def attempt_name(run_id: str, restart: int) -> str:
     Raises:
         ValueError: the id cannot be a file's name, or the restart is negative.
     """
-    if not _RUN_ID.fullmatch(run_id):
+    if not RUN_ID.fullmatch(run_id):
         raise ValueError(f"run_id {run_id!r}: expected up to 128 letters, digits, '.', '_' or '-', no other first")
     if restart < 0:
         raise ValueError(f"restart_count {restart}: expected 0 or more")
@@ -58,12 +53,35 @@ def table_path(root: Path, table: str, month: str, run_id: str, restart: int) ->
 
 def table_files(root: Path, table: str, run_ids: Iterable[str] | None = None) -> list[Path]:
     """Return the files of a table, of chosen runs or of all."""
+    months, _ = _listed(root, table, run_ids)
+    return [folder / name for folder, names in months for name in names]
+
+
+def _listed(
+    root: Path, table: str, run_ids: Iterable[str] | None
+) -> tuple[list[tuple[Path, list[str]]], list[BadFile]]:
+    """The folders of months of a table, each with the names of its files, both sorted; and folders that fail."""
     table_schema(table)
-    files = sorted((root / table).glob("month=*/[!.]*.parquet"))
-    if run_ids is None:
-        return files
-    chosen = set(run_ids)
-    return [path for path in files if path.name.removesuffix(".parquet").rpartition(".")[0] in chosen]
+    chosen = None if run_ids is None else set(run_ids)
+    bad: list[BadFile] = []
+
+    def names(folder: Path) -> list[str]:
+        try:
+            return sorted(os.listdir(folder))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            bad.append(BadFile(folder, error.strerror or one_line(error)))
+            return []
+
+    months = []
+    for month in names(root / table):
+        if month.startswith("month="):
+            files = [one for one in names(root / table / month) if one.endswith(".parquet") and one[0] != "."]
+            if chosen is not None:
+                files = [one for one in files if stem(one)[0] in chosen]
+            months.append((root / table / month, files))
+    return months, bad
 
 
 def write_once(path: Path, tables: Iterable[pa.Table]) -> bool:
@@ -102,79 +120,57 @@ def write_once(path: Path, tables: Iterable[pa.Table]) -> bool:
     return True
 
 
-def read_table(root: Path | str, table: str, run_ids: Iterable[str] | None = None) -> tuple[pa.Table, list[BadFile]]:
-    """Read all files of a table, by column name.
+def read_table(
+    root: Path | str, table: str, run_ids: Iterable[str] | None = None, columns: Sequence[str] | None = None
+) -> tuple[pa.Table, list[BadFile]]:
+    """Read all files of a table, by column name, in the order of their months and names.
 
     A column that a file lacks is null; one that it has beyond the schema (written by a later version) is kept, last.
-    A file that cannot be read or does not fit is set aside and listed; nothing is moved.
+    What another tool wrote again is cast where nothing is lost, see `results.store.fit`. A file that cannot be read,
+    does not fit, or is a copy of another is set aside and listed; nothing is moved. Of many files an index is kept,
+    see `results.store.index`.
 
     Args:
         root: of the store; a missing one holds no rows.
         table: name of the table.
         run_ids: read the files of these runs only.
+        columns: of the schema, to read only these, in this order.
 
     Returns:
         The table, and the files set aside.
 
     Raises:
-        ValueError: there is no such table.
+        ValueError: there is no such table or column.
     """
-    tables: list[pa.Table] = [to_table(table, [])]
-    extras: dict[str, pa.DataType] = {}
-    bad: list[BadFile] = []
-    for path in table_files(Path(root), table, run_ids):
-        try:
-            tables.append(read_file(path, table, extras))
-        except ValueError as error:
-            bad.append(BadFile(path, str(error)))
-    return pa.concat_tables(tables, promote_options="default"), bad
+    root = Path(root)
+    months, bad = _listed(root, table, run_ids)
+    for name in columns or ():
+        check_column(table, name)
+    gathering = Gathering(table, columns, bad)
+    indexed = sum(len(names) for _, names in months) >= INDEXED_FROM
+    for folder, names in months:
+        if indexed:
+            gathering.month(folder, names, index_path(root, table, folder.name), update=run_ids is None)
+        else:
+            gathering.files(folder, names)
+    return gathering.table(), gathering.bad
 
 
-def read_file(path: Path, table: str, extras: dict[str, pa.DataType] | None = None) -> pa.Table:
+def read_rows(
+    root: Path | str, table: str, run_ids: Iterable[str] | None = None, columns: Sequence[str] | None = None
+) -> tuple[list[Row], list[BadFile]]:
+    """Read a table as `read_table` does, as one dict a row (maps as dicts, times as datetimes)."""
+    found, bad = read_table(root, table, run_ids, columns)
+    return to_rows(found), bad
+
+
+def read_file(path: Path, table: str) -> pa.Table:
     """Read one file of a table into the schema's order, columns of later versions last.
-
-    Args:
-        path: the file.
-        table: name of the table.
-        extras: types of later columns met in other files; those of this one are added.
 
     Raises:
         ValueError: it cannot be read or is not a file of this table, in one line.
     """
-    if not path.is_file():  # a pipe would be waited for
-        raise ValueError("not a file")
-    try:
-        with pq.ParquetFile(path) as file:  # not pq.read_table, which makes a column of the folder's month=
-            return _fit(table, file.read(), {} if extras is None else extras)
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise ValueError(next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]) from None
-
-
-def _fit(table: str, found: pa.Table, extras: dict[str, pa.DataType]) -> pa.Table:
-    """Bring a file's table into the schema's order; see `read_table`."""
-    version = (found.schema.metadata or {}).get(b"schema_version", str(SCHEMA_VERSION).encode()).decode()
-    if version != str(SCHEMA_VERSION):
-        raise ValueError(f"schema version {version}; this reader knows {SCHEMA_VERSION}")
-    if len(set(found.column_names)) != found.num_columns:
-        raise ValueError("two columns of one name")
-    missing = [name for name in REQUIRED[table] if name not in found.column_names]
-    if missing:
-        raise ValueError(f"no column {missing[0]}: not a file of {table}")
-    schema = table_schema(table)
-    expected = {**extras, **{field.name: field.type for field in schema}}
-    for field in found.schema:
-        if field.type != expected.get(field.name, field.type):
-            raise ValueError(f"column {field.name} is {field.type}, expected {expected[field.name]}")
-    later = [name for name in found.column_names if schema.get_field_index(name) < 0]
-    extras.update({name: found.schema.field(name).type for name in later})
-    columns = {
-        field.name: found[field.name] if field.name in found.column_names else pa.nulls(found.num_rows, field.type)
-        for field in schema
-    }
-    return pa.table({**columns, **{name: found[name] for name in later}})
-
-
-def read_rows(root: Path | str, table: str, run_ids: Iterable[str] | None = None) -> tuple[list[Row], list[BadFile]]:
-    """Read a table as `read_table` does, as one dict a row (maps as dicts, times as datetimes)."""
-    found, bad = read_table(root, table, run_ids)
-    return to_rows(found), bad
+    content = load_file(path).content
+    if isinstance(content, str):
+        raise ValueError(content)
+    return fitted(table, path.name, content, {})

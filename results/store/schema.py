@@ -115,7 +115,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         change_marks=TEXTS,  # where a series changed for a known reason: texts such as "2026-11-26 driver 580"
         baseline_id=TEXT,  # of the command that wrote the row: one for all its keys
         kind=TEXT,  # accept: the runs join the last that are accepted; pin: they are held against until another pin;
-        # revert: what baseline `reverts` did is undone
+        # revert: what baseline `reverts` did is undone; retire: the key has no baseline any more
         accepted_at=TIME, reverts=TEXT,
     ),
     "pairs": _columns(
@@ -153,7 +153,7 @@ CHOICES: dict[tuple[str, str], tuple[str, ...]] = {
     ("runs", "stride"): ("v1", "v1.5"),
     ("runs", "benchmark"): ("training", "step", "micro"),
     ("kernels", "l2"): ("warm", "cold"),
-    ("baselines", "kind"): ("accept", "pin", "revert"),
+    ("baselines", "kind"): ("accept", "pin", "revert", "retire"),
     ("pairs", "side"): ("a", "b"),
 }
 # Null in a run that ended early; each then needs a reason.

@@ -2,7 +2,7 @@
 
 import pytest
 
-from results.words import nearest, root_from, suggestion
+from results.words import ConfigError, chosen_ids, meant_ids, nearest, printable, root_from, suggestion
 
 KEYS = ["depth", "mfu", "dataset", "stale_s", "Hostname"]
 
@@ -31,3 +31,39 @@ def test_a_root_is_a_folder(tmp_path, monkeypatch):
     for text in (f"{tmp_path}/none", "~nobody.here/x", "x" * 300):
         with pytest.raises(ValueError, match=f"^results={text}: "):
             root_from({"results": [text]})
+
+
+IDS = ["20261122-aaaa1111", "20261122-bbbb2222", "20261123-aaaa3333", "aaaa"]
+
+
+@pytest.mark.parametrize(
+    ("word", "wanted"),
+    [
+        ("20261122-aaaa1111", [IDS[0]]),
+        ("bbbb2222", [IDS[1]]),
+        ("20261122", IDS[:2]),
+        ("aaaa", ["aaaa"]),  # a whole id means itself alone
+        ("1122", []),  # the middle of one means nothing
+        ("", []),
+    ],
+)
+def test_an_id_is_meant_by_itself_its_start_or_its_end(word, wanted):
+    assert meant_ids(word, IDS) == wanted
+
+
+def test_each_word_chooses_one_run_once():
+    assert chosen_ids(["3333", "20261123", "bbbb2222"], iter(IDS)) == [IDS[2], IDS[1]]
+    for word, ids, said in (
+        ("20261122", IDS, f"run=20261122: 2 runs have it; choose from {IDS[0]}, {IDS[1]}"),
+        ("bbbb2223", IDS, f"run=bbbb2223: no such run; nearest is run={IDS[1]}"),
+        ("x", [], "run=x: no such run; there are none"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            chosen_ids([word], ids)
+        assert str(caught.value) == said
+
+
+def test_what_is_printed_is_one_line_that_a_terminal_does_not_obey():
+    assert printable("a\x1b[31mred\x9b1m\x07 \u202eb\n c\td ü \udcff") == (
+        r"a\x1b[31mred\x9b1m\x07 \u202eb c d ü \udcff"
+    )

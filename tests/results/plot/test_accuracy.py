@@ -121,7 +121,8 @@ def test_a_name_too_long_for_a_line_stays_in_the_picture(training, drawn, tmp_pa
 
 
 def test_a_number_of_an_attempt_that_cannot_be_costs_no_picture(training, drawn, tmp_path, said):
-    root = training.attempt(RUN, epochs=rows(restart=100_000), **MET)
+    training.attempt(RUN, **MET)
+    root = training.attempt(RUN, 100_000, epochs=rows(), **MET)
     assert "No rows here of the run's attempt 1 to 99999; 0 is the first." in said(drawn(root, tmp_path, "accuracy"))
 
 

@@ -124,7 +124,7 @@ def test_a_run_is_chosen_by_the_end_of_its_id_and_the_latest_by_default(tmp_path
     root = store(tmp_path / "store", [kernel(run_id="20000101-one"), kernel(run_id="20000102-two")])
     assert "20000102-two" in run(f"results={root}", f"to={tmp_path}")[1]
     assert "20000101-one" in run(f"results={root}", f"to={tmp_path}", "run=one")[1]
-    assert refused(run(f"results={root}", f"to={tmp_path}", "run=2000"), "several runs")
+    assert refused(run(f"results={root}", f"to={tmp_path}", "run=2000"), "2 runs have it")
     assert refused(run(f"results={root}", f"to={tmp_path}", "run=three"), "no such run")
 
 
@@ -180,7 +180,7 @@ def test_what_is_no_file_and_rows_of_no_run_are_left_out(tmp_path, run):
         f"left out {folder / 'nameless.parquet'}: not named RUN.RESTART.parquet",
         f"left out {folder / 'pipe.parquet'}: not named RUN.RESTART.parquet",
         f"left out {folder / f'{RUN}.1.parquet'}: not a file",
-        f"left out 1 rows of kernels of another run or none in the files of {RUN}",
+        f"left out {folder / f'{RUN}.2.parquet'}: a row has no run_id",
     ]
 
 

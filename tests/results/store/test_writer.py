@@ -3,7 +3,6 @@
 import errno
 import os
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -184,46 +183,6 @@ def test_paths_and_host(tmp_path):
     writer.update(config_json='{"save": "/d", "depth": 32}')
     assert writer.row["config_json"] == '{"depth": 32}'
     writer.finish("completed")
-
-
-def test_bad_files_are_listed_and_the_rest_is_read(tmp_path):
-    good = whole_run(tmp_path, "good")[-1]
-    whole = whole_run(tmp_path, "torn")[-1]
-    whole.write_bytes(whole.read_bytes()[:-100])
-    folder = good.parent
-    (folder / "empty.0.parquet").touch()
-    (folder / "text.0.parquet").write_text("not parquet")
-    pq.write_table(pa.table({"a": [1]}), folder / "foreign.0.parquet")
-    row = schema.to_table("runs", [{"run_id": "x"}])
-    narrow = row.set_column(row.schema.get_field_index("depth"), "depth", pa.array([20], pa.int32()))
-    pq.write_table(narrow, folder / "narrow.0.parquet")
-    pq.write_table(row.replace_schema_metadata({"schema_version": "2"}), folder / "later.0.parquet")
-    (folder / ".hidden.parquet").write_text("a temporary file")
-    table, bad = read_table(tmp_path, "runs")
-    assert table["run_id"].to_pylist() == ["good"]
-    reasons = {file.path.name.partition(".")[0]: file.reason for file in bad}
-    assert set(reasons) == {"torn", "empty", "text", "foreign", "narrow", "later"}
-    assert "run_id" in reasons["foreign"] and "depth" in reasons["narrow"] and "version 2" in reasons["later"]
-    assert all("\n" not in reason for reason in reasons.values())
-    assert (folder / "text.0.parquet").exists()  # set aside, not moved
-
-
-def test_columns_of_other_times_are_unified_by_name(tmp_path):
-    folder = whole_run(tmp_path, "now")[-1].parent
-    row = schema.to_table("runs", [schema.clean_row("runs", {"run_id": "then", "status": "completed", "depth": 20})])
-    pq.write_table(row.drop_columns(["mfu", "null_reasons"]), folder / "then.0.parquet")
-    later = row.append_column("colour", pa.array(["red"]))
-    pq.write_table(later.select(["colour", *row.column_names[::-1]]), folder / "zlater.0.parquet")
-    clash = row.append_column("colour", pa.array([1]))
-    pq.write_table(clash, folder / "zzclash.0.parquet")
-    rows, bad = read_rows(tmp_path, "runs")
-    assert [(row["run_id"], row["depth"], row["mfu"], row["colour"]) for row in rows] == [
-        ("now", 20, None, None),
-        ("then", 20, None, None),
-        ("then", 20, None, "red"),
-    ]
-    assert [file.path.name for file in bad] == ["zzclash.0.parquet"] and "colour" in bad[0].reason
-    assert "month" not in rows[0]
 
 
 def test_reading_chosen_runs_or_nothing(tmp_path):

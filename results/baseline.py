@@ -1,0 +1,246 @@
+"""Says what runs are held against: accepts, pins, lists, reverts.
+
+    python -m results.baseline accept reason="nightly pass" [run=RUNS] [mark="driver 580"] [results=PATH]
+    python -m results.baseline pin reason="release 1.2" [run=RUNS]
+    python -m results.baseline list
+    python -m results.baseline revert id=BASELINE reason=WHY
+    python -m results.baseline retire run=RUNS reason=WHY
+
+accept adds runs to those that `results.check` takes the last 20 of; without run= they are the runs of the store's last
+hours in cells that pass the check. pin keeps runs that slow creep shows against, and that nothing moves but another
+pin; without run= they are the last 20 accepted of each cell. revert undoes what one command did. retire ends a cell
+that is measured no more, so that it is not missing. Each is an event with its time, reason and user: nothing is
+overwritten.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from results.check.baselines import Event, append, events, standing
+from results.check.gather import gather
+from results.check.judge import judge
+from results.check.runs import Run, load, load_pairs
+from results.check.screen import BASELINE_RUNS
+from results.check.verdict import Verdict
+from results.report.terminal import show
+from results.selection import SELECTS, select
+from results.words import ConfigError, nearest, root_from
+
+VERBS = ("accept", "pin", "list", "revert", "retire")
+
+
+def passing(root: Path, say: list[str]) -> dict[str, list[str]]:
+    """Return the runs of the store's last hours whose cells pass the check, by key.
+
+    Args:
+        say: gets a line for each cell that does not.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    evidence = gather(root)
+    failing: dict[str, str] = {}
+    judged: dict[str, None] = {}
+    for finding in judge(evidence):
+        if finding.candidates:
+            judged[finding.key] = None
+        if finding.verdict is not Verdict.PASS and finding.key not in failing:
+            failing[finding.key] = f"not accepted: {finding.cell}: {finding.metric} {finding.verdict}: {finding.why}"
+    say += failing.values()
+    runs: dict[str, list[str]] = {}
+    for run in evidence.candidates:
+        if run.completed and run.key in judged and run.key not in failing:
+            runs.setdefault(run.key, []).append(run.run_id)
+    if not runs:
+        raise ConfigError(
+            f"accept: no cell of {root} passes that is not accepted already ({len(failing)} do not pass: "
+            "python -m results.check); the first runs of a cell are accepted by run=ID,ID,..."
+        )
+    return runs
+
+
+def named(root: Path, words: Sequence[str], held: Mapping[str, Sequence[str]], say: list[str]) -> dict[str, list[str]]:
+    """Return the runs that words mean, by key.
+
+    Args:
+        held: what is there already, by key; such runs are left out.
+        say: gets a line for each run that is left out.
+
+    Raises:
+        ConfigError: a word means no run, a run that did not complete or one of interleaved pairs, or none is new.
+    """
+    store = load(root)
+    paired = {run_id for one in load_pairs(root)[0] for pair in one.pairs for run_id in pair}
+    found: list[Run] = []
+    for selection in select("run", words, root):
+        if selection.root != root:
+            raise ConfigError(f"run={selection.root}: is another store; baselines are of runs of their own, {root}")
+        for run_id in selection.run_ids:
+            run = store.by_id.get(run_id)
+            if run is None:
+                raise ConfigError(f"run={run_id}: {next((one for one in store.faults if run_id in one), 'has no row')}")
+            if not run.completed:
+                kind = run.row["failure_kind"] or "unknown"
+                raise ConfigError(f"run={run_id}: {run.row['status']} ({kind}); a baseline is of completed runs")
+            if run_id in paired:
+                raise ConfigError(f"run={run_id}: is one of interleaved pairs, which share an allocation; name others")
+            found.append(run)
+    runs: dict[str, list[str]] = {}
+    for run in sorted(found, key=lambda run: (run.started, run.run_id)):
+        if run.run_id in held.get(run.key, ()):
+            say.append(f"is there already: {run.run_id}")
+        else:
+            runs.setdefault(run.key, []).append(run.run_id)
+    if not runs:
+        raise ConfigError("accept: all of these runs are accepted already")
+    return runs
+
+
+def _label(root: Path) -> dict[str, Run]:
+    """One run of each key, for its words."""
+    return {run.key: run for run in load(root).by_id.values()}
+
+
+def _list(root: Path) -> int:
+    history, faults = events(root)
+    for fault in faults:
+        print(f"results.baseline: {fault}", file=sys.stderr)
+    if not history:
+        print(f"no baselines in {root}: python -m results.baseline accept run=ID,ID,... reason=WHY")
+        return 0
+    runs, state = _label(root), standing(history)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False, pad_edge=False, title="what stands")
+    for head in ("cell", "accepted", "counted", "newest accepted run", "pinned"):
+        table.add_column(
+            head, justify="right" if head in ("accepted", "counted", "pinned") else "left", overflow="fold"
+        )
+    for key in dict.fromkeys((*state.accepted, *state.pinned)):
+        accepted, pinned = state.accepted.get(key, []), state.pinned.get(key, [])
+        label = runs[key].label if key in runs else f"no run of it in the store ({key})"
+        counted = str(min(len(accepted), BASELINE_RUNS))
+        table.add_row(label, str(len(accepted)), counted, accepted[-1] if accepted else "-", str(len(pinned) or "-"))
+    log = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False, pad_edge=False, title="what was said")
+    for head in ("id", "kind", "when", "by", "cells", "runs", "reason"):
+        log.add_column(head, overflow="fold")
+    by_id: dict[str, list[Event]] = {}
+    for event in history:
+        by_id.setdefault(event.baseline_id or event.key, []).append(event)
+    for one, said in by_id.items():
+        first = said[0]
+        when = f"{first.accepted_at:%F %H:%M}" if first.accepted_at.year > 1970 else "-"
+        reason = "; ".join(filter(None, (_printable(first.reason), *map(_printable, first.change_marks))))
+        reason += f" (reverts {first.reverts})" if first.reverts else ""
+        count = str(sum(len(event.run_ids) for event in said))
+        log.add_row(one, first.kind, when, _printable(first.accepted_by), str(len(said)), count, reason)
+    show(table, Text(), log)
+    return 0
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One command, with its words checked."""
+
+    verb: str
+    root: Path
+    given: Mapping[str, Sequence[Any]]
+
+
+def _do(task: Task) -> int:
+    if task.verb == "list":
+        return _list(task.root)
+    history, faults = events(task.root)
+    say = list(faults)
+    state, words = standing(history), task.given.get("run", [])
+    reason = task.given["reason"][0]
+    reverts = None
+    if task.verb == "revert":
+        reverts = _reverted(task.given["id"][0], history)
+        runs: dict[str, list[str]] = {event.key: [] for event in history if event.baseline_id == reverts}
+    elif task.verb == "accept":
+        runs = named(task.root, words, state.accepted, say) if words else passing(task.root, say)
+    elif task.verb == "retire":
+        runs = {key: [] for key in named(task.root, words, {}, say)}
+        if strange := [key for key in runs if key not in state.accepted and key not in state.pinned]:
+            raise ConfigError(f"retire: {_label(task.root)[strange[0]].label} has no baseline")
+    elif words:
+        runs = named(task.root, words, {}, say)
+    else:
+        store = load(task.root).by_id
+        runs = {
+            key: [run_id for run_id in ids if run_id in store][-BASELINE_RUNS:] for key, ids in state.accepted.items()
+        }
+        runs = {key: ids for key, ids in runs.items() if ids}
+        if not runs:
+            raise ConfigError(f"pin: nothing is accepted in {task.root}; name runs with run=ID,ID,...")
+    for line in say:
+        print(f"results.baseline: {line}", file=sys.stderr)
+    marks = task.given.get("mark", [])
+    baseline_id = append(task.root, task.verb, runs, reason=reason, reverts=reverts, change_marks=marks)
+    count = sum(map(len, runs.values()))
+    cells = "1 cell" if len(runs) == 1 else f"{len(runs)} cells"
+    print(f"{baseline_id}: {task.verb}, {cells}" + (f", {count} runs" if count else ""))
+    return 0
+
+
+def _reverted(word: str, history: Sequence[Event]) -> str:
+    ids = list(dict.fromkeys(event.baseline_id for event in history if event.baseline_id))
+    found = [one for one in ids if one == word] or [one for one in ids if one.startswith(word) or one.endswith(word)]
+    if len(found) != 1:
+        near = f"; nearest is id={nearest(word, ids)}" if ids else ": there are none"
+        raise ConfigError(f"id={word}: {f'{len(found)} have it' if found else f'no such baseline{near}'}")
+    return found[0]
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the command, see `bench.config.command.run`."""
+    from bench.config import command
+    from bench.config.grammar import WordError, key, values
+
+    @dataclass(kw_only=True)
+    class Keys:
+        run: str | None = key("runs", "those that pass (accept), the last accepted (pin)", text=SELECTS)
+        reason: str | None = key("why, for whoever asks later", "required, but for list", text="a text", one=True)
+        mark: str | None = key("a known change that comes with it, shown in histories", "none", text="a text")
+        id: str | None = key("what revert undoes, as list shows it", "required by revert", text="an id", one=True)
+        results: str | None = key("the store", "results/v1 of the checkout", path=True, one=True)
+
+    def read(typed: list[str]) -> Task:
+        verbs = [word for word in typed if "=" not in word]
+        given = values([word for word in typed if "=" in word], Keys)
+        verb = verbs[0] if verbs else ""
+        if verb not in VERBS:
+            near = f"; nearest is {nearest(verb, VERBS)}" if verb else ""
+            raise WordError(f"{verb or 'nothing'}: say one of {', '.join(VERBS)}{near} (--help has examples)")
+        if len(verbs) > 1:
+            raise WordError(f"{verbs[1]}: {verb} is said already, and the rest is key=value")
+        meant = {
+            "accept": ("run", "reason", "mark"), "pin": ("run", "reason", "mark"), "list": (),
+            "revert": ("id", "reason"), "retire": ("run", "reason"),
+        }[verb]  # fmt: skip
+        for name in given:
+            if name != "results" and name not in meant:
+                takes = ", ".join(f"{one}=" for one in (*meant, "results"))
+                raise WordError(f"{name}={given[name][0]}: {verb} takes {takes}")
+        for name in meant:
+            if name in {"reason", "id"} | ({"run"} if verb == "retire" else set()) and name not in given:
+                raise WordError(f"{name} is missing: {verb} needs {name}=")
+        if "reason" in given and not given["reason"][0].strip():
+            raise WordError(f"reason=: {verb} needs a reason")
+        return Task(verb, root_from(given), given)
+
+    return command.run("results.baseline", __doc__, Keys, read, _do, words, goes_on=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,193 @@
+"""Simulated nights of cells, and what the check says of them: the code of `results.check` on made-up runs."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from results.check.confirm import PAIRS, confirmed_many
+from results.check.noise import Noise, estimate
+from results.check.power import visible
+from results.check.screen import BASELINE_RUNS, SOLE, SUSPECT, screen, screen_many
+
+__all__ = ["Night", "Scenario", "creep", "false_alarms_of_convergence", "nights", "power_agreement", "summarize"]
+
+Rates = NDArray[np.float64]
+FLOOR = 0.02  # of images_per_s
+WEEK = 7
+WARM_NIGHTS = 20  # of history before the first night that counts, for rules that want more than 20 runs
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """How made-up runs differ.
+
+    Attributes:
+        name: for the table.
+        noise: of a run.
+        drift: by which all runs become slower or faster a night, the standard deviation of a step of a random walk.
+        shared: share of the variance between allocations that all runs of a cell's night have in common.
+        memory: autocorrelation of that common part from night to night.
+    """
+
+    name: str
+    noise: Noise
+    drift: float = 0.0
+    shared: float = 0.0
+    memory: float = 0.0
+
+
+@dataclass
+class Night:
+    """One night, as a rule sees it: rates, 1 the typical one.
+
+    Attributes:
+        accepted: [cells, BASELINE_RUNS], the last that were accepted.
+        series: [cells, points], every run before this night, in order.
+        runs: [cells, runs] of this night.
+        alone: ratios b / a of pairs of the same code, [cells, PAIRS].
+    """
+
+    accepted: Rates
+    series: Rates
+    runs: Rates
+    alone: Rates
+
+    def screened(self, drop: float = 0.0) -> NDArray[np.bool_]:
+        """Return which cells the screen flags, were each slower by a fraction."""
+        return screen_many(-self.runs * (1 - drop), -self.accepted, floor=FLOOR, rule=SUSPECT)
+
+    def confirmed(self, drop: float = 0.0) -> NDArray[np.bool_]:
+        """Return which cells the pairs find worse, were each slower by a fraction."""
+        return confirmed_many(1 - self.alone * (1 - drop))
+
+
+def nights(scenario: Scenario, count: int, cells: int, runs: int, seed: int) -> Iterator[Night]:
+    """Simulate nights of cells in which nothing changes; a cell that passes is accepted, one that is confirmed is not.
+
+    Args:
+        count: nights that count.
+        cells: of a night.
+        runs: of a cell and night, each in an allocation of its own.
+        seed: of all draws.
+    """
+    draw = np.random.default_rng(seed)
+    noise = scenario.noise
+    own = Noise(
+        noise.between * math.sqrt(1 - scenario.shared), noise.within, noise.outliers, noise.outlier_loss, noise.degrees
+    )
+    common = draw.standard_normal(cells)
+    level = np.zeros(cells)
+
+    def measure() -> Rates:
+        nonlocal common, level
+        common = scenario.memory * common + math.sqrt(1 - scenario.memory**2) * draw.standard_normal(cells)
+        level = level + scenario.drift * draw.standard_normal(cells)
+        centre = level + noise.between * math.sqrt(scenario.shared) * common
+        return np.exp(centre)[:, None] * own.allocations(draw, (cells, runs))
+
+    warm = max(WARM_NIGHTS, math.ceil(BASELINE_RUNS / runs))
+    series = np.concatenate([measure() for _ in range(warm)], axis=1)
+    accepted = series[:, -BASELINE_RUNS:]
+    for _ in range(count):
+        night = Night(accepted, series, measure(), noise.ratios(draw, (cells, PAIRS)))
+        yield night
+        passed = ~(night.screened() & night.confirmed())
+        moved = np.concatenate([accepted, night.runs], axis=1)[:, -BASELINE_RUNS:]
+        accepted = np.where(passed[:, None], moved, accepted)
+        series = np.concatenate([series, night.runs], axis=1)[:, -(WARM_NIGHTS * runs) :]
+
+
+@dataclass
+class Summary:
+    """What the check said over all nights.
+
+    Attributes:
+        screened, confirmed: cells a night, where nothing had changed.
+        found: by drop, the share of cells in which it is found on the first night.
+    """
+
+    screened: float
+    confirmed: float
+    found: dict[float, float] = field(default_factory=dict)
+
+
+def summarize(scenario: Scenario, count: int, cells: int, runs: int, seed: int, drops: tuple[float, ...]) -> Summary:
+    """Simulate nights and count; every cell of every night is a trial of each drop."""
+    flagged = confirmed = 0
+    found = dict.fromkeys(drops, 0)
+    for night in nights(scenario, count, cells, runs, seed):
+        screened = night.screened()
+        flagged += int(screened.sum())
+        confirmed += int((screened & night.confirmed()).sum())
+        for drop in drops:
+            found[drop] += int((night.screened(drop) & night.confirmed(drop)).sum())
+    return Summary(flagged / count, confirmed / count, {drop: hits / (count * cells) for drop, hits in found.items()})
+
+
+def creep(scenario: Scenario, weeks: int, cells: int, runs: int, seed: int, weekly: float = 0.01) -> float:
+    """Return in which share of cells a creep is found within some weeks, against a baseline pinned before it began.
+
+    Args:
+        weekly: loss of a week, spread over its nights.
+    """
+    pinned: Rates | None = None
+    found = np.zeros(cells, dtype=bool)
+    for index, night in enumerate(nights(scenario, weeks * WEEK, cells, runs, seed), start=1):
+        pinned = night.accepted if pinned is None else pinned
+        drop = 1 - (1 - weekly) ** (index / WEEK)
+        against = Night(pinned, night.series, night.runs, night.alone)
+        found |= against.screened(drop) & against.confirmed(drop)
+    return float(found.mean())
+
+
+def power_agreement(scenario: Scenario, trials: int, runs: int, seed: int, pair_sets: int = 2) -> tuple[float, float]:
+    """Return the mean drop that the check says it can see, and how often just that drop is found.
+
+    Each trial has a history and pairs of its own, from which the noise is estimated as the check does.
+
+    Args:
+        trials: cells.
+        pair_sets: sets of pairs that each has from before.
+    """
+    draw = np.random.default_rng(seed)
+    noise, said, hits = scenario.noise, [], 0
+    for night in nights(scenario, 1, trials, runs, seed):
+        for cell in range(trials):
+            before = noise.ratios(draw, (pair_sets, PAIRS)) - 1
+            before -= np.median(before, axis=1, keepdims=True)
+            found = estimate(night.accepted[cell].tolist(), before.ravel().tolist())
+            drop = visible(found, runs, BASELINE_RUNS, floor=FLOOR, rule=SUSPECT, higher=True)
+            if drop is None:
+                continue
+            said.append(drop)
+            one = Night(
+                *(values[cell : cell + 1] for values in (night.accepted, night.series, night.runs, night.alone))
+            )
+            hits += int((one.screened(drop) & one.confirmed(drop))[0])
+    return float(np.mean(said)), hits / len(said)
+
+
+def false_alarms_of_convergence(trials: int, runs: int, seed: int) -> tuple[float, float, float]:
+    """Return how often convergence is called worse or too fast where nothing changed, and found where it did.
+
+    Epochs to the target are whole, 10 with a standard deviation of 0.8; what is found is a mean of 14.
+
+    Returns:
+        Shares of cells: false alarms of epochs, false alarms of accuracy (deviation 0.003), found.
+    """
+    draw = np.random.default_rng(seed)
+    wrong = wrong_accuracy = found = 0
+    for _ in range(trials):
+        before = np.rint(10 + 0.8 * draw.standard_normal(BASELINE_RUNS))
+        now = np.rint(10 + 0.8 * draw.standard_normal(runs))
+        late = np.rint(14 + 0.8 * draw.standard_normal(runs))
+        wrong += any(
+            screen(list(sign * now), list(sign * before), floor=0.2, rule=SOLE).flagged for sign in (1, -1)
+        )  # either side is a fault
+        found += screen(list(late), list(before), floor=0.2, rule=SOLE).flagged
+        accuracy, old = 0.95 + 0.003 * draw.standard_normal(runs), 0.95 + 0.003 * draw.standard_normal(BASELINE_RUNS)
+        wrong_accuracy += screen(list(-accuracy), list(-old), floor=0.005, rule=SOLE, absolute=True).flagged
+    return wrong / trials, wrong_accuracy / trials, found / trials

@@ -1,0 +1,144 @@
+"""What runs are held against: events of the table `baselines`, each with its time, kind and reason, and their sum.
+
+Nothing moves by itself, and nothing is overwritten: an event is a row, and what stands follows from all of them.
+"""
+
+import getpass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from results.identity import new_run_id
+from results.store.files import read_table, table_path, write_once
+from results.store.schema import Row, clean_row, to_rows, to_table
+
+__all__ = ["Baselines", "Event", "append", "events", "standing"]
+
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Event:
+    """One row of `baselines`."""
+
+    baseline_id: str
+    kind: str
+    key: str
+    run_ids: tuple[str, ...]
+    reason: str
+    accepted_by: str
+    accepted_at: datetime
+    reverts: str | None
+    change_marks: tuple[str, ...]
+
+
+@dataclass
+class Baselines:
+    """What stands.
+
+    Attributes:
+        accepted: by comparability key, ids of runs in the order in which they were accepted.
+        pinned: by comparability key, ids of the runs of the last pin.
+    """
+
+    accepted: dict[str, list[str]] = field(default_factory=dict)
+    pinned: dict[str, list[str]] = field(default_factory=dict)
+
+
+def events(root: Path) -> tuple[list[Event], list[str]]:
+    """Read all events of a store, the earliest first, and lines about what is left out."""
+    table, bad = read_table(root, "baselines")
+    faults = [f"{file.path}: {file.reason}" for file in bad]
+    found = []
+    for row in to_rows(table):
+        if not row["key"]:
+            faults.append(f"{root}: a row of baselines has no key")
+            continue
+        found.append(_event(row))
+    return sorted(found, key=lambda event: (event.accepted_at, event.baseline_id)), faults
+
+
+def _event(row: Row) -> Event:
+    return Event(
+        baseline_id=row["baseline_id"] or "",
+        kind=row["kind"] or "accept",  # rows from before there were kinds
+        key=row["key"],
+        run_ids=tuple(run_id for run_id in row["run_ids"] or () if run_id),
+        reason=row["reason"] or "",
+        accepted_by=row["accepted_by"] or "",
+        accepted_at=row["accepted_at"] or EARLIEST,
+        reverts=row["reverts"],
+        change_marks=tuple(row["change_marks"] or ()),
+    )
+
+
+def standing(history: Sequence[Event]) -> Baselines:
+    """Return what stands after these events, the earliest first.
+
+    A revert undoes all that a command did, another revert too: what that had undone then stands once more.
+    """
+    undone: set[str] = set()
+    for event in reversed(history):
+        if event.kind == "revert" and event.baseline_id not in undone and event.reverts:
+            undone.add(event.reverts)
+    state = Baselines()
+    for event in history:
+        if event.baseline_id and event.baseline_id in undone:
+            continue
+        if event.kind == "accept":
+            runs = state.accepted.setdefault(event.key, [])
+            runs += [run_id for run_id in event.run_ids if run_id not in runs]
+        elif event.kind == "pin":
+            state.pinned[event.key] = list(event.run_ids)
+        elif event.kind == "retire":
+            state.accepted.pop(event.key, None)
+            state.pinned.pop(event.key, None)
+    return state
+
+
+def append(
+    root: Path,
+    kind: str,
+    runs: Mapping[str, Iterable[str]],
+    *,
+    reason: str,
+    reverts: str | None = None,
+    change_marks: Sequence[str] = (),
+) -> str:
+    """Write one event for each key, all of one command.
+
+    Args:
+        kind: accept, pin, revert or retire.
+        runs: by comparability key, ids of runs.
+        reason: why.
+        reverts: of a revert, the `baseline_id` that it undoes.
+        change_marks: known reasons for a change that comes with it.
+
+    Returns:
+        The new `baseline_id`.
+
+    Raises:
+        ValueError: a value that does not fit its column.
+        OSError: it cannot be written.
+    """
+    now = datetime.now(UTC)
+    baseline_id = new_run_id("baseline", kind)
+    rows = []
+    for key, run_ids in runs.items():
+        row: dict[str, Any] = {
+            "key": key, "run_ids": list(run_ids), "accepted_by": _who(), "reason": reason,
+            "change_marks": list(change_marks), "baseline_id": baseline_id, "kind": kind, "accepted_at": now,
+            "reverts": reverts,
+        }  # fmt: skip
+        rows.append(clean_row("baselines", row))
+    write_once(table_path(root, "baselines", f"{now:%Y-%m}", baseline_id, 0), [to_table("baselines", rows)])
+    return baseline_id
+
+
+def _who() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user without a name, as in a container
+        return "unknown"

@@ -1,0 +1,157 @@
+"""Cells: runs that may be compared with one another, and a metric's values in them, one for each allocation."""
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from results.check.metrics import KERNEL, Metric, Value, of_benchmark, value_of
+from results.check.runs import Kernel, PairSet, Run
+from results.identity import Difference, first_difference
+from results.store.schema import Row
+
+__all__ = ["Cell", "Evidence", "Samples", "cells_of", "nearest_baseline", "samples"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is compared with what.
+
+    Attributes:
+        key: of comparability.
+        label: in words.
+        benchmark: training, step or micro.
+        kernel: which, of a micro run.
+    """
+
+    key: str
+    label: str = field(compare=False)
+    benchmark: str = field(compare=False)
+    kernel: Kernel | None = None
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        return (KERNEL,) if self.kernel is not None else of_benchmark(self.benchmark)
+
+
+@dataclass
+class Evidence:
+    """All that a check knows.
+
+    Attributes:
+        root: of the store with the baselines.
+        candidates: runs to judge, whatever became of them.
+        whole: whether they are all that was to be measured, so that a cell without one is missing.
+        baselines: "accepted" and "pinned": by comparability key, the runs to hold them against.
+        runs: by id, every run that pairs may name.
+        pair_sets: the latest last.
+        kernels: by run, what its kernels took.
+        faults: lines about what is left out, and why.
+    """
+
+    root: Path
+    candidates: list[Run]
+    whole: bool
+    baselines: Mapping[str, Mapping[str, list[Run]]]
+    runs: Mapping[str, Run]
+    pair_sets: Sequence[PairSet] = ()
+    kernels: Mapping[str, Mapping[Kernel, Row]] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+
+    def value(self, run: Run, metric: Metric, kernel: Kernel | None) -> Value:
+        """Return a metric of a run."""
+        if kernel is None:
+            return value_of(metric, run.row)
+        row = self.kernels.get(run.run_id, {}).get(kernel)
+        if row is None:
+            return Value(None, "not timed by this run")
+        if row["status"] not in (None, "ok"):
+            return Value(None, str(row["status"]))
+        return value_of(metric, row)
+
+
+@dataclass
+class Samples:
+    """A metric's values, one for each allocation.
+
+    Attributes:
+        values: in the order in which the runs came; several runs of one allocation are one value, their median.
+        runs: ids of those that have one.
+        without: reasons of those that have none, by id.
+    """
+
+    values: list[float] = field(default_factory=list)
+    runs: list[str] = field(default_factory=list)
+    without: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def finite(self) -> list[float]:
+        return [value for value in self.values if math.isfinite(value)]
+
+
+def samples(
+    evidence: Evidence, metric: Metric, runs: Iterable[Run], kernel: Kernel | None = None, last: int | None = None
+) -> Samples:
+    """Collect a metric's values.
+
+    Args:
+        runs: in order.
+        kernel: of a micro run.
+        last: how many allocations count, the last ones; None for all.
+    """
+    by_allocation: dict[str, list[tuple[str, float]]] = {}
+    found = Samples()
+    for run in runs:
+        value = evidence.value(run, metric, kernel)
+        if value.number is None:
+            found.without[run.run_id] = value.reason
+        else:
+            by_allocation.setdefault(run.allocation, []).append((run.run_id, value.number))
+    counted = list(by_allocation.values())[-last if last else None :]
+    found.values = [statistics.median(number for _, number in one) for one in counted]
+    found.runs = [run_id for one in counted for run_id, _ in one]
+    return found
+
+
+def cells_of(evidence: Evidence, runs: Iterable[Run]) -> dict[Cell, list[Run]]:
+    """Group completed runs by cell; a micro run is in the cell of each kernel that it timed."""
+    by_key: dict[str, list[Run]] = {}
+    for run in runs:
+        by_key.setdefault(run.key, []).append(run)
+    names = [runs[0].label for runs in by_key.values()]
+    cells: dict[Cell, list[Run]] = {}
+    for key, found in by_key.items():
+        label, benchmark = found[0].label, str(found[0].parts["benchmark"])
+        if names.count(label) > 1:  # they differ in something that the words leave out
+            label += f" ({key[:6]})"
+        if benchmark != "micro":
+            cells[Cell(key, label, benchmark)] = found
+            continue
+        for kernel in dict.fromkeys(kernel for run in found for kernel in evidence.kernels.get(run.run_id, {})):
+            cells[Cell(key, label, benchmark, kernel)] = found
+    return cells
+
+
+def nearest_baseline(run: Run, baselines: Iterable[Run]) -> tuple[Run, Difference] | None:
+    """Return the run of a baseline that differs in the fewest parts, and the first part in which it does."""
+    best: tuple[bool, int, Run, Difference] | None = None
+    for other in baselines:
+        difference = first_difference(run.parts, other.parts)
+        if difference is None:
+            continue
+        rank = (other.shape != run.shape, _count_differences(run.parts, other.parts))
+        if best is None or rank < best[:2]:
+            best = (*rank, other, difference)
+    return None if best is None else best[2:]
+
+
+def _count_differences(ours: Mapping[str, object], theirs: Mapping[str, object]) -> int:
+    total = 0
+    for name in {*ours, *theirs}:
+        mine, other = ours.get(name), theirs.get(name)
+        if isinstance(mine, dict) and isinstance(other, dict):
+            total += _count_differences(mine, other)
+        else:
+            total += mine != other
+    return total

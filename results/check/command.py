@@ -1,0 +1,114 @@
+"""Checks measured runs against those that were accepted, and says what it could have seen.
+
+    python -m results.check [candidate=RUNS] [baseline=RUNS] [against=pinned] [format=json|junit|parquet] [to=FILE]
+    python -m results.check results=results/v1
+
+A cell is the runs that may be compared: one configuration, its seed aside, on one class of system. Runs of at least 3
+allocations are held against the last 20 that were accepted (python -m results.baseline). What looks worse is suspected
+until interleaved pairs (python -m bench.pairs) confirm it. Exit status, of the worst cell: 1 a regression; 2 not
+comparable, or nothing measured; 4 a cell of the baseline is missing; 3 inconclusive; 0 all pass.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.parquet as pq
+from rich.text import Text
+
+from results.check import output
+from results.check.cells import Evidence
+from results.check.gather import HOURS, KINDS, gather
+from results.check.judge import judge
+from results.check.verdict import exit_status
+from results.durable import replace_file
+from results.report.terminal import show
+from results.selection import SELECTS
+from results.words import root_from
+
+FORMATS = ("table", "json", "junit", "parquet")
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the command is to judge and how it says so."""
+
+    evidence: Evidence
+    format: str
+    to: Path | None
+    details: bool
+
+
+def _report(task: Task) -> int:
+    findings = judge(task.evidence)
+    for fault in task.evidence.faults:
+        print(f"results.check: {fault}", file=sys.stderr)
+    if not findings:
+        print(f"results.check: nothing measured: {_nothing(task.evidence)}", file=sys.stderr)
+    if task.format == "parquet":
+        assert task.to
+        replace_file(task.to, lambda file: pq.write_table(output.as_arrow(findings), file, compression="zstd"))
+    elif task.format != "table":
+        text = output.as_junit(findings) if task.format == "junit" else output.as_json(findings, task.evidence.faults)
+        if task.to:
+            replace_file(task.to, lambda file: file.write(f"{text}\n".encode()))
+        else:
+            print(text)
+    if task.format == "table":
+        show(*([output.as_table(findings, task.details)] if findings else []), Text(output.summary(findings)))
+    else:
+        print(f"results.check: {output.summary(findings)}", file=sys.stderr)
+    return exit_status(findings)
+
+
+def _nothing(evidence: Evidence) -> str:
+    if not evidence.runs:
+        return f"no runs in {evidence.root}"
+    return f"no runs in {evidence.root} that no baseline has, and no baseline; candidate= names runs"
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the command, see `bench.config.command.run`; exit status as in the module's docstring."""
+    from bench.config import command
+    from bench.config.grammar import WordError, key, values
+    from bench.config.paths import check_folder
+
+    fresh = f"those of the store's last {HOURS:g} hours that no baseline has"
+
+    @dataclass(kw_only=True)
+    class Keys:
+        candidate: str | None = key("runs to judge", fresh, text=SELECTS)
+        baseline: str | None = key("runs to hold them against", "what was accepted and pinned", text=SELECTS)
+        against: str | None = key("what to hold them against", "both", choices=KINDS)
+        hours: float | None = key(
+            "how long before the newest run candidates may have begun, without candidate=", f"{HOURS:g}", unit="h",
+            above=0, one=True,
+        )  # fmt: skip
+        results: str | None = key("the store", "results/v1 of the checkout", path=True, one=True)
+        format: str = key("how it is said", "table", default="table", choices=FORMATS, one=True)
+        to: str | None = key("file to write instead of stdout", "stdout", path=True, one=True)
+        details: bool = key("a line for every metric that passes, too", "false", default=False, one=True)
+
+    def read(typed: list[str]) -> Task:
+        given = values(typed, Keys)
+        for name, other in (("against", "baseline"), ("hours", "candidate")):
+            if name in given and other in given:
+                raise WordError(f"{name}={given[name][0]}: has no meaning beside {other}=; leave one of them out")
+        form = given.get("format", ["table"])[0]
+        to = Path(given["to"][0]).expanduser() if "to" in given else None
+        if form == "parquet" and to is None:
+            raise WordError("format=parquet: add to=FILE")
+        if form == "table" and to is not None:
+            raise WordError(f"to={to}: a table goes to stdout; nearest is format=json")
+        if to is not None:
+            check_folder("to", str(to.parent))
+            if not to.parent.is_dir():
+                raise WordError(f"to={to}: no such folder: {to.parent}")
+        evidence = gather(
+            root_from(given), given.get("candidate", []), given.get("baseline", []),
+            given.get("against", list(KINDS)), given.get("hours", [HOURS])[0],
+        )  # fmt: skip
+        return Task(evidence, form, to, given.get("details", [False])[0])
+
+    return command.run("results.check", __doc__, Keys, read, _report, words, goes_on=True)

@@ -1,0 +1,78 @@
+"""How much runs of one configuration differ: from allocation to allocation, and within one."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from results.check.screen import mad
+
+__all__ = ["LEAST_PAIRS", "Noise", "estimate"]
+
+LEAST_PAIRS = 5  # below it a spread of pairs says too little
+
+
+@dataclass(frozen=True)
+class Noise:
+    """A model of how runs differ: log-normal between allocations and within one, and some slow allocations.
+
+    Attributes:
+        between: standard deviation of the logarithm from allocation to allocation, what is within one left out.
+        within: likewise from run to run of one allocation.
+        outliers: share of allocations that are slow, such as those with one throttled GPU.
+        outlier_loss: by how much those are slower at most, a fraction; as likely by any less.
+        degrees: of freedom of Student's t in place of the normal distribution; 0 for the normal one. The standard
+            deviations are those given either way.
+        known_within: whether `within` was measured; else it is an upper bound.
+    """
+
+    between: float
+    within: float
+    outliers: float = 0.05
+    outlier_loss: float = 0.05
+    degrees: float = 0.0
+    known_within: bool = True
+
+    @property
+    def total(self) -> float:
+        """Standard deviation of the logarithm of a run in an allocation of its own, slow ones left out."""
+        return math.hypot(self.between, self.within)
+
+    def draw(self, draw: np.random.Generator, shape: tuple[int, ...], deviation: float) -> NDArray[np.float64]:
+        """Return centred deviations of the logarithm."""
+        if not self.degrees:
+            return deviation * draw.standard_normal(shape)
+        scale = math.sqrt((self.degrees - 2) / self.degrees)  # to a standard deviation of 1
+        return deviation * scale * draw.standard_t(self.degrees, shape)
+
+    def allocations(self, draw: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float64]:
+        """Return how fast runs are, each in an allocation of its own, where 1 is the typical one."""
+        logs = self.draw(draw, shape, self.between) + self.draw(draw, shape, self.within)
+        loss = np.where(draw.random(shape) < self.outliers, self.outlier_loss * draw.random(shape), 0.0)
+        return np.exp(logs) * (1 - loss)
+
+    def ratios(self, draw: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float64]:
+        """Return ratios of two runs of one allocation that do not differ; what the allocation is like cancels."""
+        return np.exp(self.draw(draw, shape, self.within) - self.draw(draw, shape, self.within))
+
+
+def estimate(values: Sequence[float], pairs: Sequence[float], *, absolute: bool = False) -> Noise:
+    """Estimate the noise of a metric from its history.
+
+    Args:
+        values: one for each allocation, finite; positive unless `absolute`.
+        pairs: how much b differed from a in each pair of one set, as a fraction (of several sets: each less its
+            median). With fewer than `LEAST_PAIRS`, or with none, `within` is all of the noise there is, which makes
+            what is said of the power a bound.
+        absolute: whether the metric changes by differences: the noise is then in its unit, all of it between.
+    """
+    numbers = np.asarray(values, dtype=float)
+    total = mad(numbers if absolute else np.log(numbers))
+    if absolute:
+        return Noise(between=total, within=0.0, outliers=0.0)
+    if len(pairs) < LEAST_PAIRS:
+        return Noise(between=0.0, within=total, known_within=False)
+    within = mad(np.log1p(np.asarray(pairs, dtype=float))) / math.sqrt(2)
+    return Noise(between=math.sqrt(max(0.0, total**2 - within**2)), within=within)

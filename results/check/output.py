@@ -1,0 +1,186 @@
+"""Findings as people and machines read them: a table, JSON, Parquet and JUnit."""
+
+import json
+import math
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from results.check.verdict import Finding, Verdict, exit_status, worst
+
+__all__ = ["as_arrow", "as_json", "as_junit", "as_rows", "as_table", "summary"]
+
+STYLES = {
+    Verdict.PASS: "green", Verdict.REGRESSION: "bold red", Verdict.NOT_COMPARABLE: "magenta",
+    Verdict.INCONCLUSIVE: "yellow", Verdict.MISSING: "magenta",
+}  # fmt: skip
+TEXT, REAL, INT, FLAG, TEXTS = pa.string(), pa.float64(), pa.int64(), pa.bool_(), pa.list_(pa.string())
+SCHEMA = pa.schema(
+    [
+        ("cell", TEXT), ("comparability_key", TEXT), ("kernel", TEXT), ("metric", TEXT), ("unit", TEXT),
+        ("against", TEXT), ("verdict", TEXT), ("improved", FLAG), ("why", TEXT), ("candidate_median", REAL),
+        ("baseline_median", REAL), ("worsening", REAL), ("absolute", FLAG), ("ratio", REAL), ("ratio_low", REAL),
+        ("ratio_high", REAL), ("ratio_level", REAL), ("p", REAL), ("floor", REAL), ("visible", REAL), ("power", TEXT),
+        ("pairs", INT), ("pairs_median", REAL), ("pairs_outcome", TEXT), ("pairs_id", TEXT), ("candidates", TEXTS),
+        ("baseline", TEXTS),
+    ]
+)  # fmt: skip
+
+
+def as_rows(findings: Sequence[Finding]) -> list[dict[str, Any]]:
+    """Return findings as rows of `SCHEMA`; inf, a target that was not reached, stays inf."""
+    rows = []
+    for one in findings:
+        interval, pairs = one.interval, one.confirmation
+        rows.append(
+            {
+                "cell": one.cell, "comparability_key": one.key, "kernel": one.kernel or None,
+                "metric": one.metric or None, "unit": one.unit or None, "against": one.against or None,
+                "verdict": str(one.verdict), "improved": one.improved, "why": one.why or None,
+                "candidate_median": one.candidate_median, "baseline_median": one.baseline_median,
+                "worsening": one.worsening, "absolute": one.absolute,
+                "ratio": interval.ratio if interval else None, "ratio_low": interval.low if interval else None,
+                "ratio_high": interval.high if interval else None, "ratio_level": interval.level if interval else None,
+                "p": one.p, "floor": one.floor, "visible": one.visible, "power": one.power or None,
+                "pairs": pairs.pairs if pairs else None, "pairs_median": pairs.median if pairs else None,
+                "pairs_outcome": pairs.outcome if pairs else None, "pairs_id": one.pairs_id or None,
+                "candidates": one.candidates, "baseline": one.baseline,
+            }
+        )  # fmt: skip
+    return rows
+
+
+def as_arrow(findings: Sequence[Finding]) -> pa.Table:
+    """Return findings as a table of `SCHEMA`."""
+    return pa.Table.from_pylist(as_rows(findings), schema=SCHEMA)
+
+
+def as_json(findings: Sequence[Finding], faults: Sequence[str]) -> str:
+    """Return one JSON object: verdict, exit status, findings and what was left out; "inf" where a target was missed."""
+    rows = [{name: _json_value(value) for name, value in row.items()} for row in as_rows(findings)]
+    whole = {
+        "verdict": str(worst(one.verdict for one in findings)),
+        "exit_status": exit_status(findings),
+        "findings": rows,
+        "left_out": list(faults),
+    }
+    return json.dumps(whole, indent=1, allow_nan=False)
+
+
+def _json_value(value: Any) -> Any:
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def as_junit(findings: Sequence[Finding]) -> str:
+    """Return JUnit's XML: a test case a finding, a failure for a regression, an error for what is no pass either."""
+    cases = ElementTree.Element("testsuite", name="results.check")
+    failures = errors = 0
+    for one in findings:
+        name = " ".join(
+            filter(None, (one.kernel, one.metric or "cell", f"against {one.against}" if one.against else ""))
+        )
+        case = ElementTree.SubElement(cases, "testcase", classname=_printable(one.cell), name=_printable(name))
+        if one.verdict is Verdict.REGRESSION:
+            failures += 1
+            ElementTree.SubElement(case, "failure", type="regression", message=_printable(figures(one)))
+        elif one.verdict is not Verdict.PASS:
+            errors += 1
+            text = f"{one.verdict}: {figures(one)}"
+            ElementTree.SubElement(case, "error", type=str(one.verdict), message=_printable(text))
+        else:
+            ElementTree.SubElement(case, "system-out").text = _printable(figures(one))
+    if not findings:  # an empty suite is green everywhere
+        errors = 1
+        case = ElementTree.SubElement(cases, "testcase", classname="results.check", name="anything")
+        ElementTree.SubElement(case, "error", type="not comparable", message="nothing measured")
+    cases.attrib |= {"tests": str(max(1, len(findings))), "failures": str(failures), "errors": str(errors)}
+    ElementTree.indent(cases)
+    return ElementTree.tostring(cases, encoding="unicode", xml_declaration=True)
+
+
+def _printable(text: str) -> str:
+    """XML has no control characters, not even escaped."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def figures(one: Finding) -> str:
+    """Return the evidence of a finding in one line."""
+    words = []
+    if one.candidate_median is not None:
+        words.append(f"{number(one.candidate_median, one.metric)} {one.unit}")
+        if one.baseline_median is not None:
+            words.append(f"against {number(one.baseline_median, one.metric)}")
+            words.append(f"({_change(one)})")
+    line = " ".join(words)
+    return "; ".join(filter(None, (line, one.why, one.power)))
+
+
+def _change(one: Finding) -> str:
+    words = []
+    if one.worsening is not None and math.isfinite(one.worsening):
+        sign = -1 if one.metric in ("images_per_s", "final_top1") else 1
+        moved = sign * one.worsening
+        words.append(f"{moved:+.4f}" if one.absolute else f"{moved:+.1%}")
+    if one.interval and one.interval.low is not None and one.interval.high is not None and one.interval.level:
+        level = math.floor(1e3 * one.interval.level + 1e-9) / 10
+        words.append(f"ratio {one.interval.low:.3f}-{one.interval.high:.3f} with {level:g}%")
+    if one.p is not None:
+        words.append(f"p {one.p:.2g}")
+    words.append(f"{len(one.candidates)} against {len(one.baseline)} runs")
+    return ", ".join(words)
+
+
+def number(value: float, metric: str) -> str:
+    """Return a median as it is read."""
+    if math.isinf(value):
+        return "not reached:"
+    if metric == "peak_mem_bytes":
+        return f"{value:,.0f}"
+    return f"{value:.4f}" if metric == "final_top1" else f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+
+
+def as_table(findings: Sequence[Finding], details: bool) -> Table:
+    """Return findings for a terminal: what is no pass in full, and a line a passing cell.
+
+    Args:
+        details: whether every finding has its line.
+    """
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False, pad_edge=False)
+    for head in ("verdict", "cell", "metric", "evidence"):
+        table.add_column(head, no_wrap=head == "verdict", overflow="fold")
+    by_cell: dict[tuple[str, str], list[Finding]] = {}
+    for one in findings:
+        by_cell.setdefault((one.key, one.kernel), []).append(one)
+    for cell in sorted(by_cell.values(), key=lambda cell: list(Verdict).index(worst(one.verdict for one in cell))):
+        shown = [one for one in cell if details or one.verdict is not Verdict.PASS or one.improved]
+        passed = [one for one in cell if one not in shown]
+        # A cell that passes still has its power stated: its first metric's.
+        if passed and not shown:
+            shown = passed[:1]
+            passed = passed[1:]
+        for one in shown:
+            verdict = "pass, better" if one.improved else str(one.verdict)
+            metric = one.metric + (f"\nagainst {one.against}" if one.against == "pinned" else "")
+            table.add_row(
+                Text(verdict, style=STYLES[one.verdict]), f"{one.cell} {one.kernel}".strip(), metric, figures(one)
+            )
+        if passed:
+            names = ", ".join(dict.fromkeys(one.metric for one in passed))
+            table.add_row(Text("pass", style="green"), "", Text(names, style="dim"), "")
+    return table
+
+
+def summary(findings: Sequence[Finding]) -> str:
+    """Return the last line: how many cells, and the worst of each verdict."""
+    by_cell: dict[tuple[str, str], list[Verdict]] = {}
+    for one in findings:
+        by_cell.setdefault((one.key, one.kernel), []).append(one.verdict)
+    counts = [worst(verdicts) for verdicts in by_cell.values()]
+    said = ", ".join(f"{counts.count(verdict)} {verdict}" for verdict in Verdict if verdict in counts)
+    cells = "1 cell" if len(counts) == 1 else f"{len(counts)} cells"
+    return f"{cells}: {said or 'nothing measured'}; exit status {exit_status(findings)}"

@@ -1,0 +1,196 @@
+"""The runs of a store as a check sees them: what each may be compared with, where it ran, and what is wrong with it."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from results.identity import key_of, parts_of
+from results.store.files import read_table
+from results.store.schema import Row, to_rows
+
+__all__ = ["PairSet", "Run", "Runs", "load", "load_kernels", "load_pairs"]
+
+# Of the table `runs`, what a check reads: what `results.identity.parts_of` needs, and the rest.
+PART_COLUMNS = (
+    "benchmark", "engine", "config_json", "sample", "dataset_hash", "hardware", "threads_per_rank", "loader_threads",
+    "choices_hash",
+)  # fmt: skip
+COLUMNS = (
+    "run_id", "restart_count", "status", "failure_kind", "failure_message", "git_commit", "dirty", *PART_COLUMNS,
+    "dataset", "family", "depth", "shortcut", "stride", "kernels", "loader", "precision", "nodes", "world_size",
+    "global_batch", "synthetic", "seed", "slurm_job_id", "array_task", "init_start", "init_stop", "run_start",
+    "run_stop", "elapsed_s", "train_s", "target_top1", "null_reasons", "images_per_s", "step_ms_p50", "tta_s",
+    "epochs_to_target", "final_top1", "peak_mem_bytes",
+)  # fmt: skip
+NEVER = datetime(1, 1, 1, tzinfo=UTC)
+CLOCKS = (("init_start", "init_stop"), ("init_start", "run_start"), ("run_start", "run_stop"))
+
+
+@dataclass(frozen=True)
+class Run:
+    """The last attempt of a run.
+
+    Attributes:
+        row: of `runs`, with `COLUMNS`.
+        root: of the store that has it.
+        parts: of its comparability.
+        key: their hash.
+    """
+
+    row: Row
+    root: Path
+    parts: Mapping[str, Any]
+    key: str
+
+    @property
+    def run_id(self) -> str:
+        return str(self.row["run_id"])
+
+    @property
+    def completed(self) -> bool:
+        return self.row["status"] == "completed"
+
+    @property
+    def allocation(self) -> str:
+        """Which nodes it was given, once: runs of one job share it. Without Slurm every start is one."""
+        job, task = self.row["slurm_job_id"], self.row["array_task"]
+        return self.run_id if job is None else f"slurm-{job}" + ("" if task is None else f"_{task}")
+
+    @property
+    def started(self) -> datetime:
+        """When its training began, or else the attempt; the beginning of time where it does not say."""
+        found = self.row["run_start"] or self.row["init_start"] or NEVER
+        return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+    @property
+    def commit(self) -> str | None:
+        """What it was made of, "COMMIT+" where the checkout had changes; None where that is not known."""
+        commit = self.row["git_commit"]
+        return f"{commit}+" if commit and self.row["dirty"] else commit or None
+
+    @property
+    def shape(self) -> tuple[Any, Any]:
+        """What was measured, whatever measured it: where these are equal a difference is one of machine or software."""
+        return self.parts["benchmark"], repr(self.parts["configuration"])
+
+    @cached_property
+    def label(self) -> str:
+        """Its cell in a few words, such as "resnet20A digits dali torch deepspeed bf16 x2"."""
+        row = self.row
+        plain = row["shortcut"] == "none"
+        net = f"{'plain' if plain else 'resnet'}{row['depth']}{'' if plain else row['shortcut'] or ''}"
+        words = [net, "" if row["stride"] in (None, "v1") else row["stride"]]
+        if self.parts["benchmark"] == "training":
+            words += [row["sample"] or row["dataset"], row["loader"], row["kernels"], row["engine"]]
+        else:
+            words += [self.parts["benchmark"], row["kernels"]]
+        words += [row["precision"], f"x{row['world_size']}"]
+        return " ".join(str(word) for word in words if word)
+
+
+@dataclass
+class Runs:
+    """What a store holds.
+
+    Attributes:
+        by_id: the last attempt of each run, whatever became of it.
+        faults: lines about files and rows that are left out, and why.
+    """
+
+    by_id: dict[str, Run] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+
+
+def load(root: Path, run_ids: Iterable[str] | None = None, more: Iterable[str] = ()) -> Runs:
+    """Read the runs of a store, of chosen ids or all; what cannot be used is left out and said.
+
+    Args:
+        more: columns of rows beside `COLUMNS`.
+    """
+    table, bad = read_table(root, "runs", run_ids)
+    loaded = Runs(faults=[f"{file.path}: {file.reason}" for file in bad])
+    last: dict[str, Row] = {}
+    for row in to_rows(table.select(list(dict.fromkeys((*COLUMNS, *more))))):
+        run_id = row["run_id"]
+        if not run_id:
+            loaded.faults.append(f"{root}: a row of runs has no run id")
+            continue
+        before = last.get(run_id)
+        if before is None or (row["restart_count"] or 0) > (before["restart_count"] or 0):
+            last[run_id] = row
+        elif row["restart_count"] == before["restart_count"]:
+            loaded.faults.append(f"run={run_id}: attempt {row['restart_count']} has two rows; the first counts")
+    known: dict[tuple[Any, ...], tuple[dict[str, Any], str]] = {}
+    for row in last.values():
+        if fault := _clock_fault(row):
+            loaded.faults.append(f"run={row['run_id']}: left out, its clock goes backwards: {fault}")
+            continue
+        # Most rows repeat the parts of another but for the seed; to parse each is most of the time for 20,000.
+        facts = tuple(row[name] for name in PART_COLUMNS)
+        try:
+            if facts not in known:
+                parts = parts_of(row)
+                known[facts] = parts, key_of(parts)
+        except ValueError as error:
+            loaded.faults.append(f"left out: {error}")
+            continue
+        loaded.by_id[row["run_id"]] = Run(row, root, *known[facts])
+    return loaded
+
+
+def _clock_fault(row: Row) -> str | None:
+    for earlier, later in CLOCKS:
+        if row[earlier] and row[later] and row[later] < row[earlier]:
+            return f"{later} {row[later]:%FT%TZ} is before {earlier} {row[earlier]:%FT%TZ}"
+    for name in ("elapsed_s", "train_s", "tta_s"):
+        if row[name] is not None and (math.isfinite(row[name]) and row[name] < 0):
+            return f"{name} is {row[name]:g}"
+    if row["tta_s"] and row["elapsed_s"] and row["tta_s"] > row["elapsed_s"] * (1 + 1e-9):
+        return f"tta_s {row['tta_s']:g} is after the end, elapsed_s {row['elapsed_s']:g}"
+    return None
+
+
+@dataclass(frozen=True)
+class PairSet:
+    """Interleaved pairs of one `bench.pairs`, in the order in which they ran.
+
+    Attributes:
+        pairs_id: of the command.
+        pairs: ids of the runs of a and of b.
+    """
+
+    pairs_id: str
+    pairs: list[tuple[str, str]]
+
+
+def load_pairs(root: Path) -> tuple[list[PairSet], list[str]]:
+    """Read the pairs of a store, the latest set last, and lines about what is left out."""
+    table, bad = read_table(root, "pairs")
+    faults = [f"{file.path}: {file.reason}" for file in bad]
+    sides: dict[str, dict[int, dict[str, str]]] = {}
+    for row in to_rows(table):
+        if row["pairs_id"] and row["pair"] is not None and row["run_id"] and row["side"] in ("a", "b"):
+            sides.setdefault(row["pairs_id"], {}).setdefault(row["pair"], {})[row["side"]] = row["run_id"]
+        else:
+            faults.append(f"{root}: a row of pairs without its pair, side or run")
+    return [
+        PairSet(name, [(both["a"], both["b"]) for _, both in sorted(pairs.items()) if len(both) == 2])
+        for name, pairs in sorted(sides.items())
+    ], faults
+
+
+Kernel = tuple[str, ...]  # op, backend, shape, dtype, layout, l2
+
+
+def load_kernels(root: Path, run_ids: Iterable[str]) -> tuple[dict[str, dict[Kernel, Row]], list[str]]:
+    """Read the kernels that runs timed, by run and kernel, and lines about what is left out."""
+    names = ("op", "backend", "shape", "dtype", "layout", "l2")
+    table, bad = read_table(root, "kernels", run_ids)
+    found: dict[str, dict[Kernel, Row]] = {}
+    for row in to_rows(table.select(["run_id", *names, "p50", "status"])):
+        found.setdefault(row["run_id"], {})[tuple(row[name] or "-" for name in names)] = row
+    return found, [f"{file.path}: {file.reason}" for file in bad]

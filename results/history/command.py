@@ -1,0 +1,138 @@
+"""Shows the whole history of a figure, cell by cell in time, with the points at which it changed.
+
+    python -m results.history [COLUMN=VALUE ...] [metric=images_per_s] [results=PATH] [format=table|json|csv]
+    python -m results.history depth=20 dataset=digits metric=tta_s
+
+A cell is one configuration (but for the seed), benchmark, data and kind of processors; software may change in its
+course and is shown where it does. Completed runs are points of their own, in the order in which they began. Known
+reasons are the change marks that were given to `results.baseline`. metric=p50 is the time of each kernel of micro runs.
+
+Change points are for the history alone, never for a verdict; that is `results.check`.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, make_dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.text import Text
+
+from results.check.baselines import events
+from results.check.runs import COLUMNS, Run, load, load_kernels
+from results.history.render import csv_text, json_text, number, parts
+from results.history.series import KERNEL_METRIC, METRICS, History, histories
+from results.store.schema import CHOICES, FLAG, INT, SCHEMAS, TEXT
+from results.words import ConfigError, nearest, root_from
+
+FORMATS = ("table", "json", "csv")
+PIPE_WIDTH = 160
+KINDS = {TEXT: str, INT: int, FLAG: bool}
+NOT_FILTERS = ("run_id", "restart_count", "config_json", "failure_message", "array_task")
+FILTERS: dict[str, type] = {
+    name: KINDS[SCHEMAS["runs"].field(name).type]
+    for name in COLUMNS
+    if SCHEMAS["runs"].field(name).type in KINDS and name not in (*NOT_FILTERS, *METRICS)
+}
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the command is to show."""
+
+    metric: str
+    histories: list[History]
+    notes: list[str]
+    format: str
+
+
+def find(root: Path, metric: str, filters: Mapping[str, Sequence[Any]], form: str = "table") -> Found:
+    """Read a store and find the history of each cell.
+
+    Args:
+        root: of the store.
+        metric: one of `METRICS`.
+        filters: by column, the values that a run may have.
+
+    Raises:
+        ConfigError: there is no history: no runs, none with a value, or one point alone; one line.
+    """
+    loaded = load(root, more=() if metric == KERNEL_METRIC else (metric,))
+    notes = list(loaded.faults)
+    runs = [
+        run for run in loaded.by_id.values() if all(run.row[column] in wanted for column, wanted in filters.items())
+    ]
+    if not runs:
+        raise ConfigError(_no_runs(root, filters, list(loaded.by_id.values()), notes))
+    kernels, faults = load_kernels(root, [run.run_id for run in runs]) if metric == KERNEL_METRIC else ({}, [])
+    known, more = events(root)
+    notes += [*faults, *more]
+    found = histories(runs, metric, kernels, known)
+    counts = [len(history.points) for history in found]
+    if sum(counts) == 0:
+        reasons = sorted({reason for history in found for reason in history.without}) or ["no kernel was timed"]
+        raise ConfigError(f"metric={metric}: none of {len(runs)} runs has a value: {reasons[0]}")
+    if max(counts) == 1:
+        history = next(history for history in found if history.points)
+        point = history.points[0]
+        shown = f"{number(point.value)} in run={point.run.run_id} of {point.when:%Y-%m-%d}"
+        raise ConfigError(f"metric={metric}: one point in each cell, such as {shown} ({history.label}): no history yet")
+    return Found(metric, found, notes, form)
+
+
+def _no_runs(root: Path, filters: Mapping[str, Sequence[Any]], runs: Sequence[Run], notes: Sequence[str]) -> str:
+    why = f"; {notes[0]}" if notes else ""
+    for column, wanted in filters.items():
+        there = sorted({_typed(run.row[column]) for run in runs if run.row[column] is not None})
+        if there and not any(run.row[column] in wanted for run in runs):
+            given = ",".join(map(_typed, wanted))
+            return f"no run with {column}={given}; the nearest there is {column}={nearest(given, there)}{why}"
+    words = " with " + " ".join(f"{column}={','.join(map(_typed, wanted))}" for column, wanted in filters.items())
+    return f"no runs{words if filters else ''} in {root}{why}"
+
+
+def _typed(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the command; see `bench.config.command.run`."""
+    from bench.config import command
+    from bench.config.grammar import key, values
+
+    options: dict[str, tuple[type, Any]] = {
+        "metric": (str, key("whose history", "images_per_s", choices=METRICS, one=True)),
+        "results": (str, key("the store", "results/v1 of the checkout", path=True, one=True)),
+        "format": (str, key("of what is printed", "table", choices=FORMATS, one=True)),
+    }
+    for column, kind in FILTERS.items():
+        choices = CHOICES.get(("runs", column), ())
+        text = "" if choices or kind is not str else "a text"
+        options[column] = (kind, key("only runs that have this", "all runs", choices=choices, text=text))
+    keys = make_dataclass("Keys", [(name, kind | None, option) for name, (kind, option) in options.items()])
+
+    def read(typed: list[str]) -> Found:
+        given = values(typed, keys)
+        filters = {column: wanted for column, wanted in given.items() if column in FILTERS}
+        metric, form = (
+            given.get(name, [usual])[0] for name, usual in (("metric", "images_per_s"), ("format", "table"))
+        )
+        return find(root_from(given), metric, filters, form)
+
+    def do(found: Found) -> int:
+        if found.format == "json":
+            print(json_text(found.metric, found.histories, found.notes))
+            return 0
+        for note in found.notes:
+            print(f"results.history: {note}", file=sys.stderr)
+        if found.format == "csv":
+            print(csv_text(found.histories))
+            return 0
+        terminal = command.Terminal(PIPE_WIDTH)
+        with terminal.capture() as text:  # trailing blanks only get in the way of a diff
+            for part in parts(found.metric, found.histories):
+                terminal.print(part, soft_wrap=isinstance(part, Text))  # lines with ids stay whole
+        print("\n".join(line.rstrip() for line in text.get().rstrip().splitlines()))
+        return 0
+
+    return command.run("results.history", __doc__, keys, read, do, words)

@@ -1,0 +1,240 @@
+"""Prints the runs of a store as a table, or as CSV or JSON for other programs.
+
+    python -m results.report [results=PATH] [run=ID,ID] [sort=COLUMN,-COLUMN] [COLUMN=VALUE,VALUE ...]
+    python -m results.report depth=20 dataset=digits status=completed sort=-images_per_s
+    python -m results.report 'depth=20..56' 'images_per_s=>1000' 'run_start=>=2026-11-01' format=csv
+
+A column of numbers or times is also filtered by a range: >V, >=V, <V, <=V or V..V (both ends in it), which stands in
+quotes, since < and > are the shell's own. A date is the whole of its day, UTC.
+
+Settings that differ between the rows have columns of their own. Below the runs stand the means and deviations of those
+that repeat one configuration; repeats=summary prints these alone. Figures that are missing have their reason below the
+table. CSV and JSON have exact values; notes go to stderr there.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, make_dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from rich.console import RenderableType
+from rich.text import Text
+
+from results.report import formats
+from results.report.filters import COLUMNS, SORT, Found, column_named, find
+from results.report.repeats import NEEDED, Repeats, grouped, record
+from results.report.repeats_table import repeats_table, settings_of
+from results.report.settings import CHOSEN, FOLLOWING, Setting, differing
+from results.report.terminal import columns_table, failures, runs_table, show
+from results.store.schema import CHOICES, FLAG, INT, REAL, SCHEMAS, TEXT, TIME, Row, to_rows
+from results.words import printable, root_from
+
+KINDS = {TEXT: str, INT: int, REAL: float, FLAG: bool, TIME: str}
+FILTERS: dict[str, pa.DataType] = {
+    field.name: field.type for field in SCHEMAS["runs"] if field.type in KINDS and field.name != "run_id"
+}
+FORMATS = ("table", "csv", "json")
+LIMIT = 100  # rows of a table, where nothing else was asked for
+# What csv and json have without columns=, the settings that differ put in before the figures.
+SETTINGS_SHOWN = (
+    "run_id", "restart_count", "run_start", "family", "depth", "shortcut", "extension", "dataset", "sample", "loader",
+    "synthetic", "kernels", "benchmark", "engine", "precision", "world_size",
+)  # fmt: skip
+FIGURES_SHOWN = (
+    "images_per_s", "data_wait_frac", "final_top1", "epochs_to_target", "tta_s", "status", "failure_kind",
+    "failure_message",
+)  # fmt: skip
+
+
+# What a row without columns= is made of, and what may differ.
+_READ = tuple(dict.fromkeys((
+    *SETTINGS_SHOWN, *FIGURES_SHOWN, *CHOSEN, *FOLLOWING, "config_json", "null_reasons", "recovered",
+)))  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the command is to print.
+
+    Attributes:
+        format: table, csv or json.
+        columns: exactly these; empty for the usual ones.
+        repeats: "summary" for one row a configuration, "list" for one a run, "" for both where a table has both.
+        limit: rows at most; None for all.
+        latest: whether those that a limit leaves out are the oldest, whatever the order.
+    """
+
+    found: Found
+    format: str
+    columns: tuple[str, ...]
+    repeats: str
+    limit: int | None
+    latest: bool
+
+
+def _limited(task: Task) -> tuple[pa.Table, int]:
+    """The rows to show, and how many more there are."""
+    table = task.found.table
+    if task.limit is None or table.num_rows <= task.limit:
+        return table, 0
+    if task.latest:
+        newest = pc.array_sort_indices(table["run_start"].combine_chunks(), order="descending")
+        kept = pc.take(newest, pa.array(range(task.limit)))
+        return table.take(pc.take(kept, pc.sort_indices(kept))), table.num_rows - task.limit
+    return table.slice(0, task.limit), table.num_rows - task.limit
+
+
+def _notes(task: Task, recovered: bool, left: int, what: str) -> list[str]:
+    found = task.found
+    notes = [f"cannot be read: {file.path}: {file.reason}" for file in found.bad]
+    if left:
+        which = "older" if task.latest and what == "runs" else "more"
+        notes.append(f"{left:,} {which} {what}: add limit=NUMBER, or filters")
+    if recovered:
+        notes.append("runs recovered from their journals: images/s of whole epochs after the first")
+    if found.open_journals:
+        recover = f"python -m results.recover results={found.root}"
+        notes.append(f"{found.open_journals} without rows yet, running or dead: {recover}")
+    return notes
+
+
+def _groups(task: Task, several: bool) -> tuple[list[Repeats], list[Row], list[str], int]:
+    """The configurations to show, a whole row of one run of each, notes, and how many more there are.
+
+    Args:
+        several: only those that were run more than once.
+    """
+    groups, notes = grouped(to_rows(task.found.table.select(NEEDED)))
+    if several:
+        groups = [one for one in groups if len(one.rows) > 1]
+    shown = groups if task.limit is None else groups[: task.limit]
+    rows = to_rows(task.found.table.take(pa.array([one.places[-1] for one in shown], pa.int64())))
+    return shown, rows, notes, len(groups) - len(shown)
+
+
+def _print_table(task: Task) -> None:
+    parts: list[RenderableType | None] = []
+    notes: list[str] = []
+    if task.repeats != "summary":
+        shown, left = _limited(task)
+        rows = to_rows(shown)
+        parts += [columns_table(rows, task.columns) if task.columns else runs_table(rows), failures(rows)]
+        notes += _notes(task, any(row.get("recovered") for row in rows), left, "runs")
+    if task.repeats != "list" and not task.columns:
+        groups, rows, said, left = _groups(task, several=task.repeats != "summary")
+        if groups:
+            parts += [Text("")] if parts else []
+            parts.append(repeats_table(groups, rows))
+        if task.repeats == "summary":
+            notes += _notes(task, False, left, "configurations")
+        elif left:
+            notes.append(f"{left:,} more configurations have repeats: repeats=summary")
+        notes += said if groups else []
+    show(*parts, Text("\n".join(map(printable, notes)), style="dim") if notes else None)
+
+
+def _print_rows(task: Task) -> None:
+    """CSV or JSON on stdout, notes on stderr."""
+    if task.repeats == "summary":
+        groups, representatives, said, left = _groups(task, several=False)
+        names, rows = _summaries(groups, representatives)
+        notes = [*_notes(task, False, left, "configurations"), *said]
+    else:
+        shown, left = _limited(task)
+        stored = to_rows(
+            shown.select(list(dict.fromkeys((*task.columns, "null_reasons", "recovered"))) if task.columns else _READ)
+        )
+        extra = [] if task.columns else differing(stored)
+        named = [one.name for one in extra if one.name in COLUMNS and one.name not in SETTINGS_SHOWN]
+        others = [one for one in extra if one.name not in COLUMNS]
+        columns = task.columns or (*SETTINGS_SHOWN, *named, *FIGURES_SHOWN)
+        rows = []
+        for index, row in enumerate(stored):
+            rows.append({**formats.exact(row, columns), **{one.name: one.values[index] for one in others}})
+        names = list(rows[0])
+        notes = _notes(task, any(row.get("recovered") for row in stored), left, "runs")
+    if task.format == "json":
+        formats.write_json(rows, sys.stdout)
+    else:
+        formats.write_csv(rows, names, sys.stdout)
+    sys.stdout.flush()
+    for note in notes:
+        print(printable(note), file=sys.stderr)
+
+
+def _summaries(groups: Sequence[Repeats], representatives: Sequence[Row]) -> tuple[list[str], list[Row]]:
+    settings: list[Setting] = settings_of(groups, representatives)
+    fixed = [name for name in SETTINGS_SHOWN if name not in ("run_id", "restart_count", "run_start")]
+    rows = []
+    for index, (one, row) in enumerate(zip(groups, representatives, strict=True)):
+        own = {name: value for name, value in formats.exact(row, fixed).items() if name != formats.REASONS}
+        rows.append({**own, **{setting.name: setting.values[index] for setting in settings}, **record(one)})
+    return list(rows[0]), rows
+
+
+def _print(task: Task) -> int:
+    (_print_table if task.format == "table" else _print_rows)(task)
+    return 0
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the command, see `bench.config.command.run`; exit status 2 also where there are no runs to show."""
+    from bench.config import command
+    from bench.config.grammar import WordError, key, values
+
+    options: dict[str, tuple[type, Any]] = {
+        "results": (str, key("the store", "results/v1 of the checkout", path=True, one=True)),
+        "run": (str, key("only these runs; the start or the end of an id will do", "all runs", text="an id")),
+        "sort": (str, key('columns to sort by; "-COLUMN" for descending', ",".join(SORT), text="a column of runs")),
+        "columns": (
+            str,
+            key("exactly these columns, in this order", "the usual ones and what differs", text="a column of runs"),
+        ),
+        "format": (str, key("table for people; csv and json, exact", "table", choices=FORMATS, one=True)),
+        "repeats": (
+            str,
+            key(
+                "summary: one row a configuration, with means and deviations; list: one row a run, without these",
+                "list; in a table, the summary of what was run more than once below it",
+                choices=("summary", "list"),
+                one=True,
+            ),
+        ),
+        "limit": (
+            int,
+            key(
+                "rows at most: the first of sort=, else the latest", f"{LIMIT} in a table, else all", least=1, one=True
+            ),
+        ),
+    }
+    for column, kind in FILTERS.items():
+        choices = CHOICES.get(("runs", column), ())
+        text = "" if choices or kind != TEXT else "a text"
+        ranges = kind in (INT, REAL, TIME)
+        option = key(
+            "only runs that have this", "all runs", choices=choices, text=text, ranges=ranges, time=kind == TIME
+        )
+        options[column] = (KINDS[kind], option)
+    keys = make_dataclass("Keys", [(name, kind | None, option) for name, (kind, option) in options.items()])
+
+    def read(typed: list[str]) -> Task:
+        if old := next((word for word in typed if word.startswith("run_id=")), None):
+            raise WordError(f"{old}: the key is now run; nearest is {old.replace('run_id', 'run', 1)}")
+        given = values(typed, keys)
+        filters = {column: wanted for column, wanted in given.items() if column in FILTERS}
+        columns = tuple(column_named("columns", word) for word in dict.fromkeys(given.get("columns", ())))
+        repeats, form = given.get("repeats", [""])[0], given.get("format", ["table"])[0]
+        if columns and repeats == "summary":
+            raise WordError("repeats=summary: has columns of its own; leave columns out, or repeats")
+        return Task(
+            found=find(root_from(given), given.get("sort", SORT), filters, given.get("run", ())),
+            format=form,
+            columns=columns,
+            repeats=repeats,
+            limit=given.get("limit", [LIMIT if form == "table" else None])[0],
+            latest="sort" not in given,
+        )
+
+    return command.run("results.report", __doc__, keys, read, _print, words)

@@ -1,0 +1,80 @@
+"""Calibration at a reduced size: what the full one shows in minutes, here in seconds and with wider bounds."""
+
+import numpy as np
+import pytest
+
+from results.calibrate.command import SCENARIOS, main
+from results.calibrate.nights import (
+    Night,
+    creep,
+    false_alarms_of_convergence,
+    nights,
+    power_agreement,
+    summarize,
+)
+from results.calibrate.rules import RULES
+from results.check.screen import BASELINE_RUNS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("scenario", "runs", "five", "three"),
+    [("between-1", 3, 0.99, 0.8), ("between-2", 3, 0.92, 0.53), ("between-2", 5, 0.96, 0.63)],
+)
+def test_what_the_check_finds_and_how_often_it_is_wrong(scenario: str, runs: int, five: float, three: float) -> None:
+    said = summarize(SCENARIOS[scenario], 60, 45, runs, 0, (0.05, 0.03))
+    assert said.confirmed <= 0.02 and 0 < said.screened < 2.5
+    assert said.found[0.05] >= five and said.found[0.03] >= three
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runs", [3, 5])
+def test_the_power_that_is_said_is_what_is_found(runs: int) -> None:
+    said, found = power_agreement(SCENARIOS["between-2"], 250, runs, 2)
+    assert found == pytest.approx(0.95, abs=0.05) and 0.03 < said < 0.07
+
+
+@pytest.mark.slow
+def test_creep_is_found_within_four_weeks() -> None:
+    assert creep(SCENARIOS["between-2"], 4, 90, 3, 1) >= 0.9
+    assert creep(SCENARIOS["between-2"], 4, 90, 3, 1, weekly=0.0) <= 0.05
+
+
+def test_convergence_is_rarely_wrong_and_mostly_found() -> None:
+    epochs, accuracy, found = false_alarms_of_convergence(400, 3, 0)
+    assert epochs <= 0.005 and accuracy <= 0.005 and found >= 0.9
+
+
+def test_a_night_keeps_what_passed() -> None:
+    before = None
+    for night in nights(SCENARIOS["between-1"], 3, 7, 4, 0):
+        assert night.accepted.shape == (7, BASELINE_RUNS) and night.runs.shape == (7, 4) and night.alone.shape == (7, 8)
+        if before is not None:
+            assert np.array_equal(night.accepted[:, -4:], before)
+            assert np.array_equal(night.series[:, -4:], before)
+        before = night.runs
+
+
+def test_variation_is_what_the_scenario_says() -> None:
+    for name, expected in (("between-1", 0.0108), ("between-2", 0.0204), ("within-2", 0.0283), ("memory", 0.0204)):
+        logs = np.log(np.concatenate([night.runs for night in nights(SCENARIOS[name], 400, 9, 3, 0)]).ravel())
+        assert np.median(np.abs(logs - np.median(logs))) * 1.4826 == pytest.approx(expected, rel=0.08)
+
+
+def test_the_rules_of_others() -> None:
+    steady = 1 + 0.01 * np.sin(np.arange(40.0))
+    series = np.stack([steady, steady])
+    runs = np.array([[1.0, 1.001, 0.999], [0.9, 0.901, 0.899]])
+    night = Night(series[:, -20:], series, runs, np.ones((2, 8)))
+    for name, (rule, _) in RULES.items():
+        assert rule(night, 0.0).tolist() == [False, True], name
+        assert rule(night, 0.2).tolist() == [True, True], name
+
+
+@pytest.mark.slow
+def test_the_command_says_that_it_is_simulated(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["nights=2", "cells=5", "runs=3", "scenario=between-1"]) == 0
+    said = capsys.readouterr().out
+    assert "SIMULATED: 2 nights of 5 cells" in said and "E-divisive" in said and "1% between" in said
+    assert main(["runs=2"]) == 2 and "at least 3" in capsys.readouterr().err
+    assert main(["scenario=betwen-1"]) == 2 and "nearest: scenario=between-1" in capsys.readouterr().err

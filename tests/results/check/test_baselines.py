@@ -1,0 +1,61 @@
+"""What stands after accepting, pinning, reverting and retiring."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from results.check.baselines import EARLIEST, append, events, standing
+from results.store.files import table_path, write_once
+from results.store.schema import to_table
+
+
+def test_accepted_runs_add_up_and_a_pin_stays(tmp_path: Path) -> None:
+    append(tmp_path, "accept", {"k": ["1", "2"], "other": ["9"]}, reason="first")
+    append(tmp_path, "pin", {"k": ["1"]}, reason="release")
+    append(tmp_path, "accept", {"k": ["2", "3"]}, reason="nightly pass", change_marks=["driver 580"])
+    history, faults = events(tmp_path)
+    state = standing(history)
+    assert state.accepted == {"k": ["1", "2", "3"], "other": ["9"]} and state.pinned == {"k": ["1"]}
+    assert not faults and [event.reason for event in history] == ["first", "first", "release", "nightly pass"]
+    assert history[-1].change_marks == ("driver 580",)
+    assert abs((history[-1].accepted_at - datetime.now(UTC)).total_seconds()) < 60
+    append(tmp_path, "pin", {"k": ["2", "3"]}, reason="release 2")
+    assert standing(events(tmp_path)[0]).pinned == {"k": ["2", "3"]}
+
+
+def test_reverting_undoes_all_of_one_command_and_can_be_undone(tmp_path: Path) -> None:
+    append(tmp_path, "accept", {"k": ["1"]}, reason="")
+    wrong = append(tmp_path, "accept", {"k": ["2"], "other": ["9"]}, reason="")
+    append(tmp_path, "accept", {"k": ["3"]}, reason="")
+    revert = append(tmp_path, "revert", {"k": [], "other": []}, reason="was slow", reverts=wrong)
+    assert standing(events(tmp_path)[0]).accepted == {"k": ["1", "3"]}
+    append(tmp_path, "revert", {"k": []}, reason="was not", reverts=revert)
+    assert standing(events(tmp_path)[0]).accepted == {"k": ["1", "2", "3"], "other": ["9"]}
+
+
+def test_retiring_ends_a_key_until_it_is_accepted_again(tmp_path: Path) -> None:
+    append(tmp_path, "accept", {"k": ["1"], "other": ["9"]}, reason="")
+    append(tmp_path, "pin", {"k": ["1"]}, reason="")
+    append(tmp_path, "retire", {"k": []}, reason="measured no more")
+    state = standing(events(tmp_path)[0])
+    assert state.accepted == {"other": ["9"]} and state.pinned == {}
+    append(tmp_path, "accept", {"k": ["4"]}, reason="again")
+    assert standing(events(tmp_path)[0]).accepted["k"] == ["4"]
+
+
+def test_rows_from_before_there_were_kinds_are_accepted_first(tmp_path: Path) -> None:
+    append(tmp_path, "accept", {"k": ["2"]}, reason="")
+    old = to_table("baselines", [{"key": "k", "run_ids": ["1"], "reason": "old"}])
+    names = [name for name in old.column_names if name not in ("kind", "accepted_at", "baseline_id", "reverts")]
+    write_once(table_path(tmp_path, "baselines", "2026-01", "old", 0), [old.select(names)])
+    history, faults = events(tmp_path)
+    assert not faults and (history[0].kind, history[0].accepted_at) == ("accept", EARLIEST)
+    assert standing(history).accepted == {"k": ["1", "2"]}
+
+
+def test_a_row_without_a_key_and_a_spoilt_file_are_said(tmp_path: Path) -> None:
+    append(tmp_path, "accept", {"k": ["2"]}, reason="")
+    write_once(table_path(tmp_path, "baselines", "2026-01", "nobody", 0), [to_table("baselines", [{"run_ids": ["1"]}])])
+    table_path(tmp_path, "baselines", "2026-01", "cut", 0).write_bytes(b"PAR1")
+    history, faults = events(tmp_path)
+    assert len(history) == 1 and len(faults) == 2
+    assert any("cut.0.parquet" in line for line in faults) and any("no key" in line for line in faults)

@@ -1,0 +1,109 @@
+"""Noise and power: what is said to be visible is what checks find."""
+
+import math
+
+import numpy as np
+import pytest
+
+from results.check.confirm import PAIRS, confirmed_many
+from results.check.noise import LEAST_PAIRS, Noise, estimate
+from results.check.power import LARGEST, least_found, least_pairs_above, visible
+from results.check.screen import SOLE, SUSPECT, p_value, screen, screen_many
+
+
+def test_noise_is_estimated_from_runs_and_pairs() -> None:
+    draw = np.random.default_rng(0)
+    truth = Noise(between=0.03, within=0.01, outliers=0.0)
+    values = truth.allocations(draw, (4000,)).tolist()
+    pairs = (truth.ratios(draw, (4000,)) - 1).tolist()
+    found = estimate(values, pairs)
+    assert found.between == pytest.approx(0.03, rel=0.05) and found.within == pytest.approx(0.01, rel=0.05)
+    assert found.total == pytest.approx(math.hypot(0.03, 0.01), rel=0.05) and found.known_within
+
+
+def test_without_pairs_all_noise_is_taken_as_within() -> None:
+    draw = np.random.default_rng(0)
+    values = Noise(0.03, 0.0, outliers=0.0).allocations(draw, (4000,)).tolist()
+    for pairs in ([], [0.001] * (LEAST_PAIRS - 1)):
+        found = estimate(values, pairs)
+        assert not found.known_within and found.between == 0 and found.within == pytest.approx(0.03, rel=0.05)
+    assert estimate(values, [0.001] * LEAST_PAIRS).known_within
+
+
+def test_pairs_noisier_than_runs_leave_nothing_between() -> None:
+    assert estimate([100, 100.1, 99.9], [0.1, -0.1, 0.2, -0.2, 0.15]).between == 0.0
+
+
+def test_noise_of_an_absolute_metric_is_in_its_unit() -> None:
+    found = estimate([0.98, 0.99, 1.0], [], absolute=True)
+    assert found.between == pytest.approx(1.4826 * 0.01) and found.within == 0 and found.outliers == 0
+
+
+@pytest.mark.parametrize("degrees", [0, 3, 5])
+def test_draws_have_the_deviation_that_is_asked_for(degrees: int) -> None:
+    drawn = Noise(0, 0, degrees=degrees).draw(np.random.default_rng(1), (400_000,), 0.02)
+    assert drawn.std() == pytest.approx(0.02, rel=0.1) and abs(drawn.mean()) < 2e-4
+
+
+def test_slow_allocations_are_as_many_and_as_slow_as_said() -> None:
+    rates = Noise(0, 0, outliers=0.05, outlier_loss=0.2).allocations(np.random.default_rng(2), (100_000,))
+    assert (rates < 1).mean() == pytest.approx(0.05, rel=0.05)
+    assert rates.min() >= 0.8 and rates[rates < 1].mean() == pytest.approx(0.9, rel=0.01)
+
+
+@pytest.mark.parametrize(("few", "many", "level"), [(3, 20, 0.05), (3, 4, 0.05), (5, 20, 0.05), (3, 10, 0.005)])
+def test_the_level_is_reached_with_so_many_pairs(few: int, many: int, level: float) -> None:
+    """By laying out values with that many pairs in which a candidate is the larger."""
+    count = least_pairs_above(few, many, level)
+    for wanted, below in ((count, True), (count - 1, False)):
+        above = [min(many, max(0, wanted - many * index)) for index in range(few)]  # of the baseline, below each
+        candidates = [value - 0.5 + 0.01 * index for index, value in enumerate(above)]
+        assert sum(one > other for one in candidates for other in range(many)) == wanted
+        assert (p_value(candidates, list(range(many))) < level) == below
+
+
+def test_no_number_of_pairs_reaches_a_level_that_cannot_be_reached() -> None:
+    assert least_pairs_above(3, 3, 0.05) == 10
+    assert np.isinf(least_found(Noise(0.01, 0.01), 3, 3, floor=0.02, rule=SUSPECT, higher=True)).all()
+    assert visible(Noise(0.01, 0.01), 3, 3, floor=0.02, rule=SUSPECT, higher=True) is None
+
+
+@pytest.mark.parametrize("higher", [True, False])
+@pytest.mark.parametrize(("between", "within", "runs"), [(0.02, 0.004, 3), (0.01, 0.02, 5)])
+def test_what_is_visible_is_found_by_the_check(between: float, within: float, runs: int, higher: bool) -> None:
+    """Other draws, through the screen and the pairs themselves."""
+    noise, draw, cells = Noise(between, within), np.random.default_rng(7), 4000
+    seen = visible(noise, runs, 20, floor=0.02, rule=SUSPECT, higher=higher)
+    assert seen is not None and 0.02 < seen < 0.1
+    mine, theirs = noise.allocations(draw, (cells, runs)), noise.allocations(draw, (cells, 20))
+    if not higher:
+        mine, theirs = 1 / mine, 1 / theirs
+    sign = -1 if higher else 1
+    ratios = noise.ratios(draw, (cells, PAIRS))
+    for worsening, expected in ((seen, 0.95), (0.0, 0.0)):
+        flagged = screen_many(sign * mine * (1 + sign * worsening), sign * theirs, floor=0.02)
+        confirmed = confirmed_many(sign * (ratios * (1 + sign * worsening) - 1))
+        assert (flagged & confirmed).mean() == pytest.approx(expected, abs=0.015)
+    least = least_found(noise, runs, 20, floor=0.02, rule=SUSPECT, higher=higher)
+    assert (least <= seen).mean() == pytest.approx(0.95, abs=1e-3)
+
+
+def test_what_is_visible_without_pairs_in_the_metrics_unit() -> None:
+    noise, draw = Noise(0.003, 0.0, outliers=0.0), np.random.default_rng(9)
+    seen = visible(noise, 3, 20, floor=0.005, rule=SOLE, higher=True, confirmed=False, absolute=True)
+    assert seen is not None and 0.005 < seen < 0.03
+    hits = 0
+    for _ in range(800):
+        mine, theirs = 0.95 + 0.003 * draw.normal(size=3) - seen, 0.95 + 0.003 * draw.normal(size=20)
+        hits += screen(list(-mine), list(-theirs), floor=0.005, rule=SOLE, absolute=True).flagged
+    assert hits / 800 == pytest.approx(0.95, abs=0.025)
+
+
+def test_more_noise_hides_more() -> None:
+    seen = [
+        visible(Noise(between, within), 3, 20, floor=0.02, rule=SUSPECT, higher=True)
+        for between, within in ((0.0, 0.0), (0.01, 0.004), (0.02, 0.004), (0.02, 0.02), (0.05, 0.02))
+    ]
+    assert None not in seen and seen == sorted(seen) and seen[0] == pytest.approx(0.02, abs=0.006)  # type: ignore[type-var]
+    assert visible(Noise(3.0, 3.0), 3, 20, floor=0.02, rule=SUSPECT, higher=True) is None
+    assert LARGEST == 0.9

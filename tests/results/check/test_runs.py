@@ -1,0 +1,113 @@
+"""What a check reads of a store, and what it leaves out with a line."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_up import START, Store
+
+from results.check.runs import load, load_pairs
+
+
+def test_the_last_attempt_of_a_run_counts(store: Store) -> None:
+    started = START
+    first = store.run(900.0, status="killed", failure_kind="preempted", run_id="R", started=started, config={"seed": 1})
+    assert first == "R"
+    store.run(1000.0, run_id="R", restart_count=1, started=started, config={"seed": 1})
+    found = load(store.root)
+    assert list(found.by_id) == ["R"] and found.by_id["R"].completed and not found.faults
+
+
+@pytest.mark.parametrize(
+    ("columns", "line"),
+    [
+        ({"run_stop": START - timedelta(days=1)}, "run_stop 2026-10-31T00:00:00Z is before run_start"),
+        ({"init_stop": START - timedelta(days=1)}, "init_stop 2026-10-31T00:00:00Z is before init_start"),
+        ({"run_start": START - timedelta(days=1)}, "run_start 2026-10-31T00:00:00Z is before init_start"),
+        ({"elapsed_s": -1.0}, "elapsed_s is -1"),
+        ({"train_s": -0.5}, "train_s is -0.5"),
+        ({"tta_s": -3.0}, "tta_s is -3"),
+        ({"tta_s": 29.0}, "tta_s 29 is after the end, elapsed_s 28"),
+    ],
+)
+def test_a_clock_that_goes_backwards_is_left_out(store: Store, columns: dict[str, Any], line: str) -> None:
+    good, bad = store.run(), store.run(**columns)
+    found = load(store.root)
+    assert list(found.by_id) == [good]
+    assert len(found.faults) == 1 and bad in found.faults[0] and line in found.faults[0]
+
+
+@pytest.mark.parametrize("config", [None, "no JSON", "[1]"])
+def test_a_run_without_its_configuration_is_left_out(store: Store, config: str | None) -> None:
+    good, bad = store.run(), store.run(config_json=config)
+    found = load(store.root)
+    assert list(found.by_id) == [good] and len(found.faults) == 1 and bad in found.faults[0]
+
+
+def test_a_truncated_file_is_left_out(store: Store) -> None:
+    good, bad = store.run(), store.run()
+    path = next(store.root.glob(f"runs/*/{bad}*"))
+    path.write_bytes(path.read_bytes()[:-9])
+    found = load(store.root)
+    assert list(found.by_id) == [good] and len(found.faults) == 1 and str(path) in found.faults[0]
+
+
+def test_no_store_holds_no_runs(tmp_path: Path) -> None:
+    assert load(tmp_path / "nothing").by_id == {}
+
+
+def test_seeds_share_a_key_and_settings_do_not(store: Store) -> None:
+    ids = [
+        store.run(config={"seed": 1}), store.run(config={"seed": 2}), store.run(config={"lr": 0.2}),
+        store.run(threads_per_rank=2), store.run(hardware="other"), store.run(dataset_hash="d2"),
+        store.run(choices_hash="c"), store.run(benchmark="step"),
+    ]  # fmt: skip
+    keys = [load(store.root).by_id[run_id].key for run_id in ids]
+    assert keys[0] == keys[1] and len(set(keys)) == 7
+
+
+def test_an_allocation_is_a_job_or_a_start(store: Store) -> None:
+    ids = [
+        store.run(), store.run(), store.run(slurm_job_id="7"), store.run(slurm_job_id="7"),
+        store.run(slurm_job_id="7", array_task=1), store.run(slurm_job_id="7", array_task=2),
+    ]  # fmt: skip
+    runs = load(store.root).by_id
+    assert [runs[run_id].allocation for run_id in ids] == [
+        ids[0],
+        ids[1],
+        "slurm-7",
+        "slurm-7",
+        "slurm-7_1",
+        "slurm-7_2",
+    ]
+
+
+def test_what_a_run_is_called(store: Store) -> None:
+    ids = [
+        store.run(),
+        store.run(config={"shortcut": "none"}, stride="v1.5"),
+        store.run(benchmark="step"),
+    ]
+    runs = load(store.root).by_id
+    assert [runs[run_id].label for run_id in ids] == [
+        "resnet20A digits dali torch deepspeed bf16 x2",
+        "plain20 v1.5 digits dali torch deepspeed bf16 x2",
+        "resnet20A step torch bf16 x2",
+    ]
+
+
+def test_commits_say_whether_there_were_changes(store: Store) -> None:
+    ids = [store.run(git_commit="c" * 40), store.run(git_commit="c" * 40, dirty=True), store.run(git_commit=None)]
+    runs = load(store.root).by_id
+    assert [runs[run_id].commit for run_id in ids] == ["c" * 40, "c" * 40 + "+", None]
+
+
+def test_pairs_are_in_the_order_in_which_they_ran(store: Store) -> None:
+    name = store.pairs([0.1, 0.2, 0.3])
+    store.write("pairs", [{"pairs_id": name, "pair": 4, "side": "a", "run_id": "half"}], f"{name}-p04")
+    store.write("pairs", [{"pairs_id": name, "pair": 5, "side": None, "run_id": "none"}], f"{name}-p05")
+    (found,), faults = load_pairs(store.root)
+    runs = load(store.root).by_id
+    assert found.pairs_id == name and [runs[b].row["images_per_s"] for _, b in found.pairs] == [900.0, 800.0, 700.0]
+    assert len(faults) == 1 and "without its pair, side or run" in faults[0]

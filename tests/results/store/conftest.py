@@ -1,0 +1,6 @@
+"""Lets the tests of this folder import the generator of stores that lies beside them."""
+
+import sys
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).parent)]

@@ -1,0 +1,64 @@
+"""Which runs a word means."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parent / "check"))
+from made_up import NEW, OLD, Store  # noqa: E402
+
+from results.selection import select  # noqa: E402
+from results.words import ConfigError  # noqa: E402
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def test_what_a_word_may_be(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = [store.run(), store.run(git_commit=NEW), store.run(git_commit=NEW, slurm_job_id="77", array_task=1)]
+    other = Store(tmp_path / "other")
+    elsewhere = other.run()
+    for words, expected, whole in (
+        ([ids[0]], ids[:1], False),
+        ([ids[0][-8:]], ids[:1], False),
+        (["20261101"], ids, False),
+        ([NEW[:7]], ids[1:], True),
+        ([OLD], ids[:1], True),
+        (["77"], ids[2:], True),
+        ([ids[0], "77"], [ids[0], ids[2]], False),
+        ([NEW[:9], "77"], ids[1:], True),
+        ([str(other.root)], [elsewhere], True),
+    ):
+        (found,) = select("candidate", words, store.root)
+        assert (found.run_ids, found.whole) == (sorted(expected), whole), words
+    monkeypatch.chdir(tmp_path)
+    assert select("candidate", ["other"], store.root)[0].root == Path("other")
+    both = select("candidate", [ids[0], str(other.root)], store.root)
+    assert [one.run_ids for one in both] == [ids[:1], [elsewhere]]
+
+
+@pytest.mark.parametrize(
+    ("word", "line"),
+    [
+        ("nobody", "candidate=nobody: no such run, commit or Slurm job in"),
+        ("", "candidate=: no such run"),
+        ("/no/such", "candidate=/no/such: no folder of results"),
+        ("abcdef1", "no such run"),
+        ("digits-00000003x", "nearest is candidate=2026"),
+        ("1", "2 runs end so"),
+    ],
+)
+def test_what_means_no_run(store: Store, word: str, line: str) -> None:
+    for _ in range(0x11):
+        store.run()
+    with pytest.raises(ConfigError) as error:
+        select("candidate", [word], store.root)
+    assert line in str(error.value) and "\n" not in str(error.value)
+
+
+def test_an_empty_store_has_none(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="it has none"):
+        select("candidate", ["x"], tmp_path)
