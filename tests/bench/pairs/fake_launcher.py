@@ -44,6 +44,8 @@ def main() -> int:
         does is None and "RESNET_BENCH_RUN_ID" not in os.environ
     ):  # steps that do not count, of whose rows nothing is asked
         return 0
+    if does == "silent":
+        return 0
     if does == "crash":
         raise RuntimeError("no row was written")
 

@@ -106,15 +106,14 @@ def test_two_commits_run_in_turn_each_with_its_own_code(repository, capsys: pyte
 def test_two_configurations_of_one_checkout(repository, capsys: pytest.CaptureFixture[str]) -> None:
     values = {"0.1": 100.0, "0.2": 120.0}
     repository.commit(s0=values, s1={"0.1": 100.0, "0.2": 80.0})
-    assert command.main(repository.words("a=lr=0.1", "b=lr=0.2")) == 0
+    words = ["depth=8", "dataset=cifar10", f"data={repository.root}", f"results={repository.results}"]
+    assert command.main([*words, "a=lr=0.1", "b=lr=0.2"]) == 0
+    assert all(f"data={repository.root}" in run["words"] for run in repository.runs())
     assert "+20.00%" in capsys.readouterr().out.replace("-20.00%", "+20.00%")
     rows, _ = read_rows(repository.results, "pairs")
-    assert [(row["side"], row["words"][2]) for row in rows] == [
-        ("a", "lr=0.1"),
-        ("b", "lr=0.2"),
-        ("b", "lr=0.2"),
-        ("a", "lr=0.1"),
-    ]
+    said = {side: ["depth=8", "dataset=cifar10", f"lr={lr}"] for side, lr in (("a", "0.1"), ("b", "0.2"))}
+    assert [row["side"] for row in rows] == ["a", "b", "b", "a"]
+    assert all(row["words"][:-1] == said[row["side"]] for row in rows), "rows hold no path"
     assert {row["allocation"] for row in rows} == {f"local-{rows[0]['pairs_id']}"}
 
 
@@ -134,6 +133,7 @@ def test_eight_pairs_one_way_are_confirmed(repository, b: float, status: int, sa
     [
         ("fail", 3, "b: its run ended with status 1: net failed (data): 1.jpg: truncated (logs in {rows}/jobs/run-"),
         ("crash", 3, "b: its run ended with status 1: RuntimeError: no row was written"),
+        ("silent", 3, "b: its run wrote 0 rows, expected the one of a completed run"),
         ("refuse", 2, "b: kernels=triton: there is no GPU; nearest is kernels=torch"),
         ("null", 2, "metric=images_per_s: run run-"),
         ("wrong", 3, "b: run run-"),
