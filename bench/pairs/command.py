@@ -29,6 +29,7 @@ from rich.table import Table
 
 from bench.config import command, grammar, paths
 from bench.config.command import Terminal
+from bench.config.environment import RUN_ID_VARIABLE
 from bench.config.grammar import WordError, key
 from bench.config.keys import RunKeys
 from bench.config.resolve import Host, resolve
@@ -40,6 +41,7 @@ from bench.pairs.sides import SIDES, Side, read_side
 from results.check.confirm import PAIRS, Confirmation
 from results.identity import new_run_id
 from results.statistics import paired_ratio
+from results.store.files import read_rows
 from results.words import DEFAULT_ROOT, PATH_KEYS, ConfigError
 
 PIPE_WIDTH = 120
@@ -110,7 +112,7 @@ def read(words: Sequence[str]) -> Task:
     for name in SIDES:
         sides[name], keys[name] = read_side(name, typed.get(name, ""), common)
         if cluster is None:  # whose profile says where images are, and is the launcher's to read
-            resolve(keys[name], Host(ranks_per_node=2))
+            resolve(keys[name], Host(ranks_per_node=1))  # the launcher counts GPUs
     seed = typed.get("seed", 0)
     if seed + PAIRS > 2**31:
         raise WordError(f"seed={seed}: seeds count up from it, one a pair; nearest is seed={2**31 - PAIRS}")
@@ -153,6 +155,8 @@ class Session:
         ended = self._start(side, [*rest, f"steps={self.task.steps}"], f"{self.task.pairs_id}-{side}")
         if ended.status:
             self._fail(side, ended)
+        if self.starter.where.nodes:
+            self._check_id(side, f"{self.task.pairs_id}-{side}")
         scratch.empty(self.starter.folder)
 
     def run(self, side: str, number: int, seed: int) -> Run:
@@ -190,6 +194,15 @@ class Session:
             return self.starter.run(self.places[side], words, run_id)
         except WordError as error:
             raise WordError(f"{side}: {error}") from None
+
+    def _check_id(self, side: str, run_id: str) -> None:
+        """See that the side's code can tell its runs in one job apart."""
+        rows, _ = read_rows(self.starter.folder / scratch.STORE, "runs")
+        if run_id not in {row["run_id"] for row in rows}:
+            raise ConfigError(
+                f"{side}: {self.places[side]} names each run after the Slurm job alone ({RUN_ID_VARIABLE} is newer); "
+                f"take a later commit, or nodes=1 on a node of the job"
+            )
 
     def _fail(self, side: str, ended: Ended) -> None:
         rows = scratch.take_rows(self.starter.folder, self.task.root)

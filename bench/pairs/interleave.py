@@ -17,7 +17,6 @@ METRICS = {
     "step_ms_p50": False,
     "step_ms_p95": False,
     "tta_s": False,
-    "epochs_to_target": False,
     "final_top1": True,
     "best_top1": True,
     "mfu": True,

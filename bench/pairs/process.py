@@ -113,7 +113,7 @@ class Starter:
     def _batch_script(self, checkout: Checkout, words: Sequence[str], environment: dict[str, str]) -> list[str]:
         """The command that does what a batch job of this configuration would, in the allocation that there is."""
         slurm = str(checkout.path / LAUNCHER.with_name("slurm.py"))
-        asked = [self.python, slurm, *words, f"nodes={self.where.nodes}", "mode=print"]
+        asked = [self.python, slurm, *words, "mode=print"]
         printed = subprocess.run(asked, capture_output=True, text=True)
         if printed.returncode:
             raise WordError(_last_line(printed.stderr))

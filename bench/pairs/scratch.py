@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -185,7 +186,7 @@ def _clear(folder: Path, root: Path) -> None:
             take_rows(folder, root)
             take_logs(folder, root)
         except (ConfigError, OSError) as error:
-            print(f"bench.pairs: {error}; nothing there was removed")
+            print(f"bench.pairs: {error}; {folder} is left as it is", file=sys.stderr)
             return
     _remove_checkouts(folder / CHECKOUTS)
     shutil.rmtree(folder, ignore_errors=True)

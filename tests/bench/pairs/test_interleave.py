@@ -1,5 +1,6 @@
 """Pairs in turn: their order, their seeds, what a change is, when they end, and the rows of a pair."""
 
+import dataclasses
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from bench.pairs import interleave
 from bench.pairs.interleave import METRICS, NotMeasured, Run
+from results.check import metrics as check
 from results.store.files import read_rows
 from results.store.schema import FIGURES, check_column
 
@@ -63,6 +65,14 @@ def test_a_metric_is_a_figure_of_a_run_whose_direction_its_name_says() -> None:
     for name, more_is_better in METRICS.items():
         assert check_column("runs", name)
         assert more_is_better == (name in ("images_per_s", "mfu") or name.endswith("top1")), name
+
+
+def test_a_change_is_what_the_check_takes_for_one() -> None:
+    shared = [metric for metric in check.METRICS if metric.name in METRICS]
+    assert {metric.name for metric in check.METRICS if metric.timed} <= {metric.name for metric in shared}
+    for metric in shared:
+        fraction = dataclasses.replace(metric, absolute=False)
+        assert interleave.change(metric.name, 80.0, 100.0) == pytest.approx(check.worsening(fraction, 100.0, 80.0))
 
 
 @pytest.mark.parametrize(

@@ -106,15 +106,14 @@ def test_two_commits_run_in_turn_each_with_its_own_code(repository, capsys: pyte
 def test_two_configurations_of_one_checkout(repository, capsys: pytest.CaptureFixture[str]) -> None:
     values = {"0.1": 100.0, "0.2": 120.0}
     repository.commit(s0=values, s1={"0.1": 100.0, "0.2": 80.0})
-    assert command.main(repository.words("a=lr=0.1", "b=lr=0.2")) == 0
+    words = ["depth=8", "dataset=cifar10", f"data={repository.root}", f"results={repository.results}"]
+    assert command.main([*words, "a=lr=0.1", "b=lr=0.2"]) == 0
+    assert all(f"data={repository.root}" in run["words"] for run in repository.runs())
     assert "+20.00%" in capsys.readouterr().out.replace("-20.00%", "+20.00%")
     rows, _ = read_rows(repository.results, "pairs")
-    assert [(row["side"], row["words"][2]) for row in rows] == [
-        ("a", "lr=0.1"),
-        ("b", "lr=0.2"),
-        ("b", "lr=0.2"),
-        ("a", "lr=0.1"),
-    ]
+    said = {side: ["depth=8", "dataset=cifar10", f"lr={lr}"] for side, lr in (("a", "0.1"), ("b", "0.2"))}
+    assert [row["side"] for row in rows] == ["a", "b", "b", "a"]
+    assert all(row["words"][:-1] == said[row["side"]] for row in rows), "rows hold no path"
     assert {row["allocation"] for row in rows} == {f"local-{rows[0]['pairs_id']}"}
 
 
@@ -134,6 +133,7 @@ def test_eight_pairs_one_way_are_confirmed(repository, b: float, status: int, sa
     [
         ("fail", 3, "b: its run ended with status 1: net failed (data): 1.jpg: truncated (logs in {rows}/jobs/run-"),
         ("crash", 3, "b: its run ended with status 1: RuntimeError: no row was written"),
+        ("silent", 3, "b: its run wrote 0 rows, expected the one of a completed run"),
         ("refuse", 2, "b: kernels=triton: there is no GPU; nearest is kernels=torch"),
         ("null", 2, "metric=images_per_s: run run-"),
         ("wrong", 3, "b: run run-"),
@@ -232,19 +232,29 @@ exec "$@"
 """
 
 
-def test_in_an_allocation_of_several_nodes_srun_starts_each_run_with_its_own_id(
-    repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
-) -> None:
+@pytest.fixture
+def three_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "srun").write_text(SRUN)
     (tmp_path / "bin" / "srun").chmod(0o755)
-    for name, value in {
-        "PATH": f"{tmp_path}/bin{os.pathsep}{os.environ['PATH']}",
-        "SLURM_JOB_ID": "7",
-        "SLURM_JOB_NUM_NODES": "3",
-        "SLURM_NNODES": "1",
-    }.items():
+    path = f"{tmp_path}/bin{os.pathsep}{os.environ['PATH']}"
+    job = {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "3", "SLURM_NNODES": "1"}
+    for name, value in {"PATH": path, **job}.items():
         monkeypatch.setenv(name, value)
+
+
+def test_a_commit_that_names_runs_after_the_job_alone_is_refused(repository, three_nodes, capsys) -> None:
+    old = repository.commit(first="old")
+    repository.commit()
+    assert command.main(repository.words("a=commit:HEAD~1", "nodes=3")) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith(f"bench.pairs: a: {old[:10]} names each run after the Slurm job alone (RESNET_BENCH_RUN_ID")
+    assert len(repository.runs()) == 1 and not read_rows(repository.results, "pairs")[0]
+
+
+def test_in_an_allocation_of_several_nodes_srun_starts_each_run_with_its_own_id(
+    repository, tmp_path: Path, three_nodes, capsys
+) -> None:
     repository.commit()
     repository.commit(s0=90.0, s1=110.0)
     assert command.main(repository.words("a=commit:HEAD~1", "nodes=3", "cluster=site")) == 0
@@ -272,14 +282,9 @@ def test_a_script_that_srun_cannot_be_told_from_is_said(repository, monkeypatch,
     assert "not a script that srun can be told from" in capsys.readouterr().err
 
 
-def test_a_run_that_srun_ends_is_said_in_the_words_of_its_row(repository, tmp_path, monkeypatch, capsys) -> None:
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "srun").write_text(SRUN)
-    (tmp_path / "bin" / "srun").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}/bin{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("SLURM_JOB_ID", "7")
+def test_a_run_that_srun_ends_is_said_in_the_words_of_its_row(repository, three_nodes, capsys) -> None:
     repository.commit(s0="fail")
-    assert command.main(repository.words("a=commit:HEAD")) == 3
+    assert command.main(repository.words("a=commit:HEAD", "nodes=3")) == 3
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.startswith("bench.pairs: a: its run ended with status 1: failed (data): 1.jpg: truncated (logs in ")
 
