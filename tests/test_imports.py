@@ -34,7 +34,7 @@ ROOMS = {
         "errors", "dataset_table", "cache", "batch", "images", "datasets", "loaders", "mean_image",
     ],
     "results": [
-        "words", "durable", "identity", "statistics", "store", "recover", "export", "check", "report", "plot",
+        "words", "durable", "identity", "statistics", "store", "recover", "export", "check", "report", "query", "plot",
     ],
 }  # fmt: skip
 MOST_MODULES, MOST_LINES = 16, 400
@@ -45,6 +45,7 @@ COMMANDS = {
     "kernels/aot/command.py",
     "results/export.py",
     "results/plot/command.py",
+    "results/query/command.py",
     "results/recover.py",
     "results/report/terminal.py",
 }
@@ -84,6 +85,7 @@ LIGHT = [
     "launch.foreground",
     "launch.batch_script",
     "results.export",
+    "results.query.command",
     "results.recover",
     "results.report.terminal",
 ]
