@@ -98,13 +98,14 @@ def before(root: Path) -> dict[Path, tuple[int, int]]:
     return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in root.rglob("*")}
 
 
-EVERYTHING = (
-    "SELECT r.run_id, r.run_id, k.run_id AS run_id_2, run_start, null_reasons, images_per_s, dirty, "
-    "depth > 50 AS deep, op, samples_us, e.loss, s.loss AS far, -s.loss, sum(depth) OVER () AS total, DATE '2026-01-02' AS day, "
-    "TIMESTAMP '2026-01-02 03:04:05' AS naive, 'ab'::BLOB AS bytes, {'a': [1, NULL]} AS struct, "
-    "1.50::DECIMAL(4, 2) AS d FROM runs r JOIN epochs e USING (run_id) JOIN steps s ON s.run_id = r.run_id AND s.step = 0, kernels k "
-    "ORDER BY depth, op DESC"
-)
+EVERYTHING = """
+    SELECT r.run_id, r.run_id, k.run_id AS run_id_2, run_start, null_reasons, images_per_s, dirty, depth > 50 AS deep,
+           op, samples_us, e.loss, s.loss AS far, -s.loss, sum(depth) OVER () AS total, DATE '2026-01-02' AS day,
+           TIMESTAMP '2026-01-02 03:04:05' AS naive, 'ab'::BLOB AS bytes, {'a': [1, NULL]} AS struct,
+           1.50::DECIMAL(4, 2) AS d
+    FROM runs r JOIN epochs e USING (run_id) JOIN steps s ON s.run_id = r.run_id AND s.step = 0, kernels k
+    ORDER BY depth, op DESC
+"""
 
 
 def test_json_holds_every_value(ask):
