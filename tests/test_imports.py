@@ -52,6 +52,7 @@ COMMANDS = {
     "results/export.py",
     "results/history/command.py",
     "results/plot/command.py",
+    "results/query/command.py",
     "results/recover.py",
     "results/report/command.py",
 }
@@ -99,6 +100,7 @@ LIGHT = [
     "launch.batch_script",
     "results.__main__",
     "results.export",
+    "results.query.command",
     "results.recover",
     "results.report.command",
 ]

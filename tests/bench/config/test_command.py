@@ -23,10 +23,10 @@ ROOT = Path(__file__).resolve().parents[3]
 MODULES = [
     "bench.gpu", "bench.micro", "bench.pairs", "bench.peers", "bench.peers.plain", "results.plot", "bench.roofline",
     "bench.step", "kernels.aot", "results.baseline", "results.calibrate", "results.check", "results.compare",
-    "results.export", "results.history", "results.recover", "results.report",
+    "results.export", "results.history", "results.query", "results.recover", "results.report",
 ]  # fmt: skip
 # These take words that are no key=value: verbs, or whatever may be a folder's name. Their own tests say more.
-VERBS, ANY_WORD = {"results.baseline"}, {"results.compare"}
+VERBS, ANY_WORD = {"results.baseline"}, {"results.compare", "results.query"}
 LAUNCHERS = {"launch/local.py": "local", "launch/slurm.py": "slurm"}
 COMMANDS = [*MODULES, *LAUNCHERS]
 # Words that are not used in one way or another, for any command, and what its line says.

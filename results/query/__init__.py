@@ -1,0 +1,1 @@
+"""Asks the tables of a store in SQL."""
