@@ -184,7 +184,9 @@ def test_a_signal_ends_the_run_in_order_and_keeps_what_is_done(
     assert one.returncode == status, err
     assert "not settled" in out and "Traceback" not in err
     assert [row["pair"] for row in read_rows(repository.results, "pairs")[0]] == [1, 1]
-    assert sorted(row["status"] for row in read_rows(repository.results, "runs")[0]) == ["completed"] * 2 + ["killed"]
+    rows = sorted(read_rows(repository.results, "runs")[0], key=lambda row: row["status"])
+    assert [row["status"] for row in rows] == ["completed"] * 2 + ["killed"]
+    assert rows[-1]["failure_message"] == "stopped by SIGTERM" and not rows[-1]["recovered"], "the run wrote it itself"
     assert not alive(repository.runs()[-1]["ready"])
     nothing_is_left(repository)
 
