@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import pyarrow.parquet as pq
 import pytest
 
@@ -107,7 +106,7 @@ def test_help_says_what_it_is_for_and_how_it_is_used(name, words, elsewhere, cap
     else:
         usage = re.findall(rf"^    python -m {re.escape(name)}(.*)", out, re.M)
         assert usage and any(re.search(r"\w+=[\w./]+", line) for line in usage)
-    assert out.count("type: ") == out.count("default:") > 2
+    assert out.count("type: ") == out.count("default:") > 1
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -371,34 +370,3 @@ def test_aot_into_a_closed_pipe_writes_its_table(tmp_path: Path) -> None:
     ended = shell(f'"$PYTHON" -m kernels.aot per=first chips=sm_90 ops=bn_stats to={path} | true')
     assert (ended.returncode, ended.stderr) == (0, "")
     assert pq.read_table(path).num_rows > 0
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_aot_ends_at_a_signal_with_its_compilers(number, tmp_path: Path) -> None:
-    """As Ctrl-C does, to the whole group; SIGTERM to the command alone."""
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    words = line_of("kernels.aot", "per=all", "chips=sm_90", "ops=conv1x1", f"to={tmp_path / 'aot.parquet'}", "jobs=2")
-    process = subprocess.Popen(
-        words,
-        env={**environment, "TRITON_CACHE_DIR": str(tmp_path / "cache")},  # so that there is something to compile
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    try:
-        compilers: list[psutil.Process] = []
-        deadline = time.monotonic() + 120
-        while not compilers and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.1)
-            compilers = psutil.Process(process.pid).children(recursive=True)
-        (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
-        _, err = process.communicate(timeout=60)
-        assert compilers and (process.returncode, err) == (128 + number, "")
-        assert not psutil.wait_procs(compilers, timeout=20)[1]
-        assert not (tmp_path / "aot.parquet").exists()
-    finally:
-        process.kill()
