@@ -229,6 +229,16 @@ def test_columns_of_later_versions_clash_as_without_it(store, kinds, monkeypatch
     assert same(read_table(store, "runs"), expected)
 
 
+def test_an_older_month_brings_another_type_after_the_index_was_made(store, monkeypatch):
+    for month, value in (("2026-09", "red"), ("2026-03", 1)):
+        path = next((store / "runs" / f"month={month}").glob("*.parquet"))
+        pq.write_table(read_file(path, "runs").append_column("colour", pa.array([value])), path)
+        expected = direct(store, "runs", monkeypatch)
+        for _ in range(2):
+            assert same(read_table(store, "runs"), expected)
+    assert sum("in other files int64" in bad.reason for bad in expected[1]) == 1
+
+
 def test_readers_at_once_all_see_the_whole(store, monkeypatch):
     expected = direct(store, "epochs", monkeypatch)
     wrong: list[object] = []
