@@ -100,13 +100,13 @@ def test_a_month_of_many_new_files_is_indexed_again(store, unindexed, monkeypatc
     read_table(store, "runs")
     monkeypatch.setattr(gather, "UNINDEXED", unindexed)
     rows = read_file(next((store / "runs" / "month=2026-06").glob("*.parquet")), "runs")
-    pq.write_table(rows.set_column(0, "run_id", pa.array(["new"])), table_path(store, "runs", "2026-06", "new", 0))
+    pq.write_table(rows.set_column(0, "run_id", pa.array(["0new"])), table_path(store, "runs", "2026-06", "0new", 0))
     expected = direct(store, "runs", monkeypatch)
     # With chosen columns too the index holds them all.
     assert read_table(store, "runs", columns=["run_id"])[0]["run_id"].equals(expected[0]["run_id"])
     names = opened(monkeypatch)
     assert same(read_table(store, "runs"), expected)
-    assert names == ([] if unindexed == 1 else ["new.0.parquet"])
+    assert names == ([] if unindexed == 1 else ["0new.0.parquet"])
 
 
 def test_a_file_that_cannot_be_opened_is_tried_again(store, monkeypatch):
