@@ -68,8 +68,8 @@ def select(key: str, words: Iterable[str], root: Path) -> list[Selection]:
 
 def _named_by(root: Path) -> list[tuple[str, str, str]]:
     """Id, commit and Slurm job of each attempt of a store; "" where it has none."""
-    table, _ = read_table(root, "runs")
     names = ("run_id", "git_commit", "slurm_job_id")
+    table, _ = read_table(root, "runs", columns=names)
     columns = [[value or "" for value in table[name].to_pylist()] for name in names]
     return [row for row in zip(*columns, strict=True) if row[0]]
 

@@ -111,10 +111,10 @@ def load(root: Path, run_ids: Iterable[str] | None = None, more: Iterable[str] =
     Args:
         more: columns of rows beside `COLUMNS`.
     """
-    table, bad = read_table(root, "runs", run_ids)
+    table, bad = read_table(root, "runs", run_ids, columns=list(dict.fromkeys((*COLUMNS, *more))))
     loaded = Runs(faults=[f"{file.path}: {file.reason}" for file in bad])
     last: dict[str, Row] = {}
-    for row in to_rows(table.select(list(dict.fromkeys((*COLUMNS, *more))))):
+    for row in to_rows(table):
         run_id = row["run_id"]
         if not run_id:
             loaded.faults.append(f"{root}: a row of runs has no run id")
@@ -189,8 +189,8 @@ Kernel = tuple[str, ...]  # op, backend, shape, dtype, layout, l2
 def load_kernels(root: Path, run_ids: Iterable[str]) -> tuple[dict[str, dict[Kernel, Row]], list[str]]:
     """Read the kernels that runs timed, by run and kernel, and lines about what is left out."""
     names = ("op", "backend", "shape", "dtype", "layout", "l2")
-    table, bad = read_table(root, "kernels", run_ids)
+    table, bad = read_table(root, "kernels", run_ids, columns=["run_id", *names, "p50", "status"])
     found: dict[str, dict[Kernel, Row]] = {}
-    for row in to_rows(table.select(["run_id", *names, "p50", "status"])):
+    for row in to_rows(table):
         found.setdefault(row["run_id"], {})[tuple(row[name] or "-" for name in names)] = row
     return found, [f"{file.path}: {file.reason}" for file in bad]

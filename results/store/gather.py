@@ -1,5 +1,6 @@
 """Gathers the rows of many files: from an index where it holds, else file by file, each attempt once."""
 
+import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -65,19 +66,27 @@ class Gathering:
             update: whether to write the index where it is not up to date; `names` are all files of the folder then.
         """
         index = load(path, self.name)
-        if index is not None and self._clashes(index):
+        known = _unchanged(index, folder, names) if index is not None else {}
+        later = self._later(index) if index is not None else {}
+        if later and index is not None and len(known) < len(index.entries):
+            known = {}  # a column may have been that of a file which is gone
+        elif any(self._extras.get(name, kind) != kind for name, kind in later.items()):
             # Which of two files is set aside depends on which is read first: no index knows that.
             self.files(folder, names)
             return
-        known = self._from_index(index, folder, names)
+        if index is None or not known:
+            index = None
+        else:
+            self._take(index, folder, known)
+            self._extras |= later
         rest = [name for name in names if name not in known]
         entries, blocks = list[Entry](), list[pa.Table]()
         for new, block in self._read(folder, rest):
             if update:
                 entries += new
                 blocks.append(block)
-        if entries and (index is None or not known or len(entries) >= UNINDEXED):
-            self._save(path, folder, index if known else None, known, entries, blocks)
+        if entries and (index is None or len(entries) >= UNINDEXED):
+            self._save(path, folder, index, known, entries, blocks)
 
     def table(self) -> pa.Table:
         """Return the rows in the order of months and names; of an attempt in two months the earlier is kept."""
@@ -94,31 +103,17 @@ class Gathering:
     def _empty(self) -> pa.Table:
         return to_table(self.name, []).replace_schema_metadata(None)
 
-    def _clashes(self, index: Index) -> bool:
-        later = {field.name: field.type for field in index.schema if field.name not in table_schema(self.name).names}
-        if any(self._extras.get(name, kind) != kind for name, kind in later.items() if not pa.types.is_null(kind)):
-            return True
-        self._extras.update({name: kind for name, kind in later.items() if not pa.types.is_null(kind)})
-        return False
+    def _later(self, index: Index) -> dict[str, pa.DataType]:
+        own = table_schema(self.name).names
+        return {one.name: one.type for one in index.schema if one.name not in own and not pa.types.is_null(one.type)}
 
-    def _from_index(self, index: Index | None, folder: Path, names: Sequence[str]) -> dict[str, Entry]:
-        """Add what an index holds of the files, and return which of them that is."""
-        known: dict[str, Entry] = {}
-        if index is None:
-            return known
-        try:
-            rows = index.read(self.columns)
-        except ValueError:
-            return known
-        wanted = set(names)
-        for entry in index.entries:
-            if entry.name in wanted and _unchanged(folder, entry):
-                known[entry.name] = entry
-                if entry.reason is not None:
-                    self.bad.append(BadFile(folder / entry.name, entry.reason))
-        self._blocks.append(rows)
+    def _take(self, index: Index, folder: Path, known: dict[str, Entry]) -> None:
+        """Add what an index holds of the files that are as they were."""
+        self._blocks.append(index.read(self.columns))
         self._spans += [Span(folder, entry.name, entry.rows, entry.name in known) for entry in index.entries]
-        return known
+        for entry in known.values():
+            if entry.reason is not None:
+                self.bad.append(BadFile(folder / entry.name, entry.reason))
 
     def _read(self, folder: Path, names: Sequence[str]) -> Iterator[tuple[list[Entry], pa.Table]]:
         """Read files and add them; yields, batch by batch, what an index may hold of them."""
@@ -164,10 +159,7 @@ class Gathering:
         new: Sequence[Entry],
         blocks: Sequence[pa.Table],
     ) -> None:
-        try:
-            before = [index.read(None)] if index is not None else []
-        except ValueError:  # replaced or deleted since: whoever did so has an index of their own
-            return
+        before = [index.read()] if index is not None else []
         old = index.entries if index is not None else []
         spans = [Span(folder, entry.name, entry.rows, entry.name in known) for entry in old]
         spans += [Span(folder, entry.name, entry.rows) for entry in new]
@@ -178,12 +170,16 @@ class Gathering:
         return rows if self.columns is None else rows.select(list(self.columns))
 
 
-def _unchanged(folder: Path, entry: Entry) -> bool:
-    try:
-        found = os.stat(f"{folder}/{entry.name}")
-    except OSError:
-        return False
-    return (found.st_size, found.st_mtime_ns) == (entry.size, entry.mtime_ns)
+def _unchanged(index: Index, folder: Path, names: Sequence[str]) -> dict[str, Entry]:
+    """The entries of an index whose files are wanted and are as they were."""
+    wanted, known = set(names), {}
+    for entry in index.entries:
+        if entry.name in wanted:
+            with contextlib.suppress(OSError):
+                found = os.stat(f"{folder}/{entry.name}")
+                if (found.st_size, found.st_mtime_ns) == (entry.size, entry.mtime_ns):
+                    known[entry.name] = entry
+    return known
 
 
 def _joined(tables: Sequence[pa.Table]) -> pa.Table:

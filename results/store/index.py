@@ -1,15 +1,17 @@
 """A derived copy of many small files in one a month, so that a store of many runs is read in seconds.
 
-ROOT/.index/TABLE/month=YYYY-MM.parquet holds the rows of that month's files, as `results.store.fit` made them, and of
-each file its name, size and time of change. It is never the truth: a file is taken from it only while its size and time
-are as they were, whatever else it is read again. It can be deleted at any time, and one that is damaged, or was made
-by other code, is as good as none.
+ROOT/.index/TABLE/month=YYYY-MM.index is a Parquet file, and after it the SHA-256 of it. It holds the rows of that
+month's files, as `results.store.fit` made them, and of each file its name, size and time of change. It is never the
+truth: a file is taken from it only while its size and time are as they were, whatever else it is read again. It can be
+deleted at any time, and one that is damaged, or was made by other code, is as good as none.
 """
 
 import contextlib
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +24,7 @@ from results.store.schema import SCHEMA_VERSION, table_schema
 __all__ = ["FOLDER", "Entry", "Index", "index_path", "load", "save"]
 
 FOLDER = ".index"  # no reader takes a hidden folder for a table
+DIGEST_BYTES = hashlib.sha256().digest_size
 VERSION = 1  # of what `fit` makes of a file: to be raised with it
 
 
@@ -37,58 +40,53 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class Index:
-    """The index of a month: its files in the order of their rows."""
+    """The index of a month: its files in the order of their rows.
 
-    path: Path
+    Attributes:
+        content: a Parquet file.
+        schema: of its rows.
+    """
+
+    content: bytes
     entries: list[Entry]
     schema: pa.Schema
 
-    def read(self, columns: Sequence[str] | None) -> pa.Table:
-        """Read its rows.
-
-        Raises:
-            ValueError: they are damaged.
-        """
-        try:
-            with pq.ParquetFile(self.path, page_checksum_verification=True) as file:
-                if _entries(file.schema_arrow) != self.entries:  # another reader has replaced it since
-                    raise ValueError("replaced")
-                found = file.read(columns=columns)
-            found.validate()
-        except (OSError, ValueError, pa.ArrowException) as error:
-            raise ValueError(f"{self.path}: {error}") from None
-        if found.num_rows != sum(entry.rows for entry in self.entries):
-            raise ValueError(f"{self.path}: rows are missing")
-        return found.replace_schema_metadata(None)
+    def read(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return its rows, with these columns or all."""
+        with pq.ParquetFile(pa.BufferReader(self.content)) as file:
+            return file.read(columns=columns).replace_schema_metadata(None)
 
 
 def index_path(root: Path, table: str, month: str) -> Path:
     """Return where the index of a month's folder is."""
-    return root / FOLDER / table / f"{month}.parquet"
+    return root / FOLDER / table / f"{month}.index"
 
 
 def load(path: Path, table: str) -> Index | None:
     """Return the index at a path; None where there is none that can be used."""
     try:
-        with pq.ParquetFile(path) as file:
-            schema, rows = file.schema_arrow, file.metadata.num_rows
-        if (schema.metadata or {}).get(b"made_by") != _made_by(table):
-            return None
-        entries = _entries(schema)
-    except (OSError, ValueError, TypeError, KeyError, pa.ArrowException):
+        signed = path.read_bytes()
+    except OSError:
         return None
-    if rows != sum(entry.rows for entry in entries):
+    content = signed[:-DIGEST_BYTES]
+    if hashlib.sha256(content).digest() != signed[-DIGEST_BYTES:]:
         return None
-    return Index(path, entries, schema.remove_metadata())
+    with pq.ParquetFile(pa.BufferReader(content)) as file:  # whole, since it is as it was written
+        schema = file.schema_arrow
+    if (schema.metadata or {}).get(b"made_by") != _made_by(table):
+        return None
+    return Index(content, _entries(schema), schema.remove_metadata())
 
 
 def save(path: Path, table: str, entries: Sequence[Entry], rows: pa.Table) -> None:
     """Write an index, unless the store cannot be written to."""
     metadata = {"made_by": _made_by(table), "files": json.dumps(entries)}
-    rows = rows.replace_schema_metadata(metadata)
+    content = BytesIO()
+    pq.write_table(rows.replace_schema_metadata(metadata), content, compression="zstd")
+    signed = content.getvalue() + hashlib.sha256(content.getvalue()).digest()
     with contextlib.suppress(OSError):  # a store that cannot be written to, or a full disk: the files are read instead
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, lambda file: pq.write_table(rows, file, compression="zstd", write_page_checksum=True))
+        replace_file(path, lambda file: file.write(signed))
 
 
 def _entries(schema: pa.Schema) -> list[Entry]:

@@ -64,7 +64,7 @@ def test_it_gives_what_the_files_give(store, table, monkeypatch):
     assert not (store / index.FOLDER).exists() and expected[0].num_rows > 20
     assert len(expected[1]) == (2 if table == "runs" else 0)
     assert same(read_table(store, table), expected)  # which makes it
-    assert list((store / index.FOLDER / table).glob("month=*.parquet"))
+    assert list((store / index.FOLDER / table).glob("month=*.index"))
     names = opened(monkeypatch)
     assert same(read_table(store, table), expected)
     assert names == []
@@ -100,13 +100,13 @@ def test_a_month_of_many_new_files_is_indexed_again(store, unindexed, monkeypatc
     read_table(store, "runs")
     monkeypatch.setattr(gather, "UNINDEXED", unindexed)
     rows = read_file(next((store / "runs" / "month=2026-06").glob("*.parquet")), "runs")
-    pq.write_table(rows.set_column(0, "run_id", pa.array(["new"])), table_path(store, "runs", "2026-06", "new", 0))
+    pq.write_table(rows.set_column(0, "run_id", pa.array(["0new"])), table_path(store, "runs", "2026-06", "0new", 0))
     expected = direct(store, "runs", monkeypatch)
     # With chosen columns too the index holds them all.
     assert read_table(store, "runs", columns=["run_id"])[0]["run_id"].equals(expected[0]["run_id"])
     names = opened(monkeypatch)
     assert same(read_table(store, "runs"), expected)
-    assert names == ([] if unindexed == 1 else ["new.0.parquet"])
+    assert names == ([] if unindexed == 1 else ["0new.0.parquet"])
 
 
 def test_a_file_that_cannot_be_opened_is_tried_again(store, monkeypatch):
@@ -127,16 +127,13 @@ def damaged(path: Path) -> None:
     path.write_bytes(content[:half] + bytes(one ^ 0xFF for one in content[half : half + 64]) + content[half + 64 :])
 
 
-def lying(path: Path) -> None:
-    """A row of the index is missing, as of a fault in what wrote it."""
-    rows = pq.ParquetFile(path).read()
-    pq.write_table(rows.slice(1), path)
-
-
 def of_other_code(path: Path) -> None:
-    rows = pq.ParquetFile(path).read()
+    rows = index.load(path, "runs").read()
     rows = rows.set_column(rows.schema.get_field_index("depth"), "depth", pa.array([1] * rows.num_rows))
-    pq.write_table(rows.replace_schema_metadata({**rows.schema.metadata, b"made_by": b"[0]"}), path)
+    entries = index.load(path, "runs").entries
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(index, "VERSION", index.VERSION - 1)
+        index.save(path, "runs", entries, rows)
 
 
 DAMAGES = {
@@ -145,7 +142,6 @@ DAMAGES = {
     "torn": lambda path: path.write_bytes(path.read_bytes()[:-50]),
     "flipped": damaged,
     "foreign": lambda path: pq.write_table(pa.table({"a": [1]}), path),
-    "lying": lying,
     "older": of_other_code,
     "folder": lambda path: (path.unlink(), path.mkdir()),
 }
@@ -160,6 +156,15 @@ def test_a_damaged_index_is_as_good_as_none(store, damage, monkeypatch):
     names = opened(monkeypatch)
     assert same(read_table(store, "runs"), expected)
     assert not names or damage == "folder"  # it was made again
+
+
+def test_no_flipped_bit_of_an_index_is_read(store):
+    expected = read_table(store, "epochs")
+    path = max((store / index.FOLDER / "epochs").iterdir(), key=lambda one: one.stat().st_size)
+    whole = path.read_bytes()
+    for place in range(4, len(whole) - 8, len(whole) // 80):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        assert same(read_table(store, "epochs"), expected), place
 
 
 @pytest.mark.parametrize("fault", [errno.EROFS, errno.EACCES, errno.ENOSPC])
@@ -202,8 +207,8 @@ def test_large_files_are_never_copied_into_it(store, monkeypatch):
     monkeypatch.setattr(gather, "SMALL_BYTES", 1000)
     expected = direct(store, "runs", monkeypatch)
     assert same(read_table(store, "runs"), expected)
-    indexes = list((store / index.FOLDER / "runs").glob("*"))
-    assert sum(pq.ParquetFile(path).metadata.num_rows for path in indexes) == 0
+    for path in (store / index.FOLDER / "runs").iterdir():
+        assert index.load(path, "runs").read().num_rows == 0  # only why small ones are set aside
 
 
 @pytest.mark.parametrize("kinds", [("string", "string"), ("string", "int64"), ("null", "string")])
@@ -216,6 +221,22 @@ def test_columns_of_later_versions_clash_as_without_it(store, kinds, monkeypatch
     assert len(expected[1]) == 2 + (kinds == ("string", "int64"))
     for _ in range(3):
         assert same(read_table(store, "runs"), expected)
+    next(
+        path for path in (store / "runs" / "month=2026-03").glob("*.parquet") if "colour" in pq.read_schema(path).names
+    ).unlink()
+    expected = direct(store, "runs", monkeypatch)
+    assert len(expected[1]) == 2  # what clashed with it does so no more
+    assert same(read_table(store, "runs"), expected)
+
+
+def test_an_older_month_brings_another_type_after_the_index_was_made(store, monkeypatch):
+    for month, value in (("2026-09", "red"), ("2026-03", 1)):
+        path = next((store / "runs" / f"month={month}").glob("*.parquet"))
+        pq.write_table(read_file(path, "runs").append_column("colour", pa.array([value])), path)
+        expected = direct(store, "runs", monkeypatch)
+        for _ in range(2):
+            assert same(read_table(store, "runs"), expected)
+    assert sum("in other files int64" in bad.reason for bad in expected[1]) == 1
 
 
 def test_readers_at_once_all_see_the_whole(store, monkeypatch):
@@ -239,7 +260,7 @@ def test_readers_at_once_all_see_the_whole(store, monkeypatch):
 
 def test_what_a_killed_reader_left_is_swept(store):
     read_table(store, "runs")
-    path = store / index.FOLDER / "runs" / ".month=2026-06.parquet.1-a.tmp"
+    path = store / index.FOLDER / "runs" / ".month=2026-06.index.1-a.tmp"
     path.write_text("half an index")
     os.utime(path, (1, 1))
     recover(store)

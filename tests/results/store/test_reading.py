@@ -175,7 +175,9 @@ LOSSES = {
 
 
 @pytest.mark.parametrize(
-    ("name", "values"), [(name, one) for name, values in LOSSES.items() for one in values], ids=str
+    ("name", "values"),
+    [(name, one) for name, values in LOSSES.items() for one in values],
+    ids=lambda value: value if isinstance(value, str) else str(value.type),
 )
 def test_what_has_no_equal_here_names_its_column(name, values, tmp_path):
     put(tmp_path, "good")
