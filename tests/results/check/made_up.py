@@ -85,7 +85,9 @@ class Memory(Store):
     ) -> None:
         self.rows.setdefault(table, []).extend(clean_row(table, row) for row in rows)
 
-    def read_table(self, root: Path, table: str, run_ids: Any = None, columns: Any = None) -> tuple[pa.Table, list[BadFile]]:
+    def read_table(
+        self, root: Path, table: str, run_ids: Any = None, columns: Any = None
+    ) -> tuple[pa.Table, list[BadFile]]:
         rows = self.rows.get(table, [])
         found = to_table(table, [row for row in rows if run_ids is None or row["run_id"] in set(run_ids)])
         return found.select(columns or found.column_names), []
