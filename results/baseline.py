@@ -27,16 +27,17 @@ from results.check.baselines import Event, append, events, standing
 from results.check.gather import gather
 from results.check.judge import judge
 from results.check.runs import Run, load, load_pairs
-from results.check.screen import BASELINE_RUNS
+from results.check.screen import MOST_RUNS
 from results.check.verdict import Verdict
 from results.report.terminal import show
 from results.selection import SELECTS, select
 from results.words import ConfigError, nearest, printable, root_from
 
+Runs = dict[str, list[str]]  # ids by comparability key
 VERBS = ("accept", "pin", "list", "revert", "retire")
 
 
-def passing(root: Path, say: list[str]) -> dict[str, list[str]]:
+def passing(root: Path, say: list[str]) -> Runs:
     """Return the runs of the store's last hours whose cells pass the check, by key.
 
     Args:
@@ -54,7 +55,7 @@ def passing(root: Path, say: list[str]) -> dict[str, list[str]]:
         if finding.verdict is not Verdict.PASS and finding.key not in failing:
             failing[finding.key] = f"not accepted: {finding.cell}: {finding.metric} {finding.verdict}: {finding.why}"
     say += failing.values()
-    runs: dict[str, list[str]] = {}
+    runs: Runs = {}
     for run in evidence.candidates:
         if run.completed and run.key in judged and run.key not in failing:
             runs.setdefault(run.key, []).append(run.run_id)
@@ -66,46 +67,43 @@ def passing(root: Path, say: list[str]) -> dict[str, list[str]]:
     return runs
 
 
-def named(root: Path, words: Sequence[str], held: Mapping[str, Sequence[str]], say: list[str]) -> dict[str, list[str]]:
+def named(verb: str, root: Path, words: Sequence[str], held: Mapping[str, Sequence[str]], say: list[str]) -> Runs:
     """Return the runs that words mean, by key.
 
     Args:
+        verb: what is to be done with them, for errors.
         held: what is there already, by key; such runs are left out.
         say: gets a line for each run that is left out.
 
     Raises:
-        ConfigError: a word means no run, a run that did not complete or one of interleaved pairs, or none is new.
+        ConfigError: a word means no run, or none of the runs will do.
     """
-    store = load(root)
-    paired = {run_id for one in load_pairs(root)[0] for pair in one.pairs for run_id in pair}
+    store, paired = load(root), load_pairs(root).run_ids
     found: list[Run] = []
+    left: list[str] = []
     for selection in select("run", words, root):
-        if selection.root != root:
+        if selection.root.resolve() != root.resolve():
             raise ConfigError(f"run={selection.root}: is another store; baselines are of runs of their own, {root}")
         for run_id in selection.run_ids:
             run = store.by_id.get(run_id)
             if run is None:
-                raise ConfigError(f"run={run_id}: {next((one for one in store.faults if run_id in one), 'has no row')}")
-            if not run.completed:
+                left.append(f"run={run_id}: {store.unusable.get(run_id, 'has no row that can be read')}")
+            elif not run.completed:
                 kind = run.row["failure_kind"] or "unknown"
-                raise ConfigError(f"run={run_id}: {run.row['status']} ({kind}); a baseline is of completed runs")
-            if run_id in paired:
-                raise ConfigError(f"run={run_id}: is one of interleaved pairs, which share an allocation; name others")
-            found.append(run)
-    runs: dict[str, list[str]] = {}
+                left.append(f"run={run_id}: {run.row['status']} ({kind}); a baseline is of completed runs")
+            elif run_id in paired:
+                left.append(f"run={run_id}: is one of interleaved pairs, which share an allocation")
+            elif run_id in held.get(run.key, ()):
+                left.append(f"run={run_id}: is there already")
+            else:
+                found.append(run)
+    if not found:
+        raise ConfigError(f"{verb}: none of {len(left)} runs will do; {left[0]}")
+    say += [f"left out {line}" for line in left]
+    runs: Runs = {}
     for run in sorted(found, key=lambda run: (run.started, run.run_id)):
-        if run.run_id in held.get(run.key, ()):
-            say.append(f"is there already: {run.run_id}")
-        else:
-            runs.setdefault(run.key, []).append(run.run_id)
-    if not runs:
-        raise ConfigError("accept: all of these runs are accepted already")
+        runs.setdefault(run.key, []).append(run.run_id)
     return runs
-
-
-def _label(root: Path) -> dict[str, Run]:
-    """One run of each key, for its words."""
-    return {run.key: run for run in load(root).by_id.values()}
 
 
 def _list(root: Path) -> int:
@@ -115,7 +113,9 @@ def _list(root: Path) -> int:
     if not history:
         print(f"no baselines in {root}: python -m results.baseline accept run=ID,ID,... reason=WHY")
         return 0
-    runs, state = _label(root), standing(history)
+    runs = load(root).by_id
+    keys = {run_id: run.key for run_id, run in runs.items()}
+    labels, state = {run.key: run.label for run in runs.values()}, standing(history, keys)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False, pad_edge=False, title="what stands")
     for head in ("cell", "accepted", "counted", "newest accepted run", "pinned"):
         table.add_column(
@@ -123,8 +123,8 @@ def _list(root: Path) -> int:
         )
     for key in dict.fromkeys((*state.accepted, *state.pinned)):
         accepted, pinned = state.accepted.get(key, []), state.pinned.get(key, [])
-        label = runs[key].label if key in runs else f"no run of it in the store ({key})"
-        counted = str(min(len(accepted), BASELINE_RUNS))
+        label = labels.get(key, f"no run of it in the store ({key})")
+        counted = str(min(len(accepted), MOST_RUNS))
         table.add_row(label, str(len(accepted)), counted, accepted[-1] if accepted else "-", str(len(pinned) or "-"))
     log = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False, pad_edge=False, title="what was said")
     for head in ("id", "kind", "when", "by", "cells", "runs", "reason"):
@@ -156,26 +156,26 @@ def _do(task: Task) -> int:
     if task.verb == "list":
         return _list(task.root)
     history, faults = events(task.root)
+    if faults and task.verb != "revert":
+        raise ConfigError(f"{task.verb}: a file of baselines cannot be read, so what stands is not known: {faults[0]}")
     say = list(faults)
-    state, words = standing(history), task.given.get("run", [])
-    reason = task.given["reason"][0]
+    known = load(task.root).by_id
+    state = standing(history, {run_id: run.key for run_id, run in known.items()})
+    words, reason = task.given.get("run", []), task.given["reason"][0]
     reverts = None
     if task.verb == "revert":
         reverts = _reverted(task.given["id"][0], history)
-        runs: dict[str, list[str]] = {event.key: [] for event in history if event.baseline_id == reverts}
+        runs: Runs = {event.key: [] for event in history if event.baseline_id == reverts}
     elif task.verb == "accept":
-        runs = named(task.root, words, state.accepted, say) if words else passing(task.root, say)
+        runs = named(task.verb, task.root, words, state.accepted, say) if words else passing(task.root, say)
     elif task.verb == "retire":
-        runs = {key: [] for key in named(task.root, words, {}, say)}
-        if strange := [key for key in runs if key not in state.accepted and key not in state.pinned]:
-            raise ConfigError(f"retire: {_label(task.root)[strange[0]].label} has no baseline")
+        runs = named(task.verb, task.root, words, {}, say)
+        if strange := [ids[0] for key, ids in runs.items() if key not in state.accepted and key not in state.pinned]:
+            raise ConfigError(f"retire: run={strange[0]}: {known[strange[0]].label} has no baseline")
     elif words:
-        runs = named(task.root, words, {}, say)
+        runs = named(task.verb, task.root, words, {}, say)
     else:
-        store = load(task.root).by_id
-        runs = {
-            key: [run_id for run_id in ids if run_id in store][-BASELINE_RUNS:] for key, ids in state.accepted.items()
-        }
+        runs = {key: [one for one in ids if one in known][-MOST_RUNS:] for key, ids in state.accepted.items()}
         runs = {key: ids for key, ids in runs.items() if ids}
         if not runs:
             raise ConfigError(f"pin: nothing is accepted in {task.root}; name runs with run=ID,ID,...")

@@ -22,7 +22,7 @@ class Selection:
     Attributes:
         root: of the store.
         run_ids: whole ids, sorted.
-        whole: whether these are all that a folder, a commit or a job has, so that what is not among them is missing.
+        whole: whether these are all that a folder or a commit has, so that what is not among them is missing.
     """
 
     root: Path
@@ -81,7 +81,7 @@ def _matches(key: str, word: str, rows: Sequence[tuple[str, str, str]]) -> tuple
     if not word:
         return set(), False
     if jobs := {row[0] for row in rows if row[2] == word}:
-        return jobs, True
+        return jobs, False
     if ends := {run_id for run_id in ids if run_id.endswith(word)}:
         if len(ends) > 1:
             raise ConfigError(f"{key}={word}: {len(ends)} runs end so; such as {min(ends)} and {max(ends)}")

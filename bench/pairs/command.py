@@ -159,7 +159,7 @@ class Session:
             self._check_id(side, f"{self.task.pairs_id}-{side}")
         scratch.empty(self.starter.folder)
 
-    def run(self, side: str, number: int, seed: int) -> Run:
+    def run(self, side: str, number: int, position: int, seed: int) -> Run:
         """Run one side of a pair and bring its rows into the store.
 
         Raises:
@@ -174,17 +174,22 @@ class Session:
         place = self.places[side]
         if place.path == checkouts.ROOT and checkouts.this_checkout() != place:
             raise Unsettled(f"{side}: {place.path} was changed while it ran; b and a are measured with one state of it")
-        rows = scratch.take_rows(self.starter.folder, self.task.root)
+        rows = scratch.ended_rows(self.starter.folder)
         if len(rows) != 1 or rows[0]["status"] != "completed":
             raise Unsettled(f"{side}: its run wrote {len(rows)} rows, expected the one of a completed run")
         commit = rows[0].get("git_commit")
         if None not in (commit, place.commit) and commit != place.commit:
             raise Unsettled(f"{side}: run {rows[0]['run_id']} is of commit {commit}, expected {place.commit}")
-        scratch.empty(self.starter.folder)
         value = interleave.figure(rows[0], self.task.metric)
-        self._say(f"pair {number} {side}: {_shown(value)} {self.task.metric} (seed {seed})")
         kept = tuple(word for word in words if word.partition("=")[0] not in PATH_KEYS)
-        return Run(side, value, rows[0], place.commit, kept, started)
+        columns = {
+            "pair": number, "side": side, "position": position, "commit": place.commit, "words": kept,
+            "allocation": self.task.where.name, "started": started,
+        }  # fmt: skip
+        scratch.take_rows(self.starter.folder, self.task.root, columns)
+        scratch.empty(self.starter.folder)
+        self._say(f"pair {number} {side}: {_shown(value)} {self.task.metric} (seed {seed})")
+        return Run(side, value, rows[0])
 
     def _words(self, side: str, seed: int) -> list[str]:
         return [*self.task.sides[side].words, f"seed={seed}"]
@@ -226,7 +231,6 @@ def run(task: Task) -> int:
             for side in SIDES:
                 session.warm_up(side)
             for pair, so_far in interleave.run_pairs(task.metric, task.seed, session.run):
-                interleave.write_pair(task.root, task.pairs_id, task.where.name, pair)
                 done.append(pair)
                 said = so_far
     except ConfigError:

@@ -3,12 +3,9 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
 
 from results.check.confirm import LEAST_MEDIAN, PAIRS, Confirmation, confirm
-from results.store.files import table_path, write_once
-from results.store.schema import Row, clean_row, to_table
+from results.store.schema import Row
 from results.words import ConfigError
 
 # Figures of a row of `runs` that pairs can be held against, and whether more is better.
@@ -36,16 +33,11 @@ class Run:
     Attributes:
         value: of the metric.
         row: of `runs`.
-        commit: whole, or None outside a repository.
-        words: of its command line, without paths.
     """
 
     side: str
     value: float
     row: Row
-    commit: str | None
-    words: tuple[str, ...]
-    started: datetime
 
 
 @dataclass(frozen=True)
@@ -87,56 +79,27 @@ def change(metric: str, a: float, b: float) -> float:
     return (a - b) / a if METRICS[metric] else (b - a) / a
 
 
-def run_pairs(metric: str, seed: int, run: Callable[[str, int, int], Run]) -> Iterator[tuple[Pair, Confirmation]]:
+def run_pairs(metric: str, seed: int, run: Callable[[str, int, int, int], Run]) -> Iterator[tuple[Pair, Confirmation]]:
     """Run pairs until they are settled.
 
     Args:
         metric: one of `METRICS`.
         seed: of the first pair; it counts up from pair to pair.
-        run: runs a side of a pair: takes the side, the pair's number and its seed.
+        run: runs a side of a pair: takes the side, the pair's number, its position in it (1 or 2) and its seed.
 
     Returns:
         Each pair as it ends, with what all so far say.
     """
     changes: list[float] = []
     for number in range(1, PAIRS + 1):
-        first, second = (run(side, number, seed + number - 1) for side in order(number))
+        sides = enumerate(order(number), start=1)
+        first, second = (run(side, number, position, seed + number - 1) for position, side in sides)
         values = {each.side: each.value for each in (first, second)}
         changes.append(change(metric, values["a"], values["b"]))
         said = confirm(changes)
         yield Pair(number, seed + number - 1, (first, second), changes[-1]), said
         if said.outcome != "open":
             return
-
-
-def write_pair(root: Path, pairs_id: str, allocation: str, pair: Pair) -> Path:
-    """Write the rows of a pair, as one file: a command that is killed later keeps it.
-
-    Raises:
-        OSError: the disk refuses.
-    """
-    rows = [
-        clean_row(
-            "pairs",
-            {
-                "pairs_id": pairs_id,
-                "pair": pair.number,
-                "side": run.side,
-                "position": position,
-                "run_id": run.row["run_id"],
-                "restart": run.row["restart_count"],
-                "commit": run.commit,
-                "words": run.words,
-                "allocation": allocation,
-                "started": run.started,
-            },
-        )
-        for position, run in enumerate(pair.runs, start=1)
-    ]
-    month = f"{datetime.now(UTC):%Y-%m}"
-    path = table_path(root, "pairs", month, f"{pairs_id}-p{pair.number:02d}", 0)
-    write_once(path, [to_table("pairs", rows)])
-    return path
 
 
 def why(pairs: Sequence[Pair], said: Confirmation) -> str:

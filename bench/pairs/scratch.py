@@ -9,21 +9,24 @@ import contextlib
 import fcntl
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from bench.pairs import checkouts
 from results.durable import create_file, publish, sync_folder
 from results.recover import recover
-from results.store.files import read_rows
+from results.store.files import read_rows, table_path, write_once
 from results.store.journal import Owner
-from results.store.schema import Row
+from results.store.schema import Row, clean_row, to_table
 from results.words import ConfigError
 
 PREFIX = "resnet-bench-pairs"
@@ -138,12 +141,41 @@ def _remove_checkouts(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def take_rows(folder: Path, root: Path) -> list[Row]:
-    """Move the rows of a run that has ended from its own store into the store, those of `runs` last.
+def claim(root: Path, pairs_id: str, row: Row, side: Mapping[str, Any]) -> None:
+    """Write the row of `pairs` that says of a run that it was made for a pair.
+
+    Args:
+        row: of `runs`.
+        side: columns of `pairs` of a run that is one side of a pair; none of a run that did not come to be one.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    whole = {"pairs_id": pairs_id, "run_id": row["run_id"], "restart": row["restart_count"], **side}
+    name = f"{pairs_id}-p{side['pair']:02d}{side['side']}" if side else f"{pairs_id}-{secrets.token_hex(4)}"
+    month = f"{datetime.now(UTC):%Y-%m}"
+    write_once(table_path(root, "pairs", month, name, 0), [to_table("pairs", [clean_row("pairs", whole)])])
+
+
+def ended_rows(folder: Path) -> list[Row]:
+    """Return the rows of `runs` of a run that has ended, from its own store; of one that was killed, from its journal.
 
     Args:
         folder: of the command, see `scratch`.
+    """
+    recover(folder / STORE, failure_kind="unknown", failure_message="its launcher ended before it")
+    return read_rows(folder / STORE, "runs")[0]
+
+
+def take_rows(folder: Path, root: Path, side: Mapping[str, Any] | None = None) -> list[Row]:
+    """Move the rows of a run that has ended from its own store into the store, those of `runs` last.
+
+    Before these it is claimed as one of pairs, so that no check ever sees it as a run by itself.
+
+    Args:
+        folder: of the command, see `scratch`; named as its pairs are.
         root: of the store.
+        side: see `claim`.
 
     Returns:
         Rows of `runs`.
@@ -152,9 +184,11 @@ def take_rows(folder: Path, root: Path) -> list[Row]:
         ConfigError: the store has rows of a run of this name already; what was not moved stays where it is.
         OSError: the disk refuses.
     """
-    store = folder / STORE
-    recover(store, failure_kind="unknown", failure_message="its launcher ended before it")
-    rows, _ = read_rows(store, "runs")
+    store, rows = folder / STORE, ended_rows(folder)
+    claimed = {row["run_id"] for row in read_rows(root, "pairs")[0] if row["pairs_id"] == folder.name}
+    for row in rows:
+        if row["run_id"] not in claimed:
+            claim(root, folder.name, row, side or {})
     files = sorted(store.glob("*/month=*/[!.]*.parquet"), key=lambda path: path.relative_to(store).parts[0] == "runs")
     for path in files:
         target = root / path.relative_to(store)

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from results.check.confirm import PAIRS, confirmed_many
+from results.check.confirm import PAIRS, confirm, confirmed_many
 from results.check.noise import Noise, estimate
 from results.check.power import visible
-from results.check.screen import BASELINE_RUNS, SOLE, SUSPECT, screen, screen_many
+from results.check.screen import MOST_RUNS, SOLE, SUSPECT, screen, screen_many
 
-__all__ = ["Night", "Scenario", "creep", "false_alarms_of_convergence", "nights", "power_agreement", "summarize"]
+__all__ = ["Night", "Scenario", "convergence", "creep", "nights", "power_agreement", "summarize"]
 
 Rates = NDArray[np.float64]
 FLOOR = 0.02  # of images_per_s
@@ -44,7 +44,7 @@ class Night:
     """One night, as a rule sees it: rates, 1 the typical one.
 
     Attributes:
-        accepted: [cells, BASELINE_RUNS], the last that were accepted.
+        accepted: [cells, MOST_RUNS], the last that were accepted.
         series: [cells, points], every run before this night, in order.
         runs: [cells, runs] of this night.
         alone: ratios b / a of pairs of the same code, [cells, PAIRS].
@@ -88,14 +88,14 @@ def nights(scenario: Scenario, count: int, cells: int, runs: int, seed: int) -> 
         centre = level + noise.between * math.sqrt(scenario.shared) * common
         return np.exp(centre)[:, None] * own.allocations(draw, (cells, runs))
 
-    warm = max(WARM_NIGHTS, math.ceil(BASELINE_RUNS / runs))
+    warm = max(WARM_NIGHTS, math.ceil(MOST_RUNS / runs))
     series = np.concatenate([measure() for _ in range(warm)], axis=1)
-    accepted = series[:, -BASELINE_RUNS:]
+    accepted = series[:, -MOST_RUNS:]
     for _ in range(count):
         night = Night(accepted, series, measure(), noise.ratios(draw, (cells, PAIRS)))
         yield night
         passed = ~(night.screened() & night.confirmed())
-        moved = np.concatenate([accepted, night.runs], axis=1)[:, -BASELINE_RUNS:]
+        moved = np.concatenate([accepted, night.runs], axis=1)[:, -MOST_RUNS:]
         accepted = np.where(passed[:, None], moved, accepted)
         series = np.concatenate([series, night.runs], axis=1)[:, -(WARM_NIGHTS * runs) :]
 
@@ -143,23 +143,23 @@ def creep(scenario: Scenario, weeks: int, cells: int, runs: int, seed: int, week
     return float(found.mean())
 
 
-def power_agreement(scenario: Scenario, trials: int, runs: int, seed: int, pair_sets: int = 2) -> tuple[float, float]:
+def power_agreement(scenario: Scenario, trials: int, runs: int, seed: int, pair_sets: int = 6) -> tuple[float, float]:
     """Return the mean drop that the check says it can see, and how often just that drop is found.
 
     Each trial has a history and pairs of its own, from which the noise is estimated as the check does.
 
     Args:
         trials: cells.
-        pair_sets: sets of pairs that each has from before.
+        pair_sets: sets of pairs that each has from before, of two commits that do not differ: most stopped early.
     """
     draw = np.random.default_rng(seed)
     noise, said, hits = scenario.noise, [], 0
     for night in nights(scenario, 1, trials, runs, seed):
         for cell in range(trials):
-            before = noise.ratios(draw, (pair_sets, PAIRS)) - 1
-            before -= np.median(before, axis=1, keepdims=True)
-            found = estimate(night.accepted[cell].tolist(), before.ravel().tolist())
-            drop = visible(found, runs, BASELINE_RUNS, floor=FLOOR, rule=SUSPECT, higher=True)
+            sets = (noise.ratios(draw, (pair_sets, PAIRS)) - 1).tolist()
+            before = [one[: confirm(one).pairs] for one in sets]
+            found = estimate(night.accepted[cell].tolist(), before)
+            drop = visible(found, runs, MOST_RUNS, floor=FLOOR, rule=SUSPECT, higher=True)
             if drop is None:
                 continue
             said.append(drop)
@@ -170,24 +170,46 @@ def power_agreement(scenario: Scenario, trials: int, runs: int, seed: int, pair_
     return float(np.mean(said)), hits / len(said)
 
 
-def false_alarms_of_convergence(trials: int, runs: int, seed: int) -> tuple[float, float, float]:
-    """Return how often convergence is called worse or too fast where nothing changed, and found where it did.
+@dataclass
+class Convergence:
+    """What is said of epochs to a target and of accuracy, which no pairs confirm.
 
-    Epochs to the target are whole, 10 with a standard deviation of 0.8; what is found is a mean of 14.
+    Attributes:
+        epochs, accuracy: shares of cells in which a change is found where there is none.
+        found: share in which 14 epochs are found where there were 10.
+        visible: the mean rise of epochs that is said to be seen, a fraction.
+        visible_found: share in which just that is found.
+    """
 
-    Returns:
-        Shares of cells: false alarms of epochs, false alarms of accuracy (deviation 0.003), found.
+    epochs: float
+    accuracy: float
+    found: float
+    visible: float
+    visible_found: float
+
+
+def convergence(trials: int, runs: int, seed: int) -> Convergence:
+    """Simulate cells whose epochs are whole, 10 with a deviation of 0.8, and whose accuracy deviates by 0.003.
+
+    Args:
+        trials: cells, each with a baseline of `MOST_RUNS`.
+        runs: of a cell.
+        seed: of all draws.
     """
     draw = np.random.default_rng(seed)
-    wrong = wrong_accuracy = found = 0
+    counts = np.zeros(5)
     for _ in range(trials):
-        before = np.rint(10 + 0.8 * draw.standard_normal(BASELINE_RUNS))
-        now = np.rint(10 + 0.8 * draw.standard_normal(runs))
-        late = np.rint(14 + 0.8 * draw.standard_normal(runs))
-        wrong += any(
-            screen(list(sign * now), list(sign * before), floor=0.2, rule=SOLE).flagged for sign in (1, -1)
-        )  # either side is a fault
-        found += screen(list(late), list(before), floor=0.2, rule=SOLE).flagged
-        accuracy, old = 0.95 + 0.003 * draw.standard_normal(runs), 0.95 + 0.003 * draw.standard_normal(BASELINE_RUNS)
-        wrong_accuracy += screen(list(-accuracy), list(-old), floor=0.005, rule=SOLE, absolute=True).flagged
-    return wrong / trials, wrong_accuracy / trials, found / trials
+        before = np.rint(10 + 0.8 * draw.standard_normal(MOST_RUNS))
+        now, late = (np.rint(mean + 0.8 * draw.standard_normal(runs)) for mean in (10, 14))
+        said = [screen(list(sign * now), list(sign * before), floor=0.2, rule=SOLE).flagged for sign in (1, -1)]
+        accuracy, old = (0.95 + 0.003 * draw.standard_normal(count) for count in (runs, MOST_RUNS))
+        wrong = screen(list(-accuracy), list(-old), floor=0.005, rule=SOLE, absolute=True).flagged
+        found = screen(list(late), list(before), floor=0.2, rule=SOLE).flagged
+        rise = visible(
+            estimate(before.tolist(), whole=True), runs, MOST_RUNS, floor=0.2, rule=SOLE, higher=False,
+            confirmed=False,
+        ) or 0.0  # fmt: skip
+        moved = np.rint(10 * (1 + rise) + 0.8 * draw.standard_normal(runs))
+        seen = screen(list(moved), list(before), floor=0.2, rule=SOLE).flagged
+        counts += [any(said), wrong, found, rise, seen]
+    return Convergence(*(counts / trials).tolist())

@@ -50,7 +50,7 @@ class Baselines:
 def events(root: Path) -> tuple[list[Event], list[str]]:
     """Read all events of a store, the earliest first, and lines about what is left out."""
     table, bad = read_table(root, "baselines")
-    faults = [f"{file.path}: {file.reason}" for file in bad]
+    faults = list(map(str, bad))
     found = []
     for row in to_rows(table):
         if not row["key"]:
@@ -74,27 +74,41 @@ def _event(row: Row) -> Event:
     )
 
 
-def standing(history: Sequence[Event]) -> Baselines:
+def standing(history: Sequence[Event], keys: Mapping[str, str] | None = None) -> Baselines:
     """Return what stands after these events, the earliest first.
 
     A revert undoes all that a command did, another revert too: what that had undone then stands once more.
+
+    Args:
+        keys: the comparability key that runs have today, by id, where that is not what it was: events of such runs
+            count for it.
     """
-    undone: set[str] = set()
-    for event in reversed(history):
-        if event.kind == "revert" and event.baseline_id not in undone and event.reverts:
-            undone.add(event.reverts)
+    reverts = {event.baseline_id: event.reverts for event in history if event.kind == "revert" and event.reverts}
+    by_reverted: dict[str, list[str]] = {}
+    for revert, reverted in reverts.items():
+        by_reverted.setdefault(reverted, []).append(revert)
+
+    # By ids, not by times: the clocks of two machines differ.
+    def stands(baseline_id: str, asked: frozenset[str] = frozenset()) -> bool:
+        after = [revert for revert in by_reverted.get(baseline_id, ()) if revert not in asked]
+        return not any(stands(revert, asked | {baseline_id}) for revert in after)
+
     state = Baselines()
     for event in history:
-        if event.baseline_id and event.baseline_id in undone:
+        if event.kind == "revert" or (event.baseline_id and not stands(event.baseline_id)):
             continue
-        if event.kind == "accept":
-            runs = state.accepted.setdefault(event.key, [])
-            runs += [run_id for run_id in event.run_ids if run_id not in runs]
-        elif event.kind == "pin":
-            state.pinned[event.key] = list(event.run_ids)
-        elif event.kind == "retire":
-            state.accepted.pop(event.key, None)
-            state.pinned.pop(event.key, None)
+        by_key: dict[str, list[str]] = {}
+        for run_id in event.run_ids:
+            by_key.setdefault((keys or {}).get(run_id, event.key), []).append(run_id)
+        for key, run_ids in by_key.items():
+            if event.kind == "accept":
+                runs = state.accepted.setdefault(key, [])
+                runs += [run_id for run_id in run_ids if run_id not in runs]
+            elif event.kind == "pin":
+                state.pinned[key] = run_ids
+            elif event.kind == "retire":
+                state.accepted.pop(key, None)
+                state.pinned.pop(key, None)
     return state
 
 

@@ -49,16 +49,22 @@ class Evidence:
         pair_sets: the latest last.
         kernels: by run, what its kernels took.
         faults: lines about what is left out, and why.
+        unusable: of runs that were named as candidates, why they cannot be judged, by id.
+        unread: lines about baselines and pairs that cannot be read, without which no verdict is sound.
+        measured: comparability keys of which tonight's runs are accepted already.
     """
 
     root: Path
     candidates: list[Run]
     whole: bool
     baselines: Mapping[str, Mapping[str, list[Run]]]
-    runs: Mapping[str, Run]
+    runs: dict[str, Run]
     pair_sets: Sequence[PairSet] = ()
     kernels: Mapping[str, Mapping[Kernel, Row]] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
+    unusable: dict[str, str] = field(default_factory=dict)
+    unread: list[str] = field(default_factory=list)
+    measured: set[str] = field(default_factory=set)
 
     def value(self, run: Run, metric: Metric, kernel: Kernel | None) -> Value:
         """Return a metric of a run."""

@@ -21,12 +21,13 @@ from results.check import output
 from results.check.cells import Evidence
 from results.check.gather import HOURS, KINDS, gather
 from results.check.judge import judge
-from results.check.verdict import exit_status
+from results.check.verdict import Finding, exit_status
 from results.durable import replace_file
 from results.report.terminal import show
 from results.selection import SELECTS
-from results.words import printable, root_from
+from results.words import ConfigError, printable, root_from
 
+MOST_HOURS = 24 * 366 * 10
 FORMATS = ("table", "json", "junit", "parquet")
 
 
@@ -42,10 +43,20 @@ class Task:
 
 def _report(task: Task) -> int:
     findings = judge(task.evidence)
+    try:
+        _say(task, findings)
+    except OSError as error:  # 1 would be a regression
+        raise ConfigError(f"to={task.to}: {error.strerror or error}") from None
+    return exit_status(findings)
+
+
+def _say(task: Task, findings: list[Finding]) -> None:
     for fault in task.evidence.faults:
         print(f"results.check: {printable(fault)}", file=sys.stderr)
     if not findings:
         print(f"results.check: nothing measured: {_nothing(task.evidence)}", file=sys.stderr)
+    if task.to:
+        task.to.parent.mkdir(parents=True, exist_ok=True)
     if task.format == "parquet":
         assert task.to
         replace_file(task.to, lambda file: pq.write_table(output.as_arrow(findings), file, compression="zstd"))
@@ -56,10 +67,11 @@ def _report(task: Task) -> int:
         else:
             print(text)
     if task.format == "table":
-        show(*([output.as_table(findings, task.details)] if findings else []), Text(output.summary(findings)))
+        commands = "\n".join(output.commands(findings))
+        parts = [output.as_table(findings, task.details)] if findings else []
+        show(*parts, Text(f"{commands}\n") if commands else None, Text(output.summary(findings)))
     else:
         print(f"results.check: {output.summary(findings)}", file=sys.stderr)
-    return exit_status(findings)
 
 
 def _nothing(evidence: Evidence) -> str:
@@ -74,7 +86,7 @@ def main(words: Sequence[str] | None = None) -> int:
     from bench.config.grammar import WordError, key, values
     from bench.config.paths import check_folder
 
-    fresh = f"those of the store's last {HOURS:g} hours that no baseline has"
+    fresh = f"those of the last {HOURS:g} hours that no baseline has, of the newest commit"
 
     @dataclass(kw_only=True)
     class Keys:
@@ -82,8 +94,8 @@ def main(words: Sequence[str] | None = None) -> int:
         baseline: str | None = key("runs to hold them against", "what was accepted and pinned", text=SELECTS)
         against: str | None = key("what to hold them against", "both", choices=KINDS)
         hours: float | None = key(
-            "how long before the newest run candidates may have begun, without candidate=", f"{HOURS:g}", unit="h",
-            above=0, one=True,
+            "how long ago candidates may have begun, without candidate=", f"{HOURS:g}", unit="h",
+            above=0, most=MOST_HOURS, one=True,
         )  # fmt: skip
         results: str | None = key("the store", "results/v1 of the checkout", path=True, one=True)
         format: str = key("how it is said", "table", default="table", choices=FORMATS, one=True)
@@ -103,8 +115,8 @@ def main(words: Sequence[str] | None = None) -> int:
             raise WordError(f"to={to}: a table goes to stdout; nearest is format=json")
         if to is not None:
             check_folder("to", str(to.parent))
-            if not to.parent.is_dir():
-                raise WordError(f"to={to}: no such folder: {to.parent}")
+            if to.is_dir():
+                raise WordError(f"to={to}: is a folder; name a file in it")
         evidence = gather(
             root_from(given), given.get("candidate", []), given.get("baseline", []),
             given.get("against", list(KINDS)), given.get("hours", [HOURS])[0],

@@ -1,12 +1,12 @@
 """Collects what a check judges: candidates, baselines, pairs and kernels of a store."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from results.check.baselines import events, standing
 from results.check.cells import Evidence
-from results.check.runs import NEVER, Kernel, Run, load, load_kernels, load_pairs
+from results.check.runs import Kernel, Run, load, load_kernels, load_pairs
 from results.selection import select
 from results.store.schema import Row
 from results.words import ConfigError
@@ -15,6 +15,7 @@ __all__ = ["HOURS", "KINDS", "gather"]
 
 KINDS = ("accepted", "pinned")
 HOURS = 20.0  # a night's runs, and not those of the night before
+AHEAD = timedelta(hours=1)  # that a clock of another machine may be before ours
 
 
 def gather(
@@ -23,84 +24,117 @@ def gather(
     baseline: Sequence[str] = (),
     against: Sequence[str] = KINDS,
     hours: float = HOURS,
+    now: datetime | None = None,
 ) -> Evidence:
     """Collect the evidence for a check.
 
     Args:
         root: of the store with the baselines.
-        candidate: words of `results.selection.select`; none for the runs of the store's last hours that no baseline
-            has.
+        candidate: words of `results.selection.select`; none for the runs of the last hours that no baseline has, of
+            each cell those of the newest commit.
         baseline: likewise, in place of those that were accepted and pinned.
         against: which of `KINDS` to hold candidates against.
-        hours: how long before the store's newest run a candidate may have begun.
+        hours: how long ago a candidate may have begun.
+        now: the time; None for that of the clock.
 
     Raises:
         ConfigError: a word means no run, or there is nothing to hold anything against.
     """
-    store = load(root)
-    sets, faults = load_pairs(root)
-    history, more = events(root)
-    faults = [*store.faults, *faults, *more]
+    now = now or datetime.now(UTC)
+    store, pairs, (history, unread) = load(root), load_pairs(root), events(root)
     runs = dict(store.by_id)
-    paired = {run_id for one in sets for pair in one.pairs for run_id in pair}
-    state = standing(history)
-    named, chosen_whole = _select("candidate", candidate, root, runs, faults)
-    held = {run_id for by_key in (state.accepted, state.pinned) for ids in by_key.values() for run_id in ids}
+    state = standing(history, {run_id: run.key for run_id, run in runs.items()})
+    evidence = Evidence(
+        root=root, candidates=[], whole=True, baselines={kind: {} for kind in KINDS}, runs=runs, pair_sets=pairs.sets,
+        faults=store.faults, unread=[*pairs.unread, *unread],
+    )  # fmt: skip
+    paired = set(pairs.run_ids)
+    since = now - timedelta(hours=hours)
     if candidate:
+        named, evidence.whole = _select("candidate", candidate, evidence, paired)
         if spare := [run.run_id for run in named if run.run_id in paired]:
-            faults.append(f"{len(spare)} runs of interleaved pairs left out, such as {spare[0]}: they confirm, no more")
-        candidates, whole = [run for run in named if run.run_id not in paired], chosen_whole
+            evidence.faults.append(f"{len(spare)} runs of pairs left out, such as {spare[0]}: they confirm, no more")
+        evidence.candidates = [run for run in named if run.run_id not in paired]
     else:
-        newest = max((run.started for run in runs.values()), default=NEVER)
-        since = newest - timedelta(hours=hours) if newest != NEVER else NEVER
+        held = {run_id for by_key in (state.accepted, state.pinned) for ids in by_key.values() for run_id in ids}
         fresh = [run for run in runs.values() if run.run_id not in paired and run.run_id not in held]
-        candidates, whole = [run for run in fresh if run.started > since], True
-    candidates.sort(key=lambda run: (run.started, run.run_id))
-    own = {run.run_id for run in candidates}
+        evidence.candidates = _newest([run for run in fresh if run.started > since], now, evidence.faults)
+        # What was accepted tonight already was measured tonight.
+        evidence.measured = {runs[one].key for one in held if one in runs and since < runs[one].started <= now + AHEAD}
+        if not evidence.candidates and not evidence.measured and runs:
+            last = max(run.started for run in runs.values())
+            evidence.faults.append(f"no new run of the last {hours:g} hours; the newest began {last:%F %H:%M} UTC")
+    evidence.candidates.sort(key=lambda run: (run.started, run.run_id))
+    own = {run.run_id for run in evidence.candidates}
     if baseline:
-        named, _ = _select("baseline", baseline, root, runs, faults)
+        named, _ = _select("baseline", baseline, evidence, paired)
         named.sort(key=lambda run: (run.started, run.run_id))
-        baselines = {"accepted": _by_key(named, own | paired, faults)}
+        evidence.baselines = {"accepted": _by_key(named, own | paired, evidence.faults), "pinned": {}}
     else:
         stand = {"accepted": state.accepted, "pinned": state.pinned}
-        baselines = {
-            kind: _by_key(_known(stand[kind], runs, faults), own, faults) if kind in against else {} for kind in KINDS
+        evidence.baselines = {
+            kind: _standing_runs(stand[kind], own, evidence) if kind in against else {} for kind in KINDS
         }
         if list(against) == ["pinned"] and not state.pinned:
             raise ConfigError(f"against=pinned: nothing is pinned in {root}: python -m results.baseline pin reason=WHY")
-    evidence = Evidence(
-        root=root, candidates=candidates, whole=whole, baselines={"accepted": {}, **baselines}, runs=runs,
-        pair_sets=sets, faults=faults,
-    )  # fmt: skip
     _add_kernels(evidence)
     evidence.faults = list(dict.fromkeys(evidence.faults))
     return evidence
 
 
-def _select(
-    key: str, words: Sequence[str], root: Path, runs: dict[str, Run], faults: list[str]
-) -> tuple[list[Run], bool]:
-    """The runs that words mean; those of other stores join `runs`."""
+def _newest(fresh: list[Run], now: datetime, faults: list[str]) -> list[Run]:
+    """Of each cell the runs of the commit that was measured last: slow ones of it must not drown among others."""
+    cells: dict[str, list[Run]] = {}
+    for run in fresh:
+        if run.started > now + AHEAD:
+            faults.append(f"run={run.run_id}: left out, it began {run.started:%F %H:%M} UTC, which is yet to come")
+        else:
+            cells.setdefault(run.key, []).append(run)
+    found = []
+    for runs in cells.values():
+        last = max(runs, key=lambda run: (run.started, run.run_id))
+        found += [run for run in runs if run.commit == last.commit]
+        if older := [run.run_id for run in runs if run.commit != last.commit]:
+            faults.append(f"{len(older)} runs of other commits than the newest left out, such as {older[0]}")
+    return found
+
+
+def _select(key: str, words: Sequence[str], evidence: Evidence, paired: set[str]) -> tuple[list[Run], bool]:
+    """The runs that words mean; those of other stores, and their pairs, join those that are known."""
     found: list[Run] = []
-    whole = bool(words)
-    for selection in select(key, words, root):
-        if selection.root != root:
-            elsewhere = load(selection.root, selection.run_ids)
-            faults += elsewhere.faults
-            runs.update({run_id: run for run_id, run in elsewhere.by_id.items() if run_id not in runs})
-        found += [runs[run_id] for run_id in selection.run_ids if run_id in runs]
+    whole = True
+    for selection in select(key, words, evidence.root):
+        loaded = load(selection.root, selection.run_ids)
+        if selection.root.resolve() != evidence.root.resolve():
+            pairs = load_pairs(selection.root)
+            evidence.pair_sets = [*evidence.pair_sets, *pairs.sets]
+            evidence.unread += pairs.unread
+            evidence.faults += loaded.faults
+            paired |= pairs.run_ids
+            more = load(selection.root, pairs.run_ids).by_id if pairs.run_ids else {}
+            for run_id, run in (loaded.by_id | more).items():
+                if run_id in evidence.runs:
+                    evidence.faults.append(f"run={run_id}: is in {selection.root} too; that of {evidence.root} counts")
+                else:
+                    evidence.runs[run_id] = run
+        found += [evidence.runs[run_id] for run_id in selection.run_ids if run_id in evidence.runs]
+        if key == "candidate":
+            evidence.unusable |= {one: why for one, why in loaded.unusable.items() if one in selection.run_ids}
         whole = whole and selection.whole
     return found, whole
 
 
-def _known(by_key: Mapping[str, Iterable[str]], runs: Mapping[str, Run], faults: list[str]) -> list[Run]:
-    found = []
-    for ids in by_key.values():
-        for run_id in ids:
-            if run_id in runs:
-                found.append(runs[run_id])
-            else:
-                faults.append(f"run={run_id}: is in the baseline, and has no row that can be read")
+def _standing_runs(by_key: Mapping[str, Iterable[str]], without: set[str], evidence: Evidence) -> dict[str, list[Run]]:
+    """The runs of what stands, but for those that are judged; what cannot be read of it is no baseline, and is said."""
+    found: dict[str, list[Run]] = {}
+    for key, ids in by_key.items():
+        known = [evidence.runs[run_id] for run_id in ids if run_id in evidence.runs]
+        lost = [run_id for run_id in ids if run_id not in evidence.runs]
+        evidence.faults += [f"run={run_id}: is in the baseline, and has no row that can be read" for run_id in lost]
+        if lost and not known:
+            evidence.unread.append(f"none of the runs of a baseline can be read ({key}), such as {lost[0]}")
+        for own, runs in _by_key(known, without, evidence.faults).items():
+            found.setdefault(own, []).extend(runs)
     return found
 
 
@@ -109,7 +143,7 @@ def _by_key(runs: Iterable[Run], without: set[str], faults: list[str]) -> dict[s
     found: dict[str, list[Run]] = {}
     for run in runs:
         if run.run_id in without:
-            faults.append(f"run={run.run_id}: is not held against itself, so not in this baseline")
+            faults.append(f"run={run.run_id}: is judged itself or one of a pair, so not in this baseline")
         elif run.completed:
             found.setdefault(run.key, []).append(run)
         else:
@@ -120,11 +154,9 @@ def _by_key(runs: Iterable[Run], without: set[str], faults: list[str]) -> dict[s
 def _add_kernels(evidence: Evidence) -> None:
     """Read the kernels of the micro runs that are judged, held against or paired."""
     held = [run for by_key in evidence.baselines.values() for runs in by_key.values() for run in runs]
-    paired = [
-        evidence.runs[id_] for one in evidence.pair_sets for pair in one.pairs for id_ in pair if id_ in evidence.runs
-    ]
+    paired = [run_id for one in evidence.pair_sets for pair in one.pairs for run_id in pair]
     by_root: dict[Path, set[str]] = {}
-    for run in (*evidence.candidates, *held, *paired):
+    for run in (*evidence.candidates, *held, *(evidence.runs[one] for one in paired if one in evidence.runs)):
         if run.parts["benchmark"] == "micro":
             by_root.setdefault(run.root, set()).add(run.run_id)
     kernels: dict[str, dict[Kernel, Row]] = {}

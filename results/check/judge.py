@@ -6,13 +6,14 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from results.check.cells import Cell, Evidence, Samples, cells_of, nearest_baseline, samples
+from results.check.cells import Cell, Evidence, Samples, cells_of, samples
 from results.check.confirm import Confirmation, confirm
-from results.check.metrics import Metric, worsening
+from results.check.gaps import kernel_words, missing, not_measured, without_baseline
+from results.check.metrics import RESUMED, Metric, worsening
 from results.check.noise import Noise, estimate
 from results.check.power import POWER, visible
 from results.check.runs import PairSet, Run
-from results.check.screen import BASELINE_RUNS, LEAST_RUNS, SOLE, SUSPECT, Screen, least_baseline, least_p, screen
+from results.check.screen import LEAST_RUNS, MOST_RUNS, SOLE, SUSPECT, Screen, least_baseline, least_p, screen
 from results.check.verdict import Finding, Verdict
 from results.statistics import Interval, ratio_interval
 
@@ -28,68 +29,23 @@ def judge(evidence: Evidence) -> list[Finding]:
     completed = [run for run in evidence.candidates if run.completed]
     findings: list[Finding] = []
     compared: set[Cell] = set()
-    strange: set[str] = set()
+    strange: dict[str, Run] = {}
     for cell, runs in cells_of(evidence, completed).items():
         sets = {name: by_key.get(cell.key, []) for name, by_key in evidence.baselines.items()}
         if not any(sets.values()):
             if cell.key not in strange:  # all kernels of a run alike
-                findings.append(_without_baseline(cell, runs, evidence))
-            strange.add(cell.key)
+                findings.append(without_baseline(cell, runs, evidence))
+            strange[cell.key] = runs[-1]
             continue
         compared.add(cell)
         for against, baseline in sets.items():
             if baseline:
                 findings += _judge_cell(cell, runs, baseline, against, evidence)
-    findings += _failed(evidence, completed)
+            elif any(evidence.baselines[against].values()):
+                evidence.faults.append(f"{cell.label}: nothing of it is {against}, so it is not held against that")
+    findings += not_measured(evidence)
     if evidence.whole:
-        findings += _missing(evidence, {run.shape for run in completed if run.key in strange}, compared)
-    return findings
-
-
-def _failed(evidence: Evidence, completed: Sequence[Run]) -> list[Finding]:
-    """Runs that did not end well, where too few did for a verdict."""
-    findings = []
-    for run in evidence.candidates:
-        others = {other.allocation for other in completed if other.shape == run.shape}
-        if run.completed or len(others) >= LEAST_RUNS:
-            continue
-        kind, message = run.row["failure_kind"] or "unknown", " ".join((run.row["failure_message"] or "").split())
-        why = f"nothing measured: run {run.run_id} {run.row['status']} ({kind}): {message or 'no message'}"
-        findings.append(
-            Finding(cell=run.label, key=run.key, verdict=Verdict.NOT_COMPARABLE, why=why, candidates=[run.run_id])
-        )
-    return findings
-
-
-def _without_baseline(cell: Cell, runs: Sequence[Run], evidence: Evidence) -> Finding:
-    known = [run for by_key in evidence.baselines.values() for found in by_key.values() for run in found[-1:]]
-    found = nearest_baseline(runs[-1], known)
-    if found is None:
-        why = "no baseline: python -m results.baseline accept run=ID,ID,... reason=WHY"
-    else:
-        nearest, difference = found
-        same = "" if nearest.shape == runs[-1].shape else f"; the nearest baseline is {nearest.label}"
-        why = f"{difference}{same} ({difference.part})"
-    return Finding(
-        cell=cell.label, key=cell.key, kernel=_kernel(cell), verdict=Verdict.NOT_COMPARABLE, why=why,
-        candidates=[run.run_id for run in runs],
-    )  # fmt: skip
-
-
-def _missing(evidence: Evidence, strange: set[Any], compared: set[Cell]) -> list[Finding]:
-    """Cells of the baseline that nothing was measured of; not those that were measured on something else."""
-    findings = []
-    known = [run for by_key in evidence.baselines.values() for runs in by_key.values() for run in runs]
-    for cell, runs in cells_of(evidence, {run.run_id: run for run in known}.values()).items():
-        if cell in compared or runs[-1].shape in strange:
-            continue
-        why = f"no run of it among the candidates; the baseline has {len(runs)}, the last is {runs[-1].run_id}"
-        findings.append(
-            Finding(
-                cell=cell.label, key=cell.key, kernel=_kernel(cell), verdict=Verdict.MISSING, why=why,
-                baseline=[run.run_id for run in runs],
-            )
-        )  # fmt: skip
+        findings += missing(evidence, {run.shape for run in strange.values()}, compared)
     return findings
 
 
@@ -98,14 +54,15 @@ def _judge_cell(
 ) -> list[Finding]:
     findings = []
     for metric in cell.metrics:
-        mine = samples(evidence, metric, runs, cell.kernel)
-        last = BASELINE_RUNS if against == "accepted" else None
-        theirs = samples(evidence, metric, baseline, cell.kernel, last)
-        main = metric is cell.metrics[0]
-        if not (mine.values or theirs.values) and not main:
-            continue  # a figure that runs of this kind do not have, such as a time to a target where there is none
+        mine, theirs = (samples(evidence, metric, side, cell.kernel, MOST_RUNS) for side in (runs, baseline))
+        if not (mine.values or theirs.values) and (cell.kernel or metric is not cell.metrics[0]):
+            continue  # what neither side has: a time to a target where there is none, a kernel that cannot run here
         if theirs.values and not mine.finite and math.isinf(statistics.median(theirs.values)):
-            continue  # nor one that neither side ever reached
+            continue  # nor what neither side ever reached
+        resumed = sum(reason == RESUMED for reason in mine.without.values())
+        if len(mine.values) < LEAST_RUNS <= len(mine.values) + resumed:
+            evidence.faults.append(f"{cell.label}: {metric.name} is not judged, since {resumed} runs were resumed")
+            continue
         findings.append(_judge_metric(cell, metric, mine, theirs, runs, baseline, against, evidence))
     return findings
 
@@ -115,8 +72,9 @@ def _judge_metric(
     against: str, evidence: Evidence,
 ) -> Finding:  # fmt: skip
     facts: dict[str, Any] = {
-        "cell": cell.label, "key": cell.key, "kernel": _kernel(cell), "metric": metric.name, "unit": metric.unit,
-        "against": against, "absolute": metric.absolute, "candidates": mine.runs, "baseline": theirs.runs,
+        "cell": cell.label, "key": cell.key, "kernel": kernel_words(cell), "metric": metric.name, "unit": metric.unit,
+        "against": against, "absolute": metric.absolute, "higher_is_better": metric.better == "higher",
+        "candidates": mine.runs, "baseline": theirs.runs,
     }  # fmt: skip
 
     def end(verdict: Verdict, why: str, **more: Any) -> Finding:
@@ -145,11 +103,13 @@ def _judge_metric(
     better = _screen(metric, mine, theirs, -oriented)
     shown = worse if worse.worsening >= 0 else better
     facts |= {"p": shown.p, "floor": worse.floor}
-    history = samples(evidence, metric, evidence.baselines["accepted"].get(cell.key, baseline), cell.kernel)
+    accepted = evidence.baselines["accepted"].get(cell.key, baseline)
+    history = samples(evidence, metric, accepted, cell.kernel, MOST_RUNS)
     noise = estimate(
-        (history if len(history.finite) > len(theirs.finite) else theirs).finite[-BASELINE_RUNS:],
-        _pair_noise(cell, metric, evidence) if metric.timed else (),
+        max((theirs.finite, history.finite), key=len),
+        _changes_of_pairs(cell, metric, evidence) if metric.timed else (),
         absolute=metric.absolute,
+        whole=rule.whole,
     )
     facts["visible"] = visible(
         noise, count, size, floor=metric.floor, rule=rule, higher=metric.better == "higher",
@@ -184,26 +144,35 @@ def _confirmed(
 ) -> Finding:
     """What pairs say of a suspicion."""
     commits, before = {run.commit for run in runs}, {run.commit for run in baseline}
-    fitting = [one for one in evidence.pair_sets if _fits(one, cell, commits, before, evidence)]
-    for one in reversed(fitting):
-        said = confirm(_changes(one, cell, metric, evidence))
-        more = {"confirmation": said, "pairs_id": one.pairs_id}
-        if said.outcome == "worse":
-            return end(Verdict.REGRESSION, f"confirmed by {said.pairs} interleaved pairs, {said.median:+.1%}", **more)
-        if said.outcome != "open":
-            return end(Verdict.PASS, f"suspected, but {_refuted(said)}", **more)
-    begun = f"; {fitting[-1].pairs_id} ended after {len(fitting[-1].pairs)} pairs" if fitting else ""
-    return end(Verdict.INCONCLUSIVE, f"suspected{begun}; {_how_to_confirm(runs, baseline, metric)}")
+    said = {
+        one.pairs_id: confirm(_changes(one, cell, metric, evidence))
+        for one in evidence.pair_sets
+        if _fits(one, cell, commits, before, evidence)
+    }
+    # A set that confirms it stands: to repeat pairs until a set does not would find that in the end, whatever is true.
+    for pairs_id, one in said.items():
+        if one.outcome == "worse":
+            why = f"confirmed by {one.pairs} interleaved pairs, {one.median:+.1%}"
+            return end(Verdict.REGRESSION, why, confirmation=one, pairs_id=pairs_id)
+    settled = {pairs_id: one for pairs_id, one in said.items() if one.outcome != "open"}
+    if settled:
+        pairs_id, one = list(settled.items())[-1]
+        return end(Verdict.PASS, f"suspected, but {_refuted(one)}", confirmation=one, pairs_id=pairs_id)
+    begun = [f"; {pairs_id} ended after {one.pairs} pairs" for pairs_id, one in said.items()]
+    why, command = _how_to_confirm(runs, baseline, metric, evidence)
+    return end(Verdict.INCONCLUSIVE, f"suspected{''.join(begun[-1:])}; {why}", confirm_with=command)
 
 
 def _fits(one: PairSet, cell: Cell, commits: set[str | None], before: set[str | None], evidence: Evidence) -> bool:
     sides = [(evidence.runs.get(a), evidence.runs.get(b)) for a, b in one.pairs]
     if not sides or any(a is None or b is None for a, b in sides):
         return False
+    # A checkout with changes is another one each time, whatever its commit: its pairs say nothing of these runs.
     return all(
         a and b and a.key == b.key == cell.key and a.commit in before and b.commit in commits and a.commit != b.commit
+        and a.commit and b.commit and not (a.commit + b.commit).count("+")
         for a, b in sides
-    )
+    )  # fmt: skip
 
 
 def _changes(one: PairSet, cell: Cell, metric: Metric, evidence: Evidence) -> list[float]:
@@ -218,16 +187,13 @@ def _changes(one: PairSet, cell: Cell, metric: Metric, evidence: Evidence) -> li
     return changes
 
 
-def _pair_noise(cell: Cell, metric: Metric, evidence: Evidence) -> list[float]:
-    """How much the pairs of this cell differ, each set around its own median."""
+def _changes_of_pairs(cell: Cell, metric: Metric, evidence: Evidence) -> list[list[float]]:
+    """How much the pairs of this cell differ, set by set, whatever commits they are of."""
     found = []
     for one in evidence.pair_sets:
         a, b = (evidence.runs.get(run_id) for run_id in one.pairs[0]) if one.pairs else (None, None)
         if a and b and a.key == b.key == cell.key:
-            changes = _changes(one, cell, metric, evidence)
-            middle = statistics.median(changes) if changes else 0.0
-            # A set that was settled by its first pairs says nothing of how far others would lie apart.
-            found += [change - middle for change in changes] if len(changes) >= LEAST_RUNS else []
+            found.append(_changes(one, cell, metric, evidence))
     return found
 
 
@@ -237,24 +203,28 @@ def _refuted(said: Confirmation) -> str:
     return f"interleaved pairs do not confirm it: {said.pairs} of them, median {said.median:+.1%}"
 
 
-def _how_to_confirm(runs: Sequence[Run], baseline: Sequence[Run], metric: Metric) -> str:
-    """The command whose rows would settle it, or why there is none."""
-    ours, theirs = runs[-1], baseline[-1]
-    for run, what in ((ours, "candidate"), (theirs, "baseline")):
+def _how_to_confirm(
+    runs: Sequence[Run], baseline: Sequence[Run], metric: Metric, evidence: Evidence
+) -> tuple[str, str]:
+    """What to do, in words, and the command whose rows would settle it, "" where there is none."""
+    ours = runs[-1]
+    for run, what in ((ours, "candidate"), (baseline[-1], "baseline")):
         if run.commit is None:
-            return f"the commit of the {what} {run.run_id} is not known, so no pairs can be run against it"
+            return f"the commit of the {what} {run.run_id} is not known, so no pairs can be run against it", ""
         if run.commit.endswith("+"):
-            return f"the {what} {run.run_id} is of a checkout with changes: commit them, measure again, and run pairs"
-    if ours.commit == theirs.commit:
-        return "the code is the same, so that pairs cannot settle it: what else changed says python -m results.compare"
+            return f"the {what} {run.run_id} is of a checkout with changes: commit them, measure again, run pairs", ""
+    others = [run for run in baseline if run.commit and run.commit[-1] != "+" and run.commit != ours.commit]
+    if not others:
+        return "the code is the same, so pairs cannot settle it; what else changed: python -m results.compare", ""
     if ours.parts["benchmark"] != "training":
-        return f"run pairs of {_short(theirs)} and {_short(ours)} in one allocation"
+        return f"bench.pairs runs no pairs of {ours.parts['benchmark']}; python -m results.compare shows both", ""
     config = {name: value for name, value in ours.parts["configuration"].items() if value is not None}
     recipe = config.get("recipe")
     config["recipe"] = recipe.get("name") if isinstance(recipe, dict) else recipe
     words = [f"{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in config.items()]
-    command = ["python", "-m", "bench.pairs", f"a=commit:{_short(theirs)}", f"b=commit:{_short(ours)}", *words]
-    return f"confirm it with: {shlex.join([*command, f'metric={metric.name}'])}"
+    sides = [f"a=commit:{_short(others[-1])}", f"b=commit:{_short(ours)}"]
+    here = [f"metric={metric.name}", f"results={evidence.root.resolve()}"]
+    return "confirm it with the command", shlex.join(["python", "-m", "bench.pairs", *sides, *words, *here])
 
 
 def _short(run: Run) -> str:
@@ -291,7 +261,3 @@ def _first_reason(found: Samples) -> str:
 
 def _others(found: Samples) -> str:
     return f"; {len(found.without)} without a value: {_first_reason(found)}" if found.without else ""
-
-
-def _kernel(cell: Cell) -> str:
-    return "" if cell.kernel is None else " ".join(cell.kernel)

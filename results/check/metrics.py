@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-__all__ = ["KERNEL", "METRICS", "Metric", "Value", "of_benchmark", "value_of", "worsening"]
+__all__ = ["KERNEL", "METRICS", "RESUMED", "Metric", "Value", "of_benchmark", "value_of", "worsening"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +49,7 @@ METRICS = (
         name="peak_mem_bytes", unit="bytes", better="lower", floor=0.02, timed=False, benchmarks=("training", "step")
     ),
 )
+RESUMED = "the run was resumed, and its clock has the pause"
 KERNEL = Metric(name="p50", unit="us", better="lower", floor=0.02, benchmarks=("micro",))
 
 
@@ -78,9 +79,10 @@ def value_of(metric: Metric, row: Mapping[str, Any]) -> Value:
     """
     number = row.get(metric.name)
     if metric.name == "tta_s" and row.get("restart_count"):
-        return Value(None, "the run was resumed, and its clock has the pause")
+        return Value(None, RESUMED)
     if number is None:
-        if metric.reaches_target and row.get("target_top1") is not None:
+        # A run that never looked at its accuracy has not missed its target.
+        if metric.reaches_target and row.get("target_top1") is not None and row.get("final_top1") is not None:
             return Value(math.inf)
         return Value(None, (row.get("null_reasons") or {}).get(metric.name) or "no value")
     if not math.isfinite(number):

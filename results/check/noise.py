@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from results.check.screen import mad
 
-__all__ = ["LEAST_PAIRS", "Noise", "estimate"]
+__all__ = ["LEAST_DEGREES", "Noise", "estimate"]
 
-LEAST_PAIRS = 5  # below it a spread of pairs says too little
+LEAST_DEGREES = 5  # of freedom, that of pairs: below it their spread says too little
 
 
 @dataclass(frozen=True)
@@ -58,21 +58,32 @@ class Noise:
         return np.exp(self.draw(draw, shape, self.within) - self.draw(draw, shape, self.within))
 
 
-def estimate(values: Sequence[float], pairs: Sequence[float], *, absolute: bool = False) -> Noise:
+def estimate(
+    values: Sequence[float], pair_sets: Sequence[Sequence[float]] = (), *, absolute: bool = False, whole: bool = False
+) -> Noise:
     """Estimate the noise of a metric from its history.
 
     Args:
         values: one for each allocation, finite; positive unless `absolute`.
-        pairs: how much b differed from a in each pair of one set, as a fraction (of several sets: each less its
-            median). With fewer than `LEAST_PAIRS`, or with none, `within` is all of the noise there is, which makes
-            what is said of the power a bound.
+        pair_sets: of each set of pairs, how much b differed from a in each pair, as a fraction. Where they have fewer
+            than `LEAST_DEGREES` degrees of freedom, `within` is all of the noise there is, which makes what is said of
+            the power a bound.
         absolute: whether the metric changes by differences: the noise is then in its unit, all of it between.
+        whole: whether values may be whole numbers, of which `mad` says little: the noise is then no less than the
+            ordinary deviation.
     """
     numbers = np.asarray(values, dtype=float)
-    total = mad(numbers if absolute else np.log(numbers))
-    if absolute:
+    numbers = numbers if absolute else np.log(numbers)
+    total = mad(numbers)
+    if whole and len(numbers) > 1:
+        total = max(total, float(np.std(numbers, ddof=1)))
+    if absolute or whole:
         return Noise(between=total, within=0.0, outliers=0.0)
-    if len(pairs) < LEAST_PAIRS:
+    # Each set around its own mean, since b may differ from a. A set that stopped early ended with a pair that went the
+    # other way: that makes its deviation a little too large, never too small.
+    sets = [np.log1p(np.asarray(one, dtype=float)) for one in pair_sets if len(one) > 1]
+    degrees = sum(len(one) - 1 for one in sets)
+    if degrees < LEAST_DEGREES:
         return Noise(between=0.0, within=total, known_within=False)
-    within = mad(np.log1p(np.asarray(pairs, dtype=float))) / math.sqrt(2)
+    within = math.sqrt(sum(float(((one - one.mean()) ** 2).sum()) for one in sets) / degrees / 2)
     return Noise(between=math.sqrt(max(0.0, total**2 - within**2)), within=within)

@@ -43,6 +43,7 @@ def as_rows(findings: Sequence[Finding]) -> list[dict[str, Any]]:
                 "cell": one.cell, "comparability_key": one.key, "kernel": one.kernel or None,
                 "metric": one.metric or None, "unit": one.unit or None, "against": one.against or None,
                 "verdict": str(one.verdict), "improved": one.improved, "why": one.why or None,
+                "confirm_with": one.confirm_with or None,
                 "candidate_median": one.candidate_median, "baseline_median": one.baseline_median,
                 "worsening": one.worsening, "absolute": one.absolute,
                 "ratio": interval.ratio if interval else None, "ratio_low": interval.low if interval else None,
@@ -108,7 +109,7 @@ def figures(one: Finding) -> str:
     """Return the evidence of a finding in one line."""
     words = []
     if one.candidate_median is not None:
-        words.append(f"{number(one.candidate_median, one.metric)} {one.unit}")
+        words.append(_with_unit(one.candidate_median, one))
         if one.baseline_median is not None:
             words.append(f"against {number(one.baseline_median, one.metric)}")
             words.append(f"({_change(one)})")
@@ -116,11 +117,14 @@ def figures(one: Finding) -> str:
     return "; ".join(filter(None, (line, one.why, one.power)))
 
 
+def _with_unit(value: float, one: Finding) -> str:
+    return number(value, one.metric) + (f" {one.unit}" if math.isfinite(value) else "")
+
+
 def _change(one: Finding) -> str:
     words = []
     if one.worsening is not None and math.isfinite(one.worsening):
-        sign = -1 if one.metric in ("images_per_s", "final_top1") else 1
-        moved = sign * one.worsening
+        moved = -one.worsening if one.higher_is_better else one.worsening
         words.append(f"{moved:+.4f}" if one.absolute else f"{moved:+.1%}")
     if one.interval and one.interval.low is not None and one.interval.high is not None and one.interval.level:
         level = math.floor(1e3 * one.interval.level + 1e-9) / 10
@@ -134,7 +138,7 @@ def _change(one: Finding) -> str:
 def number(value: float, metric: str) -> str:
     """Return a median as it is read."""
     if math.isinf(value):
-        return "not reached:"
+        return "target not reached"
     if metric == "peak_mem_bytes":
         return f"{value:,.0f}"
     return f"{value:.4f}" if metric == "final_top1" else f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
@@ -169,6 +173,17 @@ def as_table(findings: Sequence[Finding], details: bool) -> Table:
             names = ", ".join(dict.fromkeys(one.metric for one in passed))
             table.add_row(Text("pass", style="green"), "", Text(names, style="dim"), "")
     return table
+
+
+def commands(findings: Sequence[Finding]) -> list[str]:
+    """Return the commands that would settle what is suspected, of each cell that of its first metric."""
+    found = {(one.key, one.kernel): one for one in reversed(findings) if one.confirm_with}
+    lines = []
+    for one in reversed(found.values()):
+        where = one.confirm_with.rpartition(" ")[2]  # results=ROOT, quoted as the shell takes it
+        lines.append(one.confirm_with)
+        lines.append(f"python -m results.check candidate={','.join(one.candidates)} {where}")
+    return lines
 
 
 def summary(findings: Sequence[Finding]) -> str:

@@ -12,7 +12,7 @@ from results.identity import key_of, parts_of
 from results.store.files import read_table
 from results.store.schema import Row, to_rows
 
-__all__ = ["PairSet", "Run", "Runs", "load", "load_kernels", "load_pairs"]
+__all__ = ["Kernel", "PairSet", "Pairs", "Run", "Runs", "load", "load_kernels", "load_pairs"]
 
 # Of the table `runs`, what a check reads: what `results.identity.parts_of` needs, and the rest.
 PART_COLUMNS = (
@@ -99,10 +99,17 @@ class Runs:
     Attributes:
         by_id: the last attempt of each run, whatever became of it.
         faults: lines about files and rows that are left out, and why.
+        unusable: of the same, those of a run, by its id.
     """
 
     by_id: dict[str, Run] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
+    unusable: dict[str, str] = field(default_factory=dict)
+
+    def leave_out(self, run_id: str, why: str) -> None:
+        """Leave a run out."""
+        self.unusable[run_id] = why
+        self.faults.append(f"run={run_id}: left out, {why}")
 
 
 def load(root: Path, run_ids: Iterable[str] | None = None, more: Iterable[str] = ()) -> Runs:
@@ -112,7 +119,7 @@ def load(root: Path, run_ids: Iterable[str] | None = None, more: Iterable[str] =
         more: columns of rows beside `COLUMNS`.
     """
     table, bad = read_table(root, "runs", run_ids, columns=list(dict.fromkeys((*COLUMNS, *more))))
-    loaded = Runs(faults=[f"{file.path}: {file.reason}" for file in bad])
+    loaded = Runs(faults=list(map(str, bad)))
     last: dict[str, Row] = {}
     for row in to_rows(table):
         run_id = row["run_id"]
@@ -127,7 +134,7 @@ def load(root: Path, run_ids: Iterable[str] | None = None, more: Iterable[str] =
     known: dict[tuple[Any, ...], tuple[dict[str, Any], str]] = {}
     for row in last.values():
         if fault := _clock_fault(row):
-            loaded.faults.append(f"run={row['run_id']}: left out, its clock goes backwards: {fault}")
+            loaded.leave_out(row["run_id"], f"its clock goes backwards: {fault}")
             continue
         # Most rows repeat the parts of another but for the seed; to parse each is most of the time for 20,000.
         facts = tuple(row[name] for name in PART_COLUMNS)
@@ -136,7 +143,7 @@ def load(root: Path, run_ids: Iterable[str] | None = None, more: Iterable[str] =
                 parts = parts_of(row)
                 known[facts] = parts, key_of(parts)
         except ValueError as error:
-            loaded.faults.append(f"left out: {error}")
+            loaded.leave_out(row["run_id"], str(error).removeprefix(f"run {row['run_id']}: "))
             continue
         loaded.by_id[row["run_id"]] = Run(row, root, *known[facts])
     return loaded
@@ -160,27 +167,47 @@ class PairSet:
 
     Attributes:
         pairs_id: of the command.
-        pairs: ids of the runs of a and of b.
+        pairs: ids of the runs of a and of b; a side alone is none.
     """
 
     pairs_id: str
     pairs: list[tuple[str, str]]
 
 
-def load_pairs(root: Path) -> tuple[list[PairSet], list[str]]:
-    """Read the pairs of a store, the latest set last, and lines about what is left out."""
+@dataclass
+class Pairs:
+    """The pairs of a store.
+
+    Attributes:
+        sets: the latest last.
+        run_ids: of every run that was made for a pair, whole or not.
+        unread: lines about files and rows that cannot be read.
+    """
+
+    sets: list[PairSet] = field(default_factory=list)
+    run_ids: set[str] = field(default_factory=set)
+    unread: list[str] = field(default_factory=list)
+
+
+def load_pairs(root: Path) -> Pairs:
+    """Read the pairs of a store."""
     table, bad = read_table(root, "pairs")
-    faults = [f"{file.path}: {file.reason}" for file in bad]
+    found = Pairs(unread=list(map(str, bad)))
     sides: dict[str, dict[int, dict[str, str]]] = {}
     for row in to_rows(table):
+        if row["run_id"]:
+            found.run_ids.add(row["run_id"])
+        if row["run_id"] and row["pair"] is None and row["side"] is None:
+            continue  # made for a pair, and not one of its sides: it failed, or did not count
         if row["pairs_id"] and row["pair"] is not None and row["run_id"] and row["side"] in ("a", "b"):
             sides.setdefault(row["pairs_id"], {}).setdefault(row["pair"], {})[row["side"]] = row["run_id"]
         else:
-            faults.append(f"{root}: a row of pairs without its pair, side or run")
-    return [
+            found.unread.append(f"{root}: a row of pairs without its pair, side or run")
+    found.sets = [
         PairSet(name, [(both["a"], both["b"]) for _, both in sorted(pairs.items()) if len(both) == 2])
         for name, pairs in sorted(sides.items())
-    ], faults
+    ]
+    return found
 
 
 Kernel = tuple[str, ...]  # op, backend, shape, dtype, layout, l2
@@ -193,4 +220,4 @@ def load_kernels(root: Path, run_ids: Iterable[str]) -> tuple[dict[str, dict[Ker
     found: dict[str, dict[Kernel, Row]] = {}
     for row in to_rows(table):
         found.setdefault(row["run_id"], {})[tuple(row[name] or "-" for name in names)] = row
-    return found, [f"{file.path}: {file.reason}" for file in bad]
+    return found, list(map(str, bad))

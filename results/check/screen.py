@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from scipy import stats
 
 __all__ = [
-    "BASELINE_RUNS", "LEAST_RUNS", "LEVEL", "MAD_TO_SIGMA", "Rule", "SOLE", "SUSPECT", "Screen", "least_baseline",
+    "LEAST_RUNS", "LEVEL", "MAD_TO_SIGMA", "Rule", "SOLE", "SUSPECT", "Screen", "least_baseline",
     "mad", "null_sums", "p_value", "screen", "screen_many",
 ]  # fmt: skip
 
 LEAST_RUNS = 3  # candidates, in separate allocations
-BASELINE_RUNS = 20  # the last that were accepted
+MOST_RUNS = 20  # of a side, the last; more would only make a test of what differs by next to nothing
 LEVEL = 0.05
 MAD_TO_SIGMA = 1.4826  # of a normal distribution
 
@@ -46,7 +46,7 @@ class Rule:
 
 
 SUSPECT = Rule(level=LEVEL, deviations=1.0)  # pairs confirm it or not
-SOLE = Rule(level=0.005, deviations=3.0, whole=True)  # nothing confirms it afterwards
+SOLE = Rule(level=0.01, deviations=3.0, whole=True)  # nothing confirms it afterwards
 
 
 @dataclass(frozen=True)

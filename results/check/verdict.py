@@ -45,6 +45,7 @@ class Finding:
         improved: whether it is clearly better than the baseline.
         candidate_median, baseline_median: in `unit`; inf where a target was not reached.
         worsening: of the median, a fraction of the baseline's (in `unit` where `absolute`), negative where better.
+        higher_is_better: whether the metric's higher values are.
         absolute: whether `worsening`, `floor` and `visible` are in `unit`.
         interval: of the ratio candidate / baseline.
         p: exact, one-sided, of the direction that `worsening` has.
@@ -53,6 +54,7 @@ class Finding:
         power: the same in words, with what it rests on.
         confirmation: what pairs say.
         pairs_id: which pairs.
+        confirm_with: a command whose rows would settle a suspicion.
         candidates, baseline: ids of the runs.
     """
 
@@ -68,6 +70,7 @@ class Finding:
     candidate_median: float | None = None
     baseline_median: float | None = None
     worsening: float | None = None
+    higher_is_better: bool = False
     absolute: bool = False
     interval: Interval | None = None
     p: float | None = None
@@ -76,6 +79,7 @@ class Finding:
     power: str = ""
     confirmation: Confirmation | None = None
     pairs_id: str = ""
+    confirm_with: str = ""
     candidates: list[str] = field(default_factory=list)
     baseline: list[str] = field(default_factory=list)
 

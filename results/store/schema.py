@@ -120,7 +120,7 @@ SCHEMAS: dict[str, pa.Schema] = {
     ),
     "pairs": _columns(
         pairs_id=TEXT,  # of the command that ran them: one for all its pairs
-        pair=INT,  # 1 is the first
+        pair=INT,  # 1 is the first; null, as `side` is, of a run that failed or did not count
         side=TEXT,  # a or b
         position=INT,  # in which order its runs went: 1 or 2 within the pair
         run_id=TEXT, restart=INT,

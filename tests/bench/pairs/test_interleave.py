@@ -1,36 +1,30 @@
-"""Pairs in turn: their order, their seeds, what a change is, when they end, and the rows of a pair."""
+"""Pairs in turn: their order, their seeds, what a change is, and when they end."""
 
 import dataclasses
-from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
 from bench.pairs import interleave
 from bench.pairs.interleave import METRICS, NotMeasured, Run
 from results.check import metrics as check
-from results.store.files import read_rows
 from results.store.schema import FIGURES, check_column
 
-STARTED = datetime(2026, 11, 26, 10, tzinfo=UTC)
 
-
-def runner(values: dict[str, list[float]], seen: list[tuple[str, int, int]] | None = None) -> interleave.Callable:
-    def run(side: str, number: int, seed: int) -> Run:
+def runner(values: dict[str, list[float]], seen: list[tuple[str, int, int, int]] | None = None) -> interleave.Callable:
+    def run(side: str, number: int, position: int, seed: int) -> Run:
         if seen is not None:
-            seen.append((side, number, seed))
-        row = {"run_id": f"run-{side}{number}", "restart_count": 0}
-        return Run(side, values[side][number - 1], row, "c" * 40, ("depth=8", f"seed={seed}"), STARTED)
+            seen.append((side, number, position, seed))
+        return Run(side, values[side][number - 1], {"run_id": f"run-{side}{number}", "restart_count": 0})
 
     return run
 
 
 def test_pairs_are_turned_and_share_a_seed() -> None:
-    seen: list[tuple[str, int, int]] = []
+    seen: list[tuple[str, int, int, int]] = []
     values = {"a": [100.0] * 8, "b": [90.0] * 8}
     pairs = list(interleave.run_pairs("images_per_s", 5, runner(values, seen)))
-    assert "".join(side for side, _, _ in seen) == "abba" * 4
-    assert [(number, seed) for _, number, seed in seen] == [(n, 4 + n) for n in range(1, 9) for _ in "ab"]
+    assert "".join(side for side, *_ in seen) == "abba" * 4
+    assert [place for _, *place in seen] == [[n, position, 4 + n] for n in range(1, 9) for position in (1, 2)]
     assert [said.outcome for _, said in pairs] == ["open"] * 7 + ["worse"]
     assert [pair.change for pair, _ in pairs] == pytest.approx([0.1] * 8)
     assert [pair.number for pair, _ in pairs] == list(range(1, 9))
@@ -89,23 +83,3 @@ def test_what_was_not_measured_is_said(row: dict[str, object], said: str) -> Non
         interleave.figure({"run_id": "run-1", **row}, "images_per_s")
     assert str(error.value).startswith(f"metric=images_per_s: run run-1 {said}") and "\n" not in str(error.value)
     assert interleave.figure({"run_id": "run-1", "images_per_s": 7}, "images_per_s") == 7.0
-
-
-def test_a_pair_is_two_rows_of_one_file_that_is_written_once(tmp_path: Path) -> None:
-    pairs = list(interleave.run_pairs("images_per_s", 3, runner({"a": [100.0] * 8, "b": [90.0, 110.0]})))
-    paths = [interleave.write_pair(tmp_path, "pairs-1", "slurm-7", pair) for pair, _ in pairs]
-    assert [path.name for path in paths] == ["pairs-1-p01.0.parquet", "pairs-1-p02.0.parquet"]
-    rows, bad = read_rows(tmp_path, "pairs")
-    assert not bad
-    columns = ("pair", "side", "position", "run_id", "words")
-    assert [tuple(row[name] for name in columns) for row in rows] == [
-        (1, "a", 1, "run-a1", ["depth=8", "seed=3"]),
-        (1, "b", 2, "run-b1", ["depth=8", "seed=3"]),
-        (2, "b", 1, "run-b2", ["depth=8", "seed=4"]),
-        (2, "a", 2, "run-a2", ["depth=8", "seed=4"]),
-    ]
-    for row in rows:
-        assert (row["pairs_id"], row["allocation"], row["commit"]) == ("pairs-1", "slurm-7", "c" * 40)
-        assert (row["restart"], row["started"]) == (0, STARTED)
-    with pytest.raises(FileExistsError):
-        interleave.write_pair(tmp_path, "pairs-1", "slurm-7", pairs[0][0])

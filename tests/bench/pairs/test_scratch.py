@@ -99,8 +99,14 @@ def test_rows_move_into_the_store_whole_and_those_of_runs_last(tmp_path: Path, m
     monkeypatch.setattr(
         scratch, "publish", lambda path, to: (moved.append(to.relative_to(root).parts[0]), whole(path, to))
     )
-    (row,) = scratch.take_rows(folder, root)
-    assert row["run_id"] == "run-1"
+    side = {"pair": 2, "side": "b", "position": 1, "words": ["depth=8"], "allocation": "slurm-7", "commit": "c" * 40}
+    claimed: list[bool] = []
+    claim = scratch.claim
+    monkeypatch.setattr(scratch, "claim", lambda *given: (claimed.append(bool(moved)), claim(*given)))
+    (row,) = scratch.take_rows(folder, root, side)
+    assert row["run_id"] == "run-1" and claimed == [False]  # a check must never see it as a run by itself
+    (pair,) = read_rows(root, "pairs")[0]
+    assert {name: pair[name] for name in side} == side and (pair["pairs_id"], pair["run_id"]) == ("p", "run-1")
     assert sorted(moved) == ["epochs", "runs", "steps", "system"] and moved[-1] == "runs"
     for table in moved:
         rows, bad = read_rows(root, table, ["run-1"])
@@ -161,3 +167,12 @@ def test_what_lives_or_cannot_be_seen_is_left_alone(repository) -> None:
     assert all((folder / "rows" / "runs").exists() for folder in folders)
     assert (root / "jobs" / "run-1").exists() and (root / "jobs" / "torn").exists() and other.exists()
     assert not read_rows(root, "runs")[0]
+
+
+def test_a_run_that_is_no_side_of_a_pair_is_claimed_once(tmp_path: Path) -> None:
+    folder, root = tmp_path / "rows" / "jobs" / "p", tmp_path / "rows"
+    a_run(folder / "rows", "run-1")
+    scratch.claim(root, "p", {"run_id": "run-1", "restart_count": 0}, {})
+    scratch.take_rows(folder, root)
+    (pair,) = read_rows(root, "pairs")[0]
+    assert (pair["pairs_id"], pair["run_id"], pair["pair"], pair["side"]) == ("p", "run-1", None, None)

@@ -31,7 +31,7 @@ def baseline(store: Store, count: int = 20, around: float = 1000.0, **columns: A
 
 def check(store: Store, ids: list[str] = [], **options: Any) -> list[Finding]:  # noqa: B006
     """Judge runs, those of the last night where none are named."""
-    return judge(gather(store.root, ids, **options))
+    return judge(gather(store.root, ids, **{"now": store.now, **options}))
 
 
 def of(findings: list[Finding], metric: str = MAIN, against: str = "accepted") -> Finding:

@@ -17,17 +17,22 @@ OLD, NEW = "a" * 40, "b" * 40
 
 
 class Store:
-    """Made-up runs in a folder; each an hour after the one before."""
+    """Made-up runs in a folder; each begins an hour, or as long as is said, after the one before."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, start: datetime = START, step: timedelta = timedelta(hours=1)) -> None:
+        self.root, self.start, self.step = root, start, step
         self.count = 0
         (root / "runs").mkdir(parents=True, exist_ok=True)
+
+    @property
+    def now(self) -> datetime:
+        """Just after the last run."""
+        return self.start + self.count * self.step + timedelta(minutes=1)
 
     def run(self, images_per_s: float | None = 1000.0, *, config: dict[str, Any] | None = None, **columns: Any) -> str:
         """Write a run and return its id."""
         self.count += 1
-        started = columns.pop("started", None) or START + timedelta(hours=self.count)
+        started = columns.pop("started", None) or self.start + self.count * self.step
         whole = {**CONFIG, "seed": self.count, **(config or {})}
         row: dict[str, Any] = {
             "run_id": f"{started:%Y%m%dT%H%M%S}-resnet20A-digits-{self.count:08x}", "schema_version": SCHEMA_VERSION,
@@ -91,6 +96,11 @@ class Memory(Store):
         rows = self.rows.get(table, [])
         found = to_table(table, [row for row in rows if run_ids is None or row["run_id"] in set(run_ids)])
         return found.select(columns or found.column_names), []
+
+
+def recent(root: Path) -> Store:
+    """A store whose runs are of the last hours, as commands want them that ask the clock."""
+    return Store(root, datetime.now(UTC) - timedelta(hours=12), timedelta(minutes=10))
 
 
 def spread(count: int, around: float = 1000.0, by: float = 0.004) -> list[float]:

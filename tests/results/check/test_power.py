@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from results.check.confirm import PAIRS, confirmed_many
-from results.check.noise import LEAST_PAIRS, Noise, estimate
+from results.check.confirm import PAIRS, confirm, confirmed_many
+from results.check.noise import LEAST_DEGREES, Noise, estimate
 from results.check.power import LARGEST, least_found, least_pairs_above, visible
 from results.check.screen import SOLE, SUSPECT, p_value, screen, screen_many
 
@@ -15,27 +15,42 @@ def test_noise_is_estimated_from_runs_and_pairs() -> None:
     draw = np.random.default_rng(0)
     truth = Noise(between=0.03, within=0.01, outliers=0.0)
     values = truth.allocations(draw, (4000,)).tolist()
-    pairs = (truth.ratios(draw, (4000,)) - 1).tolist()
-    found = estimate(values, pairs)
+    sets = (1.07 * truth.ratios(draw, (500, PAIRS)) - 1).tolist()  # b is 7% apart, which is no noise
+    found = estimate(values, sets)
     assert found.between == pytest.approx(0.03, rel=0.05) and found.within == pytest.approx(0.01, rel=0.05)
     assert found.total == pytest.approx(math.hypot(0.03, 0.01), rel=0.05) and found.known_within
+
+
+def test_sets_that_stopped_early_make_the_noise_no_smaller() -> None:
+    draw = np.random.default_rng(0)
+    truth = Noise(between=0.0, within=0.01, outliers=0.0)
+    sets = [one[: confirm(one).pairs] for one in (truth.ratios(draw, (3000, PAIRS)) - 1).tolist()]
+    found = estimate(truth.allocations(draw, (4000,)).tolist(), sets)
+    assert 0.01 <= found.within < 0.0125
 
 
 def test_without_pairs_all_noise_is_taken_as_within() -> None:
     draw = np.random.default_rng(0)
     values = Noise(0.03, 0.0, outliers=0.0).allocations(draw, (4000,)).tolist()
-    for pairs in ([], [0.001] * (LEAST_PAIRS - 1)):
-        found = estimate(values, pairs)
+    for sets in ([], [[0.001, 0.002, 0.003]] * 2, [[0.1]] * 20):  # 0, 4 and 0 degrees of freedom
+        found = estimate(values, sets)
         assert not found.known_within and found.between == 0 and found.within == pytest.approx(0.03, rel=0.05)
-    assert estimate(values, [0.001] * LEAST_PAIRS).known_within
+    assert estimate(values, [[0.001] * (LEAST_DEGREES + 1)]).known_within
 
 
 def test_pairs_noisier_than_runs_leave_nothing_between() -> None:
-    assert estimate([100, 100.1, 99.9], [0.1, -0.1, 0.2, -0.2, 0.15]).between == 0.0
+    assert estimate([100, 100.1, 99.9], [[0.1, -0.1, 0.2, -0.2, 0.15, 0.1]]).between == 0.0
+
+
+def test_whole_numbers_have_at_least_their_ordinary_deviation() -> None:
+    epochs = [9.0] * 7 + [10.0, 10.0, 12.0]
+    found = estimate(epochs, whole=True)
+    assert found.between == pytest.approx(np.std(np.log(epochs), ddof=1)) and estimate(epochs).total == 0
+    assert (found.within, found.outliers) == (0, 0)
 
 
 def test_noise_of_an_absolute_metric_is_in_its_unit() -> None:
-    found = estimate([0.98, 0.99, 1.0], [], absolute=True)
+    found = estimate([0.98, 0.99, 1.0], absolute=True)
     assert found.between == pytest.approx(1.4826 * 0.01) and found.within == 0 and found.outliers == 0
 
 
@@ -51,7 +66,7 @@ def test_slow_allocations_are_as_many_and_as_slow_as_said() -> None:
     assert rates.min() >= 0.8 and rates[rates < 1].mean() == pytest.approx(0.9, rel=0.01)
 
 
-@pytest.mark.parametrize(("few", "many", "level"), [(3, 20, 0.05), (3, 4, 0.05), (5, 20, 0.05), (3, 10, 0.005)])
+@pytest.mark.parametrize(("few", "many", "level"), [(3, 20, 0.05), (3, 4, 0.05), (5, 20, 0.05), (3, 10, 0.01)])
 def test_the_level_is_reached_with_so_many_pairs(few: int, many: int, level: float) -> None:
     """By laying out values with that many pairs in which a candidate is the larger."""
     count = least_pairs_above(few, many, level)

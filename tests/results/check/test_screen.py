@@ -52,10 +52,10 @@ def test_the_least_p_is_one_choice_of_all() -> None:
 
 
 def test_what_a_level_needs() -> None:
-    # 3 against 3 reach 0.05 and not below; 3 against 9 have 1/220 < 0.005, against 8 only 1/165.
+    # 3 against 3 reach 0.05 and not below; 3 against 7 have 1/120 < 0.01, against 6 only 1/84.
     assert [least_baseline(count) for count in (1, 2, 3, 5)] == [20, 5, 4, 2]
-    assert least_baseline(3, SOLE) == 9
-    assert (SUSPECT.level, SOLE.level) == (0.05, 0.005)
+    assert least_baseline(3, SOLE) == 7
+    assert (SUSPECT.level, SOLE.level) == (0.05, 0.01)
 
 
 def test_counts_of_sums_are_those_of_all_choices() -> None:

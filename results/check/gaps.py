@@ -1,0 +1,111 @@
+"""What a check could not judge: runs and cells without a counterpart, without a figure, or without a file."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from results.check.cells import Cell, Evidence, cells_of, nearest_baseline
+from results.check.runs import Run
+from results.check.screen import MOST_RUNS
+from results.check.verdict import Finding, Verdict
+
+__all__ = ["kernel_words", "missing", "not_measured", "without_baseline"]
+
+# More runs that failed than this make what is left no fair sample, after MLPerf's rule for runs that do not converge.
+MOST_FAILED = 1 / 5
+
+
+def kernel_words(cell: Cell) -> str:
+    """Return a cell's kernel in words; empty where it is of no kernel."""
+    return "" if cell.kernel is None else " ".join(cell.kernel)
+
+
+def without_baseline(cell: Cell, runs: list[Run], evidence: Evidence) -> Finding:
+    """Return what is said of a cell that nothing was accepted of: the first part that differs from the nearest."""
+    known = [run for by_key in evidence.baselines.values() for found in by_key.values() for run in found[-1:]]
+    found = nearest_baseline(runs[-1], known)
+    if found is None:
+        why = "no baseline: python -m results.baseline accept run=ID,ID,... reason=WHY"
+    else:
+        nearest, difference = found
+        same = "" if nearest.shape == runs[-1].shape else f"; the nearest baseline is {nearest.label}"
+        why = f"{difference}{same} ({difference.part})"
+    return Finding(
+        cell=cell.label, key=cell.key, kernel=kernel_words(cell), verdict=Verdict.NOT_COMPARABLE, why=why,
+        candidates=[run.run_id for run in runs],
+    )  # fmt: skip
+
+
+def not_measured(evidence: Evidence) -> list[Finding]:
+    """Return what is said of candidates that have nothing to judge, and of files without which no verdict is sound."""
+    findings = []
+    for run_id, why in evidence.unusable.items():
+        findings.append(_finding(run_id, "", Verdict.NOT_COMPARABLE, f"nothing measured: {why}", [run_id]))
+    for run in evidence.candidates:
+        if run.completed and run.parts["benchmark"] == "micro" and not evidence.kernels.get(run.run_id):
+            why = f"nothing measured: run {run.run_id} has no kernels that can be read"
+            findings.append(_finding(run.label, run.key, Verdict.NOT_COMPARABLE, why, [run.run_id]))
+    findings += _failed(evidence)
+    for line in evidence.unread:
+        findings.append(_finding("baselines and pairs", "", Verdict.INCONCLUSIVE, f"cannot be read: {line}"))
+    return findings
+
+
+def _failed(evidence: Evidence) -> list[Finding]:
+    """Runs that did not end well: all of a cell, or too many beside those that did."""
+    findings = []
+    for run in evidence.candidates:
+        if run.completed:
+            continue
+        kind, message = run.row["failure_kind"] or "unknown", " ".join((run.row["failure_message"] or "").split())
+        what = f"run {run.run_id} {run.row['status']} ({kind}): {message or 'no message'}"
+        evidence.faults.append(what)
+        alike = [other for other in evidence.candidates if _same_cell(run, other)]
+        ended = sum(other.completed for other in alike)
+        failed = sum(other.row["status"] == "failed" for other in alike)
+        if not ended:
+            findings.append(
+                _finding(run.label, run.key, Verdict.NOT_COMPARABLE, f"nothing measured: {what}", [run.run_id])
+            )
+        elif run.row["status"] == "failed" and failed > MOST_FAILED * (ended + failed):
+            why = f"{failed} of {ended + failed} runs failed, more than one in five: {what}"
+            findings.append(_finding(run.label, run.key, Verdict.INCONCLUSIVE, why, [run.run_id]))
+    return findings
+
+
+def _same_cell(failed: Run, other: Run) -> bool:
+    """Whether a run is of the cell of one that failed, which may not have come to say on what it ran."""
+    on = failed.parts["processors"]
+    return failed.shape == other.shape and on in (None, other.parts["processors"])
+
+
+def missing(evidence: Evidence, strange: set[Any], compared: set[Cell]) -> list[Finding]:
+    """Return the cells of the baseline that nothing was measured of.
+
+    Args:
+        strange: shapes that were measured on something else, and are named as not comparable already.
+        compared: cells that were judged.
+    """
+    findings = []
+    held: dict[str, dict[str, Run]] = {}
+    for by_key in evidence.baselines.values():
+        for key, runs in by_key.items():
+            held.setdefault(key, {}).update({run.run_id: run for run in runs[-MOST_RUNS:]})
+    for cell, runs in cells_of(evidence, _all(held)).items():
+        if cell in compared or runs[-1].shape in strange or cell.key in evidence.measured:
+            continue
+        why = f"no run of it among the candidates; the baseline has {len(runs)}, the last is {runs[-1].run_id}"
+        findings.append(
+            Finding(
+                cell=cell.label, key=cell.key, kernel=kernel_words(cell), verdict=Verdict.MISSING, why=why,
+                baseline=[run.run_id for run in runs],
+            )
+        )  # fmt: skip
+    return findings
+
+
+def _all(held: Mapping[str, Mapping[str, Run]]) -> list[Run]:
+    return [run for runs in held.values() for run in runs.values()]
+
+
+def _finding(cell: str, key: str, verdict: Verdict, why: str, candidates: list[str] | None = None) -> Finding:
+    return Finding(cell=cell, key=key, verdict=verdict, why=why, candidates=candidates or [])
