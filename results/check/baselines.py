@@ -97,7 +97,7 @@ def standing(history: Sequence[Event], keys: Mapping[str, str] | None = None) ->
     for event in history:
         if event.kind == "revert" or (event.baseline_id and not stands(event.baseline_id)):
             continue
-        by_key: dict[str, list[str]] = {}
+        by_key: dict[str, list[str]] = {} if event.run_ids else {event.key: []}
         for run_id in event.run_ids:
             by_key.setdefault((keys or {}).get(run_id, event.key), []).append(run_id)
         for key, run_ids in by_key.items():

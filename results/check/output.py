@@ -24,11 +24,11 @@ TEXT, REAL, INT, FLAG, TEXTS = pa.string(), pa.float64(), pa.int64(), pa.bool_()
 SCHEMA = pa.schema(
     [
         ("cell", TEXT), ("comparability_key", TEXT), ("kernel", TEXT), ("metric", TEXT), ("unit", TEXT),
-        ("against", TEXT), ("verdict", TEXT), ("improved", FLAG), ("why", TEXT), ("candidate_median", REAL),
-        ("baseline_median", REAL), ("worsening", REAL), ("absolute", FLAG), ("ratio", REAL), ("ratio_low", REAL),
-        ("ratio_high", REAL), ("ratio_level", REAL), ("p", REAL), ("floor", REAL), ("visible", REAL), ("power", TEXT),
-        ("pairs", INT), ("pairs_median", REAL), ("pairs_outcome", TEXT), ("pairs_id", TEXT), ("candidates", TEXTS),
-        ("baseline", TEXTS),
+        ("against", TEXT), ("verdict", TEXT), ("improved", FLAG), ("why", TEXT), ("confirm_with", TEXT),
+        ("candidate_median", REAL), ("baseline_median", REAL), ("worsening", REAL), ("absolute", FLAG),
+        ("ratio", REAL), ("ratio_low", REAL), ("ratio_high", REAL), ("ratio_level", REAL), ("p", REAL),
+        ("floor", REAL), ("visible", REAL), ("power", TEXT), ("pairs", INT), ("pairs_median", REAL),
+        ("pairs_outcome", TEXT), ("pairs_id", TEXT), ("candidates", TEXTS), ("baseline", TEXTS),
     ]
 )  # fmt: skip
 

@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from results.check.baselines import events
-from results.check.runs import load, load_kernels
+from results.check.runs import load, load_kernels, load_pairs
 from results.history.render import csv_text, json_text, number, parts
 from results.history.series import KERNEL_METRIC, METRICS, History, histories
 from results.report.command import FILTERS, KINDS
@@ -55,7 +55,12 @@ def find(root: Path, metric: str, filters: Mapping[str, Sequence[Any]], form: st
     """
     loaded = load(root, more=(*filters, *(() if metric == KERNEL_METRIC else (metric,))))
     notes = list(loaded.faults)
-    runs = list(loaded.by_id.values())
+    pairs = load_pairs(root)
+    notes += pairs.unread
+    # Two commits in turn, in one allocation: no points of a history.
+    runs = [run for run in loaded.by_id.values() if run.run_id not in pairs.run_ids]
+    if left := len(loaded.by_id) - len(runs):
+        notes.append(f"{left} runs of interleaved pairs are left out")
     for column, wanted in filters.items():
         values = pa.chunked_array([[run.row[column] for run in runs]], SCHEMAS["runs"].field(column).type)
         runs = [run for run, suits in zip(runs, matching(values, wanted).to_pylist(), strict=True) if suits]

@@ -20,6 +20,7 @@ __all__ = ["KERNEL_METRIC", "METRICS", "History", "Point", "Segment", "histories
 
 KERNEL_METRIC = "p50"
 METRICS = (*(name for name in FIGURES if SCHEMAS["runs"].field(name).type in (INT, REAL)), KERNEL_METRIC)
+MOST_POINTS = 1000  # of a history that change points are looked for in, the latest
 # Parts that may change in the course of a history: they are shown where they do.
 CHANGING = ("version", "software", "kernels")
 _DATED = re.compile(r"\d{4}-\d{2}-\d{2}")
@@ -134,7 +135,10 @@ def _history(
             without[value] = without.get(value, 0) + 1
         else:
             points.append(Point(run, value))
-    starts = [0, *change_points([point.value for point in points], least_segment=LEAST_SEGMENT)]
+    # The test compares all pairs of points: years of nights are looked at from their end.
+    skipped = max(0, len(points) - MOST_POINTS)
+    changes = change_points([point.value for point in points[skipped:]], least_segment=LEAST_SEGMENT)
+    starts = [0, *(skipped + change for change in changes)]
     segments = [Segment(points[start:stop]) for start, stop in zip(starts, [*starts[1:], len(points)], strict=True)]
     for before, after in zip(segments, segments[1:], strict=False):
         after.change = after.median / before.median - 1 if before.median else None

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 sys.path.append(str(Path(__file__).parent / "check"))
-from made_up import NEW, OLD, Store, spread  # noqa: E402
+from made_up import NEW, Store, recent, spread  # noqa: E402
 
 from results.baseline import main  # noqa: E402
 from results.check.baselines import events, standing  # noqa: E402
@@ -15,7 +15,7 @@ from results.check.command import main as check  # noqa: E402
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
+    return recent(tmp_path / "store")
 
 
 def accepted(store: Store) -> list[str]:
@@ -104,8 +104,32 @@ def test_what_no_baseline_can_have(store: Store, capsys: pytest.CaptureFixture[s
         (failed, "failed (oom); a baseline is of completed runs"),
         (paired.name.removesuffix(".0.parquet"), "is one of interleaved pairs"),
         (str(other.root), "is another store"),
-        (OLD[:8], "failed"),
     ):
         assert main(["accept", root, "reason=x", f"run={run}"]) == 2
         assert line in capsys.readouterr().err
     assert not (store.root / "baselines").exists()
+
+
+def test_of_several_runs_those_that_will_not_do_are_left_out(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    good, failed = store.run(), store.run(status="failed", failure_kind="oom")
+    backwards = store.run(elapsed_s=-1.0)
+    assert main(["accept", f"results={store.root}", "reason=x", f"run={good},{failed},{backwards}"]) == 0
+    err = capsys.readouterr().err
+    assert accepted(store) == [good] and f"left out run={failed}: failed (oom)" in err
+    assert f"left out run={backwards}: its clock goes backwards" in err
+
+
+def test_nothing_is_said_of_what_stands_beside_a_file_that_cannot_be_read(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = f"results={store.root}"
+    ids = [store.run(rate) for rate in spread(5)]
+    assert main(["accept", root, "reason=x", f"run={ids[0]}"]) == 0
+    (store.root / "baselines" / "month=2026-01").mkdir()
+    (store.root / "baselines" / "month=2026-01" / "cut.0.parquet").write_bytes(b"PAR1")
+    capsys.readouterr()
+    for words in (["accept", f"run={ids[1]}"], ["pin"], ["retire", f"run={ids[0]}"]):
+        assert main([*words, root, "reason=x"]) == 2
+        assert "a file of baselines cannot be read" in capsys.readouterr().err
+    assert main(["list", root]) == 0 and "cut.0.parquet" in capsys.readouterr().err
+    assert check([root]) == 3 and "cannot be read" in " ".join(capsys.readouterr().out.split())

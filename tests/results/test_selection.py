@@ -27,9 +27,9 @@ def test_what_a_word_may_be(store: Store, tmp_path: Path, monkeypatch: pytest.Mo
         (["20261101"], ids, False),
         ([NEW[:7]], ids[1:], True),
         ([OLD], ids[:1], True),
-        (["77"], ids[2:], True),
+        (["77"], ids[2:], False),
         ([ids[0], "77"], [ids[0], ids[2]], False),
-        ([NEW[:9], "77"], ids[1:], True),
+        ([NEW[:9], "77"], ids[1:], False),
         ([str(other.root)], [elsewhere], True),
     ):
         (found,) = select("candidate", words, store.root)

@@ -23,9 +23,10 @@ def accept(store: Store, ids: list[str], kind: str = "accept") -> None:
 
 
 def baseline(store: Store, count: int = 20, around: float = 1000.0, **columns: Any) -> list[str]:
-    """Write and accept runs that hardly differ."""
+    """Write and accept runs that hardly differ; what is written next is of two days later."""
     ids = [store.run(rate, **columns) for rate in spread(count, around)]
     accept(store, ids)
+    store.count += 48
     return ids
 
 

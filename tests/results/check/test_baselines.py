@@ -1,5 +1,6 @@
 """What stands after accepting, pinning, reverting and retiring."""
 
+import dataclasses
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -30,6 +31,31 @@ def test_reverting_undoes_all_of_one_command_and_can_be_undone(tmp_path: Path) -
     assert standing(events(tmp_path)[0]).accepted == {"k": ["1", "3"]}
     append(tmp_path, "revert", {"k": []}, reason="was not", reverts=revert)
     assert standing(events(tmp_path)[0]).accepted == {"k": ["1", "2", "3"], "other": ["9"]}
+
+
+def test_reverts_are_followed_by_their_ids_whatever_the_clocks_said(tmp_path: Path) -> None:
+    accepted = append(tmp_path, "accept", {"k": ["1"]}, reason="")
+    revert = append(tmp_path, "revert", {"k": []}, reason="", reverts=accepted)
+    append(tmp_path, "revert", {"k": []}, reason="", reverts=revert)
+    history = events(tmp_path)[0]
+    assert standing(history).accepted == standing(history[::-1]).accepted == {"k": ["1"]}
+    assert standing(history[:2]).accepted == standing(history[1::-1]).accepted == {}
+    ring = [dataclasses.replace(history[1], reverts=history[2].baseline_id), history[2]]
+    assert standing([history[0], *ring]) is not None  # of rows that somebody wrote by hand
+
+
+def test_events_count_for_the_key_that_their_runs_have_today(tmp_path: Path) -> None:
+    append(tmp_path, "accept", {"old": ["1", "2"]}, reason="")
+    append(tmp_path, "pin", {"old": ["1"]}, reason="")
+    append(tmp_path, "accept", {"new": ["3"]}, reason="")
+    append(tmp_path, "pin", {"new": ["3"]}, reason="")
+    history = events(tmp_path)[0]
+    today = dict.fromkeys("123", "new")
+    assert standing(history, today).accepted == {"new": ["1", "2", "3"]} and standing(history, today).pinned == {
+        "new": ["3"]
+    }
+    append(tmp_path, "retire", {"new": ["1"]}, reason="")
+    assert standing(events(tmp_path)[0], today).accepted == {}
 
 
 def test_retiring_ends_a_key_until_it_is_accepted_again(tmp_path: Path) -> None:

@@ -1,13 +1,14 @@
 """The command: exit status, formats and words."""
 
 import json
+import shlex
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from made_up import NEW, Store, spread
+from made_up import NEW, Store, recent, spread
 
 from results import baseline
 from results.check.command import main
@@ -24,9 +25,11 @@ def finding(verdict: Verdict, **columns: Any) -> Finding:
 
 WORST = finding(
     Verdict.REGRESSION, unit="images/s", against="accepted", candidate_median=95.0, baseline_median=100.0,
-    worsening=0.05, interval=Interval(0.95, 0.94, 0.96, 0.9583), p=0.00056, floor=0.02, visible=0.024,
+    worsening=0.05, higher_is_better=True, interval=Interval(0.95, 0.94, 0.96, 0.9583), p=0.00056, floor=0.02,
+    visible=0.024,
     power="could have seen a drop of 2.4% or more with 95%", confirmation=Confirmation("worse", 8, 0.049),
-    pairs_id="pairs-1", candidates=["1", "2", "3"], baseline=["4", "5"],
+    pairs_id="pairs-1", confirm_with="python -m bench.pairs results=/x", candidates=["1", "2", "3"],
+    baseline=["4", "5"],
 )  # fmt: skip
 
 
@@ -101,18 +104,23 @@ def run(store: Store, *words: str) -> int:
     return main([f"results={store.root}", *words])
 
 
-def test_from_the_first_runs_to_a_verdict(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_from_the_first_runs_to_a_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = recent(tmp_path / "store")
     assert run(store) == 2 and "nothing measured: no runs in" in capsys.readouterr().err
     held = [store.run(rate) for rate in spread(10)]
     assert run(store) == 2 and "python -m results.baseline accept" in " ".join(capsys.readouterr().out.split())
     accepting = ["accept", f"results={store.root}", "reason=first"]
     assert baseline.main([*accepting, f"run={','.join(held)}"]) == 0
-    for rate in spread(3, 950.0, 0.001):
-        store.run(rate, git_commit=NEW)
+    night = [store.run(rate, git_commit=NEW) for rate in spread(3, 950.0, 0.001)]
     capsys.readouterr()
     assert run(store) == 3
     said = capsys.readouterr().out
-    assert "inconclusive" in said and "python -m bench.pairs" in " ".join(said.split())
+    assert "inconclusive" in said
+    pairs, again = (line for line in said.splitlines() if line.startswith("python -m "))  # each whole, to be copied
+    where = f"results={store.root.resolve()}"
+    assert pairs.startswith("python -m bench.pairs a=commit:aaaaaaaaaaaa b=commit:bbbbbbbbbbbb ")
+    assert {"family=cifar", "depth=20", "lr=0.1", "metric=images_per_s", where} <= set(shlex.split(pairs))
+    assert again == f"python -m results.check candidate={','.join(night)} {where}"
     assert baseline.main(accepting) == 2 and "no cell of" in capsys.readouterr().err
     store.pairs([0.05] * 8)
     assert run(store) == 1
@@ -141,7 +149,9 @@ def test_from_the_first_runs_to_a_verdict(store: Store, tmp_path: Path, capsys: 
         (["format=parquet"], "format=parquet: add to=FILE"),
         (["format=xml"], "format=xml: choose from table, json, junit, parquet"),
         (["to=x.json"], "a table goes to stdout; nearest is format=json"),
-        (["format=json", "to=/no/such/folder/x"], "/no/such/folder"),
+        (["format=json", "to=/proc/none/x"], "to=/proc/none: /proc is not a folder that can be written to"),
+        (["format=json", "to=/tmp"], "to=/tmp: is a folder"),
+        (["hours=1e9"], "at most 87840"),
         (["candidate=nobody"], "candidate=nobody: no such run, commit or Slurm job"),
         (["candidate=/no/such/store"], "candidate=/no/such/store: no folder of results"),
         (["baseline=nobody"], "baseline=nobody: no such run"),
@@ -163,6 +173,14 @@ def test_words_that_cannot_be_used(
     captured = capsys.readouterr()
     assert not captured.out and captured.err.count("\n") == 1
     assert captured.err.startswith("results.check: ") and line in captured.err
+
+
+def test_what_cannot_be_written_is_no_regression(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = recent(tmp_path / "store")
+    store.run()
+    (tmp_path / "file").write_text("")
+    assert run(store, "format=json", f"to={tmp_path / 'file' / 'x'}") == 2
+    assert capsys.readouterr().err.startswith("results.check: to=")
 
 
 def test_rows_fit_the_schema() -> None:

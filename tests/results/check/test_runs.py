@@ -107,7 +107,9 @@ def test_pairs_are_in_the_order_in_which_they_ran(store: Store) -> None:
     name = store.pairs([0.1, 0.2, 0.3])
     store.write("pairs", [{"pairs_id": name, "pair": 4, "side": "a", "run_id": "half"}], f"{name}-p04")
     store.write("pairs", [{"pairs_id": name, "pair": 5, "side": None, "run_id": "none"}], f"{name}-p05")
-    (found,), faults = load_pairs(store.root)
-    runs = load(store.root).by_id
+    store.write("pairs", [{"pairs_id": name, "pair": None, "side": None, "run_id": "failed"}], f"{name}-x")
+    pairs, runs = load_pairs(store.root), load(store.root).by_id
+    (found,) = pairs.sets
     assert found.pairs_id == name and [runs[b].row["images_per_s"] for _, b in found.pairs] == [900.0, 800.0, 700.0]
-    assert len(faults) == 1 and "without its pair, side or run" in faults[0]
+    assert len(pairs.unread) == 1 and "without its pair, side or run" in pairs.unread[0]
+    assert pairs.run_ids == {*runs, "half", "none", "failed"}

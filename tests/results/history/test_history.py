@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from results.check.runs import load
-from results.history import command
+from results.history import command, series
 from results.history.render import json_text
 from results.store.files import table_path, write_once
 from results.store.schema import to_table
@@ -191,6 +191,24 @@ def test_kernels_have_histories_of_their_own(tmp_path: Path, add: Add) -> None:
     assert conv["kernel"] == ["conv", "triton", "s", "bf16", "nhwc", "cold"]
     assert [(one["n"], one["median"]) for one in conv["segments"]] == [(4, 10.0), (4, 11.0)]
     assert [one["n"] for one in stem["segments"]] == [7] and stem["without"] == {"failed: wrong": 1}
+
+
+def test_runs_of_pairs_are_no_points(add: Add, run: Run, tmp_path: Path) -> None:
+    add([*NIGHTS, *NIGHTS])
+    add([500.0, 500.0, 500.0], first=30)
+    for night in (30, 31, 32):
+        run_id = f"{START + timedelta(days=night):%Y%m%dT%H%M%S}-2"
+        row = {"pairs_id": "p", "pair": 1, "side": "a", "run_id": run_id}
+        write_once(table_path(tmp_path, "pairs", "2026-10", f"p-{night}", 0), [to_table("pairs", [row])])
+    status, out, err = run()
+    assert status == 0 and "20 points, no change" in out and "3 runs of interleaved pairs are left out" in out + err
+
+
+def test_change_points_of_a_long_history_are_looked_for_at_its_end(add: Add, run: Run, monkeypatch) -> None:
+    add([*NIGHTS, *(0.9 * rate for rate in NIGHTS), *NIGHTS])
+    monkeypatch.setattr(series, "MOST_POINTS", 20)
+    status, out, _ = run()
+    assert status == 0 and "30 points, 1 change" in out and re.search(r"^ +2 +2026-10-21 ", out, flags=re.MULTILINE)
 
 
 def test_filters_and_metrics(tmp_path: Path, add: Add) -> None:
