@@ -1,5 +1,7 @@
-"""What is known: the store of measured runs, their recovery, export and report. Never imports torch.
+"""What is known: the store of measured runs, what is said of them, and what is kept. Never imports torch.
 
-Read in this order: `results.store` (tables, files, journal, writer), `results.identity` (what may be compared),
-`results.statistics`, `results.recover`, `results.report`, `results.plot`, `results.export`.
+Read in this order: `results.store` (tables, files, journal, writer, index), `results.identity` (what may be compared),
+`results.statistics`, `results.selection` (how runs are named); then `results.check` (what may be compared, screen,
+confirmation, power, baselines, verdicts), `results.baseline` and `results.calibrate`; `results.compare`,
+`results.history`, `results.report`, `results.query` and `results.plot`; `results.recover` and `results.export`.
 """
