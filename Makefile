@@ -16,15 +16,16 @@ STAMP := $(VENV)/.complete
 bench: setup
 	@$(RUN) launch/local.py depth=20 dataset=digits
 
-# Interpreted kernels take one core each, torch beside them too, and share nothing; the other tests start ranks and
-# workers of their own.
+# Two at a time, each on a core of its own: what starts no ranks, and interpreted kernels, which share nothing. What starts
+# ranks or takes long has both cores.
+FAST := OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 --dist=loadfile
 test: setup
-	@$(RUN) -m pytest -q -m "ranks or not interpreted"; others=$$?; \
-	  OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 --dist=loadfile -m "interpreted and not ranks" && exit $$others
+	@$(FAST) -m "not (ranks or interpreted or slurm or slow)"; fast=$$?; \
+	  $(RUN) -m pytest -q -m "(ranks or slow) and not slurm and (ranks or not interpreted)"; others=$$?; \
+	  $(FAST) -m "interpreted and not ranks" && exit $$((fast | others))
 
-# Two at a time, each on a core of its own.
 test-fast: setup
-	@OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 --dist=loadfile -m "not (ranks or interpreted or slurm or slow)"
+	@$(FAST) -m "not (ranks or interpreted or slurm or slow)"
 
 slurm: setup
 	@if ! command -v slurmctld >/dev/null; then \

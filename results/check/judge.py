@@ -222,13 +222,11 @@ def _how_to_confirm(
     recipe = config.get("recipe")
     config["recipe"] = recipe.get("name") if isinstance(recipe, dict) else recipe
     words = [f"{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in config.items()]
-    sides = [f"a=commit:{_short(others[-1])}", f"b=commit:{_short(ours)}"]
+    before, now = others[-1].commit or "", ours.commit or ""
+    length = 12 if before[:12] != now[:12] else None
+    sides = [f"a=commit:{before[:length]}", f"b=commit:{now[:length]}"]
     here = [f"metric={metric.name}", f"results={evidence.root.resolve()}"]
     return "confirm it with the command", shlex.join(["python", "-m", "bench.pairs", *sides, *words, *here])
-
-
-def _short(run: Run) -> str:
-    return (run.commit or "unknown")[:12]
 
 
 def _interval(mine: Sequence[float], theirs: Sequence[float]) -> Interval | None:

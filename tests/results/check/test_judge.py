@@ -351,6 +351,14 @@ def test_what_pairs_cannot_settle_says_why(memory: Memory, columns: dict[str, An
     assert one.verdict is Verdict.INCONCLUSIVE and words in one.why
 
 
+def test_commits_that_begin_alike_are_named_whole(memory: Memory) -> None:
+    baseline(memory)
+    commit = OLD[:-1] + "b"
+    for rate in spread(3, 900.0, 0.001):
+        memory.run(rate, git_commit=commit)
+    assert f"a=commit:{OLD} b=commit:{commit} " in of(check(memory)).confirm_with
+
+
 def test_a_baseline_whose_commit_is_unknown_says_so(memory: Memory) -> None:
     baseline(memory, git_commit=None)
     for rate in spread(3, 900.0, 0.001):
