@@ -152,7 +152,7 @@ def _confirmed(
     # A set that confirms it stands: to repeat pairs until a set does not would find that in the end, whatever is true.
     for pairs_id, one in said.items():
         if one.outcome == "worse":
-            why = f"confirmed by {one.pairs} interleaved pairs, {one.median:+.1%}"
+            why = f"confirmed by {one.pairs} interleaved pairs, {_much(one)}"
             return end(Verdict.REGRESSION, why, confirmation=one, pairs_id=pairs_id)
     settled = {pairs_id: one for pairs_id, one in said.items() if one.outcome != "open"}
     if settled:
@@ -199,8 +199,12 @@ def _changes_of_pairs(cell: Cell, metric: Metric, evidence: Evidence) -> list[li
 
 def _refuted(said: Confirmation) -> str:
     if said.outcome == "better":
-        return f"{said.pairs} interleaved pairs say it is better, {said.median:+.1%}"
-    return f"interleaved pairs do not confirm it: {said.pairs} of them, median {said.median:+.1%}"
+        return f"{said.pairs} interleaved pairs say it is {_much(said)}"
+    return f"interleaved pairs do not confirm it: {said.pairs} of them, the median {_much(said)}"
+
+
+def _much(said: Confirmation) -> str:
+    return f"{abs(said.median):.1%} {'worse' if said.median > 0 else 'better'}"
 
 
 def _how_to_confirm(

@@ -54,11 +54,11 @@ def test_a_drop_beyond_the_floor_is_suspected_not_judged(memory: Memory, drop: f
 @pytest.mark.parametrize(
     ("changes", "verdict", "words"),
     [
-        ([0.05] * 8, Verdict.REGRESSION, "confirmed by 8 interleaved pairs, +5.0%"),
+        ([0.05] * 8, Verdict.REGRESSION, "confirmed by 8 interleaved pairs, 5.0% worse"),
         ([0.05] * 7 + [-0.01], Verdict.PASS, "suspected, but interleaved pairs do not confirm it: 8 of them"),
-        ([0.05, -0.01], Verdict.PASS, "suspected, but interleaved pairs do not confirm it: 2 of them, median +2.0%"),
+        ([0.05, -0.01], Verdict.PASS, "interleaved pairs do not confirm it: 2 of them, the median 2.0% worse"),
         ([0.005] * 8, Verdict.PASS, "do not confirm"),
-        ([-0.05] * 8, Verdict.PASS, "say it is better"),
+        ([-0.05] * 8, Verdict.PASS, "8 interleaved pairs say it is 5.0% better"),
         ([0.05] * 5, Verdict.INCONCLUSIVE, "ended after 5 pairs; confirm it with"),
     ],
 )
