@@ -6,7 +6,7 @@ from pathlib import Path
 
 from results.check.baselines import events, standing
 from results.check.cells import Evidence
-from results.check.runs import Kernel, Run, load, load_kernels, load_pairs
+from results.check.runs import Kernel, Run, Runs, load, load_kernels, load_pairs
 from results.selection import select
 from results.store.schema import Row
 from results.words import ConfigError
@@ -51,7 +51,7 @@ def gather(
     paired = set(pairs.run_ids)
     since = now - timedelta(hours=hours)
     if candidate:
-        named, evidence.whole = _select("candidate", candidate, evidence, paired)
+        named, evidence.whole = _select("candidate", candidate, store, evidence, paired)
         if spare := [run.run_id for run in named if run.run_id in paired]:
             evidence.faults.append(f"{len(spare)} runs of pairs left out, such as {spare[0]}: they confirm, no more")
         evidence.candidates = [run for run in named if run.run_id not in paired]
@@ -67,7 +67,7 @@ def gather(
     evidence.candidates.sort(key=lambda run: (run.started, run.run_id))
     own = {run.run_id for run in evidence.candidates}
     if baseline:
-        named, _ = _select("baseline", baseline, evidence, paired)
+        named, _ = _select("baseline", baseline, store, evidence, paired)
         named.sort(key=lambda run: (run.started, run.run_id))
         evidence.baselines = {"accepted": _by_key(named, own | paired, evidence.faults), "pinned": {}}
     else:
@@ -99,13 +99,16 @@ def _newest(fresh: list[Run], now: datetime, faults: list[str]) -> list[Run]:
     return found
 
 
-def _select(key: str, words: Sequence[str], evidence: Evidence, paired: set[str]) -> tuple[list[Run], bool]:
+def _select(
+    key: str, words: Sequence[str], store: Runs, evidence: Evidence, paired: set[str]
+) -> tuple[list[Run], bool]:
     """The runs that words mean; those of other stores, and their pairs, join those that are known."""
     found: list[Run] = []
     whole = True
     for selection in select(key, words, evidence.root):
-        loaded = load(selection.root, selection.run_ids)
+        loaded = store
         if selection.root.resolve() != evidence.root.resolve():
+            loaded = load(selection.root, selection.run_ids)
             pairs = load_pairs(selection.root)
             evidence.pair_sets = [*evidence.pair_sets, *pairs.sets]
             evidence.unread += pairs.unread

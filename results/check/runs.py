@@ -72,7 +72,7 @@ class Run:
         commit = self.row["git_commit"]
         return f"{commit}+" if commit and self.row["dirty"] else commit or None
 
-    @property
+    @cached_property
     def shape(self) -> tuple[Any, Any]:
         """What was measured, whatever measured it: where these are equal a difference is one of machine or software."""
         return self.parts["benchmark"], repr(self.parts["configuration"])
