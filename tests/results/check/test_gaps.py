@@ -20,6 +20,13 @@ def micro(memory: Memory, *backends: str, **columns: Any) -> str:
     return run_id
 
 
+def test_a_single_run_without_a_baseline_is_said(memory: Memory) -> None:
+    baseline(memory, config={"shortcut": "B"})
+    run_id = memory.run()
+    (one,) = check(memory, [run_id])
+    assert one.verdict is Verdict.NOT_COMPARABLE and one.candidates == [run_id] and "shortcut A against B" in one.why
+
+
 def test_kernels_without_a_baseline_are_said_once(memory: Memory) -> None:
     baseline(memory)
     ids = [micro(memory, "triton", "torch") for _ in range(3)]

@@ -53,7 +53,7 @@ def test_the_least_p_is_one_choice_of_all() -> None:
 
 def test_what_a_level_needs() -> None:
     # 3 against 3 reach 0.05 and not below; 3 against 7 have 1/120 < 0.01, against 6 only 1/84.
-    assert [least_baseline(count) for count in (1, 2, 3, 5)] == [20, 5, 4, 2]
+    assert [least_baseline(count) for count in (1, 2, 3, 5, 19, 20)] == [20, 5, 4, 2, 2, 1]
     assert least_baseline(3, SOLE) == 7
     assert SUSPECT == Rule(0.05, 1.0, whole=False) and SOLE == Rule(0.01, 3.0, whole=True)
     assert least_baseline(3, Rule(1 / 35, 1.0)) == 5  # 3 against 4 reach 1/35, which is not below it
