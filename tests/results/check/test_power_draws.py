@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from results.check.confirm import PAIRS, confirm
 from results.check.noise import Noise, estimate
@@ -92,3 +93,10 @@ def test_the_noise_within_is_pooled_over_sets_by_their_degrees() -> None:
     assert found.within == pytest.approx(math.sqrt(squares / 6 / 2)) and found.known_within
     total = estimate(values).within
     assert found.between == pytest.approx(math.sqrt(total**2 - found.within**2)) and found.outliers == 0.05
+
+
+@pytest.mark.parametrize("degrees", [0, 3, 5])
+def test_draws_have_the_tails_that_are_asked_for(degrees: int) -> None:
+    drawn = Noise(0, 0, degrees=degrees).draw(np.random.default_rng(1), (400_000,), 0.02)
+    beyond = stats.t(degrees, scale=math.sqrt((degrees - 2) / degrees)).sf(3) if degrees else stats.norm.sf(3)
+    assert (np.abs(drawn) > 0.06).mean() == pytest.approx(2 * beyond, rel=0.1)
