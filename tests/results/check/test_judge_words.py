@@ -215,6 +215,14 @@ def test_pairs_of_which_a_run_is_lost_settle_nothing(memory: Memory) -> None:
     assert of(check(memory, ids)).why == "suspected; confirm it with the command"
 
 
+def test_half_a_pair_is_no_set_of_pairs(memory: Memory) -> None:
+    baseline(memory)
+    ids = [memory.run(rate, git_commit=NEW) for rate in spread(3, 950.0, 0.001)]
+    half = {"pairs_id": "half", "pair": 1, "side": "a", "run_id": memory.run(), "restart": 0}
+    memory.write("pairs", [half], "half")
+    assert of(check(memory, ids)).why == "suspected; confirm it with the command"
+
+
 def test_pairs_of_another_cell_say_nothing_of_the_noise_of_this_one(memory: Memory) -> None:
     baseline(memory)
     ids = [memory.run(rate) for rate in spread(3)]
