@@ -21,7 +21,7 @@ def micro(memory: Memory, *backends: str, **columns: Any) -> str:
 
 
 def test_a_single_run_without_a_baseline_is_said(memory: Memory) -> None:
-    baseline(memory, config={"shortcut": "B"})
+    baseline(memory, 1, config={"shortcut": "B"})
     run_id = memory.run()
     (one,) = check(memory, [run_id])
     assert one.verdict is Verdict.NOT_COMPARABLE and one.candidates == [run_id] and "shortcut A against B" in one.why
