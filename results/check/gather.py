@@ -114,8 +114,8 @@ def _select(
             evidence.unread += pairs.unread
             evidence.faults += loaded.faults
             paired |= pairs.run_ids
-            more = load(selection.root, pairs.run_ids).by_id if pairs.run_ids else {}
-            for run_id, run in (loaded.by_id | more).items():
+            # A folder means all of its runs, those of its pairs too.
+            for run_id, run in loaded.by_id.items():
                 if run_id in evidence.runs:
                     evidence.faults.append(f"run={run_id}: is in {selection.root} too; that of {evidence.root} counts")
                 else:

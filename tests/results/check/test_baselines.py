@@ -1,10 +1,13 @@
 """What stands after accepting, pinning, reverting and retiring."""
 
 import dataclasses
+import getpass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from results.check.baselines import EARLIEST, append, events, standing
+import pytest
+
+from results.check.baselines import EARLIEST, Event, append, events, standing
 from results.store.files import table_path, write_once
 from results.store.schema import to_table
 
@@ -85,3 +88,33 @@ def test_a_row_without_a_key_and_a_spoilt_file_are_said(tmp_path: Path) -> None:
     history, faults = events(tmp_path)
     assert len(history) == 1 and len(faults) == 2
     assert any("cut.0.parquet" in line for line in faults) and any("no key" in line for line in faults)
+
+
+def test_a_row_of_which_only_the_key_is_known_is_an_event_of_nothing(tmp_path: Path) -> None:
+    write_once(table_path(tmp_path, "baselines", "2026-01", "bare", 0), [to_table("baselines", [{"key": "k"}])])
+    (event,) = events(tmp_path)[0]
+    assert event == Event("", "accept", "k", (), "", "", EARLIEST, None, ())
+    assert (EARLIEST.year, EARLIEST.month, EARLIEST.day) == (1970, 1, 1)
+
+
+def test_events_of_one_moment_are_in_the_order_of_their_ids(tmp_path: Path) -> None:
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+    for name in ("b", "a", "c"):
+        row = {"key": "k", "kind": "pin", "run_ids": [name, None], "baseline_id": name, "accepted_at": moment}
+        write_once(table_path(tmp_path, "baselines", "2026-01", name, 0), [to_table("baselines", [row])])
+    history = events(tmp_path)[0]
+    assert [event.baseline_id for event in history] == ["a", "b", "c"] and standing(history).pinned == {"k": ["c"]}
+
+
+@pytest.mark.parametrize("error", [KeyError, OSError])
+def test_who_accepted_is_written_where_the_machine_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def unknown() -> str:
+        raise error
+
+    monkeypatch.setattr(getpass, "getuser", lambda: "me")
+    append(tmp_path, "accept", {"k": ["1"]}, reason="")
+    monkeypatch.setattr(getpass, "getuser", unknown)
+    append(tmp_path, "accept", {"k": ["2"]}, reason="")
+    assert [event.accepted_by for event in events(tmp_path)[0]] == ["me", "unknown"]

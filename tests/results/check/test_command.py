@@ -49,6 +49,11 @@ def test_the_exit_status_is_that_of_the_worst(verdicts: list[Verdict], status: i
     assert worst([]) is Verdict.NOT_COMPARABLE
 
 
+def test_a_verdict_has_no_evidence_of_its_own() -> None:
+    bare = Finding(cell="net", key="k", verdict=Verdict.PASS, why="")
+    assert not (bare.improved or bare.higher_is_better or bare.absolute or bare.candidates or bare.baseline)
+
+
 def test_json_has_all_the_evidence() -> None:
     said = json.loads(as_json([WORST, finding(Verdict.PASS, candidate_median=float("inf"))], ["left"]))
     assert (said["verdict"], said["exit_status"], said["left_out"]) == ("regression", 1, ["left"])

@@ -21,6 +21,7 @@ BY_NAME = {metric.name: metric for metric in METRICS} | {"p50": KERNEL}
         ("epochs_to_target", 12.0, 10.0, 0.2),
         ("epochs_to_target", 8.0, 10.0, -0.2),
         ("epochs_to_target", math.inf, math.inf, 0.0),
+        ("tta_s", 100.0, math.inf, -math.inf),
         ("final_top1", 0.97, 0.99, 0.02),
         ("final_top1", 0.99, 0.97, -0.02),
         ("peak_mem_bytes", 110.0, 100.0, 0.1),
@@ -38,7 +39,9 @@ def test_what_each_kind_of_run_is_checked_for() -> None:
     assert of_benchmark("micro") == ()
     assert {name for name, metric in BY_NAME.items() if metric.timed} == {"images_per_s", "step_ms_p50", "tta_s", "p50"}
     assert {name for name, metric in BY_NAME.items() if metric.better == "same"} == {"epochs_to_target"}
-    assert all(metric.floor >= 0.02 for metric in BY_NAME.values() if not metric.absolute)
+    floors = {name: metric.floor for name, metric in BY_NAME.items() if metric.floor != 0.02}
+    assert floors == {"epochs_to_target": 0.2, "final_top1": 0.005}
+    assert [name for name, metric in BY_NAME.items() if metric.absolute] == ["final_top1"]
 
 
 @pytest.mark.parametrize(
@@ -58,6 +61,10 @@ def test_what_each_kind_of_run_is_checked_for() -> None:
         ("tta_s", {"tta_s": None, "target_top1": 0.9, "final_top1": None}, None, "no value"),
         ("epochs_to_target", {"epochs_to_target": 4, "restart_count": 1}, 4.0, ""),
         ("final_top1", {"final_top1": 0.0}, 0.0, ""),
+        ("final_top1", {"final_top1": -0.1}, None, "final_top1 is -0.1, which none can be"),
+        ("images_per_s", {"target_top1": 0.9, "final_top1": 0.5}, None, "no value"),
+        ("images_per_s", {"images_per_s": 5.0, "restart_count": 1}, 5.0, ""),
+        ("images_per_s", {"images_per_s": 0.5}, 0.5, ""),
     ],
 )
 def test_values(metric: str, row: dict[str, Any], number: float | None, reason: str) -> None:

@@ -53,9 +53,10 @@ def test_the_least_p_is_one_choice_of_all() -> None:
 
 def test_what_a_level_needs() -> None:
     # 3 against 3 reach 0.05 and not below; 3 against 7 have 1/120 < 0.01, against 6 only 1/84.
-    assert [least_baseline(count) for count in (1, 2, 3, 5)] == [20, 5, 4, 2]
+    assert [least_baseline(count) for count in (1, 2, 3, 5, 19, 20)] == [20, 5, 4, 2, 2, 1]
     assert least_baseline(3, SOLE) == 7
-    assert (SUSPECT.level, SOLE.level) == (0.05, 0.01)
+    assert SUSPECT == Rule(0.05, 1.0, whole=False) and SOLE == Rule(0.01, 3.0, whole=True)
+    assert least_baseline(3, Rule(1 / 35, 1.0)) == 5  # 3 against 4 reach 1/35, which is not below it
 
 
 def test_counts_of_sums_are_those_of_all_choices() -> None:
@@ -113,6 +114,33 @@ def test_whole_numbers_have_the_lesser_deviation() -> None:
     assert mad(epochs) == pytest.approx(1.4826) and np.std(epochs, ddof=1) == pytest.approx(0.8165, abs=1e-4)
     assert SOLE.spread(epochs) == pytest.approx(3 * 0.8165, abs=1e-3)
     assert SUSPECT.spread(epochs) == pytest.approx(1.4826)
+
+
+def test_what_is_just_at_the_level_or_the_floor_is_not_flagged() -> None:
+    level = 1 / 1771
+    beyond = math.nextafter(level, 1)
+    for rule, flagged in ((Rule(level, 1.0), False), (Rule(beyond, 1.0), True)):
+        assert screen([104, 105, 106], TWENTY, floor=0.02, rule=rule).flagged == flagged
+    for floor, flagged in ((2.0, False), (math.nextafter(2.0, 0), True)):
+        said = screen([12.0] * 3, [10.0] * 20, floor=floor, rule=SUSPECT, absolute=True)
+        assert said.worsening == 2.0 and said.flagged == flagged
+
+
+def test_infinite_runs_of_a_baseline_do_not_count_for_its_deviation() -> None:
+    said = screen([20.0] * 3, [9.0, 10.0, 11.0, 10.0, math.inf], floor=0.01, rule=SUSPECT)
+    assert said.floor == pytest.approx(1.4826 * 0.5 / 10)
+
+
+@pytest.mark.parametrize("rule", [SUSPECT, Rule(0.05, 2.0), Rule(1 / 1771, 1.0)])
+def test_many_cells_are_screened_by_the_rule(rule: Rule) -> None:
+    draw = np.random.default_rng(4)
+    candidates, baselines = draw.normal(104, 1, (50, 3)), draw.normal(100, 1.5, (50, 20))
+    many = screen_many(candidates, baselines, floor=0.02, rule=rule)
+    alone = [
+        screen(one.tolist(), other.tolist(), floor=0.02, rule=rule).flagged
+        for one, other in zip(candidates, baselines, strict=True)
+    ]
+    assert many.tolist() == alone and any(alone) == (rule.level > 1 / 1771)
 
 
 @pytest.mark.parametrize("sign", [1, -1])

@@ -1,0 +1,72 @@
+"""Cells and their samples: one value for each allocation, and the baseline that is nearest."""
+
+from typing import Any
+
+import pytest
+from made_up import NEW, Memory
+
+from results.check.cells import Cell, Evidence, cells_of, nearest_baseline, samples
+from results.check.metrics import KERNEL, METRICS, of_benchmark
+from results.check.runs import load
+
+RATE = METRICS[0]
+ONE = ("bn", "torch", "8", "bf16", "NHWC", "cold")
+
+
+def evidence(memory: Memory, **columns: Any) -> Evidence:
+    return Evidence(root=memory.root, candidates=[], whole=True, baselines={}, runs=load(memory.root).by_id, **columns)
+
+
+def test_a_cell_is_its_key_and_its_kernel_whatever_it_is_called() -> None:
+    assert Cell("k", "a", "training") == Cell("k", "b", "step") != Cell("k", "a", "training", ONE)
+    assert Cell("k", "a", "training") != Cell("l", "a", "training")
+    assert Cell("k", "a", "step").metrics == of_benchmark("step") and Cell("k", "a", "micro", ONE).metrics == (KERNEL,)
+
+
+def test_an_allocation_has_one_value_and_the_last_ones_count(memory: Memory) -> None:
+    ids = [memory.run(rate, slurm_job_id=job) for rate, job in zip((1.0, 2.0, 5.0, 7.0, 9.0), "aabca", strict=True)]
+    nothing = memory.run(None)
+    known = evidence(memory)
+    whole = samples(known, RATE, known.runs.values())
+    assert whole.values == [2.0, 5.0, 7.0] and whole.runs == [ids[0], ids[1], ids[4], ids[2], ids[3]]
+    assert whole.without == {nothing: "no value"}
+    last = samples(known, RATE, known.runs.values(), last=2)
+    assert last.values == [5.0, 7.0] and last.runs == ids[2:4] and last.without == whole.without
+
+
+@pytest.mark.parametrize(
+    ("row", "number", "reason"),
+    [
+        ({"p50": 3.0, "status": "ok"}, 3.0, ""),
+        ({"p50": 3.0, "status": None}, 3.0, ""),
+        ({"p50": 3.0, "status": "wrong result"}, None, "wrong result"),
+        (None, None, "not timed by this run"),
+    ],
+)
+def test_a_kernels_value(memory: Memory, row: dict[str, Any] | None, number: float | None, reason: str) -> None:
+    run_id = memory.run(None, benchmark="micro")
+    known = evidence(memory, kernels={run_id: {} if row is None else {ONE: row}})
+    found = known.value(known.runs[run_id], KERNEL, ONE)
+    assert (found.number, found.reason) == (number, reason)
+    assert list(cells_of(known, known.runs.values())) == (
+        [] if row is None else [Cell(known.runs[run_id].key, "", "", ONE)]
+    )
+
+
+def test_runs_are_grouped_by_key_in_order(memory: Memory) -> None:
+    ids = [memory.run(config={"lr": lr}) for lr in (0.2, 0.1, 0.2)]
+    memory.run(git_commit=NEW, config={"lr": 0.1})
+    known = evidence(memory)
+    groups = [[run.run_id for run in runs] for runs in cells_of(known, known.runs.values()).values()]
+    assert groups[0] == [ids[0], ids[2]] and groups[1][0] == ids[1] and len(groups) == 2
+    assert {cell.benchmark for cell in cells_of(known, known.runs.values())} == {"training"}
+
+
+def test_the_nearest_is_the_first_of_those_that_differ_in_as_many_parts(memory: Memory) -> None:
+    ids = [memory.run(), memory.run(config={"lr": 0.2}), memory.run(config={"lr": 0.3}), memory.run(config={"lr": 0.1})]
+    runs = load(memory.root).by_id
+    run, same = runs[ids[0]], runs[ids[3]]
+    assert nearest_baseline(run, [same]) is None and nearest_baseline(run, []) is None
+    for order in (ids[1:3], ids[2:0:-1]):
+        found = nearest_baseline(run, [same, *(runs[run_id] for run_id in order)])
+        assert found and found[0].run_id == order[0] and found[1].part == "configuration.lr"

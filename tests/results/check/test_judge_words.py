@@ -1,0 +1,230 @@
+"""What is said beside a verdict: intervals, power, and how a suspicion is settled."""
+
+import math
+import re
+from typing import Any
+
+import pytest
+from judging import MAIN, accept, baseline, check, of
+from made_up import NEW, OLD, Memory, spread
+
+from results.check.gather import gather
+from results.check.judge import judge
+from results.check.metrics import METRICS
+from results.check.noise import estimate
+from results.check.power import visible
+from results.check.screen import SOLE, SUSPECT
+from results.check.verdict import Verdict
+
+
+def varied(memory: Memory, count: int, commit: str = OLD) -> list[str]:
+    """Runs of which every metric varies."""
+    return [
+        memory.run(
+            rate, epochs_to_target=(9, 10, 11)[index % 3], final_top1=0.97 + 0.00001 * rate,
+            peak_mem_bytes=int(600_000 * rate), git_commit=commit,
+        )
+        for index, rate in enumerate(spread(count))
+    ]  # fmt: skip
+
+
+UNKNOWN = r"0\.\d% between allocations, within unknown and taken as large"
+POWER = {
+    MAIN: (r"drop of 2\.\d%", UNKNOWN),
+    "step_ms_p50": (r"rise of 2\.\d%", UNKNOWN),
+    "tta_s": (r"rise of 2\.\d%", UNKNOWN),
+    "epochs_to_target": (r"change of \d\d\.\d%", r"deviation 14\.1%"),
+    "final_top1": (r"drop of 0\.005", r"deviation 0\.000\d"),
+    "peak_mem_bytes": (r"rise of 2\.\d%", r"deviation 0\.\d%"),
+}
+
+
+def test_the_power_is_that_of_each_metrics_own_rule(memory: Memory) -> None:
+    accept(memory, varied(memory, 20))
+    findings = check(memory, varied(memory, 3, NEW))
+    rows = [row for row in memory.rows["runs"] if row["git_commit"] == OLD]
+    for metric in METRICS:
+        one = of(findings, metric.name)
+        noise = estimate([row[metric.name] for row in rows], absolute=metric.absolute, whole=not metric.timed)
+        assert one.visible == visible(
+            noise, 3, 20, floor=metric.floor, rule=SUSPECT if metric.timed else SOLE, higher=metric.better == "higher",
+            confirmed=metric.timed, absolute=metric.absolute,
+        )  # fmt: skip
+        what, noise_words = POWER[metric.name]
+        words = rf"could have seen a {what} or more with 95% \(3 against 20 runs, {noise_words}\)"
+        assert re.fullmatch(words, one.power), one.power
+        assert (one.unit, one.absolute, one.higher_is_better) == (
+            metric.unit, metric.absolute, metric.better == "higher",
+        )  # fmt: skip
+        assert one.floor is not None and one.floor >= metric.floor
+
+
+def test_runs_that_differ_too_much_could_have_shown_nothing(memory: Memory) -> None:
+    accept(memory, [memory.run(10 ** (1 + index / 4)) for index in range(20)])
+    one = of(check(memory, [memory.run(10 ** (3 + index / 4)) for index in range(3)]))
+    assert one.visible is None and one.power == (
+        "could have seen no drop, however large: 3 against 20 runs differ too much"
+    )
+
+
+@pytest.mark.parametrize(("pinned", "accepted"), [(10, 20), (20, 5)])
+def test_noise_is_that_of_the_longer_history(memory: Memory, pinned: int, accepted: int) -> None:
+    rates = {"pinned": spread(pinned, by=0.002), "accepted": spread(accepted, 1001.0, 0.02)}
+    accept(memory, [memory.run(rate) for rate in rates["pinned"]], "pin")
+    accept(memory, [memory.run(rate) for rate in rates["accepted"]])
+    findings = check(memory, [memory.run(rate) for rate in spread(3)])
+    for against, size in (("pinned", pinned), ("accepted", accepted)):
+        longer = max((rates[against], rates["accepted"]), key=len)
+        expected = visible(estimate(longer), 3, size, floor=0.02, rule=SUSPECT, higher=True)
+        assert of(findings, against=against).visible == expected
+
+
+def test_what_is_only_pinned_has_the_noise_of_its_pin_and_no_fault(memory: Memory) -> None:
+    rates = spread(10, by=0.002)
+    accept(memory, [memory.run(rate) for rate in rates], "pin")
+    ids = [memory.run(rate) for rate in spread(3)]
+    evidence = gather(memory.root, ids, now=memory.now)
+    findings = judge(evidence)
+    assert {one.against for one in findings} == {"pinned"} and not evidence.faults
+    one = of(findings, against="pinned")
+    assert one.visible == visible(estimate(rates), 3, 10, floor=0.02, rule=SUSPECT, higher=True)
+
+
+@pytest.mark.parametrize("around", [950.0, 1050.0])
+def test_p_is_of_the_direction_in_which_the_runs_differ(memory: Memory, around: float) -> None:
+    baseline(memory)
+    one = of(check(memory, [memory.run(rate) for rate in spread(3, around, 0.001)]))
+    assert one.p == pytest.approx(1 / 1771) and one.worsening == pytest.approx(1 - around / 1000, abs=0.002)
+    assert one.interval and one.interval.ratio == pytest.approx(around / 1000, abs=0.002)
+
+
+@pytest.mark.parametrize("columns", [{"final_top1": 0.0}, {"tta_s": None}])
+def test_there_is_no_ratio_of_nothing_nor_of_what_was_not_reached(memory: Memory, columns: dict[str, Any]) -> None:
+    baseline(memory)
+    ids = [memory.run(rate, **(columns if index else {})) for index, rate in enumerate(spread(3))]
+    findings = check(memory, ids)
+    assert {one.metric for one in findings if one.interval is None} == set(columns)
+
+
+def test_some_runs_without_a_value_are_named_where_too_few_are_left(memory: Memory) -> None:
+    baseline(memory)
+    bad = memory.run(images_per_s=None, null_reasons={"images_per_s": "too short"})
+    for rate in spread(2):
+        memory.run(rate)
+    assert of(check(memory)).why == (
+        f"runs of 2 allocations; 3 in allocations of their own are needed; 1 without a value: too short ({bad})"
+    )
+
+
+def test_a_baseline_without_a_value_is_named(memory: Memory) -> None:
+    ids = [memory.run(None) for _ in range(4)]
+    accept(memory, ids)
+    one = of(check(memory, [memory.run(rate) for rate in spread(3)]))
+    assert one.verdict is Verdict.NOT_COMPARABLE and one.candidate_median is not None
+    assert one.why == f"the baseline has no {MAIN}: no value ({ids[0]})"
+
+
+@pytest.mark.parametrize(("resumed", "judged"), [(1, False), (2, False), (0, True)])
+def test_a_time_is_judged_where_no_resumed_run_would_change_that(memory: Memory, resumed: int, judged: bool) -> None:
+    baseline(memory)
+    for index, rate in enumerate(spread(3)):
+        memory.run(rate, restart_count=int(index < resumed))
+    assert ("tta_s" in {one.metric for one in check(memory)}) == judged
+
+
+def test_too_few_runs_are_too_few_whether_one_was_resumed_or_not(memory: Memory) -> None:
+    baseline(memory)
+    memory.run(1000.0, restart_count=1)
+    memory.run(1001.0)
+    assert of(check(memory), "tta_s").verdict is Verdict.INCONCLUSIVE
+
+
+def test_what_some_reached_is_judged_against_a_baseline_that_did_not(memory: Memory) -> None:
+    missed = {"tta_s": None, "epochs_to_target": None}
+    accept(memory, [memory.run(rate, **(missed if index % 3 else {})) for index, rate in enumerate(spread(20))])
+    ids = [memory.run(rate, **(missed if index else {})) for index, rate in enumerate(spread(3))]
+    one = of(check(memory, ids), "tta_s")
+    assert one.verdict is Verdict.PASS and one.why == "the baseline did not reach its target, so nothing can be worse"
+    assert one.baseline_median == math.inf and one.interval is None
+
+
+def test_the_command_has_the_configuration_as_it_is_written_on_a_command_line(memory: Memory) -> None:
+    config = {"recipe": {"name": "paper", "lr": 0.1}, "nesterov": True, "fused": False, "warmup": None}
+    baseline(memory, config=config)
+    for rate in spread(3, 950.0, 0.001):
+        memory.run(rate, config=config, git_commit=NEW)
+    words = of(check(memory)).confirm_with.split()
+    assert words[:5] == ["python", "-m", "bench.pairs", f"a=commit:{OLD[:12]}", f"b=commit:{NEW[:12]}"]
+    assert {"recipe=paper", "nesterov=true", "fused=false", "depth=20", "shortcut=A"} <= set(words)
+    assert not [word for word in words if word.startswith(("warmup", "seed"))]
+    assert words[-2:] == [f"metric={MAIN}", f"results={memory.root.resolve()}"]
+
+
+def test_the_command_is_against_the_last_clean_commit_that_is_another(memory: Memory) -> None:
+    ids = [memory.run(rate, git_commit="e" * 40) for rate in spread(18)]
+    ids += [memory.run(), memory.run(1001.0, git_commit="d" * 40, dirty=True), memory.run(1002.0, git_commit=NEW)]
+    accept(memory, ids)
+    memory.count += 48
+    for rate in spread(3, 950.0, 0.001):
+        memory.run(rate, git_commit=NEW)
+    assert f" a=commit:{OLD[:12]} b=commit:{NEW[:12]} " in of(check(memory)).confirm_with
+
+
+def test_a_baseline_of_a_checkout_with_changes_says_so(memory: Memory) -> None:
+    held = baseline(memory, dirty=True)
+    for rate in spread(3, 950.0, 0.001):
+        memory.run(rate, git_commit=NEW)
+    one = of(check(memory))
+    assert f"the baseline {held[-1]} is of a checkout with changes" in one.why and one.confirm_with == ""
+
+
+def test_there_are_no_pairs_of_other_benchmarks(memory: Memory) -> None:
+    baseline(memory, benchmark="step")
+    for rate in spread(3, 950.0, 0.001):
+        memory.run(rate, benchmark="step", git_commit=NEW)
+    one = of(check(memory))
+    assert "bench.pairs runs no pairs of step" in one.why and one.confirm_with == ""
+
+
+def test_the_last_unfinished_pairs_are_named(memory: Memory) -> None:
+    baseline(memory)
+    ids = [memory.run(rate, git_commit=NEW) for rate in spread(3, 950.0, 0.001)]
+    memory.pairs([0.05] * 5)
+    later = memory.pairs([0.05] * 2)
+    assert of(check(memory, ids)).why == f"suspected; {later} ended after 2 pairs; confirm it with the command"
+
+
+@pytest.mark.parametrize(("metric", "columns"), [("tta_s", {"tta_s": None}), ("step_ms_p50", {"step_ms_p50": None})])
+def test_a_pair_without_the_figure_ends_the_pairs(memory: Memory, metric: str, columns: dict[str, Any]) -> None:
+    baseline(memory)
+    ids = [memory.run(rate, git_commit=NEW) for rate in spread(3, 900.0, 0.001)]
+    name = memory.pairs([0.1] * 8)
+    third = [row for row in memory.rows["pairs"] if row["pair"] == 3 and row["side"] == "b"][0]["run_id"]
+    next(row for row in memory.rows["runs"] if row["run_id"] == third).update(columns)
+    one = of(check(memory, ids), metric)
+    assert one.verdict is Verdict.INCONCLUSIVE and f"suspected; {name} ended after 2 pairs; " in one.why
+    assert of(check(memory, ids)).verdict is Verdict.REGRESSION
+
+
+def test_pairs_of_which_a_run_is_lost_settle_nothing(memory: Memory) -> None:
+    baseline(memory)
+    ids = [memory.run(rate, git_commit=NEW) for rate in spread(3, 950.0, 0.001)]
+    memory.pairs([0.05] * 8)
+    lost = memory.rows["pairs"][-1]["run_id"]
+    memory.rows["runs"] = [row for row in memory.rows["runs"] if row["run_id"] != lost]
+    assert of(check(memory, ids)).why == "suspected; confirm it with the command"
+
+
+def test_half_a_pair_is_no_set_of_pairs(memory: Memory) -> None:
+    baseline(memory)
+    ids = [memory.run(rate, git_commit=NEW) for rate in spread(3, 950.0, 0.001)]
+    half = {"pairs_id": "half", "pair": 1, "side": "a", "run_id": memory.run(), "restart": 0}
+    memory.write("pairs", [half], "half")
+    assert of(check(memory, ids)).why == "suspected; confirm it with the command"
+
+
+def test_pairs_of_another_cell_say_nothing_of_the_noise_of_this_one(memory: Memory) -> None:
+    baseline(memory)
+    ids = [memory.run(rate) for rate in spread(3)]
+    memory.pairs([0.001, 0.002, 0.003, 0.004, 0.005, 0.006, 0.007, 0.008], config={"lr": 0.2})
+    assert "within unknown" in of(check(memory, ids)).power
