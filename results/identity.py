@@ -148,7 +148,10 @@ class Difference:
     theirs: Any
 
     def __str__(self) -> str:
-        return f"{self.part.rpartition('.')[2]} {_shown(self.ours)} against {_shown(self.theirs)}"
+        group, _, name = self.part.rpartition(".")
+        # "per_rank" alone, or "hash", would name nothing.
+        name = f"{group} {name}" if group in ("threads", "data") else name
+        return f"{name} {_shown(self.ours)} against {_shown(self.theirs)}"
 
 
 def first_difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Difference | None:

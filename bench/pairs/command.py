@@ -273,10 +273,11 @@ def _show(task: Task, done: Sequence[Pair], said: Confirmation) -> None:
         table.add_row(str(pair.number), sides, str(pair.seed), *values, f"{pair.change:+.2%}")
     console = Terminal(PIPE_WIDTH)
     console.print(table)
-    ratio = paired_ratio([pair.value("b") for pair in done], [pair.value("a") for pair in done])
+    found = paired_ratio([pair.value("b") for pair in done], [pair.value("a") for pair in done])
+    ratio = f"{found.median:.3f} (one pair)" if len(done) == 1 else f"{found} (median of {len(done)}, 95% interval)"
     stopped = "stopped before it was settled" if said.outcome == "open" else interleave.why(done, said)
     console.print(
-        f"{OUTCOMES[said.outcome]}: {task.metric} of b / a is {ratio} (median of {len(done)}, 95% interval); "
+        f"{OUTCOMES[said.outcome]}: {task.metric} of b / a is {ratio}; "
         f"{2 * len(done)} of at most {2 * PAIRS} runs: {stopped}",
         soft_wrap=True,
         markup=False,

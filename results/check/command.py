@@ -9,6 +9,8 @@ until interleaved pairs (python -m bench.pairs) confirm it. Exit status, of the 
 comparable, or nothing measured; 4 a cell of the baseline is missing; 3 inconclusive; 0 all pass.
 """
 
+import os
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -67,7 +69,7 @@ def _say(task: Task, findings: list[Finding]) -> None:
         else:
             print(text)
     if task.format == "table":
-        commands = "\n".join(output.commands(findings))
+        commands = "\n".join(output.commands(findings, _interpreter()))
         parts = [output.as_table(findings, task.details)] if findings else []
         show(*parts, Text(f"{commands}\n") if commands else None, Text(output.summary(findings)))
     else:
@@ -77,7 +79,13 @@ def _say(task: Task, findings: list[Finding]) -> None:
 def _nothing(evidence: Evidence) -> str:
     if not evidence.runs:
         return f"no runs in {evidence.root}"
-    return f"no runs in {evidence.root} that no baseline has, and no baseline; candidate= names runs"
+    return f"no fresh runs in {evidence.root} that no baseline has; candidate= names runs"
+
+
+def _interpreter() -> str:
+    """This Python as a shell here takes it, so that a command can be copied."""
+    here = os.path.relpath(sys.executable)
+    return shlex.quote(sys.executable if here.startswith("..") else here)
 
 
 def main(words: Sequence[str] | None = None) -> int:

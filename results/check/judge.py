@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from results.check.cells import Cell, Evidence, Samples, cells_of, samples
-from results.check.confirm import Confirmation, confirm
+from results.check.confirm import PAIRS, Confirmation, confirm
 from results.check.gaps import kernel_words, missing, not_measured, without_baseline
 from results.check.metrics import RESUMED, Metric, worsening
 from results.check.noise import Noise, estimate
@@ -158,7 +158,7 @@ def _confirmed(
     if settled:
         pairs_id, one = list(settled.items())[-1]
         return end(Verdict.PASS, f"suspected, but {_refuted(one)}", confirmation=one, pairs_id=pairs_id)
-    begun = [f"; {pairs_id} ended after {one.pairs} pairs" for pairs_id, one in said.items()]
+    begun = [f"; {pairs_id} ended after {one.pairs} of {PAIRS} pairs" for pairs_id, one in said.items()]
     why, command = _how_to_confirm(runs, baseline, metric, evidence)
     return end(Verdict.INCONCLUSIVE, f"suspected{''.join(begun[-1:])}; {why}", confirm_with=command)
 

@@ -157,7 +157,9 @@ def as_table(findings: Sequence[Finding], details: bool) -> Table:
     for one in findings:
         by_cell.setdefault((one.key, one.kernel), []).append(one)
     for cell in sorted(by_cell.values(), key=lambda cell: list(Verdict).index(worst(one.verdict for one in cell))):
-        shown = [one for one in cell if details or one.verdict is not Verdict.PASS or one.improved]
+        # What could have seen nothing at all is no pass to be passed over.
+        blind = [one for one in cell if one.p is not None and one.visible is None]
+        shown = [one for one in cell if details or one.verdict is not Verdict.PASS or one.improved or one in blind]
         passed = [one for one in cell if one not in shown]
         # A cell that passes still has its power stated: its first metric's.
         if passed and not shown:
@@ -170,19 +172,23 @@ def as_table(findings: Sequence[Finding], details: bool) -> Table:
                 Text(verdict, style=STYLES[one.verdict]), f"{one.cell} {one.kernel}".strip(), metric, figures(one)
             )
         if passed:
-            names = ", ".join(dict.fromkeys(one.metric for one in passed))
+            names = ", ".join(one.metric + (" (pinned)" if one.against == "pinned" else "") for one in passed)
             table.add_row(Text("pass", style="green"), "", Text(names, style="dim"), "")
     return table
 
 
-def commands(findings: Sequence[Finding]) -> list[str]:
-    """Return the commands that would settle what is suspected, of each cell that of its first metric."""
+def commands(findings: Sequence[Finding], python: str) -> list[str]:
+    """Return the commands that would settle what is suspected, of each cell that of its first metric.
+
+    Args:
+        python: what runs them, as a shell takes it.
+    """
     found = {(one.key, one.kernel): one for one in reversed(findings) if one.confirm_with}
     lines = []
     for one in reversed(found.values()):
         where = one.confirm_with.rpartition(" ")[2]  # results=ROOT, quoted as the shell takes it
-        lines.append(one.confirm_with)
-        lines.append(f"python -m results.check candidate={','.join(one.candidates)} {where}")
+        lines.append(f"{python} {one.confirm_with.removeprefix('python ')}")
+        lines.append(f"{python} -m results.check candidate={','.join(one.candidates)} {where}")
     return lines
 
 

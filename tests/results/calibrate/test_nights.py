@@ -43,7 +43,7 @@ def test_creep_is_found_within_four_weeks() -> None:
 def test_convergence_is_rarely_wrong_mostly_found_and_its_power_no_less_than_said() -> None:
     one = convergence(300, 3, 0)
     assert one.epochs <= 0.005 and one.accuracy <= 0.005 and one.found >= 0.9
-    assert one.visible_found >= 0.9 and 0.2 < one.visible < 0.5
+    assert one.visible_found >= 0.9 and 0.2 < one.visible < 0.6
 
 
 def test_a_night_keeps_what_passed() -> None:

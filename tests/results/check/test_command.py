@@ -1,7 +1,9 @@
 """The command: exit status, formats and words."""
 
 import json
+import os
 import shlex
+import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
@@ -89,6 +91,13 @@ def test_the_table_has_what_a_person_needs(capsys: pytest.CaptureFixture[str]) -
     assert "could have seen 3%" in text and "tta_s" in text and "its own" not in text
     show(as_table([passing, second, WORST], True))
     assert "its own" in " ".join(capsys.readouterr().out.split())
+    blind = finding(
+        Verdict.PASS, key="other", cell="good", why="", metric="step_ms_p50", p=0.4, power="could have seen no rise"
+    )
+    pinned = finding(Verdict.PASS, key="other", cell="good", why="", against="pinned")
+    show(as_table([passing, second, blind, pinned], False))
+    text = " ".join(capsys.readouterr().out.split())
+    assert "could have seen no rise" in text and "images_per_s (pinned)" in text
     assert summary([passing, second, WORST]) == "2 cells: 1 regression, 1 pass; exit status 1"
 
 
@@ -121,11 +130,13 @@ def test_from_the_first_runs_to_a_verdict(tmp_path: Path, capsys: pytest.Capture
     assert run(store) == 3
     said = capsys.readouterr().out
     assert "inconclusive" in said
-    pairs, again = (line for line in said.splitlines() if line.startswith("python -m "))  # each whole, to be copied
+    pairs, again = (line for line in said.splitlines() if " -m " in line)  # each whole, to be copied
     where = f"results={store.root.resolve()}"
-    assert pairs.startswith("python -m bench.pairs a=commit:aaaaaaaaaaaa b=commit:bbbbbbbbbbbb ")
+    python = os.path.relpath(sys.executable)
+    python = sys.executable if python.startswith("..") else python
+    assert pairs.startswith(f"{python} -m bench.pairs a=commit:aaaaaaaaaaaa b=commit:bbbbbbbbbbbb ")
     assert {"family=cifar", "depth=20", "lr=0.1", "metric=images_per_s", where} <= set(shlex.split(pairs))
-    assert again == f"python -m results.check candidate={','.join(night)} {where}"
+    assert again == f"{python} -m results.check candidate={','.join(night)} {where}"
     assert baseline.main(accepting) == 2 and "no cell of" in capsys.readouterr().err
     store.pairs([0.05] * 8)
     assert run(store) == 1

@@ -39,7 +39,7 @@ def test_the_nearest_baseline_is_of_the_same_configuration_before_all_else(memor
     baseline(memory, config={"lr": 0.2, "shortcut": "B"})
     ids = [memory.run(rate) for rate in spread(3)]
     (one,) = check(memory, ids)
-    assert one.why == "hash d1 against d9 (data.hash)"
+    assert one.why == "data hash d1 against d9 (data.hash)"
 
 
 def test_the_nearest_of_other_configurations_differs_in_the_fewest_parts(memory: Memory) -> None:

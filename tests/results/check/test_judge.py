@@ -59,7 +59,7 @@ def test_a_drop_beyond_the_floor_is_suspected_not_judged(memory: Memory, drop: f
         ([0.05, -0.01], Verdict.PASS, "interleaved pairs do not confirm it: 2 of them, the median 2.0% worse"),
         ([0.005] * 8, Verdict.PASS, "do not confirm"),
         ([-0.05] * 8, Verdict.PASS, "8 interleaved pairs say it is 5.0% better"),
-        ([0.05] * 5, Verdict.INCONCLUSIVE, "ended after 5 pairs; confirm it with"),
+        ([0.05] * 5, Verdict.INCONCLUSIVE, "ended after 5 of 8 pairs; confirm it with"),
     ],
 )
 def test_pairs_settle_a_suspicion(memory: Memory, changes: list[float], verdict: Verdict, words: str) -> None:
@@ -220,9 +220,9 @@ def test_nothing_pinned_is_said(memory: Memory) -> None:
             {"hardware": "2xSome CPU;torch2.11,deepspeed0.19,dali2.4;python3.11"},
             "torch 2.11 against 2.13 (software.torch)",
         ),
-        ({"threads_per_rank": 2}, "per_rank 2 against 1 (threads.per_rank)"),
+        ({"threads_per_rank": 2}, "threads per_rank 2 against 1 (threads.per_rank)"),
         ({"hardware": "8xH100;torch2.13,deepspeed0.19,dali2.4;python3.11"}, "processors 8xH100 against 2xSome CPU"),
-        ({"dataset_hash": "d2"}, "hash d2 against d1 (data.hash)"),
+        ({"dataset_hash": "d2"}, "data hash d2 against d1 (data.hash)"),
         ({"choices_hash": "c1"}, "kernels c1 against nothing (kernels)"),
         ({"config": {"lr": 0.2}}, "lr 0.2 against 0.1; the nearest baseline is resnet20A digits"),
         ({"config": {"dataset": "cifar10", "batch": 64}}, "dataset cifar10 against digits; the nearest baseline is"),

@@ -203,7 +203,11 @@ def test_rows_that_cannot_be_used_are_left_out_and_said(stores, add, run, compar
     found = compared(a, b)
     assert found["b"]["runs"] == ["b0", "b1"]
     notes = "\n".join(found["notes"])
-    for said in (str(broken), "run=back: left out, its clock goes backwards", "run bare: has no configuration"):
+    for said in (
+        str(broken),
+        "run=back: left out, its clock goes backwards",
+        "run=bare: left out, has no configuration",
+    ):
         assert said in notes
     assert len(found["notes"]) == 3
     assert str(broken) in run(a, b)[1]
