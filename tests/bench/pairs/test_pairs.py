@@ -186,10 +186,12 @@ def test_a_signal_ends_the_run_in_order_and_keeps_what_is_done(
     out, err = one.communicate(timeout=60)
     assert one.returncode == status, err
     assert "not settled" in out and "Traceback" not in err
-    assert [row["pair"] for row in read_rows(repository.results, "pairs")[0]] == [1, 1]
+    claimed = {row["run_id"]: row["pair"] for row in read_rows(repository.results, "pairs")[0]}
+    assert sorted(map(str, claimed.values())) == ["1", "1", "None"]
     rows = sorted(read_rows(repository.results, "runs")[0], key=lambda row: row["status"])
     assert [row["status"] for row in rows] == ["completed"] * 2 + ["killed"]
     assert rows[-1]["failure_message"] == "stopped by SIGTERM" and not rows[-1]["recovered"], "the run wrote it itself"
+    assert claimed[rows[-1]["run_id"]] is None, "the run that was stopped is no side of a pair, and no run by itself"
     assert not alive(repository.runs()[-1]["ready"])
     nothing_is_left(repository)
 
@@ -207,7 +209,8 @@ def test_a_killed_command_takes_its_run_along_and_the_next_one_tidies_up(reposit
     assert command.main(repository.words("a=commit:HEAD~1", "seed=7")) == 0
     statuses = [row["status"] for row in read_rows(repository.results, "runs")[0]]
     assert sorted(statuses) == ["completed"] * 6 + ["killed"]
-    assert len(read_rows(repository.results, "pairs")[0]) == 6
+    rows = read_rows(repository.results, "pairs")[0]
+    assert [row["pair"] for row in rows].count(None) == 1 and len(rows) == 7
     nothing_is_left(repository)
 
 
