@@ -260,10 +260,13 @@ def test_the_command(dead, capsys):
 
 
 def test_runs_are_chosen_by_the_start_or_the_end_of_their_ids(dead, capsys):
-    start(dead, "r2-other")
-    assert recover.main([f"results={dead}", "run=r3"]) == 2
-    assert capsys.readouterr() == ("", "results.recover: run=r3: no such run; nearest is run=r1\n")
-    assert recover.main([f"results={dead}", "run=1", "stale_s=0"]) == 0
+    other = start(dead, "r2-other")
+    try:
+        assert recover.main([f"results={dead}", "run=r3"]) == 2
+        assert capsys.readouterr() == ("", "results.recover: run=r3: no such run; nearest is run=r1\n")
+        assert recover.main([f"results={dead}", "run=1", "stale_s=0"]) == 0
+    finally:
+        kill(other)
     out, _ = capsys.readouterr()
     assert "recovered r1.0" in out and "r2-other" not in out
     assert recover.main([f"results={dead}", "run=r1"]) == 0, "again, when its rows are there"
