@@ -32,6 +32,9 @@ from results.store.schema import (
 )  # fmt: skip
 from results.words import RECORD_ROOT
 
+# Four libraries are loaded.
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "examples" / "read_tables.py"
 AT = datetime(2026, 11, 22, 20, 1, 2, 345678, tzinfo=UTC)

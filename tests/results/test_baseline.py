@@ -12,6 +12,9 @@ from results.baseline import main  # noqa: E402
 from results.check.baselines import events, standing  # noqa: E402
 from results.check.command import main as check  # noqa: E402
 
+# Each test writes a file a run, and reads them for each command.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:

@@ -16,6 +16,9 @@ from bench.pairs import command, process
 from results.store.files import read_rows
 from results.store.writer import RunWriter
 
+# Each test runs the command, its commits in worktrees and a launcher for each side.
+pytestmark = pytest.mark.slow
+
 # The command of a small repository, as a process of its own.
 COMMAND = """
 import sys, tempfile

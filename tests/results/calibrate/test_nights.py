@@ -15,6 +15,9 @@ from results.calibrate.nights import (
 from results.calibrate.rules import RULES
 from results.check.screen import MOST_RUNS
 
+# Nights are simulated.
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize(

@@ -20,6 +20,9 @@ from results.check.verdict import Finding, Verdict, exit_status, worst
 from results.report.terminal import show
 from results.statistics import Interval
 
+# Each test writes a file a run, and reads them for each command.
+pytestmark = pytest.mark.slow
+
 
 def finding(verdict: Verdict, **columns: Any) -> Finding:
     return Finding(**{"cell": "net", "key": "k", "verdict": verdict, "why": "why", "metric": "images_per_s", **columns})

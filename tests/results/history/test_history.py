@@ -20,6 +20,9 @@ from results.store.files import table_path, write_once
 from results.store.schema import to_table
 from results.words import Range
 
+# Each test writes a file a run.
+pytestmark = pytest.mark.slow
+
 START = datetime(2026, 10, 1, 2, 0, tzinfo=UTC)
 OLD, NEW = "8xH100;torch2.12,deepspeed0.19,dali2.4;python3.11", "8xH100;torch2.13,deepspeed0.19,dali2.4;python3.11"
 # A night's rates, in no order of size: 1,000 on average.

@@ -16,6 +16,9 @@ from results.store import files, gather, index, schema
 from results.store.files import read_file, read_table, table_path
 from results.words import RECORD_ROOT
 
+# Each test writes a store of hundreds of files.
+pytestmark = pytest.mark.slow
+
 TABLES = ("runs", "epochs", "system", "steps")
 
 
