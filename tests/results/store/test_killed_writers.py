@@ -17,6 +17,8 @@ from results.store.files import journals, read_rows, read_table
 from results.store.writer import RunWriter
 
 WRITERS, EPOCHS, STEPS = 50, 3, 20
+# Whatever the machine's pace, some never come to their end, and some are left to come to it.
+DOOMED, SPARED = range(0, WRITERS, 5), range(1, WRITERS, 10)
 
 
 def write(root, number: int, done: int) -> None:
@@ -28,6 +30,8 @@ def write(root, number: int, done: int) -> None:
         writer.steps([{"rank": 0, "step": epoch * STEPS + one, "step_ms": 1.0 + one} for one in range(STEPS)])
         writer.epoch({"epoch": epoch, "elapsed_s": 1.0 * epoch, "top1": 0.1 * epoch, "images": 64})
         time.sleep(0.02 * chance.random())
+    if number in DOOMED:
+        signal.pause()
     writer.finish("completed", images_per_s=100.0 + number)
     os.write(done, struct.pack("i", number))
 
@@ -73,7 +77,8 @@ def test_no_reader_fails_and_no_finished_run_is_lost(tmp_path):
     whole_s = (time.monotonic() - began) * WRITERS / (os.cpu_count() or 1)
     pids = [start(tmp_path, number, done) for number in range(WRITERS)]
     now = time.monotonic()
-    killer = threading.Thread(target=kill, args=([(now + whole_s * chance.random(), pid) for pid in pids],))
+    moments = [(now + whole_s * chance.random(), pid) for number, pid in enumerate(pids) if number not in SPARED]
+    killer = threading.Thread(target=kill, args=(moments,))
     killer.start()
     finished: set[int] = set()
     looks = 0
@@ -90,7 +95,7 @@ def test_no_reader_fails_and_no_finished_run_is_lost(tmp_path):
     os.close(reads)
     check(tmp_path, finished)
     print(f"{looks} looks, {killed} killed, {len(finished)} finished")
-    assert looks > 2 and killed > 3 and len(finished) > 3, (looks, killed, len(finished))
+    assert looks > 2 and killed >= len(DOOMED) and len(finished) > len(SPARED), (looks, killed, len(finished))
 
     left = {path.name.removesuffix(".0.jsonl") for path in journals(tmp_path)}
     result = sweep(tmp_path)
