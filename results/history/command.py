@@ -22,11 +22,11 @@ from results.check.baselines import events
 from results.check.runs import load, load_kernels, load_pairs
 from results.history.render import csv_text, json_text, number, parts
 from results.history.series import KERNEL_METRIC, METRICS, History, histories
-from results.report.command import FILTERS, KINDS
+from results.report.command import FILTERS, filter_options
 from results.report.filters import find as find_runs
 from results.report.filters import matching
 from results.report.terminal import show
-from results.store.schema import CHOICES, INT, REAL, SCHEMAS, TEXT, TIME
+from results.store.schema import SCHEMAS
 from results.words import ConfigError, printable, root_from
 
 FORMATS = ("table", "json", "csv")
@@ -93,14 +93,7 @@ def main(words: Sequence[str] | None = None) -> int:
         "results": (str, key("the store", "results/v1 of the checkout", path=True, one=True)),
         "format": (str, key("of what is printed", "table", choices=FORMATS, one=True)),
     }
-    for column, kind in FILTERS.items():
-        choices = CHOICES.get(("runs", column), ())
-        text = "" if choices or kind != TEXT else "a text"
-        ranges = kind in (INT, REAL, TIME)
-        option = key(
-            "only runs that have this", "all runs", choices=choices, text=text, ranges=ranges, time=kind == TIME
-        )
-        options[column] = (KINDS[kind], option)
+    options |= filter_options(key)
     keys = make_dataclass("Keys", [(name, kind | None, option) for name, (kind, option) in options.items()])
 
     def read(typed: list[str]) -> Found:

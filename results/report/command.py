@@ -13,7 +13,7 @@ table. CSV and JSON have exact values; notes go to stderr there.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, make_dataclass
 from typing import Any
 
@@ -184,6 +184,24 @@ def _print(task: Task) -> int:
     return 0
 
 
+def filter_options(key: Callable[..., Any]) -> dict[str, tuple[type, Any]]:
+    """Return the fields of a dataclass of keys that filter runs by their columns, with the type of each.
+
+    Args:
+        key: `bench.config.grammar.key`, which only a command's `main` may import.
+    """
+    options = {}
+    for column, kind in FILTERS.items():
+        choices = CHOICES.get(("runs", column), ())
+        text = "" if choices or kind != TEXT else "a text"
+        ranges = kind in (INT, REAL, TIME)
+        option = key(
+            "only runs that have this", "all runs", choices=choices, text=text, ranges=ranges, time=kind == TIME
+        )
+        options[column] = (KINDS[kind], option)
+    return options
+
+
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command, see `bench.config.command.run`; exit status 2 also where there are no runs to show."""
     from bench.config import command
@@ -214,14 +232,7 @@ def main(words: Sequence[str] | None = None) -> int:
             ),
         ),
     }
-    for column, kind in FILTERS.items():
-        choices = CHOICES.get(("runs", column), ())
-        text = "" if choices or kind != TEXT else "a text"
-        ranges = kind in (INT, REAL, TIME)
-        option = key(
-            "only runs that have this", "all runs", choices=choices, text=text, ranges=ranges, time=kind == TIME
-        )
-        options[column] = (KINDS[kind], option)
+    options |= filter_options(key)
     keys = make_dataclass("Keys", [(name, kind | None, option) for name, (kind, option) in options.items()])
 
     def read(typed: list[str]) -> Task:
