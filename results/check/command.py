@@ -45,6 +45,7 @@ class Task:
 
 def _report(task: Task) -> int:
     findings = judge(task.evidence)
+    task.evidence.faults = list(dict.fromkeys(task.evidence.faults))  # each kernel of a run says the same of it
     try:
         _say(task, findings)
     except OSError as error:  # 1 would be a regression

@@ -78,7 +78,6 @@ def gather(
         if list(against) == ["pinned"] and not state.pinned:
             raise ConfigError(f"against=pinned: nothing is pinned in {root}: python -m results.baseline pin reason=WHY")
     _add_kernels(evidence)
-    evidence.faults = list(dict.fromkeys(evidence.faults))
     return evidence
 
 
