@@ -1,6 +1,6 @@
 """The launches of one training step over the fused kernels, found on meta tensors, and what they leave to torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -92,3 +92,20 @@ def _read_every(launch: Launch, name: str) -> int:
     if name == "shortcut_ptr" and launch.arguments.get("STRIDED"):
         return int(launch.arguments["STRIDE"]) ** 2
     return 1
+
+
+def flops(launch: Launch) -> int:
+    """Of a convolution's matrix product, two a multiply-add; 0 of any other kernel."""
+    sizes = launch.arguments
+    return 2 * sizes["M"] * sizes["C"] * sizes["K"] * sizes["TAPS"] if "TAPS" in sizes else 0
+
+
+def without_memory(launch: Launch) -> Launch:
+    """The same launch on meta tensors, which keep no memory of the device."""
+    arguments = {
+        name: torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
+        if isinstance(value, torch.Tensor)
+        else value
+        for name, value in launch.arguments.items()
+    }
+    return replace(launch, arguments=arguments)

@@ -8,13 +8,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from bench.machine_code.launches import CapturedStep, capture, least_bytes
+from bench.machine_code.launches import CapturedStep, capture, flops, least_bytes
 from bench.machine_code.predict import Prediction, Rates, predict
 from bench.machine_code.timeline import Alone, alone
 from bench.roofline.passes import Pass
 from bench.roofline.step import Step
 from kernels.aot.command import describe
-from kernels.aot.compile import compile_all
+from kernels.aot.compile import compile_all, specialize, target_of
 from kernels.aot.machine_code import MachineCode, compile_code, turns
 from kernels.aot.resources import Resources
 from kernels.aot.sass import CodeError, Path
@@ -96,22 +96,46 @@ def counts(path: Path) -> dict[str, int]:
     return found
 
 
-def predict_launch(launch: Launch, made: MachineCode, target: Target) -> Prediction | None:
-    """Time of a launch on a target; None where nothing of it was measured.
+def predict_launch(launch: Launch, made: MachineCode, chip: str, rates: Rates) -> Prediction:
+    """Time of a launch.
+
+    Args:
+        made: of the launch, for `chip`, one of `kernels.chips.CHIPS` whose latencies are known.
+        rates: of the GPU.
 
     Raises:
         CodeError: the path of its programs cannot be told.
     """
-    rates = target.rates
-    if rates is None:
-        return None
-    path, chip = made.path(launch), CHIPS[target.chip]
+    path, limits = made.path(launch), CHIPS[chip]
     warps = launch.options["num_warps"]
-    tail = _alone(Path(path.code, path.tail, (), ()), chip, warps, rates) if path.tail else None
+    tail = _alone(Path(path.code, path.tail, (), ()), limits, warps, rates).cycles if path.tail else 0.0
     return predict(
-        _alone(path, chip, warps, rates), tail.cycles if tail else 0.0, path,
+        _alone(path, limits, warps, rates), tail, path,
         moved=least_bytes(launch), programs=prod(launch.grid), resident=made.resident or 0, rates=rates,
     )  # fmt: skip
+
+
+def predicted_us(launches: Sequence[Launch], chip: str, rates: Rates) -> list[float | None]:
+    """Microseconds of launches, compiled in this process; None of one that has no time in the model."""
+    made: dict[str, Resources] = {}
+    times: dict[tuple[str, int, int, int], float | None] = {}
+    found = []
+    for launch in launches:
+        variant = specialize(launch, target_of(chip)).key
+        if variant not in made:
+            made[variant] = compile_code(launch, chip)
+        key = (variant, turns(launch), prod(launch.grid), least_bytes(launch))
+        if key not in times:
+            times[key] = _microseconds(launch, made[variant], chip, rates)
+        found.append(times[key])
+    return found
+
+
+def _microseconds(launch: Launch, made: Resources, chip: str, rates: Rates) -> float | None:
+    try:
+        return predict_launch(launch, made, chip, rates).total_s * 1e6 if isinstance(made, MachineCode) else None
+    except CodeError:
+        return None
 
 
 def _alone(path: Path, chip: Chip, num_warps: int, rates: Rates) -> Alone:
@@ -163,6 +187,7 @@ def launch_rows(
                 "num_warps": launch.options["num_warps"],
                 "turns": turns(launch),
                 "bytes": least_bytes(launch),
+                "flops": flops(launch),
                 "measured": False,
                 **known[key],
             }  # fmt: skip
@@ -179,11 +204,12 @@ def _told(launch: Launch, resources: Resources, target: Target) -> dict[str, Any
     found["resident"] = resources.resident
     try:
         found |= counts(resources.path(launch))
-        prediction = predict_launch(launch, resources, target)
+        rates = target.rates
+        if rates is None:
+            return found | {"reason": "times: no rates were measured on this chip"}
+        prediction = predict_launch(launch, resources, target.chip, rates)
     except CodeError as error:
         return found | {"reason": str(error)}
-    if prediction is None:
-        return found | {"reason": "times: no rates were measured on this chip"}
     times = {name.replace("_s", "_us"): value * 1e6 for name, value in asdict(prediction).items() if name in _TIMES}
     return found | times | {"bound": prediction.bound, "reason": ""}
 
