@@ -141,6 +141,7 @@ def parts_of(state: State, results: str, root: Path = ROOT) -> list[Part]:
 
     fifty = ("depth=50", "stride=v1.5", "batch=256")
     step(2, "resnet50-bf16", *fifty, "precision=bf16", "kernels=torch,compile,triton", "graphs=false,true")
+    step(2, "resnet50-bf16-profile", *fifty, "precision=bf16", "kernels=triton", "graphs=false", "profile=true")
     # Choosing takes minutes the first time, and each choice is kept: what is cut off here goes on.
     step(2, "resnet50-bf16-choose", *fifty, "precision=bf16", "kernels=torch,auto", "graphs=false", attempts=4)
     step(2, "resnet50-bf16-auto", *fifty, "precision=bf16", "kernels=torch,compile,triton,auto", "graphs=false,true")

@@ -6,7 +6,7 @@ The standard library alone, so that models and metrics can read it where there i
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["CHIPS", "DEFAULT", "Chip", "Gpu", "chip_of", "gpu_named", "measured_rates"]
+__all__ = ["CHIPS", "DEFAULT", "Chip", "Gpu", "Latencies", "chip_of", "gpu_named", "measured_rates"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,12 +19,29 @@ class Gpu:
             fp32 is TF32 where torch uses it for convolutions (its default).
         measured_copy_tb_s: rate of its memory in TB/s, bytes read and written together; None where none was measured.
         measured_matrix_tflop_s: rate of a large bf16 or fp16 matrix product in TFLOP/s; None as above.
+        clock_ghz: highest clock of its multiprocessors; None where no model asks for it.
     """
 
     name: str
     peak_flops_per_s: Mapping[str, float]
     measured_copy_tb_s: float | None = None
     measured_matrix_tflop_s: float | None = None
+    clock_ghz: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latencies:
+    """Cycles from the issue of an instruction until its result may be used, where nothing else is in the way.
+
+    Attributes:
+        memory: of a load from the device's memory.
+        l2: of what the L2 cache answers: an atomic operation, a fence.
+        shared: of what goes through the pipe to shared memory, shuffles among it, and of special functions.
+    """
+
+    memory: int
+    l2: int
+    shared: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +52,12 @@ class Chip:
         target: Triton's backend, architecture and warp size.
         processors: multiprocessors (SMs or CUs) of the largest product.
         shared_bytes: shared memory (LDS) that one program may have.
+        reserved_shared_bytes: that the system keeps of a multiprocessor's shared memory for each program on it.
+        registers: of 32 bits, of a multiprocessor; a scheduler has its part of them for its own warps.
+        register_unit: how many of them a warp is given at a time.
+        schedulers: of a multiprocessor; each issues an instruction of one warp a cycle.
+        warps, programs: that may be on a multiprocessor at once.
+        latencies: None where no model asks for them.
         tensor_memory_columns: of tensor memory, for all that one program accumulates; 0 where there is none.
         matrix_instruction: name of the instruction that multiplies matrices at full rate, and a regular expression that
             finds it in the disassembly.
@@ -47,6 +70,13 @@ class Chip:
     target: tuple[str, int | str, int]
     processors: int
     shared_bytes: int
+    reserved_shared_bytes: int = 1024
+    registers: int = 65_536
+    register_unit: int = 256
+    schedulers: int = 4
+    warps: int = 64
+    programs: int = 32
+    latencies: Latencies | None = None
     tensor_memory_columns: int = 0
     matrix_instruction: tuple[str, str]
     tile_configs: tuple[str, ...]
@@ -71,8 +101,9 @@ _HOPPER = (
     "128x16x16/w4/s3",
 )
 
-# Shared memory: CUDA C Programming Guide, table "Technical Specifications per Compute Capability", less 1 KB that the
-# system keeps; CDNA 3 ISA: 64 KB of LDS.
+# Shared memory, registers, warps and programs: CUDA C Programming Guide, table "Technical Specifications per Compute
+# Capability", less 1 KB that the system keeps; CDNA 3 ISA: 64 KB of LDS, 512 registers a lane and 8 waves on each of
+# four SIMDs. Latencies in round figures: doi:10.1016/j.ultsonch.2023.106546, table 3.
 CHIPS: dict[str, Chip] = {
     "sm_80": Chip(
         target=("cuda", 80, 32),
@@ -99,18 +130,26 @@ CHIPS: dict[str, Chip] = {
         target=("cuda", 90, 32),
         processors=132,
         shared_bytes=232_448,
+        latencies=Latencies(memory=400, l2=200, shared=20),
         matrix_instruction=("HGMMA", r"\bHGMMA\b"),
         tile_configs=_HOPPER,
         gpus=(
             Gpu(name="H100 PCIe", peak_flops_per_s=_dense(756e12, 378e12)),
-            # Measured on an H100 SXM.
+            # Measured on the SXM products.
             Gpu(
                 name="H100",
                 peak_flops_per_s=_dense(989.4e12, 494.7e12),
                 measured_copy_tb_s=3.0,
                 measured_matrix_tflop_s=798.0,
+                clock_ghz=1.98,
             ),
-            Gpu(name="H200", peak_flops_per_s=_dense(989.4e12, 494.7e12)),
+            Gpu(
+                name="H200",
+                peak_flops_per_s=_dense(989.4e12, 494.7e12),
+                measured_copy_tb_s=4.23,
+                measured_matrix_tflop_s=806.0,
+                clock_ghz=1.98,
+            ),
         ),
     ),
     "sm_100": Chip(
@@ -127,6 +166,10 @@ CHIPS: dict[str, Chip] = {
         target=("hip", "gfx942", 64),
         processors=304,
         shared_bytes=65_536,
+        reserved_shared_bytes=0,
+        registers=131_072,
+        register_unit=512,
+        warps=32,
         matrix_instruction=("v_mfma", r"\bv_mfma_"),
         tile_configs=(
             "128x128x32/w8/s2",

@@ -21,7 +21,10 @@ EDGES = {
 # The rooms of each package (folders, and modules that lie beside them), in the order of its floors: a room may import
 # those before it, and none after it.
 ROOMS = {
-    "bench": ["config", "roofline", "measure", "training", "micro", "step", "peers", "pairs", "gpu", "plain", "plot"],
+    "bench": [
+        "config", "roofline", "machine_code", "measure", "training", "micro", "step", "peers", "pairs", "gpu", "plain",
+        "plot",
+    ],
     "kernels": [
         "dtypes", "interpreter", "child_process", "chips", "runtime", "operands", "tiles", "ops", "reference", "aot",
         "choose",

@@ -2,14 +2,17 @@
 
 import gc
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import torch
 from rich.console import Console
 
 import resnet
 from bench.measure import device_rates, gpu_rows, machine
+from bench.roofline.step import Step
 from bench.step.plan import Plan
 from bench.step.rows import Measured, choices_line, config_of, floors_line, null_reasons, outcome, step_rows, step_table
 from bench.step.variants import (
@@ -98,11 +101,29 @@ def measure(one: Plan, device: torch.device, console: Console) -> dict[Variant, 
             samples, results[variant].loss = steppers[variant].time(keys.steps)
             results[variant].rounds.append(samples)
             results[variant].ended_ns.append(time.time_ns())
+    for variant in names:
+        if keys.profile and variant.launches:
+            from bench.step.kernel_times import profile  # imports Triton
+
+            try:
+                results[variant].profile = profile(steppers[variant])
+            except ValueError as error:  # the times are right, whatever the profiler saw
+                results[variant].profile = str(error)
     return {variant: results[variant] for variant in one.variants}
 
 
-def write(one: Plan, results: dict[Variant, Measured], device: torch.device, started: datetime) -> list[str]:
-    """Write a run a variant; their ids differ at the end alone."""
+def write(
+    one: Plan,
+    results: dict[Variant, Measured],
+    device: torch.device,
+    started: datetime,
+    kernels: Mapping[Variant, list[dict[str, Any]]],
+) -> list[str]:
+    """Write a run a variant; their ids differ at the end alone.
+
+    Args:
+        kernels: rows of the table `kernels`, of variants that were profiled.
+    """
     model = build_model(one.step, "torch")
     counts = resnet.count(model, one.step.image_size)
     stem = gpu_rows.new_run_id(one.step, "step")
@@ -125,6 +146,7 @@ def write(one: Plan, results: dict[Variant, Measured], device: torch.device, sta
             )  # fmt: skip
             figures["run_stop"] = datetime.now(UTC)
             writer.steps(step_rows(measured))
+            gpu_rows.write_kernels(one.keys.results, run_id, started.strftime("%Y-%m"), kernels.get(variant, []))
             writer.finish("completed", null_reasons=null_reasons(figures), **figures)
         else:
             writer.finish(
@@ -133,6 +155,27 @@ def write(one: Plan, results: dict[Variant, Measured], device: torch.device, sta
             )  # fmt: skip
         run_ids.append(run_id)
     return run_ids
+
+
+def _kernels(
+    step: Step, results: dict[Variant, Measured], device: torch.device, console: Console
+) -> dict[Variant, list[dict[str, Any]]]:
+    """Rows of the table `kernels` of the variants that were profiled, shown beside what their machine code predicts."""
+    found: dict[Variant, list[dict[str, Any]]] = {}
+    for variant, measured in results.items():
+        if isinstance(measured.profile, str):
+            console.print(f"{variant}: not profiled: {measured.profile}", style="red", soft_wrap=True)
+        elif measured.profile is not None:
+            from bench.step.kernel_times import kernel_rows, predictions, profile_table  # imports Triton
+
+            try:
+                predicted = predictions(step, measured.profile, device)
+            except Exception as error:  # of any kind: it is the model's, and what was measured is kept
+                console.print(f"{variant}: no predictions: {failed(error).problem}", style="red", soft_wrap=True)
+                predicted = [None] * len(measured.profile.launches)
+            found[variant] = kernel_rows(step, variant, measured.profile, predicted)
+            console.print(profile_table(step, variant, found[variant]))
+    return found
 
 
 def run_plan(one: Plan, device: torch.device, console: Console) -> bool:
@@ -145,7 +188,8 @@ def run_plan(one: Plan, device: torch.device, console: Console) -> bool:
     if step.precision == "fp16":
         console.print(f"fp16: a constant loss scale of {FP16_SCALE:g} in every variant, no GradScaler")
     results = measure(one, device, console)
-    run_ids = write(one, results, device, started)
+    kernels = _kernels(step, results, device, console)
+    run_ids = write(one, results, device, started, kernels)
     console.print(step_table(step, results))
     console.print(floors_line(step), soft_wrap=True)
     for variant, measured in results.items():
@@ -156,4 +200,4 @@ def run_plan(one: Plan, device: torch.device, console: Console) -> bool:
     torch._dynamo.reset()
     gc.collect()
     torch.cuda.empty_cache()
-    return all(measured.rounds for measured in results.values())
+    return all(measured.rounds and not isinstance(measured.profile, str) for measured in results.values())

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from bench.config.grammar import key, parse
+from bench.config.grammar import WordError, key, parse
 from bench.config.paths import check_folder
 from bench.roofline.step import Step, net
 from bench.step.variants import KERNELS, Variant
@@ -27,6 +27,10 @@ class Keys:
     graphs: bool | None = key("whether the whole step is captured as a CUDA graph, in turn", "false,true")
     rounds: int = key("turns of all variants", "10", default=10, least=2)
     steps: int = key("timed steps of each variant in a turn", "5", default=5, unit="steps", least=1)
+    profile: bool = key(
+        "whether each of our kernels is measured in the step, beside what its machine code predicts", "false",
+        default=False, one=True,
+    )  # fmt: skip
     seed: int = key("of weights and images", "0", default=0, least=0, most=2**31 - 1)
     results: str = key("folder that rows are written to", "results/v1", default=str(DEFAULT_ROOT), path=True)
 
@@ -60,5 +64,7 @@ def plan(words: Sequence[str]) -> list[Plan]:
         kernels = [one for one in typed if one] or ["torch", "compile", "triton", "auto"]
         graphs = [one for one in dict.fromkeys(cell.graphs for cell in cells) if one is not None] or [False, True]
         variants = tuple(Variant(one, graph) for graph in graphs for one in kernels)
+        if keys.profile and not any(variant.launches for variant in variants):
+            raise WordError("profile=true: no variant launches our kernels one by one; add kernels=triton graphs=false")
         plans.append(Plan(keys=keys, step=step, variants=variants))
     return plans

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.table import Table
@@ -13,6 +13,9 @@ from bench.roofline.step import Step
 from bench.step.variants import FP16_SCALE, LR, WARM_STEPS, Variant
 from resnet.fused.layer_choices import LayerChoice, LayerChoices
 from results.statistics import median, paired_ratio, percentile, spread
+
+if TYPE_CHECKING:
+    from bench.step.kernel_times import Profile
 
 BASES = ("torch", "compile")
 
@@ -28,7 +31,8 @@ class Measured:
         peak_mem_bytes: of the variant alone, its batch included.
         problem: why it was not timed, or None.
         failure_kind: of `results.store.schema.FAILURE_KINDS`, with a problem.
-        choices, choices_table: what computes each layer, and what that was chosen from, where it was chosen.
+        profile: what our kernels took in the step, of a variant that was profiled; or why that is not known.
+    choices, choices_table: what computes each layer, and what that was chosen from, where it was chosen.
     """
 
     rounds: list[list[float]] = field(default_factory=list)
@@ -37,6 +41,7 @@ class Measured:
     peak_mem_bytes: int | None = None
     problem: str | None = None
     failure_kind: str | None = None
+    profile: "Profile | str | None" = None
     choices: LayerChoices | None = None
     choices_table: str = ""
 

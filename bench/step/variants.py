@@ -38,6 +38,11 @@ class Variant:
     def __str__(self) -> str:
         return f"{self.kernels}{'+graph' if self.graph else ''}"
 
+    @property
+    def launches(self) -> bool:
+        """Whether it launches our kernels one by one, so that each can be measured in the step."""
+        return self.kernels in ("triton", "auto") and not self.graph
+
 
 @dataclass(frozen=True)
 class Losses:

@@ -65,16 +65,24 @@ class Entry:
     reason: str = ""
 
 
-def _file(value: str) -> Path:
-    """A path that a file can be written to."""
+def check_file(value: str, usual: Path) -> Path:
+    """A path that a table can be written to.
+
+    Args:
+        value: as it was typed.
+        usual: the nearest that would do.
+
+    Raises:
+        ValueError: no file can be written there; one line.
+    """
     try:
         path = Path(value).expanduser().absolute()
         there = next(folder for folder in path.parents if folder.exists())
         other = path.exists() and not path.is_file()  # a folder, or a device that must not be replaced
     except (OSError, RuntimeError) as error:  # a name that is too long; no such ~user
-        raise ValueError(f"to={value}: {error}; nearest is to={Options().to}") from None
+        raise ValueError(f"to={value}: {error}; nearest is to={usual}") from None
     if other or not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)) or there.is_relative_to("/proc"):
-        nearest = path / "aot.parquet" if path.is_dir() else Options().to
+        nearest = path / usual.name if path.is_dir() else usual
         raise ValueError(f"to={value}: no file can be written there; nearest is to={nearest}")
     return Path(value).expanduser()
 
@@ -108,10 +116,10 @@ def describe(launch: Launch) -> str:
     return "/".join([blocks, *(f"{name.removeprefix('num_')[0]}{value}" for name, value in launch.options.items())])
 
 
-def write(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Write the table as one zstd Parquet file, which appears whole or not at all."""
+def write(rows: Sequence[dict[str, Any]], path: Path, schema: pa.Schema) -> None:
+    """Write a table as one zstd Parquet file, which appears whole or not at all; what a row lacks is null."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    table = pa.Table.from_pylist(list(rows), schema=SCHEMA)
+    table = pa.Table.from_pylist(list(rows), schema=schema)
     replace_file(path, lambda file: pq.write_table(table, file, compression="zstd"))
 
 
@@ -155,7 +163,7 @@ def compile_and_write(options: Options) -> int:
     keys = ("kernel", "chip", "dtype", "shape_class", "config")
     rows = [{key: getattr(entry, key) for key in keys} | asdict(outcomes[id(entry)]) for entry in entries]
     try:
-        write(rows, options.to)
+        write(rows, options.to, SCHEMA)
     except OSError as error:
         raise OSError(f"to={options.to}: {error.strerror or error}") from None
     finally:  # what minutes of compiling have shown, in one place at least
@@ -196,7 +204,7 @@ def main(words: Sequence[str] | None = None) -> int:
         given: dict[str, Any] = {name: tuple(dict.fromkeys(found)) for name, found in values(typed, Keys).items()}
         given |= {name: given[name][0] for name in ("per", "to", "jobs") if name in given}
         if "to" in given:
-            given["to"] = _file(given["to"])
+            given["to"] = check_file(given["to"], defaults.to)
         return Options(**given)
 
     return command.run("kernels.aot", __doc__, Keys, read, compile_and_write, words, goes_on=True)

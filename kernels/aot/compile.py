@@ -7,7 +7,7 @@ import re
 import signal
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -61,12 +61,26 @@ def compile_launch(launch: Launch, chip: str) -> Resources:
     Raises:
         RuntimeError: Triton's interpreter is on, under which there are no kernels to compile.
     """
+    return compile_variant(launch, chip, _resources)
+
+
+def _resources(compiled: Any, launch: Launch, chip: str, multiplies: bool) -> Resources:
+    return read_resources(compiled, chip, multiplies=multiplies)
+
+
+def compile_variant(launch: Launch, chip: str, read: Callable[[Any, Launch, str, bool], Resources]) -> Resources:
+    """Compile a launch and read what is asked for; see `compile_launch`.
+
+    Args:
+        read: of what `triton.compile` returned, the launch, its chip, and whether it has to use the chip's matrix
+            instruction.
+    """
     if runtime.INTERPRETED:
         raise RuntimeError("TRITON_INTERPRET=1 is set, under which Triton compiles nothing; unset it")
     try:
         variant = specialize(launch, target_of(chip))
         compiled = triton.compile(variant.source, target=variant.target, options=variant.options)
-        return read_resources(compiled, chip, multiplies=variant.multiplies)
+        return read(compiled, launch, chip, variant.multiplies)
     except Exception as error:  # of any kind: MLIR, LLVM and ptxas each have their own
         return failed(one_line(error))
 
@@ -101,12 +115,15 @@ def _binder(function: Any, target: GPUTarget) -> tuple[Any, Any]:
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # signals that end a process
 
 
-def compile_all(launches: Sequence[tuple[Launch, str]], jobs: int) -> Iterator[tuple[list[int], Resources]]:
+def compile_all(
+    launches: Sequence[tuple[Launch, str]], jobs: int, compile_one: Callable[[Launch, str], Resources] | None = None
+) -> Iterator[tuple[list[int], Resources]]:
     """Compile what differs, each in a process of its own: a compiler that dies or hangs takes only its own launches.
 
     Args:
         launches: each with its chip.
         jobs: processes at a time.
+        compile_one: what is done with a launch; `compile_launch` where it is not given.
 
     Yields:
         The places in `launches` that share a compilation, and its outcome, as each is done.
@@ -123,7 +140,7 @@ def compile_all(launches: Sequence[tuple[Launch, str]], jobs: int) -> Iterator[t
     while queue or running:
         while queue and len(running) < jobs:
             group = queue.pop()
-            receiver, process = _start(*launches[group[0]])
+            receiver, process = _start(*launches[group[0]], compile_one)
             running[receiver] = (process, group, time.monotonic() + DEADLINE_S)
         ready = wait(list(running), timeout=1.0)
         for receiver in [key for key in running if key in ready]:
@@ -148,13 +165,15 @@ def _warm_up(chips: Iterable[str]) -> None:
         compile_launch(Launch("nothing", "", _nothing_kernel, (1,), {"out_ptr": out}, {"num_warps": 1}), chip)
 
 
-def _start(launch: Launch, chip: str) -> tuple[Connection, BaseProcess]:
+def _start(
+    launch: Launch, chip: str, compile_one: Callable[[Launch, str], Resources] | None = None
+) -> tuple[Connection, BaseProcess]:
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
     # What a signal's handler raises in the middle of a fork is dropped: signals wait until it is over.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
-        process = context.Process(target=_compile_and_send, args=(launch, chip, sender, mask), daemon=True)
+        process = context.Process(target=_compile_and_send, args=(launch, chip, compile_one, sender, mask), daemon=True)
         process.start()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
@@ -162,7 +181,13 @@ def _start(launch: Launch, chip: str) -> tuple[Connection, BaseProcess]:
     return receiver, process
 
 
-def _compile_and_send(launch: Launch, chip: str, sender: Connection, mask: set[signal.Signals]) -> None:
+def _compile_and_send(
+    launch: Launch,
+    chip: str,
+    compile_one: Callable[[Launch, str], Resources] | None,
+    sender: Connection,
+    mask: set[signal.Signals],
+) -> None:
     """Compile in this process, a child; what compilers write to stderr tells more than what they raise."""
     for number in ENDING:  # no Python of the parent's while a compiler runs
         if callable(signal.getsignal(number)):
@@ -171,7 +196,7 @@ def _compile_and_send(launch: Launch, chip: str, sender: Connection, mask: set[s
     with tempfile.TemporaryFile() as file:
         for descriptor in (1, 2):
             os.dup2(file.fileno(), descriptor)
-        resources = compile_launch(launch, chip)
+        resources = (compile_one or compile_launch)(launch, chip)
         file.seek(0)
         said = re.search(r"error: (.*)", file.read().decode(errors="replace"))
     if said and resources.regs is None:

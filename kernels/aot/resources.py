@@ -77,11 +77,11 @@ def read_resources(compiled: Any, chip: str, *, multiplies: bool) -> Resources:
     return Resources(regs, shared, stack, spills, found, f"failed: {'; '.join(wrong)}" if wrong else "ok")
 
 
-def _read_cubin(cubin: bytes, disassemble: bool) -> tuple[int, int, int, str]:
+def _read_cubin(cubin: bytes, wanted: bool) -> tuple[int, int, int, str]:
     """Registers, stack bytes, spill instructions and SASS of a cubin, by the tools that Triton brings.
 
     Disassembly takes as long as many a compilation; without a stack there is nothing to spill to, and it is left out
-    unless asked for.
+    unless `wanted`.
     """
     from triton import knobs
 
@@ -92,11 +92,19 @@ def _read_cubin(cubin: bytes, disassemble: bool) -> tuple[int, int, int, str]:
         numbers = re.search(r"\bREG:(\d+) STACK:(\d+)", usage)
         if not numbers:
             raise RuntimeError(f"cuobjdump: no REG and STACK in {usage.strip()[-200:]!r}")
-        sass = ""
-        if disassemble or int(numbers[2]):
-            sass = _run(knobs.nvidia.nvdisasm.path, "--print-code", "--no-dataflow", file.name)
+    sass = disassemble(cubin) if wanted or int(numbers[2]) else ""
     # The LOCAL of cuobjdump stays 0 whatever spills.
     return int(numbers[1]), int(numbers[2]), len(re.findall(r"\b(?:STL|LDL)\b", sass)), sass
+
+
+def disassemble(cubin: bytes, *options: str) -> str:
+    """SASS of a cubin, as nvdisasm prints it with some options more."""
+    from triton import knobs
+
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        return _run(knobs.nvidia.nvdisasm.path, "--print-code", "--no-dataflow", *options, file.name)
 
 
 def _run(*command: str) -> str:

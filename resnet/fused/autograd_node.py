@@ -1,5 +1,6 @@
 """What fused blocks and the stem share as nodes of the autograd graph: what they save, hand on, and leave to cuDNN."""
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -18,6 +19,12 @@ from kernels.ops.conv1x1 import conv1x1
 from kernels.ops.conv3x3 import conv3x3
 
 T = TypeVar("T")
+
+
+def no_autocast(x: Tensor) -> contextlib.AbstractContextManager[Any]:
+    """The kernels' own casts alone; where autocast does not know the device (meta) there is none to turn off."""
+    kind = x.device.type
+    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else contextlib.nullcontext()
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ from resnet.fused.autograd_node import (
     bn_gradients,
     conv_statistics,
     input_gradient,
+    no_autocast,
     take_reduced,
     unflatten,
     weight_gradient,
@@ -116,7 +117,7 @@ class BlockFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, plan: BlockPlan, weights: Sequence[Tensor], *parameters: Tensor) -> Tensor:
         layers = unflatten(parameters)
-        with torch.autocast(x.device.type, enabled=False):
+        with no_autocast(x):
             z, kept = forward_block(x, plan, weights, layers)
         Node.save(ctx, kept, layers)
         ctx.plan, ctx.producer_of = plan, BlockFunction.producer
@@ -136,7 +137,7 @@ class BlockFunction(torch.autograd.Function):
     def backward(ctx: Any, dz: Tensor | None) -> tuple[Any, ...]:
         if dz is None:
             return (None,) * len(ctx.needs_input_grad)
-        with torch.autocast(dz.device.type, enabled=False):
+        with no_autocast(dz):
             gradients = _backward_block(ctx, dz)
         ctx.unpacked = None
         return gradients

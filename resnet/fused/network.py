@@ -20,7 +20,7 @@ from kernels.operands import Norm, Running
 from kernels.ops.bn_act import bn_act
 from kernels.ops.conv_inference import conv_inference, fold
 from kernels.ops.pack_weights import pack_weights
-from resnet.fused.autograd_node import Layer, LayerParameters, flatten
+from resnet.fused.autograd_node import Layer, LayerParameters, flatten, no_autocast
 from resnet.fused.block import BlockFunction, BlockPlan, forward_block
 from resnet.fused.checks import check_device, check_modules
 from resnet.fused.layer_choices import LayerChoices
@@ -107,7 +107,7 @@ class Fused:
         parameters = [LayerParameters(conv.weight, bn.weight, bn.bias) for _, conv, bn in parts]
         if keep:
             return BlockFunction.apply(x, plan, weights, *flatten(parameters))
-        with torch.autocast(x.device.type, enabled=False):
+        with no_autocast(x):
             return forward_block(x, plan, weights, parameters)[0]
 
     def _stem(self, model: Any, x: Tensor) -> Tensor:
@@ -117,7 +117,7 @@ class Fused:
         parameters = LayerParameters(model.conv1.weight, model.bn1.weight, model.bn1.bias)
         if torch.is_grad_enabled():
             return StemFunction.apply(x, plan, weight, *flatten([parameters]))
-        with torch.autocast(x.device.type, enabled=False):
+        with no_autocast(x):
             return forward_stem(x, plan, weight, parameters)[0]
 
     def _infer(self, block: Block, x: Tensor) -> Tensor:
@@ -136,7 +136,7 @@ class Fused:
         name, conv, bn = part
         runtime.set_layer(name)
         choice = self.choices[name]
-        with torch.autocast(x.device.type, enabled=False):
+        with no_autocast(x):
             if choice.inference == "triton":
                 # Each time: how an engine or an average of weights changes parameters cannot always be seen.
                 mean, var = bn.running_mean, bn.running_var
@@ -212,7 +212,8 @@ class Fused:
 def compute_dtype(x: Tensor) -> torch.dtype:
     """Autocast's dtype where it is on, else that of `x`."""
     kind = x.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+    enabled = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return torch.get_autocast_dtype(kind) if enabled else x.dtype
 
 
 def is_frozen(bn: nn.BatchNorm2d) -> bool:

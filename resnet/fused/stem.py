@@ -25,6 +25,7 @@ from resnet.fused.autograd_node import (
     channels_last,
     conv_statistics,
     input_gradient,
+    no_autocast,
     take_reduced,
     unflatten,
     weight_gradient,
@@ -56,7 +57,7 @@ class StemFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, images: Tensor, plan: StemPlan, weight: Tensor, *parameters: Tensor) -> Tensor:
         (layer,) = unflatten(parameters)
-        with torch.autocast(images.device.type, enabled=False):
+        with no_autocast(images):
             z, kept = forward_stem(images, plan, weight, layer)
         Node.save(ctx, kept, [layer])
         ctx.plan, ctx.producer_of = plan, None if plan.pool else StemFunction.producer
@@ -73,7 +74,7 @@ class StemFunction(torch.autograd.Function):
     def backward(ctx: Any, dz: Tensor | None) -> tuple[Any, ...]:
         if dz is None:
             return (None,) * len(ctx.needs_input_grad)
-        with torch.autocast(dz.device.type, enabled=False):
+        with no_autocast(dz):
             gradients = _backward_stem(ctx, dz)
         ctx.unpacked = None
         return gradients

@@ -108,6 +108,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         copy_bytes_per_s=REAL,  # peak measured in the same process: bytes read and written by a large copy
         matrix_flops_per_s=REAL,  # likewise: a large matrix product in the dtype
         config=TEXT,  # its tile config, such as 128x64x64/w4/s3
+        predicted_us=REAL,  # of a launch in a profiled step: by its machine code; null where that model has no time
     ),
     "baselines": _columns(
         key=TEXT,  # a comparability key

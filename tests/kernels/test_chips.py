@@ -122,6 +122,7 @@ def test_every_entry_is_whole(name):
 
 
 def test_rates_that_nobody_measured_are_refused():
-    with pytest.raises(ValueError, match="^NVIDIA A100: no rates were measured; there are those of H100$"):
+    with pytest.raises(ValueError, match="^NVIDIA A100: no rates were measured; there are those of H100, H200$"):
         measured_rates("NVIDIA A100")
     assert (step.COPY_TB_S, step.MATRIX_TFLOP_S) == measured_rates("H100") == (3.0, 798.0)
+    assert measured_rates("NVIDIA H200") == (4.23, 806.0)

@@ -20,9 +20,9 @@ from kernels import runtime
 
 ROOT = Path(__file__).resolve().parents[3]
 MODULES = [
-    "bench.gpu", "bench.micro", "bench.pairs", "bench.peers", "bench.peers.plain", "results.plot", "bench.roofline",
-    "bench.step", "kernels.aot", "results.baseline", "results.calibrate", "results.check", "results.compare",
-    "results.export", "results.history", "results.query", "results.recover", "results.report",
+    "bench.gpu", "bench.machine_code", "bench.micro", "bench.pairs", "bench.peers", "bench.peers.plain", "results.plot",
+    "bench.roofline", "bench.step", "kernels.aot", "results.baseline", "results.calibrate", "results.check",
+    "results.compare", "results.export", "results.history", "results.query", "results.recover", "results.report",
 ]  # fmt: skip
 # These take words that are no key=value: verbs, or whatever may be a folder's name. Their own tests say more.
 VERBS, ANY_WORD = {"results.baseline"}, {"results.compare", "results.query"}

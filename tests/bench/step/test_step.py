@@ -142,7 +142,7 @@ def test_what_computes_each_layer_is_in_the_row(tmp_path: Path) -> None:
     measured = made_up()
     other = LayerChoices.of({"conv1": TORCH})
     measured[Variant("auto")] = replace(measured[Variant("triton")], choices=other)
-    compare.write(one, measured, CPU, datetime.now(UTC))
+    compare.write(one, measured, CPU, datetime.now(UTC), {})
     rows = {(row["kernels"], row["cuda_graph"]): row for row in read_rows(tmp_path, "runs")[0]}
     for kernels in ("triton", "auto"):
         row, choices = rows[kernels, False], measured[Variant(kernels)].choices
