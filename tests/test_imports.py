@@ -23,8 +23,8 @@ EDGES = {
 ROOMS = {
     "bench": ["config", "roofline", "measure", "training", "micro", "step", "peers", "pairs", "gpu", "plain", "plot"],
     "kernels": [
-        "dtypes", "interpreter", "child_process", "chips", "runtime", "operands", "tiles", "ops", "reference", "aot",
-        "choose",
+        "dtypes", "interpreter", "child_process", "chips", "runtime", "operands", "prepared", "tiles", "ops",
+        "reference", "aot", "choose",
     ],
     "launch": ["cluster", "plan", "job", "batch_script", "foreground", "cli", "local", "slurm"],
     "resnet": [
