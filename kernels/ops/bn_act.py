@@ -11,7 +11,7 @@ from kernels.tiles import pointwise
 from kernels.tiles.pointwise import affine, load_subsampled, pack, relu
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["M", "TILES", "H", "W", "SHORTCUT_H", "SHORTCUT_W"])
 def bn_act_kernel(
     y_ptr,  # [M, C]
     stats_ptr,  # [2, C] fp32

@@ -29,7 +29,7 @@ def coefficients(stats_ptr, weight_ptr, sums_ptr, channels, mask, C, count, K: t
     return slope, slope_y, offset, mean
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["M", "TILES", "IMAGE"])
 def bn_act_backward_apply_kernel(
     dz_ptr,  # [M, C]; [N, C] where DZ_EXPANDED
     y_ptr,  # [M, C]

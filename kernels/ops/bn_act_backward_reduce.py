@@ -34,7 +34,7 @@ def load_gradient(ptr, row, rows, channels, inside, C, IMAGE, EXPANDED: tl.const
     return tl.load(ptr + base + offsets, mask=inside, other=0.0).to(tl.float32)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["M", "TILES", "H", "W", "IMAGE", "DZ_H", "DZ_W", "SKIP_H", "SKIP_W"])
 def bn_act_backward_reduce_kernel(
     dz_ptr,  # [M, C]; [N, C] where DZ_EXPANDED; [N * DZ_H * DZ_W, C] where DZ_STRIDE > 1
     skip_ptr,  # [M, C]; [N * SKIP_H * SKIP_W, SKIP_C] where SKIP_SPREAD

@@ -11,7 +11,7 @@ from kernels.tiles import pointwise
 from kernels.tiles.pointwise import arrives_last, finalize_stats, merge_rows
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["M", "TILES"])
 def bn_stats_kernel(
     y_ptr,  # [M, C]
     partials_ptr,  # [2, P, C] fp32

@@ -20,7 +20,7 @@ from kernels.tiles.conv_product import check_weight, counters, end_with_sums, mu
 from kernels.tiles.pointwise import affine, pixels, relu, unpack
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["M", "H", "W", "SKIP_H", "SKIP_W", "GROUP"])
 def conv_dgrad_kernel(
     dy_ptr,  # [M, K]
     weight_ptr,  # [K, TAPS, C]

@@ -12,7 +12,7 @@ from kernels.tiles.conv_product import check_stride, check_weight, multiply
 from kernels.tiles.pointwise import pixels, relu
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["M", "H", "W", "OUT_H", "OUT_W", "RESIDUAL_H", "RESIDUAL_W"])
 def conv_inference_kernel(
     x_ptr,  # [N*H*W, C]
     weight_ptr,  # [K, TAPS, C]

@@ -11,7 +11,7 @@ from kernels.tiles import pointwise
 from kernels.tiles.pointwise import affine, pixels, relu
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["M", "TILES", "H", "W", "OUT_H", "OUT_W"])
 def stem_kernel(
     y_ptr,  # [N * H * W, C]
     stats_ptr,  # [2, C] fp32

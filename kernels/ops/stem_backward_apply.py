@@ -12,7 +12,7 @@ from kernels.tiles import pointwise
 from kernels.tiles.pointwise import affine
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["M", "TILES", "H", "W", "OUT_H", "OUT_W"])
 def stem_backward_apply_kernel(
     dp_ptr,  # [M, C], M = N * OUT_H * OUT_W
     argmax_ptr,  # [M, C] uint8

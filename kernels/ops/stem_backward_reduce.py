@@ -58,7 +58,7 @@ def first_pixels(row, rows, H, W, OUT_H, OUT_W):
     return first, (n * H + 2 * h) * W + 2 * w - first, h, w
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["M", "TILES", "H", "W", "OUT_H", "OUT_W"])
 def stem_backward_reduce_kernel(
     dp_ptr,  # [M, C], M = N * OUT_H * OUT_W
     argmax_ptr,  # [M, C] uint8

@@ -22,7 +22,7 @@ from kernels.tiles import pointwise, tile_configs
 from kernels.tiles.conv_product import check_stride, check_weight, counters, end_with_stats, multiply, workspace
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["M", "H", "W", "OUT_H", "OUT_W", "GROUP"])
 def conv_kernel(
     x_ptr,  # [N*H*W, C]
     weight_ptr,  # [K, TAPS, C]

@@ -19,7 +19,7 @@ from kernels.choose.table import Table, agree
 from kernels.ops.bn_act import bn_act
 from kernels.ops.conv_inference import conv_inference, fold
 from kernels.ops.pack_weights import pack_weights
-from resnet.fused.autograd_node import PerParameter, flatten, without_autocast
+from resnet.fused.autograd_node import PerParameter, channels_last, flatten, without_autocast
 from resnet.fused.block import BlockFunction, BlockPlan, forward_block
 from resnet.fused.checks import check_device, check_modules
 from resnet.fused.layer_choices import LayerChoices
@@ -134,25 +134,28 @@ class Fused:
         return self._infer_layer(parts[-1], x, residual, skip_stride, relu=True)
 
     def _infer_layer(self, part: ConvBn, x: Tensor, residual: Tensor | None, stride: int, relu: bool) -> Tensor:
+        runtime.set_layer(part.name)
+        run = self._folded if self.choices[part.name].inference == "triton" else self._normalized
+        return without_autocast(x.device.type, run, part, x, residual, stride, relu)
+
+    def _folded(self, part: ConvBn, x: Tensor, residual: Tensor | None, stride: int, relu: bool) -> Tensor:
+        """A layer by a kernel of ours. BN is folded each time: what changes parameters cannot always be seen."""
         name, conv, bn = part
-        runtime.set_layer(name)
-        choice = self.choices[name]
-        with torch.autocast(x.device.type, enabled=False):
-            if choice.inference == "triton":
-                # Each time: how an engine or an average of weights changes parameters cannot always be seen.
-                mean, var = bn.running_mean, bn.running_var
-                assert mean is not None and var is not None
-                weight, bias = fold(conv.weight, bn.weight, bn.bias, mean, var, bn.eps, x.dtype)
-                return conv_inference(
-                    x, weight, bias, stride=conv.stride[0], residual=residual, residual_stride=stride, relu=relu,
-                    tile_config=choice.inference_config,
-                )  # fmt: skip
-            assert self._packed is not None
-            weight, padding = self._packed[0][name], list(conv.padding)
-            strides = list(conv.stride)
-            y = torch.ops.aten.convolution(x, weight, None, strides, padding, [1, 1], False, [0, 0], 1)
-            y = y.contiguous(memory_format=torch.channels_last)
-            return bn_act(y, frozen_norm(bn), shortcut=residual, shortcut_stride=stride, relu=relu)[0]
+        mean, var = bn.running_mean, bn.running_var
+        assert mean is not None and var is not None
+        weight, bias = fold(conv.weight, bn.weight, bn.bias, mean, var, bn.eps, x.dtype)
+        return conv_inference(
+            x, weight, bias, stride=conv.stride[0], residual=residual, residual_stride=stride, relu=relu,
+            tile_config=self.choices[name].inference_config,
+        )  # fmt: skip
+
+    def _normalized(self, part: ConvBn, x: Tensor, residual: Tensor | None, stride: int, relu: bool) -> Tensor:
+        """A layer by cuDNN's convolution and our pass behind it."""
+        assert self._packed is not None
+        name, conv, bn = part
+        weight, strides, padding = self._packed[0][name], list(conv.stride), [int(pad) for pad in conv.padding]
+        y = channels_last(torch.convolution(x, weight, None, strides, padding, [1, 1], False, [0, 0], 1))
+        return bn_act(y, frozen_norm(bn), shortcut=residual, shortcut_stride=stride, relu=relu)[0]
 
     @contextlib.contextmanager
     def _opened(self, structure: Structure, parts: list[ConvBn], dtype: torch.dtype) -> Iterator[None]:
