@@ -106,6 +106,14 @@ def chip(device: torch.device) -> str:
     return chips.chip_of("cuda", 10 * major + minor)
 
 
+def shared_bytes(device: torch.device) -> int:
+    """Shared memory that one program may have: the chip's, less where the device that takes its list has less."""
+    most = chips.CHIPS[chip(device)].shared_bytes
+    if device.type != "cuda" or torch.version.hip or _state.capture_chip:
+        return most
+    return min(most, torch.cuda.get_device_properties(device).shared_memory_per_block_optin)  # type: ignore[attr-defined]
+
+
 def runs_here(device: torch.device) -> bool:
     """Whether kernels can run on tensors of a device: a GPU, or the CPU under Triton's interpreter."""
     if device.type == "cuda":
