@@ -185,16 +185,33 @@ def on(index):
 
 
 @pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
-@pytest.mark.parametrize(("index", "enters"), [(0, []), (1, [1]), (3, [3])])
-def test_a_launch_goes_to_its_operands_device(gpus, monkeypatch, index, enters):
+def test_a_launch_goes_to_its_operands_device(gpus, monkeypatch):
     function = Function()
     function.arg_names = tuple(module.bn_act_kernel.arg_names)
     monkeypatch.setattr(module, "bn_act_kernel", function)
     with FakeTensorMode():
-        for _ in range(2):  # the second is prepared
+        for index in (0, 1, 1, 3, 0):  # some of them are prepared already
             z, _ = bn_act(image(2, 16, 8, device=on(index)), norm(16, on(index)))
-    assert z.device == on(index)
-    assert function.launches == [(index, (1, 1), 128)] * 2 and gpus == enters * 2
+            assert z.device == on(index)
+    assert function.launches == [(index, (1, 1), 128) for index in (0, 1, 1, 3, 0)]
+    assert gpus == [1, 1, 3], "the current device is entered"
+
+
+def test_counters_are_a_stream_s_and_a_device_s_own(gpus, monkeypatch):
+    stream, capturing = [5], [False]
+    monkeypatch.setattr(runtime, "_stream", lambda index: stream[0])
+    monkeypatch.setattr(runtime, "_counters", {})
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: capturing[0])
+    with FakeTensorMode():
+        first, again = runtime.counters(3, on(0)), runtime.counters(5, on(0))
+        stream[0] = 6
+        other, device = runtime.counters(3, on(0)), runtime.counters(3, on(1))
+        capturing[0] = True
+        graph, graph_again = runtime.counters(3, on(0)), runtime.counters(3, on(0))
+        unseen = runtime.counters(3, on(2))
+    assert first is again and graph is graph_again and len(unseen) == 3
+    assert len({id(counters) for counters in (first, other, device, graph)}) == 4
+    assert device.device == on(1) and all(len(one) >= 5 and one.dtype == torch.int32 for one in (first, other, graph))
 
 
 def test_operands_on_two_devices_are_refused(gpus):
