@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -66,6 +66,31 @@ class Producer(NamedTuple):
     mask: Tensor | None = None
     shortcut_y: Tensor | None = None
     shortcut_norm: Norm | None = None
+
+
+def norm_tensors(norm: Norm | None) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """The tensors of a BN in a row."""
+    return norm or (None, None, None)
+
+
+def norm_of(tensors: Sequence[Any]) -> Norm | None:
+    """The inverse of `norm_tensors`."""
+    stats, weight, bias = tensors
+    return None if stats is None else Norm(stats, weight, bias)
+
+
+def producer_tensors(producer: Producer | None) -> tuple[Tensor | None, ...]:
+    """The tensors of a producer in a row."""
+    if producer is None:
+        return (None,) * 9
+    y, norm, mask, shortcut_y, shortcut_norm = producer
+    return (y, *norm, mask, shortcut_y, *(shortcut_norm or (None, None, None)))
+
+
+def producer_of(tensors: Sequence[Any]) -> Producer | None:
+    """The inverse of `producer_tensors`."""
+    y, stats, weight, bias, mask, shortcut_y, *shortcut_norm = tensors
+    return None if y is None else Producer(y, Norm(stats, weight, bias), mask, shortcut_y, norm_of(shortcut_norm))
 
 
 @dataclass(frozen=True)
@@ -154,13 +179,20 @@ def check_norm(name: str, norm: Norm, channels: int, device: torch.device) -> No
     check_vector(f"{name}.bias", norm.bias, (channels,), device)
 
 
-def check_running(running: Running, channels: int, device: torch.device) -> None:
-    """Check running statistics; see `check_vector`."""
-    check_vector("running.mean", running.mean, (channels,), device)
-    check_vector("running.var", running.var, (channels,), device)
+def check_running(mean: Tensor, var: Tensor, channels: int, device: torch.device) -> None:
+    """Check the two tensors of running statistics; see `check_vector`."""
+    check_vector("running.mean", mean, (channels,), device)
+    check_vector("running.var", var, (channels,), device)
+
+
+def momentum_of(running: Running | None) -> float:
+    """The momentum of running statistics, checked; 0 where there are none."""
+    if running is None:
+        return 0.0
     if not 0 <= running.momentum <= 1:
         nearest = min(max(running.momentum, 0), 1)
         raise KernelError(f"running.momentum: {running.momentum} is not in [0, 1]; nearest is {nearest}")
+    return float(running.momentum)
 
 
 def check_mask(name: str, mask: Tensor, y: Tensor) -> None:

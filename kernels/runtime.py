@@ -68,8 +68,18 @@ def capture_launches(chip: str) -> Iterator[list[Launch]]:
         _state.capture_chip = before
 
 
-def launch(name: str, function: Any, grid: Sequence[int], arguments: dict[str, Any], **options: int) -> None:
-    """Launch a Triton kernel.
+def captured_chip() -> str | None:
+    """The chip that launches are captured for; None where they are launched."""
+    return _state.capture_chip
+
+
+def observed() -> bool:
+    """Whether launches are collected, or captured in place of being launched."""
+    return _state.ledger is not None or _state.capture_chip is not None
+
+
+def launch(name: str, function: Any, grid: Sequence[int], arguments: dict[str, Any], **options: int) -> object:
+    """Launch a Triton kernel on the current device, and give what Triton compiled; None where it compiles nothing.
 
     Args:
         name: of the kernel in the ledger, such as "bn_stats".
@@ -80,8 +90,7 @@ def launch(name: str, function: Any, grid: Sequence[int], arguments: dict[str, A
     """
     if _state.ledger is not None:
         _state.ledger.append(Launch(name, _state.layer, function, tuple(grid), dict(arguments), dict(options)))
-    if _state.capture_chip is None:
-        function[tuple(grid)](**arguments, **options)
+    return function[tuple(grid)](**arguments, **options) if _state.capture_chip is None else None
 
 
 def chip(device: torch.device) -> str:
@@ -95,6 +104,14 @@ def chip(device: torch.device) -> str:
         return chips.chip_of("hip", torch.cuda.get_device_properties(device).gcnArchName.partition(":")[0])
     major, minor = torch.cuda.get_device_capability(device)
     return chips.chip_of("cuda", 10 * major + minor)
+
+
+def shared_bytes(device: torch.device) -> int:
+    """Shared memory that one program may have: the chip's, less where the device that takes its list has less."""
+    most = chips.CHIPS[chip(device)].shared_bytes
+    if device.type != "cuda" or torch.version.hip or _state.capture_chip:
+        return most
+    return min(most, torch.cuda.get_device_properties(device).shared_memory_per_block_optin)  # type: ignore[attr-defined]
 
 
 def runs_here(device: torch.device) -> bool:
@@ -114,8 +131,15 @@ def empty_image(n: int, c: int, h: int, w: int, dtype: torch.dtype, device: torc
     return empty((n, h, w, c), dtype, device).permute(0, 3, 1, 2)
 
 
+def _stream(index: int) -> int:
+    """The current stream of a GPU, without the object that `torch.cuda.current_stream` makes for it."""
+    from triton.runtime import driver
+
+    return int(driver.active.get_current_stream(index))
+
+
 def counters(count: int, device: torch.device) -> Tensor:
-    """`count` int32 zeros for kernels whose last-arriving program finishes; that program sets its counter back to 0.
+    """At least `count` int32 zeros, for kernels whose last-arriving program finishes and sets its counter back to 0.
 
     Launches of one stream share them, since they follow one another; each stream has its own. CUDA graphs of a device
     share one set too: those over these kernels are not to be replayed at the same time.
@@ -132,9 +156,12 @@ def counters(count: int, device: torch.device) -> Tensor:
         if torch.cuda.is_current_stream_capturing():
             # Zeros that a graph makes cost it a launch and exist in its replays alone: only where there are no others.
             made = _counters.get((index, CAPTURED))
-            return (torch.zeros(count, dtype=torch.int32, device=device) if made is None else made)[:count]
-        stream = torch.cuda.current_stream(device).cuda_stream
-    for key in ((index, stream), (index, CAPTURED)):
-        if key not in _counters:
-            _counters[key] = torch.zeros(COUNTERS, dtype=torch.int32, device=device)
-    return _counters[index, stream][:count]
+            return torch.zeros(count, dtype=torch.int32, device=device) if made is None else made
+        stream = _stream(index)
+    found = _counters.get((index, stream))
+    if found is None:
+        for key in ((index, stream), (index, CAPTURED)):
+            if key not in _counters:
+                _counters[key] = torch.zeros(COUNTERS, dtype=torch.int32, device=device)
+        found = _counters[index, stream]
+    return found

@@ -99,7 +99,7 @@ class Chain:
             ours["dgrad"]["triton+z"] = self._dgrad_triton_z
         found = [Candidate(part, "torch", None, plain[part])]
         for mode, run in ours[part].items():
-            for tile_config in options(self.site, part, chip):
+            for tile_config in options(self.site, part, chip, runtime.shared_bytes(self.device)):
                 found.append(Candidate(part, mode, tile_config, _bind(run, tile_config)))
         return found
 

@@ -73,20 +73,25 @@ def name(part: str, mode: str, tile_config: TileConfig | None) -> str:
     return " ".join([part, mode, *([str(tile_config)] if tile_config else [])])
 
 
-def options(site: ConvSite, part: str, chip: str) -> tuple[TileConfig, ...]:
-    """The configurations of our kernel for a part of a site; none where the kernel does not take it."""
+def options(site: ConvSite, part: str, chip: str, most_shared_bytes: int | None = None) -> tuple[TileConfig, ...]:
+    """The configurations of our kernel for a part of a site; none where the kernel does not take it.
+
+    Args:
+        most_shared_bytes: see `fitting_configs`.
+    """
     if site.c_in % 8 or site.c_out % 8 or min(site.c_in, site.c_out) < MIN_CHANNELS:
         return ()
     if site.dtype not in DTYPES:
         return ()
     h, w = site.size_out
+    m = site.n * h * w
     if part == "dgrad":
         # A strided projection's runs on its own pixels, as that of a 1x1 of stride 1.
         if site.stride != 1 and not (site.role == "shortcut" and site.kernel == 1):
             return ()
-        return tuple(fitting_configs("conv_dgrad", chip, site.torch_dtype, site.n * h * w, site.c_in, site.c_out))
+        return fitting_configs("conv_dgrad", chip, site.torch_dtype, m, site.c_in, site.c_out, most_shared_bytes)
     op = "conv_inference" if part == "inference" else f"conv{site.kernel}x{site.kernel}"
-    return tuple(fitting_configs(op, chip, site.torch_dtype, site.n * h * w, site.c_out, site.c_in))
+    return fitting_configs(op, chip, site.torch_dtype, m, site.c_out, site.c_in, most_shared_bytes)
 
 
 def static_choice(site: ConvSite, chip: str) -> Choice:

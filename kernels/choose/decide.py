@@ -87,7 +87,8 @@ def measure_choices(
         for site in distinct
         if site.dtype in TUNED_DTYPES and any(options(site, part, chip) for part in PARTS)
     }
-    kept = {site: cache.load(key, partial(_read, site, chip)) for site, key in keys.items()}
+    limits = chip, runtime.shared_bytes(device)
+    kept = {site: cache.load(key, partial(_read, site, *limits)) for site, key in keys.items()}
     if device.type == "cuda":
         missing = [site for site, decision in kept.items() if decision is None]
         _compile_ahead(missing, device, announce or (lambda line: None))
@@ -121,7 +122,7 @@ def _compile_ahead(sites: list[ConvSite], device: torch.device, announce: Callab
     announce(f"kernels: {count:,} compiled in {time.perf_counter() - start:.0f} s")
 
 
-def _read(site: ConvSite, chip: str, values: Any) -> Decision:
+def _read(site: ConvSite, chip: str, most_shared_bytes: int, values: Any) -> Decision:
     """What a cache kept for a site; ValueError where it is none of the site's candidates."""
     decision = Decision.from_dict(values)
     choice = decision.choice
@@ -129,7 +130,7 @@ def _read(site: ConvSite, chip: str, values: Any) -> Decision:
         mode, tile_config = getattr(choice, part), getattr(choice, f"{part}_config")
         if (
             mode != "torch"
-            and tile_config not in options(site, part, chip)
+            and tile_config not in options(site, part, chip, most_shared_bytes)
             or mode == "prologue"
             and site.role != "inner"
         ):

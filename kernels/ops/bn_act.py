@@ -5,13 +5,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels import runtime
-from kernels.operands import KernelError, Norm, check_image, check_norm
+from kernels.operands import KernelError, Norm, check_image, check_norm, norm_of, norm_tensors
+from kernels.prepared import Made, Operands, Prepared, image, prepared
 from kernels.tiles import pointwise
 from kernels.tiles.pointwise import affine, load_subsampled, pack, relu
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["M", "TILES", "H", "W", "SHORTCUT_H", "SHORTCUT_W"])
 def bn_act_kernel(
     y_ptr,  # [M, C]
     stats_ptr,  # [2, C] fp32
@@ -115,6 +115,15 @@ def bn_act(
 
     Source: arXiv:1512.03385, Figure 2 and section 3.3.
     """
+    operands = (y, *norm, shortcut, *norm_tensors(shortcut_norm))
+    z, mask = _prepare(operands, shortcut_stride, keep_mask, relu).launch(operands)
+    return z, mask
+
+
+@prepared
+def _prepare(operands: Operands, shortcut_stride: int, keep_mask: bool, relu: bool) -> Prepared:
+    y, norm, shortcut, shortcut_norm = operands[0], norm_of(operands[1:4]), operands[4], norm_of(operands[5:])
+    assert y is not None and norm is not None
     check_image("y", y)
     n, c, h, w = y.shape
     check_norm("norm", norm, c, y.device)
@@ -127,15 +136,7 @@ def bn_act(
     shortcut_shape = shortcut.shape if shortcut is not None and strided else (0, 0, 0, 0)
     m = n * h * w
     tiling = pointwise.pointwise_tiling(m, c, y.device, sums=False)
-    z = runtime.empty_image(n, c, h, w, y.dtype, y.device)
-    mask = runtime.empty((m, -(-c // 8)), torch.uint8, y.device) if keep_mask else None
-    arguments = {
-        "y_ptr": y,
-        **pointwise.norm_arguments(norm),
-        "shortcut_ptr": shortcut,
-        **pointwise.norm_arguments(shortcut_norm, "shortcut_"),
-        "z_ptr": z,
-        "mask_ptr": mask,
+    constants = {
         "M": m,
         "C": c,
         "H": h if strided else 0,
@@ -151,8 +152,24 @@ def bn_act(
         "RELU": relu,
         **tiling.arguments,
     }
-    runtime.launch("bn_act", bn_act_kernel, tiling.grid, arguments, num_warps=pointwise.NUM_WARPS)
-    return z, mask
+    return Prepared(
+        "bn_act",
+        bn_act_kernel,
+        tiling.grid,
+        device=y.device,
+        operands=(
+            "y_ptr",
+            *pointwise.norm_parameters(),
+            "shortcut_ptr",
+            *pointwise.norm_parameters("shortcut_"),
+        ),
+        outputs={
+            "z_ptr": image(n, c, h, w, y.dtype),
+            "mask_ptr": Made((m, -(-c // 8)), torch.uint8) if keep_mask else None,
+        },
+        constants=constants,
+        options=pointwise.OPTIONS,
+    )
 
 
 def _check_shortcut(y: Tensor, shortcut: Tensor, norm: Norm | None, stride: int) -> bool:

@@ -4,9 +4,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels import runtime
-from kernels.operands import Producer, check_image, check_producer, check_vector
+from kernels.operands import Producer, check_image, check_producer, check_vector, producer_of, producer_tensors
 from kernels.ops.bn_act_backward_reduce import check_gradient, load_gradient
+from kernels.prepared import Operands, Prepared, image, prepared
 from kernels.tiles import pointwise
 from kernels.tiles.pointwise import affine, load_bits
 
@@ -29,7 +29,7 @@ def coefficients(stats_ptr, weight_ptr, sums_ptr, channels, mask, C, count, K: t
     return slope, slope_y, offset, mean
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["M", "TILES", "IMAGE"])
 def bn_act_backward_apply_kernel(
     dz_ptr,  # [M, C]; [N, C] where DZ_EXPANDED
     y_ptr,  # [M, C]
@@ -119,6 +119,15 @@ def bn_act_backward_apply(
 
     Source: arXiv:1502.03167, section 3.
     """
+    operands = (dz, sums, *producer_tensors(producer))
+    dy, dy_shortcut = _prepare(operands, masked, frozen).launch(operands)
+    return dy if dy_shortcut is None else (dy, dy_shortcut)
+
+
+@prepared
+def _prepare(operands: Operands, masked: bool, frozen: bool) -> Prepared:
+    dz, sums, producer = *operands[:2], producer_of(operands[2:])
+    assert dz is not None and sums is not None and producer is not None
     y = producer.y
     check_image("producer.y", y)
     n, c, h, w = y.shape
@@ -126,21 +135,11 @@ def bn_act_backward_apply(
     expanded = check_gradient("dz", dz, y.shape, y, 1)
     projection = producer.shortcut_y is not None
     check_vector("sums", sums, (3 if projection else 2, c), y.device)
-    shortcut_norm = producer.shortcut_norm
     tiling = pointwise.pointwise_tiling(n * h * w, c, y.device, sums=False)
-    dy = runtime.empty_image(n, c, h, w, y.dtype, y.device)
-    dy_shortcut = runtime.empty_image(n, c, h, w, y.dtype, y.device) if projection else None
-    arguments = {
-        "dz_ptr": dz,
-        "y_ptr": y,
-        **pointwise.norm_arguments(producer.norm),
-        "mask_ptr": None if masked else producer.mask,
-        "shortcut_y_ptr": producer.shortcut_y,
-        "shortcut_stats_ptr": shortcut_norm and shortcut_norm.stats,
-        "shortcut_weight_ptr": shortcut_norm and shortcut_norm.weight,
-        "sums_ptr": sums,
-        "dy_ptr": dy,
-        "dy_shortcut_ptr": dy_shortcut,
+    gradient = image(n, c, h, w, y.dtype)
+    constants = {
+        # Masked already, a gradient does not need the bits.
+        **({"mask_ptr": None} if masked else {}),
         "M": n * h * w,
         "C": c,
         "IMAGE": h * w if expanded else 0,
@@ -152,7 +151,22 @@ def bn_act_backward_apply(
         "FROZEN": frozen,
         **tiling.arguments,
     }
-    runtime.launch(
-        "bn_act_backward_apply", bn_act_backward_apply_kernel, tiling.grid, arguments, num_warps=pointwise.NUM_WARPS
+    return Prepared(
+        "bn_act_backward_apply",
+        bn_act_backward_apply_kernel,
+        tiling.grid,
+        device=y.device,
+        operands=(
+            "dz_ptr",
+            "sums_ptr",
+            "y_ptr",
+            *pointwise.norm_parameters(),
+            None if masked else "mask_ptr",
+            "shortcut_y_ptr",
+            *pointwise.norm_parameters("shortcut_")[:2],
+            None,
+        ),
+        outputs={"dy_ptr": gradient, "dy_shortcut_ptr": gradient if projection else None},
+        constants=constants,
+        options=pointwise.OPTIONS,
     )
-    return dy if dy_shortcut is None else (dy, dy_shortcut)

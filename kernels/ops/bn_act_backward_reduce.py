@@ -7,8 +7,16 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels import runtime
-from kernels.operands import KernelError, Producer, check_image, check_like, check_producer
+from kernels.operands import (
+    KernelError,
+    Producer,
+    check_image,
+    check_like,
+    check_producer,
+    producer_of,
+    producer_tensors,
+)
+from kernels.prepared import Made, Operands, Prepared, image, prepared
 from kernels.tiles import pointwise
 from kernels.tiles.pointwise import affine, arrives_last, finalize_sums, load_bits, load_spread
 
@@ -26,7 +34,7 @@ def load_gradient(ptr, row, rows, channels, inside, C, IMAGE, EXPANDED: tl.const
     return tl.load(ptr + base + offsets, mask=inside, other=0.0).to(tl.float32)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["M", "TILES", "H", "W", "IMAGE", "DZ_H", "DZ_W", "SKIP_H", "SKIP_W"])
 def bn_act_backward_reduce_kernel(
     dz_ptr,  # [M, C]; [N, C] where DZ_EXPANDED; [N * DZ_H * DZ_W, C] where DZ_STRIDE > 1
     skip_ptr,  # [M, C]; [N * SKIP_H * SKIP_W, SKIP_C] where SKIP_SPREAD
@@ -157,6 +165,15 @@ def bn_act_backward_reduce(
 
     Source: arXiv:1502.03167, section 3.
     """
+    operands = (dz, skip, *producer_tensors(producer))
+    g, sums = _prepare(operands, skip_stride, dz_stride, write_gradient).launch(operands)
+    return g, sums
+
+
+@prepared
+def _prepare(operands: Operands, skip_stride: int, dz_stride: int, write_gradient: bool) -> Prepared:
+    dz, skip, producer = *operands[:2], producer_of(operands[2:])
+    assert dz is not None and producer is not None
     y = producer.y
     check_image("producer.y", y)
     n, c, h, w = y.shape
@@ -165,33 +182,41 @@ def bn_act_backward_reduce(
     check_skip(skip, y.shape, y, skip_stride)
     projection = producer.shortcut_y is not None
     tiling = pointwise.pointwise_tiling(n * h * w, c, y.device, sums=True)
-    g = runtime.empty_image(n, c, h, w, y.dtype, y.device) if write_gradient else None
     count = 3 if projection else 2
-    sums = runtime.empty((count, c), torch.float32, y.device)
-    partials = runtime.empty((count, tiling.grid[0], c), torch.float32, y.device)
-    counters = runtime.counters(tiling.grid[1], y.device)
-    arguments = {
-        **gradient_arguments(dz, skip, y.shape, expanded, dz_stride, skip_stride),
-        "y_ptr": y,
-        **pointwise.norm_arguments(producer.norm),
-        "mask_ptr": producer.mask,
-        "shortcut_y_ptr": producer.shortcut_y,
-        "shortcut_stats_ptr": producer.shortcut_norm and producer.shortcut_norm.stats,
-        "g_ptr": g,
-        "partials_ptr": partials,
-        "counter_ptr": counters,
-        "sums_ptr": sums,
+    constants = {
+        **gradient_constants(dz, skip, y.shape, expanded, dz_stride, skip_stride),
         "PRODUCER": True,
         "MASK": producer.mask is not None,
         "PROJECTION": projection,
         "WRITE": write_gradient,
         "UNROLL": 1 if projection else 2,  # at most 128 registers: see `pointwise_tiling`
-        **tiling_arguments(tiling),
+        **tiling_constants(tiling),
     }
-    runtime.launch(
-        "bn_act_backward_reduce", bn_act_backward_reduce_kernel, tiling.grid, arguments, num_warps=pointwise.NUM_WARPS
+    return Prepared(
+        "bn_act_backward_reduce",
+        bn_act_backward_reduce_kernel,
+        tiling.grid,
+        device=y.device,
+        operands=(
+            "dz_ptr",
+            "skip_ptr",
+            "y_ptr",
+            *pointwise.norm_parameters(),
+            "mask_ptr",
+            "shortcut_y_ptr",
+            "shortcut_stats_ptr",
+            None,
+            None,
+        ),
+        outputs={
+            "g_ptr": image(n, c, h, w, y.dtype) if write_gradient else None,
+            "sums_ptr": Made((count, c), torch.float32),
+        },
+        workspace={"partials_ptr": Made((count, tiling.grid[0], c), torch.float32)},
+        counters=("counter_ptr", tiling.grid[1]),
+        constants=constants,
+        options=pointwise.OPTIONS,
     )
-    return g, sums
 
 
 def check_gradient(name: str, dz: Tensor, shape: Sequence[int], like: Tensor | None, stride: int) -> bool:
@@ -225,7 +250,7 @@ def check_skip(skip: Tensor | None, shape: Sequence[int], like: Tensor, stride: 
         raise KernelError(f"skip: shape {tuple(skip.shape)} does not fit; expected {expected}")
 
 
-def gradient_arguments(
+def gradient_constants(
     dz: Tensor, skip: Tensor | None, shape: Sequence[int], expanded: bool, dz_stride: int, skip_stride: int
 ) -> dict[str, object]:
     n, c, h, w = shape
@@ -234,8 +259,6 @@ def gradient_arguments(
     skip_shape = skip.shape if skip is not None and spread else (0, 0, 0, 0)
     located = dz_stride > 1 or spread
     return {
-        "dz_ptr": dz,
-        "skip_ptr": skip,
         "M": n * h * w,
         "C": c,
         "H": h if located else 0,
@@ -254,5 +277,5 @@ def gradient_arguments(
     }
 
 
-def tiling_arguments(tiling: pointwise.PointwiseTiling) -> dict[str, int]:
+def tiling_constants(tiling: pointwise.PointwiseTiling) -> dict[str, int]:
     return {"BLOCK_P": pointwise.SUM_BLOCK // tiling.block_c, **tiling.arguments}

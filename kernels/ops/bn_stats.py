@@ -5,13 +5,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels import runtime
-from kernels.operands import Running, check_image, check_running
+from kernels.operands import Running, check_image, check_running, momentum_of
+from kernels.prepared import Made, Operands, Prepared, prepared
 from kernels.tiles import pointwise
 from kernels.tiles.pointwise import arrives_last, finalize_stats, merge_rows
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["M", "TILES"])
 def bn_stats_kernel(
     y_ptr,  # [M, C]
     partials_ptr,  # [2, P, C] fp32
@@ -90,29 +90,42 @@ def bn_stats(y: Tensor, eps: float = 1e-5, running: Running | None = None) -> Te
 
     Source: arXiv:1502.03167, algorithm 1.
     """
+    operands = (y, running and running.mean, running and running.var)
+    (stats,) = _prepare(operands, float(eps)).launch(operands, (momentum_of(running),))
+    assert isinstance(stats, Tensor)
+    return stats
+
+
+@prepared
+def _prepare(operands: Operands, eps: float) -> Prepared:
+    y, mean, var = operands
+    assert y is not None
     check_image("y", y)
     n, c, h, w = y.shape
     m = n * h * w
     if m < 2:
         raise ValueError(f"Expected more than 1 value per channel when training, got input size {y.shape}")
-    if running is not None:
-        check_running(running, c, y.device)
+    if mean is not None and var is not None:
+        check_running(mean, var, c, y.device)
     tiling = pointwise.pointwise_tiling(m, c, y.device, sums=True)
-    stats = runtime.empty((2, c), torch.float32, y.device)
-    arguments = {
-        "y_ptr": y,
-        "partials_ptr": runtime.empty((2, tiling.grid[0], c), torch.float32, y.device),
-        "counter_ptr": runtime.counters(tiling.grid[1], y.device),
-        "stats_ptr": stats,
-        "running_mean_ptr": running and running.mean,
-        "running_var_ptr": running and running.var,
+    constants = {
         "M": m,
         "C": c,
-        "eps": float(eps),
-        "momentum": float(running.momentum) if running else 0.0,
-        "RUNNING": running is not None,
+        "eps": eps,
+        "RUNNING": mean is not None,
         "BLOCK_P": pointwise.SUM_BLOCK // tiling.block_c,
         **tiling.arguments,
     }
-    runtime.launch("bn_stats", bn_stats_kernel, tiling.grid, arguments, num_warps=pointwise.NUM_WARPS)
-    return stats
+    return Prepared(
+        "bn_stats",
+        bn_stats_kernel,
+        tiling.grid,
+        device=y.device,
+        operands=("y_ptr", "running_mean_ptr", "running_var_ptr"),
+        outputs={"stats_ptr": Made((2, c), torch.float32)},
+        workspace={"partials_ptr": Made((2, tiling.grid[0], c), torch.float32)},
+        counters=("counter_ptr", tiling.grid[1]),
+        floats=("momentum",),
+        constants=constants,
+        options=pointwise.OPTIONS,
+    )

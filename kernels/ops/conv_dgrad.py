@@ -5,14 +5,22 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels import runtime
-from kernels.operands import KernelError, Producer, TileConfig, check_image, check_producer
-from kernels.tiles import pointwise, tile_configs
-from kernels.tiles.conv_product import check_weight, end_with_sums, multiply, workspace
+from kernels.operands import (
+    KernelError,
+    Producer,
+    TileConfig,
+    check_image,
+    check_producer,
+    producer_of,
+    producer_tensors,
+)
+from kernels.prepared import Made, Operands, Prepared, image, prepared
+from kernels.tiles import tile_configs
+from kernels.tiles.conv_product import check_weight, counters, end_with_sums, multiply, workspace
 from kernels.tiles.pointwise import affine, pixels, relu, unpack
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["M", "H", "W", "SKIP_H", "SKIP_W", "GROUP"])
 def conv_dgrad_kernel(
     dy_ptr,  # [M, K]
     weight_ptr,  # [K, TAPS, C]
@@ -192,6 +200,15 @@ def conv_dgrad(
 
     Source: arXiv:1502.03167, section 3 (the sums are the gradients of beta and gamma).
     """
+    operands = (dy, weight, skip, *producer_tensors(producer))
+    g, sums, z = _prepare(operands, skip_stride, write_activation, tile_config).launch(operands)
+    return g, sums, z
+
+
+@prepared
+def _prepare(operands: Operands, skip_stride: int, write_activation: bool, tile_config: TileConfig | None) -> Prepared:
+    dy, weight, skip, producer = *operands[:3], producer_of(operands[3:])
+    assert dy is not None and weight is not None
     check_image("dy", dy)
     n, k, h, w = dy.shape
     c = check_weight(dy, weight, gradient=True)
@@ -206,27 +223,11 @@ def conv_dgrad(
         raise KernelError(f"write_activation: {what}, so z cannot be computed; nearest is False")
     m = n * h * w
     tiling = tile_configs.conv_tiling("conv_dgrad", dy.device, dy.dtype, m, c, k, tile_config)
-    g = runtime.empty_image(n, c, h, w, dy.dtype, dy.device)
-    z = runtime.empty_image(n, c, h, w, dy.dtype, dy.device) if write_activation else None
+    gradient = image(n, c, h, w, dy.dtype)
     projection = producer is not None and producer.shortcut_y is not None
     rows = 0 if producer is None else 3 if projection else 2
-    sums = runtime.empty((rows, c), torch.float32, dy.device) if rows else None
-    norm = pointwise.norm_arguments(producer and producer.norm)
-    arguments = {
-        "dy_ptr": dy,
-        "weight_ptr": weight,
-        "skip_ptr": skip,
-        "y_ptr": producer and producer.y,
-        "stats_ptr": norm["stats_ptr"],
-        "norm_weight_ptr": norm["weight_ptr"],
-        "norm_bias_ptr": norm["bias_ptr"],
-        "mask_ptr": producer and producer.mask,
-        "shortcut_y_ptr": producer and producer.shortcut_y,
-        "shortcut_stats_ptr": producer.shortcut_norm.stats if producer and producer.shortcut_norm else None,
-        "g_ptr": g,
-        "z_ptr": z,
-        **workspace(tiling, rows, c, dy.device),
-        "sums_ptr": sums,
+    constants = {
+        **({} if rows else {"counter_ptr": None}),
         "M": m,
         "H": h,
         "W": w,
@@ -246,8 +247,35 @@ def conv_dgrad(
         "BLOCK_P": tiling.block_p,
         **tiling.tile_config.constexprs,
     }
-    runtime.launch("conv_dgrad", conv_dgrad_kernel, tiling.grid, arguments, **tiling.tile_config.options)
-    return g, sums, z
+    return Prepared(
+        "conv_dgrad",
+        conv_dgrad_kernel,
+        tiling.grid,
+        device=dy.device,
+        operands=(
+            "dy_ptr",
+            "weight_ptr",
+            "skip_ptr",
+            "y_ptr",
+            "stats_ptr",
+            "norm_weight_ptr",
+            "norm_bias_ptr",
+            "mask_ptr",
+            "shortcut_y_ptr",
+            "shortcut_stats_ptr",
+            None,
+            None,
+        ),
+        outputs={
+            "g_ptr": gradient,
+            "sums_ptr": Made((rows, c), torch.float32) if rows else None,
+            "z_ptr": gradient if write_activation else None,
+        },
+        workspace=workspace(tiling, rows, c),
+        counters=counters(tiling) if rows else None,
+        constants=constants,
+        options=tiling.tile_config.options,
+    )
 
 
 def check_skip(skip: Tensor, like: Tensor, shape: tuple[int, int, int, int], stride: int) -> None:

@@ -5,14 +5,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels import runtime
 from kernels.operands import KernelError, TileConfig, check_image, check_vector
+from kernels.prepared import Operands, Prepared, image, prepared
 from kernels.tiles import tile_configs
 from kernels.tiles.conv_product import check_stride, check_weight, multiply
 from kernels.tiles.pointwise import pixels, relu
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["M", "H", "W", "OUT_H", "OUT_W", "RESIDUAL_H", "RESIDUAL_W"])
 def conv_inference_kernel(
     x_ptr,  # [N*H*W, C]
     weight_ptr,  # [K, TAPS, C]
@@ -156,6 +156,18 @@ def conv_inference(
 
     Source: arXiv:1512.03385, Figures 2 and 5; arXiv:1502.03167, algorithm 2.
     """
+    operands = (x, weight, bias, residual)
+    (z,) = _prepare(operands, stride, residual_stride, relu, tile_config).launch(operands)
+    assert isinstance(z, Tensor)
+    return z
+
+
+@prepared
+def _prepare(
+    operands: Operands, stride: int, residual_stride: int, relu: bool, tile_config: TileConfig | None
+) -> Prepared:
+    x, weight, bias, residual = operands
+    assert x is not None and weight is not None and bias is not None
     check_image("x", x)
     k = check_weight(x, weight)
     check_vector("bias", bias, (k,), x.device)
@@ -168,13 +180,7 @@ def conv_inference(
         raise KernelError(f"residual_stride: {residual_stride} without residual; nearest is 1")
     m = n * out_h * out_w
     tiling = tile_configs.conv_tiling("conv_inference", x.device, x.dtype, m, k, c, tile_config)
-    z = runtime.empty_image(n, k, out_h, out_w, x.dtype, x.device)
-    arguments = {
-        "x_ptr": x,
-        "weight_ptr": weight,
-        "bias_ptr": bias,
-        "residual_ptr": residual,
-        "z_ptr": z,
+    constants = {
         "M": m,
         "H": h,
         "W": w,
@@ -192,8 +198,16 @@ def conv_inference(
         "RELU": relu,
         **tiling.tile_config.constexprs,
     }
-    runtime.launch("conv_inference", conv_inference_kernel, tiling.grid, arguments, **tiling.tile_config.options)
-    return z
+    return Prepared(
+        "conv_inference",
+        conv_inference_kernel,
+        tiling.grid,
+        device=x.device,
+        operands=("x_ptr", "weight_ptr", "bias_ptr", "residual_ptr"),
+        outputs={"z_ptr": image(n, k, out_h, out_w, x.dtype)},
+        constants=constants,
+        options=tiling.tile_config.options,
+    )
 
 
 def _check_residual(residual: Tensor, like: Tensor, shape: tuple[int, int, int, int], stride: int) -> None:

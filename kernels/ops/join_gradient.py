@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from kernels import runtime
 from kernels.ops.bn_act_backward_reduce import (
     bn_act_backward_reduce_kernel,
     check_gradient,
     check_skip,
-    gradient_arguments,
-    tiling_arguments,
+    gradient_constants,
+    tiling_constants,
 )
+from kernels.prepared import Operands, Prepared, image, prepared
 from kernels.tiles import pointwise
 
 
@@ -32,30 +32,47 @@ def join_gradient(
     Raises:
         KernelError: an operand that the kernel does not take.
     """
+    operands = (dz, skip)
+    (gradient,) = _prepare(operands, tuple(shape), skip_stride, dz_stride).launch(operands)
+    assert isinstance(gradient, Tensor)
+    return gradient
+
+
+@prepared
+def _prepare(operands: Operands, shape: tuple[int, ...], skip_stride: int, dz_stride: int) -> Prepared:
+    dz, skip = operands
+    assert dz is not None
     n, c, h, w = shape
     expanded = check_gradient("dz", dz, shape, None, dz_stride)
     check_skip(skip, shape, dz, skip_stride)
     tiling = pointwise.pointwise_tiling(n * h * w, c, dz.device, sums=False)
-    gradient = runtime.empty_image(n, c, h, w, dz.dtype, dz.device)
-    arguments = {
-        **gradient_arguments(dz, skip, shape, expanded, dz_stride, skip_stride),
-        "y_ptr": None,
-        **pointwise.norm_arguments(None),
-        "mask_ptr": None,
-        "shortcut_y_ptr": None,
-        "shortcut_stats_ptr": None,
-        "g_ptr": gradient,
-        "partials_ptr": None,
-        "counter_ptr": None,
-        "sums_ptr": None,
+    absent = (
+        "y_ptr",
+        *pointwise.norm_parameters(),
+        "mask_ptr",
+        "shortcut_y_ptr",
+        "shortcut_stats_ptr",
+        "partials_ptr",
+        "counter_ptr",
+        "sums_ptr",
+    )
+    constants = {
+        **gradient_constants(dz, skip, shape, expanded, dz_stride, skip_stride),
+        **dict.fromkeys(absent),
         "PRODUCER": False,
         "MASK": False,
         "PROJECTION": False,
         "WRITE": True,
         "UNROLL": 1,
-        **tiling_arguments(tiling),
+        **tiling_constants(tiling),
     }
-    runtime.launch(
-        "join_gradient", bn_act_backward_reduce_kernel, tiling.grid, arguments, num_warps=pointwise.NUM_WARPS
+    return Prepared(
+        "join_gradient",
+        bn_act_backward_reduce_kernel,
+        tiling.grid,
+        device=dz.device,
+        operands=("dz_ptr", "skip_ptr"),
+        outputs={"g_ptr": image(n, c, h, w, dz.dtype)},
+        constants=constants,
+        options=pointwise.OPTIONS,
     )
-    return gradient

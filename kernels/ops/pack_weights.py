@@ -1,7 +1,8 @@
 """The weights of a whole net as convolutions read them, cast and reordered in one launch."""
 
-import functools
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 import triton
@@ -10,10 +11,12 @@ from torch import Tensor
 
 from kernels import runtime
 from kernels.operands import DTYPES, KernelError
+from kernels.prepared import Made, Prepared
 
 BLOCK = 1024
 ALIGNMENT = 128  # bytes between the beginnings of two weights
 NUM_WARPS = 4
+MOST = 64  # lists of weights whose tables are kept; of ResNet-50's these take 200 KB
 
 
 @triton.jit
@@ -48,8 +51,8 @@ def pack_kernel(
 def pack_weights(weights: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
     """Copy of fp32 parameters in `dtype`, channels_last, whatever the strides of the parameters.
 
-    One launch for all. The tables that it reads are kept on the device for as long as addresses, shapes and strides
-    stay the same. Bytes moved: every parameter once, every copy once.
+    One launch for all. The tables that it reads stay on the device: those of the `MOST` lists of weights that were
+    packed last, and those that a CUDA graph reads. Bytes moved: every parameter once, every copy once.
 
     Args:
         weights: each [K, C, R, S] fp32, of any strides, on one device.
@@ -65,39 +68,81 @@ def pack_weights(weights: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
         raise KernelError(f"dtype: {dtype} is not one of {', '.join(map(str, DTYPES))}; nearest is torch.float32")
     if not weights:
         return []
+    packing = _packing(weights, dtype)
+    (out,) = packing.launch.launch((packing.table, packing.blocks))
+    return [out.as_strided(*copy) for copy in packing.copies]
+
+
+@dataclass
+class _Packing:
+    """What is known of some weights at their addresses.
+
+    Attributes:
+        launch: of the kernel.
+        table, blocks: that it reads, on the device.
+        copies: sizes, strides and place of each in what it writes.
+        captured: a CUDA graph reads the tables at their addresses, so that they have to stay.
+    """
+
+    launch: Prepared
+    table: Tensor
+    blocks: Tensor
+    copies: Sequence[tuple[tuple[int, ...], tuple[int, ...], int]]
+    captured: bool = False
+
+
+_packings: dict[Any, _Packing] = {}  # the one that was used last comes last
+
+
+def _packing(weights: Sequence[Tensor], dtype: torch.dtype) -> _Packing:
+    """The tables of some weights, made where they are not there."""
     device = weights[0].device
-    for i, weight in enumerate(weights):
-        _check(f"weights[{i}]", weight, device)
-    key = tuple((weight.data_ptr(), tuple(weight.shape), weight.stride()) for weight in weights)
-    table, blocks, places, size = _tables(key, dtype, device)
-    out = runtime.empty((size,), dtype, device)
-    arguments = {"out_ptr": out, "weights_ptr": table, "blocks_ptr": blocks, "BLOCK": BLOCK}
-    runtime.launch("pack_weights", pack_kernel, (blocks.shape[0],), arguments, num_warps=NUM_WARPS)
-    copies = []
-    for weight, place in zip(weights, places, strict=True):
-        k, c, r, s = weight.shape
-        copies.append(out[place : place + weight.numel()].view(k, r, s, c).permute(0, 3, 1, 2))
-    return copies
+    key = (dtype, *[(x.data_ptr(), x.shape, x.stride(), x.dtype, x.device) for x in weights])
+    found = _packings.pop(key, None)
+    if found is None:
+        for i, weight in enumerate(weights):
+            _check(f"weights[{i}]", weight, device)
+        found = _pack(weights, dtype, device)
+        idle = [old for old, packing in _packings.items() if not packing.captured]
+        for old in idle[: len(idle) + 1 - MOST]:
+            _packings.pop(old, None)
+    _packings[key] = found
+    if device.type == "cuda":
+        if torch.cuda.is_current_stream_capturing():
+            found.captured = True
+        else:  # not freed, once they are dropped, for as long as this stream may read them
+            stream = torch.cuda.current_stream(device)
+            found.table.record_stream(stream)
+            found.blocks.record_stream(stream)
+    return found
 
 
-@functools.cache  # for good: a CUDA graph reads a table at its address
-def _tables(
-    key: tuple[tuple[int, tuple[int, ...], tuple[int, ...]], ...], dtype: torch.dtype, device: torch.device
-) -> tuple[Tensor, Tensor, list[int], int]:
-    """The kernel's two tables on the device, where each copy begins, and how many elements there are in all."""
+def _pack(weights: Sequence[Tensor], dtype: torch.dtype, device: torch.device) -> _Packing:
     step = ALIGNMENT // dtype.itemsize
-    rows, blocks, places, size = [], [], [], 0
-    for i, (address, (k, c, r, s), strides) in enumerate(key):
+    rows, blocks, copies, size = [], [], [], 0
+    for i, weight in enumerate(weights):
+        k, c, r, s = weight.shape
         elements = k * c * r * s
         # The stride of an axis of size 1 is arbitrary; its place in a dense tensor shows that the copy is linear.
         dense = (r * s * c, 1, s * c, c)
-        strides = tuple(d if n == 1 else given for n, given, d in zip((k, c, r, s), strides, dense, strict=True))
-        rows.append((address, *strides, c, r * s, s, elements, size))
+        given = zip(weight.shape, weight.stride(), dense, strict=True)
+        strides = tuple(d if n == 1 else stride for n, stride, d in given)
+        rows.append((weight.data_ptr(), *strides, c, r * s, s, elements, size))
         blocks += [(i, block) for block in range(-(-elements // BLOCK))]
-        places.append(size)
+        copies.append(((k, c, r, s), dense, size))
         size += -(-elements // step) * step
-    table = torch.tensor(rows, dtype=torch.int64).to(device)
-    return table, torch.tensor(blocks, dtype=torch.int32).to(device), places, size
+    launch = Prepared(
+        "pack_weights",
+        pack_kernel,
+        (len(blocks),),
+        device=device,
+        operands=("weights_ptr", "blocks_ptr"),
+        outputs={"out_ptr": Made((size,), dtype)},
+        constants={"BLOCK": BLOCK},
+        options={"num_warps": NUM_WARPS},
+    )
+    table, places = torch.tensor(rows, dtype=torch.int64), torch.tensor(blocks, dtype=torch.int32)
+    return _Packing(launch, table.to(device), places.to(device), copies)
 
 
 def _check(name: str, weight: Tensor, device: torch.device) -> None:

@@ -5,13 +5,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels import runtime
-from kernels.operands import Norm, check_image, check_norm
+from kernels.operands import Norm, check_image, check_norm, norm_of
+from kernels.prepared import Operands, Prepared, image, prepared
 from kernels.tiles import pointwise
 from kernels.tiles.pointwise import affine, pixels, relu
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["M", "TILES", "H", "W", "OUT_H", "OUT_W"])
 def stem_kernel(
     y_ptr,  # [N * H * W, C]
     stats_ptr,  # [2, C] fp32
@@ -81,19 +81,22 @@ def stem(y: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
 
     Source: arXiv:1512.03385, Table 1.
     """
+    operands = (y, *norm)
+    pooled, argmax = _prepare(operands).launch(operands)
+    return pooled, argmax
+
+
+@prepared
+def _prepare(operands: Operands) -> Prepared:
+    y, norm = operands[0], norm_of(operands[1:])
+    assert y is not None and norm is not None
     check_image("y", y)
     n, c, h, w = y.shape
     check_norm("norm", norm, c, y.device)
     out_h, out_w = -(-h // 2), -(-w // 2)
     m = n * out_h * out_w
     tiling = pointwise.pointwise_tiling(m, c, y.device, sums=False, elements=2048)  # nine tiles of y go with each
-    pooled = runtime.empty_image(n, c, out_h, out_w, y.dtype, y.device)
-    argmax = runtime.empty_image(n, c, out_h, out_w, torch.uint8, y.device)
-    arguments = {
-        "y_ptr": y,
-        **pointwise.norm_arguments(norm),
-        "pooled_ptr": pooled,
-        "argmax_ptr": argmax,
+    constants = {
         "M": m,
         "C": c,
         "H": h,
@@ -102,5 +105,16 @@ def stem(y: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
         "OUT_W": out_w,
         **tiling.arguments,
     }
-    runtime.launch("stem", stem_kernel, tiling.grid, arguments, num_warps=pointwise.NUM_WARPS)
-    return pooled, argmax
+    return Prepared(
+        "stem",
+        stem_kernel,
+        tiling.grid,
+        device=y.device,
+        operands=("y_ptr", *pointwise.norm_parameters()),
+        outputs={
+            "pooled_ptr": image(n, c, out_h, out_w, y.dtype),
+            "argmax_ptr": image(n, c, out_h, out_w, torch.uint8),
+        },
+        constants=constants,
+        options=pointwise.OPTIONS,
+    )

@@ -4,15 +4,15 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels import runtime
 from kernels.operands import Norm, check_vector
 from kernels.ops.bn_act_backward_apply import coefficients
 from kernels.ops.stem_backward_reduce import ELEMENTS, check_operands, first_pixels, pool_gradient
+from kernels.prepared import Operands, Prepared, image, prepared
 from kernels.tiles import pointwise
 from kernels.tiles.pointwise import affine
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["M", "TILES", "H", "W", "OUT_H", "OUT_W"])
 def stem_backward_apply_kernel(
     dp_ptr,  # [M, C], M = N * OUT_H * OUT_W
     argmax_ptr,  # [M, C] uint8
@@ -78,19 +78,32 @@ def stem_backward_apply(
 
     Source: arXiv:1502.03167, section 3.
     """
-    arguments = check_operands(dp, argmax, y, norm)
+    operands = (dp, argmax, y, *norm, sums)
+    (dy,) = _prepare(operands, frozen).launch(operands)
+    assert isinstance(dy, Tensor)
+    return dy
+
+
+@prepared
+def _prepare(operands: Operands, frozen: bool) -> Prepared:
+    dp, argmax, y, *_, sums = operands
+    constants = check_operands(operands[:6])
+    assert dp is not None and y is not None and sums is not None
     check_vector("sums", sums, (2, y.shape[1]), y.device)
     n, c, h, w = dp.shape
     tiling = pointwise.pointwise_tiling(n * h * w, c, y.device, sums=False, elements=ELEMENTS)
-    dy = runtime.empty_image(y.shape[0], c, y.shape[2], y.shape[3], y.dtype, y.device)
-    arguments |= {
-        "sums_ptr": sums,
-        "dy_ptr": dy,
+    constants |= {
         "count": float(y.shape[0] * y.shape[2] * y.shape[3]),
         "FROZEN": frozen,
         **tiling.arguments,
     }
-    runtime.launch(
-        "stem_backward_apply", stem_backward_apply_kernel, tiling.grid, arguments, num_warps=pointwise.NUM_WARPS
+    return Prepared(
+        "stem_backward_apply",
+        stem_backward_apply_kernel,
+        tiling.grid,
+        device=y.device,
+        operands=("dp_ptr", "argmax_ptr", "y_ptr", *pointwise.norm_parameters(), "sums_ptr"),
+        outputs={"dy_ptr": image(y.shape[0], c, y.shape[2], y.shape[3], y.dtype)},
+        constants=constants,
+        options=pointwise.OPTIONS,
     )
-    return dy

@@ -10,8 +10,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels import runtime
-from kernels.operands import KernelError, Norm, check_image, check_norm
+from kernels.operands import KernelError, Norm, check_image, check_norm, norm_of
+from kernels.prepared import Made, Operands, Prepared, prepared
 from kernels.tiles import pointwise
 from kernels.tiles.pointwise import affine, arrives_last, finalize_sums, pixels
 
@@ -58,7 +58,7 @@ def first_pixels(row, rows, H, W, OUT_H, OUT_W):
     return first, (n * H + 2 * h) * W + 2 * w - first, h, w
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["M", "TILES", "H", "W", "OUT_H", "OUT_W"])
 def stem_backward_reduce_kernel(
     dp_ptr,  # [M, C], M = N * OUT_H * OUT_W
     argmax_ptr,  # [M, C] uint8
@@ -130,25 +130,41 @@ def stem_backward_reduce(dp: Tensor, argmax: Tensor, y: Tensor, norm: Norm) -> T
 
     Source: arXiv:1502.03167, section 3.
     """
-    arguments = check_operands(dp, argmax, y, norm)
-    n, c, h, w = dp.shape
-    tiling = pointwise.pointwise_tiling(n * h * w, c, y.device, sums=True, elements=ELEMENTS)
-    sums = runtime.empty((2, c), torch.float32, y.device)
-    arguments |= {
-        "partials_ptr": runtime.empty((2, tiling.grid[0], c), torch.float32, y.device),
-        "counter_ptr": runtime.counters(tiling.grid[1], y.device),
-        "sums_ptr": sums,
-        "BLOCK_P": pointwise.SUM_BLOCK // tiling.block_c,
-        **tiling.arguments,
-    }
-    runtime.launch(
-        "stem_backward_reduce", stem_backward_reduce_kernel, tiling.grid, arguments, num_warps=pointwise.NUM_WARPS
-    )
+    operands = (dp, argmax, y, *norm)
+    (sums,) = _prepare(operands).launch(operands)
+    assert isinstance(sums, Tensor)
     return sums
 
 
-def check_operands(dp: Tensor, argmax: Tensor, y: Tensor, norm: Norm) -> dict[str, object]:
-    """Check what both passes take, and give it as their kernels' arguments."""
+@prepared
+def _prepare(operands: Operands) -> Prepared:
+    dp, _, y, *_ = operands
+    constants = check_operands(operands)
+    assert dp is not None and y is not None
+    n, c, h, w = dp.shape
+    tiling = pointwise.pointwise_tiling(n * h * w, c, y.device, sums=True, elements=ELEMENTS)
+    constants |= {
+        "BLOCK_P": pointwise.SUM_BLOCK // tiling.block_c,
+        **tiling.arguments,
+    }
+    return Prepared(
+        "stem_backward_reduce",
+        stem_backward_reduce_kernel,
+        tiling.grid,
+        device=y.device,
+        operands=("dp_ptr", "argmax_ptr", "y_ptr", *pointwise.norm_parameters()),
+        outputs={"sums_ptr": Made((2, c), torch.float32)},
+        workspace={"partials_ptr": Made((2, tiling.grid[0], c), torch.float32)},
+        counters=("counter_ptr", tiling.grid[1]),
+        constants=constants,
+        options=pointwise.OPTIONS,
+    )
+
+
+def check_operands(operands: Operands) -> dict[str, object]:
+    """Check what both passes take (dp, argmax, y and the BN), and give the sizes as their kernels' constants."""
+    dp, argmax, y, norm = *operands[:3], norm_of(operands[3:])
+    assert dp is not None and argmax is not None and y is not None and norm is not None
     check_image("y", y)
     n, c, h, w = y.shape
     check_norm("norm", norm, c, y.device)
@@ -161,10 +177,6 @@ def check_operands(dp: Tensor, argmax: Tensor, y: Tensor, norm: Norm) -> dict[st
     if not argmax.permute(0, 2, 3, 1).is_contiguous():
         raise KernelError(f"argmax: strides {argmax.stride()} are not channels_last; nearest is what stem returned")
     return {
-        "dp_ptr": dp,
-        "argmax_ptr": argmax,
-        "y_ptr": y,
-        **pointwise.norm_arguments(norm),
         "M": n * dp.shape[2] * dp.shape[3],
         "C": c,
         "H": h,

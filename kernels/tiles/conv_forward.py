@@ -5,13 +5,24 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels import runtime
-from kernels.operands import KernelError, Norm, Running, TileConfig, check_image, check_norm, check_running
+from kernels.operands import (
+    KernelError,
+    Norm,
+    Running,
+    TileConfig,
+    check_image,
+    check_norm,
+    check_running,
+    momentum_of,
+    norm_of,
+    norm_tensors,
+)
+from kernels.prepared import Made, Operands, Prepared, image, prepared
 from kernels.tiles import pointwise, tile_configs
-from kernels.tiles.conv_product import check_stride, check_weight, end_with_stats, multiply, workspace
+from kernels.tiles.conv_product import check_stride, check_weight, counters, end_with_stats, multiply, workspace
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["M", "H", "W", "OUT_H", "OUT_W", "GROUP"])
 def conv_kernel(
     x_ptr,  # [N*H*W, C]
     weight_ptr,  # [K, TAPS, C]
@@ -120,33 +131,38 @@ def forward(
     tile_config: TileConfig | None,
 ) -> tuple[Tensor, Tensor | None]:
     """Check, allocate and launch a forward convolution; see `conv1x1` and `conv3x3`, which name `op`."""
+    operands = (x, weight, *norm_tensors(prologue), running and running.mean, running and running.var)
+    prepared_launch = _prepare(operands, op, stride, statistics, float(eps), tile_config)
+    y, stats = prepared_launch.launch(operands, (momentum_of(running),))
+    return y, stats
+
+
+@prepared
+def _prepare(
+    operands: Operands, op: str, stride: int, statistics: bool, eps: float, tile_config: TileConfig | None
+) -> Prepared:
+    x, weight, *norm, mean, var = operands
+    prologue = norm_of(norm)
+    assert x is not None and weight is not None
     check_image("x", x)
     n, c, h, w = x.shape
     k = check_weight(x, weight, kernel=3 if op == "conv3x3" else 1)
     check_stride(stride)
     if prologue is not None:
         check_norm("prologue", prologue, c, x.device)
-    if running is not None:
+    if mean is not None and var is not None:
         if not statistics:
             raise KernelError("running: given without statistics; nearest is statistics=True")
-        check_running(running, k, x.device)
+        check_running(mean, var, k, x.device)
     out_h, out_w = -(-h // stride), -(-w // stride)
     m = n * out_h * out_w
     if statistics and m < 2:
         size = torch.Size((n, k, out_h, out_w))
         raise ValueError(f"Expected more than 1 value per channel when training, got input size {size}")
     tiling = tile_configs.conv_tiling(op, x.device, x.dtype, m, k, c, tile_config)
-    y = runtime.empty_image(n, k, out_h, out_w, x.dtype, x.device)
-    stats = runtime.empty((2, k), torch.float32, x.device) if statistics else None
-    arguments = {
-        "x_ptr": x,
-        "weight_ptr": weight,
-        **pointwise.norm_arguments(prologue, "prologue_"),
-        "y_ptr": y,
-        **workspace(tiling, 2 if statistics else 0, k, x.device),
-        "stats_ptr": stats,
-        "running_mean_ptr": running and running.mean,
-        "running_var_ptr": running and running.var,
+    sums = 2 if statistics else 0
+    constants = {
+        **({} if sums else {"counter_ptr": None}),
         "M": m,
         "H": h,
         "W": w,
@@ -154,17 +170,36 @@ def forward(
         "OUT_W": out_w,
         "GROUP": tiling.group,
         "TURNS": weight.shape[2] ** 2 * tiling.chunks,
-        "eps": float(eps),
-        "momentum": float(running.momentum) if running else 0.0,
+        "eps": eps,
         "C": c,
         "K": k,
         "TAPS": weight.shape[2] ** 2,
         "STRIDE": stride,
         "PROLOGUE": prologue is not None,
         "STATISTICS": statistics,
-        "RUNNING": running is not None,
+        "RUNNING": mean is not None,
         "BLOCK_P": tiling.block_p,
         **tiling.tile_config.constexprs,
     }
-    runtime.launch(op, conv_kernel, tiling.grid, arguments, **tiling.tile_config.options)
-    return y, stats
+    return Prepared(
+        op,
+        conv_kernel,
+        tiling.grid,
+        device=x.device,
+        operands=(
+            "x_ptr",
+            "weight_ptr",
+            *pointwise.norm_parameters("prologue_"),
+            "running_mean_ptr",
+            "running_var_ptr",
+        ),
+        outputs={
+            "y_ptr": image(n, k, out_h, out_w, x.dtype),
+            "stats_ptr": Made((2, k), torch.float32) if statistics else None,
+        },
+        workspace=workspace(tiling, sums, k),
+        counters=counters(tiling) if sums else None,
+        floats=("momentum",),
+        constants=constants,
+        options=tiling.tile_config.options,
+    )

@@ -16,8 +16,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels import runtime
 from kernels.operands import KernelError, check_like
+from kernels.prepared import Made
 from kernels.tiles.pointwise import affine, arrives_last, finalize_stats, finalize_sums, merge, merge_rows, pixels, relu
 from kernels.tiles.tile_configs import ConvTiling
 
@@ -224,15 +224,19 @@ def end_with_sums(
             finalize_sums(groups_ptr, Q, columns, mask, C, sums_ptr, SUMS, BLOCK_N, BLOCK_P)
 
 
-def workspace(tiling: ConvTiling, rows: int, channels: int, device: torch.device) -> dict[str, Tensor | None]:
-    """What the last programs merge, as arguments of a kernel: `rows` values a channel; None where that is 0."""
+def workspace(tiling: ConvTiling, rows: int, channels: int) -> dict[str, Made | None]:
+    """What the last programs merge, by parameter of a kernel: `rows` values a channel; None where that is 0."""
     if not rows:
-        return {"partials_ptr": None, "groups_ptr": None, "counter_ptr": None}
+        return {"partials_ptr": None, "groups_ptr": None}
     return {
-        "partials_ptr": runtime.empty((rows, tiling.programs, channels), torch.float32, device),
-        "groups_ptr": runtime.empty((rows, tiling.groups, channels), torch.float32, device),
-        "counter_ptr": runtime.counters(tiling.columns * (tiling.groups + 1), device),
+        "partials_ptr": Made((rows, tiling.programs, channels), torch.float32),
+        "groups_ptr": Made((rows, tiling.groups, channels), torch.float32),
     }
+
+
+def counters(tiling: ConvTiling) -> tuple[str, int]:
+    """The parameter that counts which programs have come, and how many counters there are."""
+    return "counter_ptr", tiling.columns * (tiling.groups + 1)
 
 
 def check_stride(stride: int) -> None:

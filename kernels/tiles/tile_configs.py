@@ -76,7 +76,9 @@ def shared_bytes(tile_config: TileConfig, dtype: torch.dtype) -> int:
     return tile_config.num_stages * (block_m + block_n) * block_k * dtype.itemsize
 
 
-def fitting_configs(op: str, chip: str, dtype: torch.dtype, M: int, N: int, K: int) -> tuple[TileConfig, ...]:
+def fitting_configs(
+    op: str, chip: str, dtype: torch.dtype, M: int, N: int, K: int, most_shared_bytes: int | None = None
+) -> tuple[TileConfig, ...]:
     """The tile configs of an op that fit a shape, the default one first: the first listed that keeps a chip busy.
 
     Args:
@@ -86,6 +88,7 @@ def fitting_configs(op: str, chip: str, dtype: torch.dtype, M: int, N: int, K: i
         M: rows of the result, one a pixel.
         N: channels of the result.
         K: channels of the image that is multiplied (of one tap).
+        most_shared_bytes: that a device has for a program; None for as many as the chip.
 
     Returns:
         At least one.
@@ -93,11 +96,12 @@ def fitting_configs(op: str, chip: str, dtype: torch.dtype, M: int, N: int, K: i
     # fp32 is multiplied by the ordinary cores, an element of the tile at a time.
     largest = 64 * 64 if dtype == torch.float32 else 128 * 128
     wide, deep = (max(1 << (size - 1).bit_length(), 16) for size in (N, K))
+    most = CHIPS[chip].shared_bytes if most_shared_bytes is None else most_shared_bytes
     fit = []
     for tile_config in listed(op, chip):
         block_m, block_n, block_k = (size for _, size in tile_config.blocks)
         small = block_n <= wide and block_k <= deep and block_m * block_n <= largest
-        if small and shared_bytes(tile_config, dtype) <= CHIPS[chip].shared_bytes:
+        if small and shared_bytes(tile_config, dtype) <= most:
             fit.append(tile_config)
     # Many narrow columns would read the image many times; they are left where nothing else fits.
     fit = [tile_config for tile_config in fit if tile_config.constexprs["BLOCK_N"] >= min(wide, 64) // 2] or fit
@@ -110,9 +114,11 @@ def fitting_configs(op: str, chip: str, dtype: torch.dtype, M: int, N: int, K: i
     return tuple(sorted(fit, key=idle))
 
 
-def default_config(op: str, chip: str, dtype: torch.dtype, M: int, N: int, K: int) -> TileConfig:
+def default_config(
+    op: str, chip: str, dtype: torch.dtype, M: int, N: int, K: int, most_shared_bytes: int | None = None
+) -> TileConfig:
     """The tile config that is taken where none was measured; see `fitting_configs`."""
-    return fitting_configs(op, chip, dtype, M, N, K)[0]
+    return fitting_configs(op, chip, dtype, M, N, K, most_shared_bytes)[0]
 
 
 def conv_tiling(
@@ -125,7 +131,7 @@ def conv_tiling(
     """
     chip = runtime.chip(device)
     if tile_config is None:
-        tile_config = default_config(op, chip, dtype, M, N, K)
+        tile_config = default_config(op, chip, dtype, M, N, K, runtime.shared_bytes(device))
     if [name for name, _ in tile_config.blocks] != ["BLOCK_M", "BLOCK_N", "BLOCK_K"]:
         raise KernelError(
             f"tile_config: {tile_config} is not of BLOCK_M, BLOCK_N, BLOCK_K; nearest is {listed(op, chip)[0]}"

@@ -1,7 +1,6 @@
 """What fused blocks and the stem share as nodes of the autograd graph: what they save, hand on, and leave to cuDNN."""
 
-import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -20,11 +19,7 @@ from kernels.ops.conv3x3 import conv3x3
 
 T = TypeVar("T")
 
-
-def no_autocast(x: Tensor) -> contextlib.AbstractContextManager[Any]:
-    """The kernels' own casts alone; where autocast does not know the device (meta) there is none to turn off."""
-    kind = x.device.type
-    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else contextlib.nullcontext()
+_convolution_backward = torch.ops.aten.convolution_backward.default
 
 
 @dataclass(frozen=True)
@@ -185,6 +180,18 @@ class Node:
         return tuple(value if needed else None for value, needed in zip(found, ctx.needs_input_grad, strict=True))
 
 
+def without_autocast(device_type: str, run: Callable[..., T], *arguments: Any) -> T:
+    """What a function returns with autocast off, as `torch.autocast` does it in many times the time."""
+    # Of some devices (meta) autocast knows nothing.
+    if not (torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)):
+        return run(*arguments)
+    torch.set_autocast_enabled(device_type, False)
+    try:
+        return run(*arguments)
+    finally:
+        torch.set_autocast_enabled(device_type, True)
+
+
 def channels_last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
@@ -202,7 +209,7 @@ def conv_statistics(x: Tensor, weight: Tensor, layer: Layer, prologue: Norm | No
     runtime.set_layer(layer.name)
     if layer.choice.forward == "torch":
         stride, padding = [layer.stride] * 2, [layer.padding] * 2
-        y = channels_last(torch.ops.aten.convolution(x, weight, None, stride, padding, [1, 1], False, [0, 0], 1))
+        y = channels_last(torch.convolution(x, weight, None, stride, padding, [1, 1], False, [0, 0], 1))
         stats = layer.stats if layer.frozen else bn_stats(y, layer.eps, layer.running)
     else:
         op = conv1x1 if layer.kernel == 1 else conv3x3
@@ -218,7 +225,7 @@ def conv_statistics(x: Tensor, weight: Tensor, layer: Layer, prologue: Norm | No
 def weight_gradient(dy: Tensor, x: Tensor, weight: Tensor, layer: Layer, like: Like) -> Tensor:
     """Gradient of a convolution's parameter, in the parameter's own strides and dtype."""
     stride, padding = [layer.stride] * 2, [layer.padding] * 2
-    _, gradient, _ = torch.ops.aten.convolution_backward(
+    _, gradient, _ = _convolution_backward(
         dy, x, weight, None, stride, padding, [1, 1], False, [0, 0], 1, [False, True, False]
     )
     return torch.empty_strided(like.shape, like.strides, dtype=like.dtype, device=dy.device).copy_(gradient)
@@ -227,7 +234,7 @@ def weight_gradient(dy: Tensor, x: Tensor, weight: Tensor, layer: Layer, like: L
 def input_gradient(dy: Tensor, weight: Tensor, shape: Sequence[int], stride: int, padding: int) -> Tensor:
     """Gradient of a convolution's input by cuDNN; the input itself has no part in it, only its shape."""
     like = dy.new_empty((1,)).expand(tuple(shape))
-    gradient, _, _ = torch.ops.aten.convolution_backward(
+    gradient, _, _ = _convolution_backward(
         dy, like, weight, None, [stride] * 2, [padding] * 2, [1, 1], False, [0, 0], 1, [True, False, False]
     )
     return channels_last(gradient)
@@ -262,7 +269,8 @@ def _broadcast(dz: Tensor) -> bool:
 
 def bn_gradients(sums: Tensor) -> tuple[Tensor, Tensor]:
     """Gradients of gamma and beta, in this order, of `bn_act_backward_reduce`'s sums of g and of g * xhat."""
-    return sums[1], sums[0]
+    beta, gamma, *_ = sums.unbind()
+    return gamma, beta
 
 
 def apply_bn(

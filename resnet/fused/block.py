@@ -29,15 +29,16 @@ from resnet.fused.autograd_node import (
     LayerGradients,
     LayerParameters,
     Node,
+    PerParameter,
     Reduced,
     apply_bn,
     bn_gradients,
     conv_statistics,
     input_gradient,
-    no_autocast,
     take_reduced,
     unflatten,
     weight_gradient,
+    without_autocast,
 )
 
 T = TypeVar("T")
@@ -117,8 +118,7 @@ class BlockFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, plan: BlockPlan, weights: Sequence[Tensor], *parameters: Tensor) -> Tensor:
         layers = unflatten(parameters)
-        with no_autocast(x):
-            z, kept = forward_block(x, plan, weights, layers)
+        z, kept = without_autocast(x.device.type, forward_block, x, plan, weights, layers)
         Node.save(ctx, kept, layers)
         ctx.plan, ctx.producer_of = plan, BlockFunction.producer
         return z
@@ -137,8 +137,7 @@ class BlockFunction(torch.autograd.Function):
     def backward(ctx: Any, dz: Tensor | None) -> tuple[Any, ...]:
         if dz is None:
             return (None,) * len(ctx.needs_input_grad)
-        with no_autocast(dz):
-            gradients = _backward_block(ctx, dz)
+        gradients = without_autocast(dz.device.type, _backward_block, ctx, dz)
         ctx.unpacked = None
         return gradients
 
@@ -188,21 +187,21 @@ def _backward_block(ctx: Any, dz: Tensor) -> tuple[Any, ...]:
             masked = False
         assert activation is not None and reduced is not None
         weight = weight_gradient(dy, activation, mine.weight, layer, like[i]) if needs[i].weight else None
-        gradients.append(LayerGradients(weight, gamma, beta))
+        gradients.append(PerParameter(weight, gamma, beta))
         gamma, beta = bn_gradients(reduced)
         runtime.set_layer(before.name)
         dy, _ = apply_bn(inner, producer, reduced, masked, before, None)
 
     # What read the block's input: the first convolution, and the projection.
     weight = weight_gradient(dy, x, branch[0].weight, layers[0], like[0]) if needs[0].weight else None
-    gradients.append(LayerGradients(weight, gamma, beta))
+    gradients.append(PerParameter(weight, gamma, beta))
     gradients.reverse()
     if projection is not None:
         assert dy_shortcut is not None and kept_projection and projection_needs and projection_like
         weight = None
         if projection_needs.weight:
             weight = weight_gradient(dy_shortcut, x, kept_projection.weight, projection, projection_like)
-        gradients.append(LayerGradients(weight, projection_gamma, projection_beta))
+        gradients.append(PerParameter(weight, projection_gamma, projection_beta))
     dx = None
     if ctx.needs_input_grad[0]:
         # What comes through the shortcut is added by whatever computes the gradient through the first convolution.

@@ -10,20 +10,20 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kernels import runtime
 from kernels.choose.choice import TORCH, Choice, static_choice
 from kernels.choose.decide import measure_choices
 from kernels.choose.table import Table, agree
-from kernels.operands import Norm, Running
 from kernels.ops.bn_act import bn_act
 from kernels.ops.conv_inference import conv_inference, fold
 from kernels.ops.pack_weights import pack_weights
-from resnet.fused.autograd_node import Layer, LayerParameters, flatten, no_autocast
+from resnet.fused.autograd_node import PerParameter, channels_last, flatten, without_autocast
 from resnet.fused.block import BlockFunction, BlockPlan, forward_block
 from resnet.fused.checks import check_device, check_modules
 from resnet.fused.layer_choices import LayerChoices
+from resnet.fused.plans import Plans, Structure, frozen_norm, is_frozen
 from resnet.fused.sites import block_sites, conv_sites, skip_of
 from resnet.fused.stem import StemFunction, StemPlan, forward_stem
 from resnet.layers import Block, ConvBn, Projection, global_average
@@ -47,14 +47,15 @@ class Fused:
         self.choices: dict[str, Choice] = {}
         self.table: Table | None = None
         self.chosen: dict[torch.dtype, tuple[dict[str, Choice], Table | None]] = {}
+        self.plans = Plans()
 
     @property
-    def _packed(self) -> dict[str, Tensor] | None:
-        """Packed weights by name while a pass of this thread goes on."""
+    def _packed(self) -> tuple[dict[str, Tensor], Structure] | None:
+        """Packed weights by name, and of which modules, while a pass of this thread goes on."""
         return getattr(_passes, "packed", {}).get(id(self))
 
     @_packed.setter
-    def _packed(self, packed: dict[str, Tensor] | None) -> None:
+    def _packed(self, packed: tuple[dict[str, Tensor], Structure] | None) -> None:
         others = {key: value for key, value in getattr(_passes, "packed", {}).items() if key != id(self)}
         _passes.packed = others if packed is None else {**others, id(self): packed}
 
@@ -66,7 +67,8 @@ class Fused:
     def network(self, model: Any, images: Tensor) -> Tensor:
         """`ResNet.forward`: class scores of [N, 3, H, W]."""
         dtype = self._ready(model, images)
-        with self._opened(model, model.conv_layers(), dtype):
+        structure = self.plans.structure(model)
+        with self._opened(structure, structure.layers, dtype):
             x = self._stem(model, images.to(dtype).contiguous(memory_format=torch.channels_last))
             for stage in model.stages():
                 x = stage(x)
@@ -76,7 +78,8 @@ class Fused:
     def stem(self, model: Any, images: Tensor) -> Tensor:
         """`ResNet.stem`, alone."""
         dtype = self._ready(model, images)
-        with self._opened(model, model.conv_layers()[:1], dtype):
+        structure = self.plans.structure(model)
+        with self._opened(structure, structure.layers[:1], dtype):
             return self._stem(model, images.to(dtype).contiguous(memory_format=torch.channels_last))
 
     @torch.compiler.disable
@@ -92,38 +95,36 @@ class Fused:
             else:
                 chip, found = runtime.chip(x.device), block_sites(block, x.shape, dtype, join=True)
                 self.choices = {name: static_choice(site, chip) for name, site in found}
-            with self._opened(block, block.conv_layers(), dtype):
+            structure = self.plans.structure(block)
+            with self._opened(structure, structure.layers, dtype):
                 return self.block(block, x.to(dtype).contiguous(memory_format=torch.channels_last))
-        parts = block.conv_layers()
+        packed, parts = self._packed[0], self._packed[1].blocks[block]
         keep = torch.is_grad_enabled()
         if not keep and all(is_frozen(part.bn) for part in parts):
             return self._infer(block, x)
-        layers = [self._layer(part) for part in parts]
+        layers = [self.plans.layer(part, self.choices[part.name]) for part in parts]
         projection = layers.pop() if isinstance(block.downsample, Projection) else None
         skip, skip_stride = skip_of(block)
         plan = BlockPlan(tuple(layers), projection, skip, skip_stride, keep)
-        assert self._packed is not None
-        weights = [self._packed[part.name] for part in parts]
-        parameters = [LayerParameters(conv.weight, bn.weight, bn.bias) for _, conv, bn in parts]
+        weights = [packed[part.name] for part in parts]
+        parameters = [PerParameter(conv.weight, bn.weight, bn.bias) for _, conv, bn in parts]
         if keep:
             return BlockFunction.apply(x, plan, weights, *flatten(parameters))
-        with no_autocast(x):
-            return forward_block(x, plan, weights, parameters)[0]
+        return without_autocast(x.device.type, forward_block, x, plan, weights, parameters)[0]
 
     def _stem(self, model: Any, x: Tensor) -> Tensor:
         assert self._packed is not None
-        plan = StemPlan(self._layer(ConvBn("conv1", model.conv1, model.bn1)), model.maxpool is not None)
-        weight = self._packed["conv1"]
-        parameters = LayerParameters(model.conv1.weight, model.bn1.weight, model.bn1.bias)
+        layer = self.plans.layer(ConvBn("conv1", model.conv1, model.bn1), self.choices["conv1"])
+        plan, weight = StemPlan(layer, model.maxpool is not None), self._packed[0]["conv1"]
+        parameters = PerParameter(model.conv1.weight, model.bn1.weight, model.bn1.bias)
         if torch.is_grad_enabled():
             return StemFunction.apply(x, plan, weight, *flatten([parameters]))
-        with no_autocast(x):
-            return forward_stem(x, plan, weight, parameters)[0]
+        return without_autocast(x.device.type, forward_stem, x, plan, weight, parameters)[0]
 
     def _infer(self, block: Block, x: Tensor) -> Tensor:
         """A block in evaluation: BN folded into the convolutions, ReLU and addition in their epilogues."""
         assert self._packed is not None
-        parts = block.conv_layers()
+        parts = list(self._packed[1].blocks[block])
         skip, skip_stride = skip_of(block)
         residual: Tensor | None = None if skip == "none" else x
         if skip == "projection":
@@ -133,55 +134,46 @@ class Fused:
         return self._infer_layer(parts[-1], x, residual, skip_stride, relu=True)
 
     def _infer_layer(self, part: ConvBn, x: Tensor, residual: Tensor | None, stride: int, relu: bool) -> Tensor:
-        name, conv, bn = part
-        runtime.set_layer(name)
-        choice = self.choices[name]
-        with no_autocast(x):
-            if choice.inference == "triton":
-                # Each time: how an engine or an average of weights changes parameters cannot always be seen.
-                mean, var = bn.running_mean, bn.running_var
-                assert mean is not None and var is not None
-                weight, bias = fold(conv.weight, bn.weight, bn.bias, mean, var, bn.eps, x.dtype)
-                return conv_inference(
-                    x, weight, bias, stride=conv.stride[0], residual=residual, residual_stride=stride, relu=relu,
-                    tile_config=choice.inference_config,
-                )  # fmt: skip
-            assert self._packed is not None
-            weight, padding = self._packed[name], list(conv.padding)
-            strides = list(conv.stride)
-            y = torch.ops.aten.convolution(x, weight, None, strides, padding, [1, 1], False, [0, 0], 1)
-            y = y.contiguous(memory_format=torch.channels_last)
-            return bn_act(y, frozen_norm(bn), shortcut=residual, shortcut_stride=stride, relu=relu)[0]
+        runtime.set_layer(part.name)
+        run = self._folded if self.choices[part.name].inference == "triton" else self._normalized
+        return without_autocast(x.device.type, run, part, x, residual, stride, relu)
 
-    def _layer(self, part: ConvBn) -> Layer:
+    def _folded(self, part: ConvBn, x: Tensor, residual: Tensor | None, stride: int, relu: bool) -> Tensor:
+        """A layer by a kernel of ours. BN is folded each time: what changes parameters cannot always be seen."""
         name, conv, bn = part
-        frozen = is_frozen(bn)
-        tracked = bn.training and bn.track_running_stats and bn.running_mean is not None
-        running = None
-        if tracked:
-            assert bn.running_mean is not None and bn.running_var is not None and bn.num_batches_tracked is not None
-            momentum = bn.momentum if bn.momentum is not None else 1.0 / float(bn.num_batches_tracked)
-            running = Running(bn.running_mean, bn.running_var, momentum)
-        stats = frozen_norm(bn).stats if frozen else None
-        size, stride, padding = conv.kernel_size[0], conv.stride[0], int(conv.padding[0])
-        return Layer(name, size, stride, padding, self.choices[name], bn.eps, running, frozen, stats)
+        mean, var = bn.running_mean, bn.running_var
+        assert mean is not None and var is not None
+        weight, bias = fold(conv.weight, bn.weight, bn.bias, mean, var, bn.eps, x.dtype)
+        return conv_inference(
+            x, weight, bias, stride=conv.stride[0], residual=residual, residual_stride=stride, relu=relu,
+            tile_config=self.choices[name].inference_config,
+        )  # fmt: skip
+
+    def _normalized(self, part: ConvBn, x: Tensor, residual: Tensor | None, stride: int, relu: bool) -> Tensor:
+        """A layer by cuDNN's convolution and our pass behind it."""
+        assert self._packed is not None
+        name, conv, bn = part
+        weight, strides, padding = self._packed[0][name], list(conv.stride), [int(pad) for pad in conv.padding]
+        y = channels_last(torch.convolution(x, weight, None, strides, padding, [1, 1], False, [0, 0], 1))
+        return bn_act(y, frozen_norm(bn), shortcut=residual, shortcut_stride=stride, relu=relu)[0]
 
     @contextlib.contextmanager
-    def _opened(self, module: nn.Module, parts: list[ConvBn], dtype: torch.dtype) -> Iterator[None]:
+    def _opened(self, structure: Structure, parts: list[ConvBn], dtype: torch.dtype) -> Iterator[None]:
         """Convolution weights in the kernels' dtype and layout, in one launch, and batches counted."""
-        check_modules(module)
+        check_modules(structure.inside)
         runtime.set_layer("weights")
         with torch.no_grad():
-            packed = pack_weights([part.conv.weight.detach() for part in parts], dtype)
-        counted = [bn for _, _, bn in parts if bn.training and bn.track_running_stats and bn.running_mean is not None]
+            packed = pack_weights([part.conv.weight for part in parts], dtype)
+        counting = [part.bn._buffers for part in parts if part.bn.training and part.bn.track_running_stats]
+        counted = [own for own in counting if own["running_mean"] is not None]
         if counted:
-            buffers = [dict(bn.named_buffers(recurse=False)) for bn in counted]
+            counts = [own["num_batches_tracked"] for own in counted]
             with torch.no_grad():
-                torch._foreach_add_([own["num_batches_tracked"] for own in buffers], 1)
+                torch._foreach_add_([count for count in counts if count is not None], 1)
             # Kernels write where autograd does not see it.
-            written = [own[name] for own in buffers for name in ("running_mean", "running_var")]
-            torch.autograd.graph.increment_version(written)
-        self._packed = dict(zip((part.name for part in parts), packed, strict=True))
+            written = [own[name] for own in counted for name in ("running_mean", "running_var")]
+            torch.autograd.graph.increment_version([buffer for buffer in written if buffer is not None])
+        self._packed = dict(zip((part.name for part in parts), packed, strict=True)), structure
         try:
             yield
         finally:
@@ -214,18 +206,6 @@ def compute_dtype(x: Tensor) -> torch.dtype:
     kind = x.device.type
     enabled = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
     return torch.get_autocast_dtype(kind) if enabled else x.dtype
-
-
-def is_frozen(bn: nn.BatchNorm2d) -> bool:
-    """Whether running statistics normalize, as `nn.BatchNorm2d` decides it."""
-    return not bn.training and bn.running_mean is not None
-
-
-def frozen_norm(bn: nn.BatchNorm2d) -> Norm:
-    """A BN over its running statistics."""
-    assert bn.running_mean is not None and bn.running_var is not None
-    stats = torch.stack([bn.running_mean, torch.rsqrt(bn.running_var + bn.eps)])
-    return Norm(stats, bn.weight.detach(), bn.bias.detach())
 
 
 def choose_kernels(

@@ -17,18 +17,18 @@ from resnet.fused.autograd_node import (
     Kept,
     KeptLayer,
     Layer,
-    LayerGradients,
     LayerParameters,
     Node,
+    PerParameter,
     apply_bn,
     bn_gradients,
     channels_last,
     conv_statistics,
     input_gradient,
-    no_autocast,
     take_reduced,
     unflatten,
     weight_gradient,
+    without_autocast,
 )
 
 
@@ -57,8 +57,7 @@ class StemFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, images: Tensor, plan: StemPlan, weight: Tensor, *parameters: Tensor) -> Tensor:
         (layer,) = unflatten(parameters)
-        with no_autocast(images):
-            z, kept = forward_stem(images, plan, weight, layer)
+        z, kept = without_autocast(images.device.type, forward_stem, images, plan, weight, layer)
         Node.save(ctx, kept, [layer])
         ctx.plan, ctx.producer_of = plan, None if plan.pool else StemFunction.producer
         return z
@@ -74,8 +73,7 @@ class StemFunction(torch.autograd.Function):
     def backward(ctx: Any, dz: Tensor | None) -> tuple[Any, ...]:
         if dz is None:
             return (None,) * len(ctx.needs_input_grad)
-        with no_autocast(dz):
-            gradients = _backward_stem(ctx, dz)
+        gradients = without_autocast(dz.device.type, _backward_stem, ctx, dz)
         ctx.unpacked = None
         return gradients
 
@@ -98,4 +96,4 @@ def _backward_stem(ctx: Any, dz: Tensor) -> tuple[Any, ...]:
     images = None  # of training images nobody asks for it
     if ctx.needs_input_grad[0]:
         images = input_gradient(dy, mine.weight, kept.x.shape, layer.stride, layer.padding)
-    return Node.gradients(ctx, images, [LayerGradients(weight, gamma, beta)])
+    return Node.gradients(ctx, images, [PerParameter(weight, gamma, beta)])

@@ -14,7 +14,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from interpreter_bf16 import exact_bf16  # noqa: E402
 
-from kernels import runtime  # noqa: E402
+from kernels import prepared, runtime  # noqa: E402
 from kernels.reference.check import poisoned  # noqa: E402
 from kernels.tiles import pointwise  # noqa: E402
 
@@ -31,6 +31,14 @@ def bf16():
     """bf16 in the interpreter rounds and multiplies as on a GPU."""
     with exact_bf16():
         yield
+
+
+@pytest.fixture(autouse=True)
+def unprepared():
+    """Nothing is prepared already: a test may change what planning depends on."""
+    prepared.forget()
+    yield
+    prepared.forget()
 
 
 @pytest.fixture

@@ -3,11 +3,13 @@
 import pytest
 import torch
 from criterion import DTYPES
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from kernels import reference, runtime
 from kernels.chips import CHIPS
 from kernels.operands import KernelError
-from kernels.ops.pack_weights import ALIGNMENT, _tables, pack_weights
+from kernels.ops import pack_weights as module
+from kernels.ops.pack_weights import ALIGNMENT, pack_weights
 
 
 def _weights(device):
@@ -36,19 +38,73 @@ def test_every_stride(dtype, device):
         assert (copy.data_ptr() - copies[0].data_ptr()) % ALIGNMENT == 0
 
 
+@pytest.fixture
+def made(monkeypatch):
+    """The lists of weights whose tables were made, as many numbers as weights."""
+    found, pack = [], module._pack
+
+    def count(weights, *rest):
+        found.append(len(weights))
+        return pack(weights, *rest)
+
+    monkeypatch.setattr(module, "_pack", count)
+    monkeypatch.setattr(module, "_packings", {})
+    return found
+
+
 @pytest.mark.interpreted
-def test_changed_parameters_are_read_again(device):
+def test_changed_parameters_are_read_again(device, made):
     weights = _weights(device)
     pack_weights(weights, torch.float16)
-    before = _tables.cache_info()
     weights[0].add_(1)
     copies = pack_weights(weights, torch.float16)
-    assert torch.equal(copies[0], weights[0].half())
-    after = _tables.cache_info()
-    assert (after.hits, after.misses) == (before.hits + 1, before.misses)
+    assert torch.equal(copies[0], weights[0].half()) and len(made) == 1
     weights[1] = weights[1].clone()
-    assert torch.equal(pack_weights(weights, torch.float16)[1], weights[1].half())
-    assert _tables.cache_info().misses == before.misses + 1
+    assert torch.equal(pack_weights(weights, torch.float16)[1], weights[1].half()) and len(made) == 2
+    pack_weights(weights, torch.float32)
+    pack_weights(weights[:1], torch.float16)
+    assert len(made) == 4
+
+
+@pytest.mark.interpreted
+def test_tables_are_bounded_and_the_oldest_go(device, made, monkeypatch):
+    monkeypatch.setattr(module, "MOST", 3)
+    lists = [[torch.full((8, 8, 1, 1), float(i), device=device)] * (i + 1) for i in range(5)]
+    for i in (0, 1, 2, 0, 3, 0, 1, 0, 4, 0):  # 0 is used again and again, so that it stays
+        assert pack_weights(lists[i], torch.float16)[i].unique().tolist() == [i]
+        assert len(module._packings) <= 3
+    assert made == [1, 2, 3, 4, 2, 5]
+
+
+def test_tables_that_a_graph_reads_stay(made, monkeypatch):
+    monkeypatch.setattr(module, "MOST", 2)
+    meta = torch.device("meta")
+    lists = [[torch.empty(8, 8, 1, 1, device=meta)] * (i + 1) for i in range(5)]
+    with runtime.capture_launches("sm_90"):
+        for i, weights in enumerate(lists):
+            pack_weights(weights, torch.float16)
+            next(reversed(module._packings.values())).captured = i < 3
+        assert [len(packing.copies) for packing in module._packings.values()] == [1, 2, 3, 4, 5]
+        pack_weights(lists[3], torch.float16)
+        pack_weights(lists[0], torch.float16)
+        pack_weights([*lists[4], lists[4][0]], torch.float16)
+    assert [len(packing.copies) for packing in module._packings.values()] == [2, 3, 4, 1, 6]
+
+
+@pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
+@pytest.mark.parametrize("capturing", [False, True])
+def test_a_graph_s_tables_are_known_and_a_stream_s_are_freed_behind_it(made, monkeypatch, capturing):
+    held = []
+    monkeypatch.setattr(runtime, "INTERPRETED", False)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: capturing)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: "stream")
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda tensor, stream: held.append((tensor.dtype, stream)))
+    with FakeTensorMode(), runtime.capture_launches("sm_90"):
+        pack_weights([torch.empty(8, 8, 1, 1, device="cuda:0")], torch.float16)
+    (packing,) = module._packings.values()
+    assert packing.captured == capturing
+    assert held == ([] if capturing else [(torch.int64, "stream"), (torch.int32, "stream")])
 
 
 def test_of_nothing():

@@ -1,5 +1,7 @@
 """Tile configs of convolutions: lists within each chip's limits, a choice for every shape, and each computes."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from criterion import DTYPES, image, make_norm
@@ -7,6 +9,8 @@ from criterion import DTYPES, image, make_norm
 from kernels import reference, runtime
 from kernels.aot.cases import CASES
 from kernels.chips import CHIPS
+from kernels.choose.choice import options
+from kernels.choose.sites import ConvSite
 from kernels.operands import KernelError, Producer, TileConfig
 from kernels.ops.conv3x3 import conv3x3
 from kernels.ops.conv_dgrad import conv_dgrad
@@ -64,6 +68,42 @@ def test_groups_hold_every_program():
             and tiling.groups * tiling.group >= programs > (tiling.groups - 1) * tiling.group
         )
         assert max(tiling.group, tiling.groups) ** 2 <= 4 * max(programs, 1)
+
+
+@pytest.mark.parametrize(
+    ("capability", "own", "largest"),
+    [
+        ((9, 0), 232_448, "64x256x64/w8/s3"),
+        ((10, 0), 232_448, "64x256x64/w8/s3"),
+        ((12, 0), 101_376, "128x128x64/w8/s3"),  # takes the list of 10.0, and has less than half of its shared memory
+        ((12, 0), 98_303, "128x64x64/w8/s3"),
+        ((12, 0), 65_536, "64x64x64/w4/s4"),
+        ((9, 0), 400_000, "64x256x64/w8/s3"),
+    ],
+)
+def test_what_a_device_has_no_shared_memory_for_is_left_out(monkeypatch, capability, own, largest):
+    properties = SimpleNamespace(shared_memory_per_block_optin=own, multi_processor_count=132)
+    monkeypatch.setattr(torch.version, "hip", None)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    device, dtype, shape = torch.device("cuda:0"), torch.bfloat16, (200_704, 512, 512)
+    chip, most = runtime.chip(device), runtime.shared_bytes(device)
+    assert most == min(own, CHIPS[chip].shared_bytes)
+    fit = tile_configs.fitting_configs("conv1x1", chip, dtype, *shape, most)
+    sizes = [tile_configs.shared_bytes(tile_config, dtype) for tile_config in fit]
+    assert max(sizes) <= own and str(fit[sizes.index(max(sizes))]) == largest
+    assert len(fit) < len(tile_configs.fitting_configs("conv1x1", chip, dtype, *shape)) or own > 200_000
+    # What is launched, where nothing was measured, and what is measured.
+    taken = tile_configs.conv_tiling("conv1x1", device, dtype, *shape).tile_config
+    assert taken == fit[0]
+    site = ConvSite(1, 1, 512, 512, 256, 28, 28, "bfloat16", "inner")
+    assert options(site, "forward", chip, most) == fit
+
+
+def test_a_captured_launch_has_its_chip_s_shared_memory():
+    with runtime.capture_launches("sm_80"):
+        assert runtime.shared_bytes(torch.device("meta")) == runtime.shared_bytes(torch.device("cuda:0")) == 166_912
+    assert runtime.shared_bytes(CPU) == CHIPS[runtime.chip(CPU)].shared_bytes
 
 
 def _tile_config(*blocks):
