@@ -26,8 +26,8 @@ ROOMS = {
         "plot",
     ],
     "kernels": [
-        "dtypes", "interpreter", "child_process", "chips", "runtime", "operands", "prepared", "tiles", "ops",
-        "reference", "aot", "choose",
+        "dtypes", "interpreter", "child_process", "chips", "runtime", "operands", "prepared", "aten_conv", "tiles",
+        "ops", "reference", "aot", "choose",
     ],
     "launch": ["cluster", "plan", "job", "batch_script", "foreground", "cli", "local", "slurm"],
     "resnet": [

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from kernels import reference, runtime
+from kernels.aten_conv import convolution, input_gradient
 from kernels.choose.choice import name, options
 from kernels.choose.sites import ConvSite
 from kernels.operands import Norm, Producer, Running, TileConfig
@@ -290,19 +291,9 @@ def _split_sums(outputs: Outputs) -> Outputs:
 
 
 def _conv(x: Tensor, weight: Tensor, stride: int) -> Tensor:
-    pad = weight.shape[2] // 2
-    return _as_stored(torch.ops.aten.convolution(x, weight, None, [stride] * 2, [pad] * 2, [1, 1], False, [0, 0], 1))
+    return convolution(x, weight, stride, weight.shape[2] // 2)
 
 
 def _conv_gradient(dy: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tensor:
-    """Gradient of the input x, of which only the shape is read."""
-    pad = weight.shape[2] // 2
-    dx, _, _ = torch.ops.aten.convolution_backward(
-        dy, x, weight, None, [stride] * 2, [pad] * 2, [1, 1], False, [0, 0], 1, [True, False, False]
-    )
-    return _as_stored(dx)
-
-
-def _as_stored(image: Tensor) -> Tensor:
-    """In channels_last, as convolutions give it on every device but the meta device."""
-    return image.contiguous(memory_format=torch.channels_last) if image.is_meta else image
+    """Gradient of the input x, whose values are not read."""
+    return input_gradient(dy, x, weight, stride, weight.shape[2] // 2)

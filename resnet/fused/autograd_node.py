@@ -8,7 +8,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from kernels import runtime
+from kernels import aten_conv, runtime
 from kernels.choose.choice import Choice
 from kernels.operands import Norm, Producer, Running
 from kernels.ops.bn_act_backward_apply import bn_act_backward_apply
@@ -18,8 +18,6 @@ from kernels.ops.conv1x1 import conv1x1
 from kernels.ops.conv3x3 import conv3x3
 
 T = TypeVar("T")
-
-_convolution_backward = torch.ops.aten.convolution_backward.default
 
 
 @dataclass(frozen=True)
@@ -192,10 +190,6 @@ def without_autocast(device_type: str, run: Callable[..., T], *arguments: Any) -
         torch.set_autocast_enabled(device_type, True)
 
 
-def channels_last(x: Tensor) -> Tensor:
-    return x.contiguous(memory_format=torch.channels_last)
-
-
 def conv_statistics(x: Tensor, weight: Tensor, layer: Layer, prologue: Norm | None) -> tuple[Tensor, Tensor]:
     """A convolution and the statistics of its output, by what the layer's choice says.
 
@@ -208,8 +202,7 @@ def conv_statistics(x: Tensor, weight: Tensor, layer: Layer, prologue: Norm | No
     """
     runtime.set_layer(layer.name)
     if layer.choice.forward == "torch":
-        stride, padding = [layer.stride] * 2, [layer.padding] * 2
-        y = channels_last(torch.convolution(x, weight, None, stride, padding, [1, 1], False, [0, 0], 1))
+        y = aten_conv.convolution(x, weight, layer.stride, layer.padding)
         stats = layer.stats if layer.frozen else bn_stats(y, layer.eps, layer.running)
     else:
         op = conv1x1 if layer.kernel == 1 else conv3x3
@@ -224,20 +217,8 @@ def conv_statistics(x: Tensor, weight: Tensor, layer: Layer, prologue: Norm | No
 
 def weight_gradient(dy: Tensor, x: Tensor, weight: Tensor, layer: Layer, like: Like) -> Tensor:
     """Gradient of a convolution's parameter, in the parameter's own strides and dtype."""
-    stride, padding = [layer.stride] * 2, [layer.padding] * 2
-    _, gradient, _ = _convolution_backward(
-        dy, x, weight, None, stride, padding, [1, 1], False, [0, 0], 1, [False, True, False]
-    )
+    gradient = aten_conv.weight_gradient(dy, x, weight, layer.stride, layer.padding)
     return torch.empty_strided(like.shape, like.strides, dtype=like.dtype, device=dy.device).copy_(gradient)
-
-
-def input_gradient(dy: Tensor, weight: Tensor, shape: Sequence[int], stride: int, padding: int) -> Tensor:
-    """Gradient of a convolution's input by cuDNN; the input itself has no part in it, only its shape."""
-    like = dy.new_empty((1,)).expand(tuple(shape))
-    gradient, _, _ = _convolution_backward(
-        dy, like, weight, None, [stride] * 2, [padding] * 2, [1, 1], False, [0, 0], 1, [True, False, False]
-    )
-    return channels_last(gradient)
 
 
 def take_reduced(ctx: Any, dz: Tensor, producer: Producer, write: bool) -> tuple[Tensor, Tensor, bool]:
@@ -256,7 +237,7 @@ def take_reduced(ctx: Any, dz: Tensor, producer: Producer, write: bool) -> tuple
     if reduced is not None and reduced.made(dz):
         return reduced.gradient, reduced.sums, True
     if not _broadcast(dz):
-        dz = channels_last(dz)
+        dz = aten_conv.channels_last(dz)
     gradient, sums = bn_act_backward_reduce(dz, producer, write_gradient=write)
     return (dz, sums, False) if gradient is None else (gradient, sums, True)
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from kernels import runtime
+from kernels.aten_conv import input_gradient
 from kernels.operands import Norm, Producer
 from kernels.ops.bn_act import bn_act
 from kernels.ops.bn_act_backward_reduce import bn_act_backward_reduce
@@ -34,7 +35,6 @@ from resnet.fused.autograd_node import (
     apply_bn,
     bn_gradients,
     conv_statistics,
-    input_gradient,
     take_reduced,
     unflatten,
     weight_gradient,
@@ -181,7 +181,7 @@ def _backward_block(ctx: Any, dz: Tensor) -> tuple[Any, ...]:
             masked = True
         else:
             # cuDNN's gradient is reduced in a pass of its own, that of the BN before; the mask is left to `apply_bn`.
-            inner = input_gradient(dy, mine.weight, producer.y.shape, layer.stride, layer.padding)
+            inner = input_gradient(dy, producer.y, mine.weight, layer.stride, layer.padding)
             runtime.set_layer(before.name)
             _, reduced = bn_act_backward_reduce(inner, producer)
             masked = False
@@ -219,8 +219,12 @@ def _projection_input_gradient(dy: Tensor, weight: Tensor, layer: Layer, x: Tens
     if layer.choice.dgrad == "triton":
         compact, _, _ = conv_dgrad(dy, weight, tile_config=layer.choice.dgrad_config)
         return compact
-    n, _, h, w = dy.shape
-    return input_gradient(dy, weight, (n, x.shape[1], h, w), 1, 0)
+    return input_gradient(dy, _grid(x, layer.stride), weight, 1, 0)
+
+
+def _grid(x: Tensor, stride: int) -> Tensor:
+    """The pixels of an image that a 1x1 convolution of this stride reads."""
+    return x[:, :, ::stride, ::stride]
 
 
 def _block_input_gradient(ctx: Any, dy: Tensor, weight: Tensor, x: Tensor, skip: Tensor | None) -> Tensor:
@@ -244,9 +248,9 @@ def _block_input_gradient(ctx: Any, dy: Tensor, weight: Tensor, x: Tensor, skip:
         on_grid = layer.kernel == 1 and layer.stride > 1 and (before is not None or skip is not None)
         dz_stride = layer.stride if on_grid else 1
         if on_grid:
-            d = input_gradient(dy, weight, (x.shape[0], x.shape[1], *dy.shape[2:]), 1, 0)
+            d = input_gradient(dy, _grid(x, layer.stride), weight, 1, 0)
         else:
-            d = input_gradient(dy, weight, x.shape, layer.stride, layer.padding)
+            d = input_gradient(dy, x, weight, layer.stride, layer.padding)
         if before is not None and (skip is not None or on_grid):
             reduced, sums = bn_act_backward_reduce(
                 d, before, skip=skip, skip_stride=skip_stride, dz_stride=dz_stride, write_gradient=True

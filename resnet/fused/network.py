@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 
 from kernels import runtime
+from kernels.aten_conv import convolution
 from kernels.choose.choice import TORCH, Choice, static_choice
 from kernels.choose.decide import measure_choices
 from kernels.choose.table import Table, agree
 from kernels.ops.bn_act import bn_act
 from kernels.ops.conv_inference import conv_inference, fold
 from kernels.ops.pack_weights import pack_weights
-from resnet.fused.autograd_node import PerParameter, channels_last, flatten, without_autocast
+from resnet.fused.autograd_node import PerParameter, flatten, without_autocast
 from resnet.fused.block import BlockFunction, BlockPlan, forward_block
 from resnet.fused.checks import check_device, check_modules
 from resnet.fused.layer_choices import LayerChoices
@@ -153,8 +154,7 @@ class Fused:
         """A layer by cuDNN's convolution and our pass behind it."""
         assert self._packed is not None
         name, conv, bn = part
-        weight, strides, padding = self._packed[0][name], list(conv.stride), [int(pad) for pad in conv.padding]
-        y = channels_last(torch.convolution(x, weight, None, strides, padding, [1, 1], False, [0, 0], 1))
+        y = convolution(x, self._packed[0][name], conv.stride[0], int(conv.padding[0]))
         return bn_act(y, frozen_norm(bn), shortcut=residual, shortcut_stride=stride, relu=relu)[0]
 
     @contextlib.contextmanager

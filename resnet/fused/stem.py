@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from kernels import runtime
+from kernels import aten_conv, runtime
 from kernels.operands import Producer
 from kernels.ops.bn_act import bn_act
 from kernels.ops.stem import stem
@@ -22,9 +22,7 @@ from resnet.fused.autograd_node import (
     PerParameter,
     apply_bn,
     bn_gradients,
-    channels_last,
     conv_statistics,
-    input_gradient,
     take_reduced,
     unflatten,
     weight_gradient,
@@ -85,7 +83,7 @@ def _backward_stem(ctx: Any, dz: Tensor) -> tuple[Any, ...]:
     runtime.set_layer(layer.name)
     if kept.argmax is not None:
         # The gradient of the ReLU's output, as large as y, is never written: both passes read it through the pooling.
-        dz = channels_last(dz)
+        dz = aten_conv.channels_last(dz)
         sums = stem_backward_reduce(dz, kept.argmax, mine.y, mine.norm)
         dy = stem_backward_apply(dz, kept.argmax, mine.y, mine.norm, sums, frozen=layer.frozen)
     else:
@@ -95,5 +93,5 @@ def _backward_stem(ctx: Any, dz: Tensor) -> tuple[Any, ...]:
     weight = weight_gradient(dy, kept.x, mine.weight, layer, like) if needs.weight else None
     images = None  # of training images nobody asks for it
     if ctx.needs_input_grad[0]:
-        images = input_gradient(dy, mine.weight, kept.x.shape, layer.stride, layer.padding)
+        images = aten_conv.input_gradient(dy, kept.x, mine.weight, layer.stride, layer.padding)
     return Node.gradients(ctx, images, [PerParameter(weight, gamma, beta)])
