@@ -45,7 +45,7 @@ def bn_stats_kernel(
         y = tl.load(y_ptr + row.to(tl.int64) * C + offsets, mask=valid & mask[None, :], other=0.0).to(tl.float32)
         count += valid.to(tl.float32)
         delta = tl.where(valid, y - mean, 0.0)
-        mean += delta / tl.maximum(count, 1.0)
+        mean += delta * (1.0 / tl.maximum(count, 1.0))  # one division a row: one a value would bind the kernel
         m2 += tl.where(valid, delta * (y - mean), 0.0)
     mean_c, m2_c = merge_rows(count, mean, m2)
     tl.store(partials_ptr + program * C + channels, mean_c, mask=mask)
