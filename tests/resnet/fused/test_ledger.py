@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 import torch
-from fused_nets import batch, network
+from fused_nets import DEVICE, batch, network
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -105,7 +105,7 @@ class Seen(TorchDispatchMode):
 @functools.cache
 def step(name):
     """One step of a network over the fused kernels: network, launches, torch's operations, bytes kept, image side."""
-    model = network(name)
+    model = network(name).to(DEVICE)
     fuse(model, "triton")
     images, labels = batch(name, 0, SIZE)
     weights = {tuple(part.conv.weight.shape) for part in model.conv_layers()}
