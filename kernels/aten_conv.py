@@ -45,7 +45,7 @@ def input_gradient(dy: Tensor, x: Tensor, weight: Tensor, stride: int, padding: 
 
 
 def weight_gradient(dy: Tensor, x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
-    """Gradient of a convolution's weight, in whatever strides; operands as in `input_gradient`, whose x is read here."""
+    """Gradient of a convolution's weight, in whatever strides; operands as in `input_gradient`, but x is read."""
     return _backward(dy, x, weight, stride, padding, [False, True, False])[1]
 
 

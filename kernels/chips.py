@@ -64,6 +64,7 @@ class Chip:
         tile_configs: of convolutions, as `kernels.tiles.tile_configs.parse` reads them; the best first
             where all else is equal.
         instead: by op, what takes the place of some of them, such as one that spills registers there.
+        first: by op, those that come before the others there, where times were measured.
         gpus: products; where the name of one is part of another's, the longer comes first.
     """
 
@@ -81,6 +82,7 @@ class Chip:
     matrix_instruction: tuple[str, str]
     tile_configs: tuple[str, ...]
     instead: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
+    first: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     gpus: tuple[Gpu, ...] = ()
 
 
@@ -133,6 +135,13 @@ CHIPS: dict[str, Chip] = {
         latencies=Latencies(memory=400, l2=200, shared=20),
         matrix_instruction=("HGMMA", r"\bHGMMA\b"),
         tile_configs=_HOPPER,
+        # Measured on an H200. What memory binds wants many programs on a multiprocessor, and 128x128 with an epilogue
+        # leaves room for one.
+        first={
+            "conv1x1": ("128x64x64/w4/s3",),
+            "conv_dgrad": ("128x64x64/w4/s3",),
+            "conv3x3": ("128x128x64/w8/s3", "64x256x64/w8/s3", "128x64x64/w4/s3"),
+        },
         gpus=(
             Gpu(name="H100 PCIe", peak_flops_per_s=_dense(756e12, 378e12)),
             # Measured on the SXM products.

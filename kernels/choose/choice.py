@@ -95,22 +95,28 @@ def options(site: ConvSite, part: str, chip: str, most_shared_bytes: int | None 
 
 
 def static_choice(site: ConvSite, chip: str) -> Choice:
-    """The choice for a chip where nothing is measured: our kernels where a model favours them.
+    """The choice for a chip where nothing is measured: what was faster where something was.
 
-    Ours are 1x1 convolutions but those of ImageNet's last stage, 3x3 of at most 128 channels, stride 2 of these in
-    inference alone, and gradients at stride 1, but those of projections, where no pass would be saved. A prologue goes
-    with every inner one whose gradient is ours.
+    That is on an H200, at the sites of ResNet-50 over 256 images in bf16 (docs/kernels.md has the times). There cuDNN's
+    convolutions with our passes beside them win, but at 1x1s that memory binds: ours are the forward pass from or to 64
+    channels, and the gradient at stride 1 of as few, or of 128 where it ends in a join. A prologue never won. Small
+    images of few channels, as CIFAR's nets have, are bound by launches instead: there all is ours that takes launches
+    away, and an inner convolution whose gradient is ours has a prologue. In inference ours are 1x1 convolutions but those
+    of ImageNet's last stage, and 3x3 of at most 128 channels.
     """
     small, large = sorted((site.c_in, site.c_out))
-    if large > 128 if site.kernel == 3 else large >= 2048 or small >= 512:
-        return TORCH
-    ours = {part: bool(options(site, part, chip)) for part in PARTS}
-    forward = ours["forward"] and (site.kernel == 1 or site.stride == 1)
-    dgrad = ours["dgrad"] and site.role != "shortcut"
-    prologue = forward and dgrad and site.role == "inner"
+    pointwise, unstrided = site.kernel == 1, site.stride == 1
+    launches = large <= 64 and site.h * site.w <= 32 * 32
+    wanted = {
+        "forward": (pointwise or unstrided) if launches else pointwise and unstrided and small <= 64,
+        "dgrad": site.role != "shortcut" and (launches or (pointwise and small <= (128 if site.join else 64))),
+        "inference": (large < 2048 and small < 512) if pointwise else large <= 128,
+    }
+    ours = {part: wanted[part] and bool(options(site, part, chip)) for part in PARTS}
+    prologue = launches and ours["forward"] and ours["dgrad"] and site.role == "inner"
     return Choice(
-        forward="prologue" if prologue else "triton" if forward else "torch",
-        dgrad="triton" if dgrad else "torch",
+        forward="prologue" if prologue else "triton" if ours["forward"] else "torch",
+        dgrad="triton" if ours["dgrad"] else "torch",
         inference="triton" if ours["inference"] else "torch",
     )
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from kernels.operands import KernelError, Norm, check_image, check_norm, norm_of, norm_tensors
 from kernels.prepared import Made, Operands, Prepared, image, prepared
 from kernels.tiles import pointwise
-from kernels.tiles.pointwise import affine, load_subsampled, pack, relu
+from kernels.tiles.pointwise import affine, load_subsampled, pack, passes, relu
 
 
 @triton.jit(do_not_specialize=["M", "TILES", "H", "W", "SHORTCUT_H", "SHORTCUT_W"])
@@ -73,7 +73,7 @@ def bn_act_kernel(
             else:
                 z += shortcut
         if KEEP_MASK:
-            packed = pack((z > 0.0) & inside, BLOCK_M, BLOCK_C)
+            packed = pack(passes(z) & inside, BLOCK_M, BLOCK_C)
             packed_base = row.to(tl.int64) * packed_row
             packed_inside = valid[:, None] & (octets < packed_row)[None, :]
             tl.store(mask_ptr + packed_base + packed_offsets, packed, mask=packed_inside)

@@ -8,7 +8,7 @@ from kernels.operands import Producer, check_image, check_producer, check_vector
 from kernels.ops.bn_act_backward_reduce import check_gradient, load_gradient
 from kernels.prepared import Operands, Prepared, image, prepared
 from kernels.tiles import pointwise
-from kernels.tiles.pointwise import affine, load_bits
+from kernels.tiles.pointwise import affine, load_bits, passes
 
 
 @triton.jit
@@ -80,7 +80,7 @@ def bn_act_backward_apply_kernel(
             if MASK:
                 positive = load_bits(mask_ptr, row, rows, valid, column, C, BLOCK_M, BLOCK_C)
             else:
-                positive = tl.fma(y, scale[None, :], shift[None, :]) > 0.0
+                positive = passes(tl.fma(y, scale[None, :], shift[None, :]))
             g = tl.where(positive, g, 0.0)
         if FROZEN:
             dy = g * slope[None, :]

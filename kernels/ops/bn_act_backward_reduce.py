@@ -18,7 +18,7 @@ from kernels.operands import (
 )
 from kernels.prepared import Made, Operands, Prepared, image, prepared
 from kernels.tiles import pointwise
-from kernels.tiles.pointwise import affine, arrives_last, finalize_sums, load_bits, load_spread
+from kernels.tiles.pointwise import affine, arrives_last, finalize_sums, load_bits, load_spread, passes
 
 
 @triton.jit
@@ -108,7 +108,7 @@ def bn_act_backward_reduce_kernel(
             if MASK:
                 positive = load_bits(mask_ptr, row, rows, valid, column, C, BLOCK_M, BLOCK_C)
             else:
-                positive = tl.fma(y, scale[None, :], shift[None, :]) > 0.0
+                positive = passes(tl.fma(y, scale[None, :], shift[None, :]))
             g = tl.where(positive, g, 0.0)
         if WRITE:
             stored = g.to(g_ptr.dtype.element_ty)

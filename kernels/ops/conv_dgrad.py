@@ -16,8 +16,67 @@ from kernels.operands import (
 )
 from kernels.prepared import Made, Operands, Prepared, image, prepared
 from kernels.tiles import tile_configs
-from kernels.tiles.conv_product import check_weight, counters, end_with_sums, multiply, workspace
-from kernels.tiles.pointwise import affine, pixels, relu, unpack
+from kernels.tiles.conv_product import (
+    by_channel,
+    by_pixel,
+    check_weight,
+    counters,
+    end_with_sums,
+    multiply,
+    sum_pixels,
+    workspace,
+)
+from kernels.tiles.pointwise import affine, passes, pixels, relu, unpack
+
+
+@triton.jit
+def load_skip(
+    skip_ptr,
+    row,
+    rows,  # [BLOCK_M]
+    valid,  # [BLOCK_M]
+    columns,  # [BLOCK_N]
+    mask,  # [BLOCK_N]
+    H,
+    W,
+    SKIP_H,
+    SKIP_W,
+    SKIP_C: tl.constexpr,
+    SKIP_STRIDE: tl.constexpr,
+    CHANNELS_FIRST: tl.constexpr,
+):
+    """The skip's gradient at a tile: 0 but at every SKIP_STRIDE-th pixel."""
+    if SKIP_STRIDE > 1:
+        n, h, w = pixels(row + rows, H, W)
+        n_0, h_0, w_0 = pixels(row, H, W)
+        met = valid & (h % SKIP_STRIDE == 0) & (w % SKIP_STRIDE == 0)
+        source_0 = (n_0 * SKIP_H + h_0 // SKIP_STRIDE) * SKIP_W + w_0 // SKIP_STRIDE
+        source = (n * SKIP_H + h // SKIP_STRIDE) * SKIP_W + w // SKIP_STRIDE - source_0
+    else:
+        met = valid
+        source_0 = row
+        source = rows
+    offsets = by_pixel(source, CHANNELS_FIRST) * SKIP_C + by_channel(columns, CHANNELS_FIRST)
+    inside = by_pixel(met, CHANNELS_FIRST) & by_channel(mask, CHANNELS_FIRST)
+    return tl.load(skip_ptr + source_0.to(tl.int64) * SKIP_C + offsets, mask=inside, other=0.0)
+
+
+@triton.jit
+def load_bytes(
+    mask_ptr, row, rows, valid, column, C: tl.constexpr, CHANNELS_FIRST: tl.constexpr, BLOCK_N: tl.constexpr
+):
+    """The bytes that say where a join was positive, at a tile: one for eight channels."""
+    octets = column * (BLOCK_N // 8) + tl.arange(0, BLOCK_N // 8)
+    offsets = by_pixel(rows, CHANNELS_FIRST) * (C // 8) + by_channel(octets, CHANNELS_FIRST)
+    inside = by_pixel(valid, CHANNELS_FIRST) & by_channel(octets < C // 8, CHANNELS_FIRST)
+    return tl.load(mask_ptr + row.to(tl.int64) * (C // 8) + offsets, mask=inside, other=0)
+
+
+@triton.jit
+def unpack_channels(packed, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+    """Booleans [BLOCK_N, BLOCK_M] of the bytes [BLOCK_N / 8, BLOCK_M] of a tile."""
+    bits = (packed.to(tl.int32)[:, None, :] >> tl.arange(0, 8)[None, :, None]) & 1
+    return tl.reshape(bits, (BLOCK_N, BLOCK_M)) != 0
 
 
 @triton.jit(do_not_specialize=["M", "H", "W", "SKIP_H", "SKIP_W", "GROUP"])
@@ -59,10 +118,28 @@ def conv_dgrad_kernel(
     BLOCK_K: tl.constexpr,
     BLOCK_P: tl.constexpr,
 ):
+    CHANNELS_FIRST: tl.constexpr = BLOCK_N >= 64  # the matrix instruction wants 64 rows
+    # What the epilogue reads is asked for before a short multiplication, which then hides memory's latency. Beside a
+    # long one it would only hold registers.
+    AHEAD: tl.constexpr = PRODUCER and TAPS * K <= 256
     BLOCKS: tl.constexpr = (C + BLOCK_N - 1) // BLOCK_N
     column, program = tl.program_id(0) % BLOCKS, tl.program_id(0) // BLOCKS
     row = program * BLOCK_M
     columns = column * BLOCK_N + tl.arange(0, BLOCK_N)
+    rows = tl.arange(0, BLOCK_M)
+    valid = row + rows < M
+    mask = columns < C
+    inside = by_pixel(valid, CHANNELS_FIRST) & by_channel(mask, CHANNELS_FIRST)
+    base = row.to(tl.int64) * C
+    offsets = by_pixel(rows, CHANNELS_FIRST) * C + by_channel(columns, CHANNELS_FIRST)
+    if AHEAD:
+        y = tl.load(y_ptr + base + offsets, mask=inside, other=0.0)
+        if SKIP_C > 0:
+            skip = load_skip(
+                skip_ptr, row, rows, valid, columns, mask, H, W, SKIP_H, SKIP_W, SKIP_C, SKIP_STRIDE, CHANNELS_FIRST
+            )
+        if MASK:
+            packed = load_bytes(mask_ptr, row, rows, valid, column, C, CHANNELS_FIRST, BLOCK_N)
     g = multiply(
         dy_ptr,
         weight_ptr,
@@ -83,68 +160,54 @@ def conv_dgrad_kernel(
         1,
         True,
         False,
+        CHANNELS_FIRST,
         BLOCK_M,
         BLOCK_N,
         BLOCK_K,
     )
-    rows = tl.arange(0, BLOCK_M)
-    valid = row + rows < M
-    mask = columns < C
-    inside = valid[:, None] & mask[None, :]
-    base = row.to(tl.int64) * C
-    offsets = rows[:, None] * C + columns[None, :]
     if SKIP_C > 0:
-        if SKIP_STRIDE > 1:
-            n, h, w = pixels(row + rows, H, W)
-            n_0, h_0, w_0 = pixels(row, H, W)
-            met = valid & (h % SKIP_STRIDE == 0) & (w % SKIP_STRIDE == 0)
-            source_0 = (n_0 * SKIP_H + h_0 // SKIP_STRIDE) * SKIP_W + w_0 // SKIP_STRIDE
-            source = (n * SKIP_H + h // SKIP_STRIDE) * SKIP_W + w // SKIP_STRIDE - source_0
-        else:
-            met = valid
-            source_0 = row
-            source = rows
-        skip = tl.load(
-            skip_ptr + source_0.to(tl.int64) * SKIP_C + (source[:, None] * SKIP_C + columns[None, :]),
-            mask=met[:, None] & mask[None, :],
-            other=0.0,
-        )
+        if not AHEAD:
+            skip = load_skip(
+                skip_ptr, row, rows, valid, columns, mask, H, W, SKIP_H, SKIP_W, SKIP_C, SKIP_STRIDE, CHANNELS_FIRST
+            )
         g += skip.to(tl.float32)
     if PRODUCER:
-        y = tl.load(y_ptr + base + offsets, mask=inside, other=0.0).to(tl.float32)
+        if not AHEAD:
+            y = tl.load(y_ptr + base + offsets, mask=inside, other=0.0)
         if MASK:
-            bytes_ = column * (BLOCK_N // 8) + tl.arange(0, BLOCK_N // 8)
-            packed = tl.load(
-                mask_ptr + row.to(tl.int64) * (C // 8) + (rows[:, None] * (C // 8) + bytes_[None, :]),
-                mask=valid[:, None] & (bytes_ < C // 8)[None, :],
-                other=0,
-            )
-            positive = unpack(packed, BLOCK_M, BLOCK_N)
+            if not AHEAD:
+                packed = load_bytes(mask_ptr, row, rows, valid, column, C, CHANNELS_FIRST, BLOCK_N)
+            if CHANNELS_FIRST:
+                positive = unpack_channels(packed, BLOCK_M, BLOCK_N)
+            else:
+                positive = unpack(packed, BLOCK_M, BLOCK_N)
         else:
             scale, shift = affine(stats_ptr, norm_weight_ptr, norm_bias_ptr, columns, mask, C)
-            z = tl.fma(y, scale[None, :], shift[None, :])
-            positive = z > 0.0
+            z = tl.fma(y.to(tl.float32), by_channel(scale, CHANNELS_FIRST), by_channel(shift, CHANNELS_FIRST))
+            positive = passes(z)
             if WRITE_ACTIVATION:
                 tl.store(z_ptr + base + offsets, relu(z).to(z_ptr.dtype.element_ty), mask=inside)
         g = tl.where(positive, g, 0.0)
     stored = g.to(g_ptr.dtype.element_ty)
     tl.store(g_ptr + base + offsets, stored, mask=inside)
     if PRODUCER:
-        # Rows beyond M are 0 in g.
+        # Pixels beyond M are 0 in g.
         g = stored.to(tl.float32)
         if WRITE_ACTIVATION:
             # From the cache: kept until here beside z, y costs 60 registers a thread.
-            y = tl.load(y_ptr + base + offsets, mask=inside, other=0.0).to(tl.float32)
+            y = tl.load(y_ptr + base + offsets, mask=inside, other=0.0)
         mean = tl.load(stats_ptr + columns, mask=mask, other=0.0)
         invstd = tl.load(stats_ptr + C + columns, mask=mask, other=0.0)
-        sum_g = tl.sum(g, axis=0)
-        sum_g_xhat = tl.sum(g * (y - mean[None, :]), axis=0) * invstd
+        sum_g = sum_pixels(g, CHANNELS_FIRST)
+        deviation = y.to(tl.float32) - by_channel(mean, CHANNELS_FIRST)
+        sum_g_xhat = sum_pixels(g * deviation, CHANNELS_FIRST) * invstd
         sum_g_shortcut = sum_g
         if PROJECTION:
-            y = tl.load(shortcut_y_ptr + base + offsets, mask=inside, other=0.0).to(tl.float32)
+            y = tl.load(shortcut_y_ptr + base + offsets, mask=inside, other=0.0)
             mean = tl.load(shortcut_stats_ptr + columns, mask=mask, other=0.0)
             invstd = tl.load(shortcut_stats_ptr + C + columns, mask=mask, other=0.0)
-            sum_g_shortcut = tl.sum(g * (y - mean[None, :]), axis=0) * invstd
+            deviation = y.to(tl.float32) - by_channel(mean, CHANNELS_FIRST)
+            sum_g_shortcut = sum_pixels(g * deviation, CHANNELS_FIRST) * invstd
         end_with_sums(
             sum_g,
             sum_g_xhat,

@@ -62,6 +62,7 @@ def conv_inference_kernel(
         STRIDE,
         False,
         False,
+        False,
         BLOCK_M,
         BLOCK_N,
         BLOCK_K,

@@ -9,7 +9,7 @@ from kernels.ops.bn_act_backward_apply import coefficients
 from kernels.ops.stem_backward_reduce import ELEMENTS, check_operands, first_pixels, pool_gradient
 from kernels.prepared import Operands, Prepared, image, prepared
 from kernels.tiles import pointwise
-from kernels.tiles.pointwise import affine
+from kernels.tiles.pointwise import affine, passes
 
 
 @triton.jit(do_not_specialize=["M", "TILES", "H", "W", "OUT_H", "OUT_W"])
@@ -53,7 +53,7 @@ def stem_backward_apply_kernel(
             inside = there[:, None] & mask[None, :]
             at = pixel + ((k // 2) * W + k % 2) * C
             y = tl.load(y_ptr + base + at, mask=inside, other=0.0).to(tl.float32)
-            g = tl.where(tl.fma(y, scale[None, :], shift[None, :]) > 0.0, gradients[k], 0.0)
+            g = tl.where(passes(tl.fma(y, scale[None, :], shift[None, :])), gradients[k], 0.0)
             dy = tl.fma(g, slope[None, :], tl.fma(y - mean[None, :], slope_y[None, :], offset[None, :]))
             tl.store(dy_ptr + base + at, dy.to(dy_ptr.dtype.element_ty), mask=inside)
 

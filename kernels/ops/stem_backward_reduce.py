@@ -13,7 +13,7 @@ from torch import Tensor
 from kernels.operands import KernelError, Norm, check_image, check_norm, norm_of
 from kernels.prepared import Made, Operands, Prepared, prepared
 from kernels.tiles import pointwise
-from kernels.tiles.pointwise import affine, arrives_last, finalize_sums, pixels
+from kernels.tiles.pointwise import affine, arrives_last, finalize_sums, passes, pixels
 
 ELEMENTS = 1024  # of a tile of windows; four tiles of y go with it
 
@@ -100,7 +100,7 @@ def stem_backward_reduce_kernel(
             there = valid & (2 * h + k // 2 < H) & (2 * w + k % 2 < W)
             inside = there[:, None] & mask[None, :]
             y = tl.load(base_ptr + pixel + ((k // 2) * W + k % 2) * C, mask=inside, other=0.0).to(tl.float32)
-            g = tl.where(tl.fma(y, scale[None, :], shift[None, :]) > 0.0, gradients[k], 0.0)
+            g = tl.where(passes(tl.fma(y, scale[None, :], shift[None, :])), gradients[k], 0.0)
             sum_g += g
             sum_gy += g * (y - mean[None, :])
     P = tl.num_programs(0)

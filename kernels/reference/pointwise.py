@@ -42,7 +42,7 @@ def bn_act(
         shortcut = shortcut[:, :, ::shortcut_stride, ::shortcut_stride]
         shortcut = _wide(shortcut) if shortcut_norm is None else normalize(shortcut, shortcut_norm)
         z = z + F.pad(shortcut, (0, 0, 0, 0, 0, y.shape[1] - shortcut.shape[1]))
-    mask = pack(z > 0) if keep_mask else None
+    mask = pack(~(z <= 0)) if keep_mask else None
     return _image((z.relu() if relu else z).to(y.dtype)), mask
 
 
@@ -134,7 +134,7 @@ def unpack(mask: Tensor, shape: Sequence[int]) -> Tensor:
 def _positive(producer: Producer) -> Tensor:
     if producer.mask is not None:
         return unpack(producer.mask, producer.y.shape)
-    return normalize(producer.y, producer.norm) > 0
+    return ~(normalize(producer.y, producer.norm) <= 0)  # NaN passes, as through PyTorch's ReLU
 
 
 def _join(dz: Tensor, skip: Tensor | None, shape: Sequence[int], skip_stride: int, dz_stride: int) -> Tensor:

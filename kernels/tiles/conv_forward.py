@@ -19,7 +19,17 @@ from kernels.operands import (
 )
 from kernels.prepared import Made, Operands, Prepared, image, prepared
 from kernels.tiles import pointwise, tile_configs
-from kernels.tiles.conv_product import check_stride, check_weight, counters, end_with_stats, multiply, workspace
+from kernels.tiles.conv_product import (
+    by_channel,
+    by_pixel,
+    check_stride,
+    check_weight,
+    counters,
+    end_with_stats,
+    multiply,
+    sum_pixels,
+    workspace,
+)
 
 
 @triton.jit(do_not_specialize=["M", "H", "W", "OUT_H", "OUT_W", "GROUP"])
@@ -57,6 +67,8 @@ def conv_kernel(
     BLOCK_K: tl.constexpr,
     BLOCK_P: tl.constexpr,
 ):
+    # The matrix instruction wants 64 rows; and what a prologue has in registers it takes as rows alone.
+    CHANNELS_FIRST: tl.constexpr = BLOCK_N >= 64 and not PROLOGUE
     BLOCKS: tl.constexpr = (K + BLOCK_N - 1) // BLOCK_N
     column, program = tl.program_id(0) % BLOCKS, tl.program_id(0) // BLOCKS
     row = program * BLOCK_M
@@ -81,22 +93,24 @@ def conv_kernel(
         STRIDE,
         False,
         PROLOGUE,
+        CHANNELS_FIRST,
         BLOCK_M,
         BLOCK_N,
         BLOCK_K,
     )
     rows = tl.arange(0, BLOCK_M)
-    valid = (row + rows < M)[:, None]
+    valid = by_pixel(row + rows < M, CHANNELS_FIRST)
+    channels = by_channel(columns, CHANNELS_FIRST)
     y = accumulator.to(y_ptr.dtype.element_ty)
-    offsets = rows[:, None] * K + columns[None, :]
-    tl.store(y_ptr + row.to(tl.int64) * K + offsets, y, mask=valid & (columns < K)[None, :])
+    offsets = by_pixel(rows, CHANNELS_FIRST) * K + channels
+    tl.store(y_ptr + row.to(tl.int64) * K + offsets, y, mask=valid & (channels < K))
     if STATISTICS:
         stored = y.to(tl.float32)
-        mean = tl.sum(stored, axis=0) / tl.minimum(M - row, BLOCK_M).to(tl.float32)
-        deviation = tl.where(valid, stored - mean[None, :], 0.0)
+        mean = sum_pixels(stored, CHANNELS_FIRST) / tl.minimum(M - row, BLOCK_M).to(tl.float32)
+        deviation = tl.where(valid, stored - by_channel(mean, CHANNELS_FIRST), 0.0)
         end_with_stats(
             mean,
-            tl.sum(deviation * deviation, axis=0),
+            sum_pixels(deviation * deviation, CHANNELS_FIRST),
             partials_ptr,
             groups_ptr,
             counter_ptr,

@@ -91,6 +91,12 @@ def relu(z):
 
 
 @triton.jit
+def passes(z):
+    """Where ReLU lets a gradient through: at NaN too, as in PyTorch, or a NaN would vanish on its way back."""
+    return ~(z <= 0.0)
+
+
+@triton.jit
 def pixels(rows, H, W):
     """The rows of an image as n, h, w."""
     line = rows // W

@@ -16,9 +16,9 @@ from results.words import nearest
 @functools.cache
 def listed(op: str, chip: str) -> tuple[TileConfig, ...]:
     """The tile configs of a convolution on a chip of `CHIPS`, the best first where all else is equal."""
-    instead = CHIPS[chip].instead.get(op, {})
+    first, instead = CHIPS[chip].first.get(op, ()), CHIPS[chip].instead.get(op, {})
     words = [word for tile_config in CHIPS[chip].tile_configs for word in instead.get(tile_config, (tile_config,))]
-    return tuple(parse(word) for word in words)
+    return tuple(parse(word) for word in dict.fromkeys([*first, *words]))
 
 
 def parse(text: str) -> TileConfig:
