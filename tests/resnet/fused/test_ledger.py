@@ -32,7 +32,7 @@ STRIDED_3X3 = ["bn_stats", REDUCE, APPLY]
 FIRST_1X1 = ["conv1x1", DGRAD, APPLY]
 INNER_3X3 = ["conv3x3", DGRAD, APPLY]
 LAST_1X1 = ["conv1x1", "bn_act", DGRAD, APPLY]
-PROJECTION = ["conv1x1"]  # its gradient is cuDNN's: ours would save no pass
+PROJECTION = ["conv1x1"]  # of a CIFAR net; its gradient is cuDNN's: ours would save no pass
 
 
 def cifar20(projected=()):
@@ -63,12 +63,15 @@ def bottleneck(stride):
         names = [f"layer{block}.{name}" for name in ("conv1", "conv2", "conv3", "downsample.0")]
         table[names[0]], table[names[1]], table[names[2]] = FIRST_1X1, INNER_3X3, LAST_1X1
         if block in ("2.0", "3.0", "4.0"):
-            table[names[3]] = PROJECTION
-            if stride == "v1":  # cuDNN's gradient of the first 1x1, on the grid of its stride
-                table[names[0]] = ["conv1x1", REDUCE, APPLY]
+            table[names[3]] = ["bn_stats"]  # cuDNN's
+            if stride == "v1":  # the gradient of the first 1x1 is cuDNN's, on the grid of its stride
+                # With more than 64 channels on a side it is cuDNN's forward as well.
+                table[names[0]] = ["conv1x1" if block == "2.0" else "bn_stats", REDUCE, APPLY]
             else:  # cuDNN's 3x3: what it reads is written; statistics, and sums of the BN before it, are apart
                 table[names[0]] = ["conv1x1", "bn_act", DGRAD, REDUCE, APPLY]
                 table[names[1]] = ["bn_stats", APPLY]
+        if block[0] != "1":  # more than 64 channels: what the last 1x1 reads is written
+            table[names[1]] = [*table[names[1]], "bn_act"]
     table["layer4.0.conv3"] = [*LAST_1X1, REDUCE]
     return table
 
@@ -177,8 +180,8 @@ def kept_bytes(model, name, size, side):
     for block in model.residual_blocks():
         total += size * channels * pixels * element  # x
         for i, (_, conv, _) in enumerate(block.branch_layers()):
-            cudnn = conv.kernel_size[0] == 3 and conv.stride[0] == 2
-            if i > 0 and cudnn:
+            written = (conv.kernel_size[0] == 3 and conv.stride[0] == 2) or conv.out_channels > 64
+            if i > 0 and written:
                 total += size * conv.in_channels * side_out**2 * element  # z
             side_out = -(-side_out // conv.stride[0])
             total += size * conv.out_channels * side_out**2 * element + 8 * conv.out_channels
