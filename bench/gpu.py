@@ -11,6 +11,7 @@ part printed is in RESULTS/gpu/PART.log.
 
 import contextlib
 import fcntl
+import importlib.util
 import json
 import os
 import secrets
@@ -124,12 +125,7 @@ class State:
 
 def parts_of(state: State, results: str, root: Path = ROOT) -> list[Part]:
     """All parts in order."""
-    found = []
-    for folder in ("kernels", "resnet/fused"):
-        for path in sorted((root / "tests" / folder).rglob("test_*.py")):
-            *rooms, stem = path.relative_to(root / "tests").with_suffix("").parts
-            name = "-".join(("tests", *rooms, stem.removeprefix("test_")))
-            found.append(Part(1, name, ("pytest", "-q", str(path.relative_to(root))), 3))
+    found = test_parts(root)
     to = f"results={results}"
 
     def step(stage: int, name: str, *words: str, attempts: int = 2) -> None:
@@ -158,6 +154,27 @@ def parts_of(state: State, results: str, root: Path = ROOT) -> list[Part]:
     step(6, "resnet50-bf16-max-autotune", *fifty, "precision=bf16", autotuned, "graphs=false,true", attempts=4)
     autotuned = "backend=triton,eager,compile-max-autotune"
     micro(6, "micro-resnet50-bf16-max-autotune", *fifty, "precision=bf16", autotuned, attempts=6)
+    return found
+
+
+def test_parts(root: Path) -> list[Part]:
+    """The tests of kernels and of nets over them: most of their time goes into compiling, which all cores can share.
+
+    With pytest-xdist a folder is a part, its tests spread over the cores but two; without, each file is one.
+    """
+    workers = min((os.cpu_count() or 1) - 2, 14)
+    found = []
+    for folder in ("kernels", "resnet/fused"):
+        rooms = folder.split("/")
+        if workers > 1 and importlib.util.find_spec("xdist"):
+            # A line a test: what is cut off in the end has still said what failed.
+            words = ("pytest", "-v", "--tb=short", f"--numprocesses={workers}", f"tests/{folder}")
+            found.append(Part(1, "-".join(("tests", *rooms)), words, 3))
+            continue
+        for path in sorted((root / "tests" / folder).rglob("test_*.py")):
+            *rooms, stem = path.relative_to(root / "tests").with_suffix("").parts
+            name = "-".join(("tests", *rooms, stem.removeprefix("test_")))
+            found.append(Part(1, name, ("pytest", "-q", str(path.relative_to(root))), 3))
     return found
 
 
