@@ -80,11 +80,22 @@ class Trained:
     parameters: dict[str, Tensor]
 
 
-def train(name: str, kernels: str, steps: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> list[Trained]:
-    """`steps` steps of SGD with momentum; what they came to after the first and after the last."""
+def train(
+    name: str, kernels: str, steps: int, dtype: torch.dtype = torch.float32, seed: int = 0, jitter: int = 0
+) -> list[Trained]:
+    """`steps` steps of SGD with momentum; what they came to after the first and after the last.
+
+    Args:
+        jitter: seed of a change of all weights by some roundings of fp32; 0 for none.
+    """
     model = network(name).to(DEVICE, dtype)
+    if jitter:
+        generator = torch.Generator().manual_seed(jitter)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.mul_(1 + 2e-7 * torch.randn(parameter.shape, generator=generator).to(parameter))
     fuse(model, kernels)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.002, momentum=0.9, weight_decay=1e-4)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0005, momentum=0.9, weight_decay=1e-4)
     losses: list[float] = []
     found = []
     for step in range(steps):
@@ -110,14 +121,15 @@ def distance(found: Tensor, exact: Tensor) -> float:
 
 @functools.cache
 def calm_seed(name: str, steps: int) -> int:
-    """The seed of images, of four, on which torch in fp32 stays closest to fp64.
+    """The seed of images, of eight, on which torch in fp32 stays closest to fp64 however its weights are rounded.
 
     Where rounding decides the sign of a ReLU's input, gradients change by far more than rounding does, in whatever
     implementation: such images show nothing of one.
     """
 
     def drift(seed: int) -> float:
-        found, exact = (train(name, "torch", steps, dtype, seed)[-1] for dtype in (torch.float32, torch.float64))
-        return max(distance(gradient, exact.gradients[key]) for key, gradient in found.gradients.items())
+        exact = train(name, "torch", steps, torch.float64, seed)[-1]
+        runs = [train(name, "torch", steps, seed=seed, jitter=jitter)[-1] for jitter in range(4)]
+        return max(distance(found, exact.gradients[key]) for run in runs for key, found in run.gradients.items())
 
-    return min(range(4), key=drift)
+    return min(range(8), key=drift)
