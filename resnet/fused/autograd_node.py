@@ -261,15 +261,14 @@ def apply_bn(
 
     Args:
         gradient, sums, masked: see `take_reduced`.
-
-    Raises:
-        RuntimeError: one of the two BNs is frozen and the other is not, which one pass cannot compute.
     """
-    frozen = layer.frozen
-    if projection is not None and projection.frozen != frozen:
-        raise RuntimeError(
-            f"{layer.name}: one BN of this join is frozen and {projection.name}'s is not; "
-            "freeze both, or use kernels=torch"
-        )
-    applied = bn_act_backward_apply(gradient, producer, sums, masked=masked, frozen=frozen)
-    return applied if isinstance(applied, tuple) else (applied, None)
+
+    def applied(frozen: bool) -> tuple[Tensor, Tensor | None]:
+        found = bn_act_backward_apply(gradient, producer, sums, masked=masked, frozen=frozen)
+        return found if isinstance(found, tuple) else (found, None)
+
+    dy, dy_shortcut = applied(layer.frozen)
+    if projection is not None and projection.frozen != layer.frozen:
+        # The pass takes both BNs as frozen or neither: where they differ, each has one of its own.
+        _, dy_shortcut = applied(projection.frozen)
+    return dy, dy_shortcut
