@@ -16,16 +16,16 @@ STAMP := $(VENV)/.complete
 bench: setup
 	@$(RUN) launch/local.py depth=20 dataset=digits
 
-# Two at a time, each on a core of its own: what starts no ranks, and interpreted kernels, which share nothing. What starts
-# ranks or takes long has both cores.
-FAST := OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 --dist=loadfile
+# Two at a time, each on a core of its own: what starts no ranks, and interpreted kernels, which share nothing. Ranks have
+# both cores.
+TWO := OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 --dist=loadfile
 test: setup
-	@$(FAST) -m "not (ranks or interpreted or slurm or slow)"; fast=$$?; \
-	  $(RUN) -m pytest -q -m "(ranks or slow) and not slurm and (ranks or not interpreted)"; others=$$?; \
-	  $(FAST) -m "interpreted and not ranks" && exit $$((fast | others))
+	@$(TWO) -m "not (ranks or interpreted or slurm)"; without=$$?; \
+	  $(RUN) -m pytest -q -m "ranks and not slurm"; ranks=$$?; \
+	  $(TWO) -m "interpreted and not ranks" && exit $$((without | ranks))
 
 test-fast: setup
-	@$(FAST) -m "not (ranks or interpreted or slurm or slow)"
+	@$(TWO) -m "not (ranks or interpreted or slurm or slow)"
 
 slurm: setup
 	@if ! command -v slurmctld >/dev/null; then \
