@@ -70,3 +70,20 @@ def test_the_nearest_is_the_first_of_those_that_differ_in_as_many_parts(memory: 
     for order in (ids[1:3], ids[2:0:-1]):
         found = nearest_baseline(run, [same, *(runs[run_id] for run_id in order)])
         assert found and found[0].run_id == order[0] and found[1].part == "configuration.lr"
+
+
+def test_the_nearest_measured_the_same_thing_elsewhere_if_any_did(memory: Memory) -> None:
+    run_id, other_lr = memory.run(), memory.run(config={"lr": 0.2})
+    elsewhere = memory.run(hardware="8xH100;torch2.13,deepspeed0.19,dali2.4;python3.11", threads_per_rank=4)
+    runs = load(memory.root).by_id
+    for order in ((other_lr, elsewhere), (elsewhere, other_lr)):
+        found = nearest_baseline(runs[run_id], [runs[one] for one in order])
+        assert found and (found[0].run_id, found[1].part) == (elsewhere, "processors")
+
+
+def test_what_only_a_baseline_has_is_a_difference_too(memory: Memory) -> None:
+    run_id, more = memory.run(), memory.run(config={"lr": 0.2, "wide": 2, "deep": 3})
+    both = memory.run(config={"lr": 0.2, "batch": 64})
+    runs = load(memory.root).by_id
+    found = nearest_baseline(runs[run_id], [runs[more], runs[both]])
+    assert found and found[0].run_id == both
