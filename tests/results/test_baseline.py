@@ -206,3 +206,22 @@ def test_a_revert_is_of_the_one_baseline_whose_id_starts_or_ends_so(
     assert main(["revert", root, "reason=x", "id=2"]) == 2 and "id=2: 2 have it" in capsys.readouterr().err
     assert main(["revert", root, "reason=x", f"id={ids[1][:-1]}"]) == 0
     assert len(accepted(store)) == 1
+
+
+def test_a_cell_of_which_nothing_was_judged_is_not_accepted(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of kernels that can run on neither side there is no finding, and so nothing that passes."""
+
+    def micro(**columns: str) -> str:
+        run_id = store.run(None, benchmark="micro", target_top1=None, **columns)
+        kernel = {"run_id": run_id, "op": "bn_act", "backend": "triton", "shape": "8", "status": "cannot run here"}
+        store.write("kernels", [kernel], run_id)
+        return run_id
+
+    first = [micro() for _ in range(3)]
+    root = f"results={store.root}"
+    assert main(["accept", root, "reason=first", f"run={','.join(first)}"]) == 0
+    for _ in range(3):
+        micro(git_commit=NEW)
+    capsys.readouterr()
+    assert main(["accept", root, "reason=nightly pass"]) == 2
+    assert "no cell of" in capsys.readouterr().err and accepted(store) == first
