@@ -6,6 +6,7 @@ import pytest
 from made_up import NEW, Memory
 
 from results.check.cells import Cell, Evidence, cells_of, nearest_baseline, samples
+from results.check.labels import labels
 from results.check.metrics import KERNEL, METRICS, of_benchmark
 from results.check.runs import load
 
@@ -87,3 +88,23 @@ def test_what_only_a_baseline_has_is_a_difference_too(memory: Memory) -> None:
     runs = load(memory.root).by_id
     found = nearest_baseline(runs[run_id], [runs[more], runs[both]])
     assert found and found[0].run_id == both
+
+
+def test_cells_of_one_name_are_told_apart_by_what_differs_alone(memory: Memory) -> None:
+    for _ in range(2):
+        memory.run()
+    memory.run(depth=56)
+    one, two, three = load(memory.root).by_id.values()
+    parts = {one.run_id: {"configuration.lr": "0.1", "data": "d"}, two.run_id: {"data": "d"}}
+    found = labels({"a": [one], "b": [two], "c": [three]}, lambda run: parts.get(run.run_id, {"lr": "0.3"}))
+    assert found == {"a": f"{one.label} lr=0.1", "b": f"{two.label} lr=unknown", "c": three.label}
+
+
+@pytest.mark.parametrize("columns", [{"synthetic": True}, {"loader": "synthetic"}])
+def test_a_cell_with_a_run_on_made_up_images_says_so(memory: Memory, columns: dict[str, Any]) -> None:
+    memory.run(), memory.run(**columns)
+    real, made_up = load(memory.root).by_id.values()
+    assert labels({"a": [real, made_up], "b": [real]}, lambda run: {}) == {
+        "a": f"{real.label} SYNTHETIC",
+        "b": real.label,
+    }
