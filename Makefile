@@ -1,6 +1,6 @@
 # make bench      train ResNet-20 on digits over two ranks and show throughput and time to accuracy
 # make test       run all tests
-# make test-fast  run those that start no ranks and interpret no kernels: some four minutes
+# make test-fast  run those that start no ranks and interpret no kernels: some 100 s of processor time on two cores
 # make slurm      install Debian's Slurm (as root) and run the tests that need a real one, on two virtual nodes
 # make gpu        everything that wants a GPU, in parts that can be resumed: tests, times, rows (see python -m bench.gpu help)
 # make check      ruff (lint and format) and mypy
@@ -16,16 +16,16 @@ STAMP := $(VENV)/.complete
 bench: setup
 	@$(RUN) launch/local.py depth=20 dataset=digits
 
-# Two at a time, each on a core of its own: what starts no ranks, and interpreted kernels, which share nothing. What starts
-# ranks or takes long has both cores.
-FAST := OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 --dist=loadfile
+# Two at a time, each on a core of its own: what starts no ranks, and interpreted kernels, which share nothing. Ranks have
+# both cores.
+TWO := OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 --dist=loadfile
 test: setup
-	@$(FAST) -m "not (ranks or interpreted or slurm or slow)"; fast=$$?; \
-	  $(RUN) -m pytest -q -m "(ranks or slow) and not slurm and (ranks or not interpreted)"; others=$$?; \
-	  $(FAST) -m "interpreted and not ranks" && exit $$((fast | others))
+	@$(TWO) -m "not (ranks or interpreted or slurm)"; without=$$?; \
+	  $(RUN) -m pytest -q -m "ranks and not slurm"; ranks=$$?; \
+	  $(TWO) -m "interpreted and not ranks" && exit $$((without | ranks))
 
 test-fast: setup
-	@$(FAST) -m "not (ranks or interpreted or slurm or slow)"
+	@$(TWO) -m "not (ranks or interpreted or slurm or slow)"
 
 slurm: setup
 	@if ! command -v slurmctld >/dev/null; then \

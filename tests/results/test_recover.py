@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -48,10 +49,18 @@ def kill(child):
     child.stdout.close()
 
 
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """A store with the journal of one dead run, for tests that leave it as it is."""
+    root = tmp_path_factory.mktemp("killed")
+    kill(start(root))
+    return root
+
+
 @pytest.fixture
-def dead(tmp_path):
-    """A store with the journal of one dead run."""
-    kill(start(tmp_path))
+def dead(killed, tmp_path):
+    """The same, of one's own."""
+    shutil.copytree(killed, tmp_path, dirs_exist_ok=True)
     return tmp_path
 
 
@@ -175,6 +184,7 @@ writer.finish("completed", images_per_s=5.0, final_top1=0.5)
     assert read_table(tmp_path, "epochs")[0].num_rows == 1 and journals(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_many_at_once_write_each_row_once(dead):
     for index in range(2, 12):
         text = journals(dead)[0].read_text().replace('"run_id":"r1"', f'"run_id":"r{index}"')

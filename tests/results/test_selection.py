@@ -17,6 +17,15 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "store")
 
 
+@pytest.fixture(scope="module")
+def seventeen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of so many runs that two have ids that end with 1; nothing writes to it."""
+    store = Store(tmp_path_factory.mktemp("seventeen"))
+    for _ in range(0x11):
+        store.run()
+    return store.root
+
+
 def test_what_a_word_may_be(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = [store.run(), store.run(git_commit=NEW), store.run(git_commit=NEW, slurm_job_id="77", array_task=1)]
     other = Store(tmp_path / "other")
@@ -51,11 +60,9 @@ def test_what_a_word_may_be(store: Store, tmp_path: Path, monkeypatch: pytest.Mo
         ("1", "2 runs end so"),
     ],
 )
-def test_what_means_no_run(store: Store, word: str, line: str) -> None:
-    for _ in range(0x11):
-        store.run()
+def test_what_means_no_run(seventeen: Path, word: str, line: str) -> None:
     with pytest.raises(ConfigError) as error:
-        select("candidate", [word], store.root)
+        select("candidate", [word], seventeen)
     assert line in str(error.value) and "\n" not in str(error.value)
 
 

@@ -124,6 +124,7 @@ def test_a_run_whose_name_is_taken_is_kept_where_it_is(tmp_path: Path) -> None:
     assert read_rows(root, "runs")[0][0]["images_per_s"] == 1.0
 
 
+@pytest.mark.slow
 def test_what_a_dead_command_left_is_kept_and_removed(repository, tmp_path: Path) -> None:
     root = repository.results
     folder = left_behind(root, "pairs-dead", a_dead_owner())

@@ -153,6 +153,7 @@ def test_what_computes_each_layer_is_in_the_row(tmp_path: Path) -> None:
     assert len(keys) == len(rows)
 
 
+@pytest.mark.slow
 def test_every_variant_leaves_a_run_and_the_failed_one_its_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,5 @@
 """A store of made-up runs."""
 
-import os
 import sys
 from pathlib import Path
 
@@ -9,11 +8,6 @@ import pytest
 sys.path.append(str(Path(__file__).parent))
 
 from made_up import Memory, Store  # noqa: E402
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Stores with rows of chosen values, written as no run would write them where that is wanted."""
 
 import json
-import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,10 +27,9 @@ Add = Callable[..., str]
 
 
 @pytest.fixture
-def add(monkeypatch: pytest.MonkeyPatch) -> Add:
+def add() -> Add:
     """Write a run: `config` and `system` are laid over what is usual, any other word is a column of `runs`."""
     count = 0
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # most of the time of a test
 
     def write(
         root: Path, run_id: str, config: dict[str, Any] | None = None, system: dict[str, Any] | None = None, **row: Any

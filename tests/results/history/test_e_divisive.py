@@ -66,6 +66,7 @@ def test_a_step_is_found_at_its_place() -> None:
     assert sum(abs(found[0] - 18) <= 1 for found in places) >= 47
 
 
+@pytest.mark.slow
 def test_noise_has_change_points_at_the_stated_rate() -> None:
     draw = np.random.default_rng(3)
     count = 800

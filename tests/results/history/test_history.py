@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import math
-import os
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -29,11 +28,6 @@ OLD, NEW = "8xH100;torch2.12,deepspeed0.19,dali2.4;python3.11", "8xH100;torch2.1
 NIGHTS = [1004.0, 997.0, 1001.0, 994.0, 1006.0, 999.0, 1003.0, 998.0, 1002.0, 996.0]
 Add = Callable[..., None]
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,9 +21,9 @@ from results.store.writer import RunWriter
 AT = datetime(2026, 11, 22, 20, 1, 2, 345678, tzinfo=UTC)
 
 
-@pytest.fixture
-def store(tmp_path) -> Path:
-    root = tmp_path / "store"
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("written")
     for depth, rate in ((20, 100.5), (56, None)):
         writer = RunWriter(root, {"run_id": f"r{depth}", "depth": depth, "init_start": AT, "run_start": AT})
         writer.epoch({"epoch": 1, "loss": float("nan"), "top1": 0.25})
@@ -31,6 +32,12 @@ def store(tmp_path) -> Path:
     kernels = [{"run_id": "r20", "op": "bn", "samples_us": [1.5, 2.0]}, {"run_id": "r20", "op": "", "samples_us": None}]
     write_once(table_path(root, "kernels", "2026-11", "r20", 0), [to_table("kernels", kernels)])
     return root
+
+
+@pytest.fixture
+def store(written, tmp_path) -> Path:
+    """Two runs, in a store of one's own."""
+    return shutil.copytree(written, tmp_path / "store")
 
 
 @pytest.fixture

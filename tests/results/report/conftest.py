@@ -19,19 +19,28 @@ RUN = {
 FIGURES = {"images_per_s": 1000.0, "final_top1": 0.98, "epochs_to_target": 9, "tta_s": 20.0}
 
 
+@pytest.fixture(scope="session")
+def add_in():
+    """Of a folder, `add`."""
+
+    def into(root):
+        def write(run_id, config=None, status="completed", figures=None, **row):
+            number = len(list(root.rglob("*.parquet")))
+            configuration = {**CONFIG, "seed": row.get("seed", 0), **(config or {})}
+            start = {"run_start": START + timedelta(minutes=number)}
+            row = {**RUN, **start, "config_json": json.dumps(configuration), **row}
+            writer = RunWriter(root, {"run_id": run_id, **row})
+            writer.finish(status, **(FIGURES if figures is None else figures))
+
+        return write
+
+    return into
+
+
 @pytest.fixture
-def add(tmp_path):
+def add(add_in, tmp_path):
     """Writes a run: its id, its configuration's keys, and columns."""
-
-    def write(run_id, config=None, status="completed", figures=None, **row):
-        number = len(list(tmp_path.rglob("*.parquet")))
-        configuration = {**CONFIG, "seed": row.get("seed", 0), **(config or {})}
-        start = {"run_start": START + timedelta(minutes=number)}
-        row = {**RUN, **start, "config_json": json.dumps(configuration), **row}
-        writer = RunWriter(tmp_path, {"run_id": run_id, **row})
-        writer.finish(status, **(FIGURES if figures is None else figures))
-
-    return write
+    return add_in(tmp_path)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Filters, ranges, order and limits, and what is said of words that choose nothing."""
 
 import re
+import shutil
 import time
 from datetime import UTC, datetime
 
@@ -13,12 +14,21 @@ from results.store.schema import INT, REAL, SCHEMAS, TIME, to_table
 START = datetime(2026, 11, 22, 20, 0, tzinfo=UTC)
 
 
-@pytest.fixture
-def four(add):
+@pytest.fixture(scope="module")
+def written(add_in, tmp_path_factory):
+    root = tmp_path_factory.mktemp("four")
+    add = add_in(root)
     add("20261122-aaaaaaaa", depth=8, figures={"images_per_s": 500.0}, lr=0.1)
     add("20261123-bbbbbbbb", depth=20, figures={"images_per_s": 999.5}, lr=0.2, dirty=True)
     add("20261124-cccccccc", depth=56, figures={"images_per_s": 1000.0}, lr=None, run_start=None)
     add("20261125-dddddddd", depth=110, lr=0.3, figures={}, run_start=START.replace(month=12))
+    return root
+
+
+@pytest.fixture
+def four(written, tmp_path):
+    """Four runs, where `report` looks for them."""
+    shutil.copytree(written, tmp_path, dirs_exist_ok=True)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import io
 import re
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -36,11 +37,12 @@ def add(root, run_id, finish=None, status="completed", **row):
     writer.finish(status, **(DONE if finish is None else finish))
 
 
-@pytest.fixture
-def store(tmp_path):
-    add(tmp_path, "20261122-200000-aaaaaaaa")
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    root = tmp_path_factory.mktemp("written")
+    add(root, "20261122-200000-aaaaaaaa")
     add(
-        tmp_path,
+        root,
         "20261122-200100-bbbbbbbb",
         family="imagenet",
         depth=152,
@@ -57,13 +59,19 @@ def store(tmp_path):
         },
     )
     add(
-        tmp_path,
+        root,
         "20261122-200200-cccccccc",
         status="failed",
         restart_count=1,
         finish={"failure_kind": "data", "failure_message": "truncated [bold]x[/bold].jpg\nand more"},
     )
-    return tmp_path
+    return root
+
+
+@pytest.fixture
+def store(written, tmp_path):
+    """Three runs, in a store of one's own."""
+    return shutil.copytree(written, tmp_path, dirs_exist_ok=True)
 
 
 @pytest.fixture
@@ -228,6 +236,7 @@ def test_short_ids_tell_runs_apart():
     assert terminal.short_ids([{"run_id": "2026-abcdefgh"}]) == {"2026-abcdefgh": "abcdefgh"}
 
 
+@pytest.mark.slow
 def test_as_a_command_with_a_reader_that_stops_early(store):
     root = Path(terminal.__file__).resolve().parents[2]
     shell = f"'{sys.executable}' -m results.report results='{store}' | head -1"

@@ -1,6 +1,7 @@
 import dataclasses
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -58,7 +59,18 @@ def test_digits_written_by_two_processes_at_once_are_whole(tmp_path):
     assert left == []
 
 
-def test_damaged_digits_are_named(tmp_path):
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """A cache in which digits were written; nothing else writes to it."""
+    root = tmp_path_factory.mktemp("digits")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(root))
+        open_dataset("digits", None, image_size=32)
+    return root
+
+
+def test_damaged_digits_are_named(tmp_path, digits):
+    shutil.copytree(digits, tmp_path / "cache", copy_function=os.link)
     splits = open_dataset("digits", None, image_size=32)
     os.remove(splits.train.paths[5])
     with pytest.raises(DataError, match="digits-32: 1436 and 360 images"):
@@ -258,7 +270,8 @@ def test_a_flat_folder_is_a_list_of_files(tmp_path):
         file_list(tmp_path / "empty")
 
 
-def test_a_split_holds_one_kind_of_images():
+def test_a_split_holds_one_kind_of_images(digits, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(digits))
     split = open_dataset("digits", None, image_size=32).test
     with pytest.raises(ValueError, match="both paths and images"):
         dataclasses.replace(split, images=np.zeros((360, 32, 32, 3), np.uint8))
