@@ -7,12 +7,14 @@ import torch
 from fused_nets import network
 from torch import nn
 
+from kernels import runtime
 from kernels.choose.choice import TORCH, Choice
+from kernels.prepared import Prepared
 from resnet.fused.autograd_node import without_autocast
 from resnet.fused.checks import check_modules
 from resnet.fused.plans import Plans
 from resnet.layers import ConvBn
-from resnet.model import fuse
+from resnet.model import build, fuse
 
 NAMES = ["cifar20-A", "bottleneck-v1.5-B", "basic-C"]
 
@@ -126,6 +128,35 @@ def test_a_copy_of_a_network_plans_its_own_modules():
     assert copied.layers[0].conv is other.conv1 and copied.layers[0].conv is not model.conv1
     again = other.fused.plans.layer(copied.layers[0], TORCH)
     assert again.running.mean is other.bn1.running_mean and layer.running.mean is model.bn1.running_mean
+
+
+@pytest.mark.parametrize(("shortcut", "stride"), [("A", "v1"), ("B", "v1.5")])
+def test_a_second_step_prepares_nothing(monkeypatch, shortcut, stride):
+    made, init = [], Prepared.__init__
+
+    def count(self, name, *rest, **keywords):
+        made.append(name)
+        init(self, name, *rest, **keywords)
+
+    monkeypatch.setattr(Prepared, "__init__", count)
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda *_: False)  # which knows no meta device
+    with torch.device("meta"):
+        model = build(
+            family="imagenet", depth=50, shortcut=shortcut, stride=stride, num_classes=10, kernels="triton"
+        )  # fmt: skip
+    model.fc.bfloat16()
+    images = torch.empty(8, 3, 224, 224, dtype=torch.bfloat16, device="meta")
+    steps = []
+    with runtime.capture_launches("sm_90") as launches:
+        for _ in range(3):
+            made.clear()
+            before = len(launches)
+            model(images).sum().backward()
+            steps.append((len(launches) - before, len(made)))
+    (launched, prepared), *others = steps
+    # Blocks that are alike share what is prepared.
+    assert launched > 170 and 0 < prepared < launched / 2
+    assert others == [(launched, 0)] * 2, set(made)
 
 
 @pytest.mark.parametrize("enabled", [False, True])
