@@ -27,6 +27,7 @@ from kernels.aot.sass import Path as CodePath
 from kernels.aot.sass import parse, straight_path
 from kernels.chips import CHIPS
 from kernels.ops.conv1x1 import conv1x1
+from kernels.tiles import tile_configs
 
 ROOT = Path(__file__).resolve().parents[3]
 STEP = net(depth=50)
@@ -36,9 +37,10 @@ STEP = net(depth=50)
 def widening():
     """The widening convolution of stage 1 as it is launched, and its code as it was compiled once."""
     x, weight = cases.image(256, 64, 56, torch.bfloat16), cases.weight(256, 64, 1, torch.bfloat16)
+    tile_config = tile_configs.parse("128x128x64/w8/s3")
     with runtime.capture_launches("sm_90") as launches:
         runtime.set_layer("layer1.0.conv3")
-        conv1x1(x, weight, prologue=cases.norm(64), running=cases.running(256))
+        conv1x1(x, weight, prologue=cases.norm(64), running=cases.running(256), tile_config=tile_config)
     code = parse(stored("conv1x1-widening"))
     return launches[0], MachineCode(106, 32_768, 0, 0, "HGMMA", "ok", resident=2, code=code)
 
