@@ -14,15 +14,20 @@ from sass_text import stored
 
 from bench.machine_code import command, rows
 from bench.machine_code.launches import capture, least_bytes
-from bench.machine_code.rows import CALIBRATED, SCHEMA, launch_rows, library_rows, predict_launch, targets
+from bench.machine_code.predict import predict
+from bench.machine_code.rows import CALIBRATED, SCHEMA, counts, launch_rows, library_rows, predict_launch, targets
 from bench.machine_code.table import NOT_TIMED, launch_table, totals
+from bench.machine_code.timeline import alone
 from bench.roofline.step import net
 from kernels import runtime
 from kernels.aot import cases
 from kernels.aot.machine_code import MachineCode
 from kernels.aot.resources import failed
-from kernels.aot.sass import parse
+from kernels.aot.sass import Path as CodePath
+from kernels.aot.sass import parse, straight_path
+from kernels.chips import CHIPS
 from kernels.ops.conv1x1 import conv1x1
+from kernels.tiles import tile_configs
 
 ROOT = Path(__file__).resolve().parents[3]
 STEP = net(depth=50)
@@ -32,9 +37,10 @@ STEP = net(depth=50)
 def widening():
     """The widening convolution of stage 1 as it is launched, and its code as it was compiled once."""
     x, weight = cases.image(256, 64, 56, torch.bfloat16), cases.weight(256, 64, 1, torch.bfloat16)
+    tile_config = tile_configs.parse("128x128x64/w8/s3")
     with runtime.capture_launches("sm_90") as launches:
         runtime.set_layer("layer1.0.conv3")
-        conv1x1(x, weight, prologue=cases.norm(64), running=cases.running(256))
+        conv1x1(x, weight, prologue=cases.norm(64), running=cases.running(256), tile_config=tile_config)
     code = parse(stored("conv1x1-widening"))
     return launches[0], MachineCode(106, 32_768, 0, 0, "HGMMA", "ok", resident=2, code=code)
 
@@ -70,6 +76,26 @@ def test_a_row_has_what_the_code_does_and_how_long(widening):
     assert row["measured"] is False and row["reason"] == ""
 
 
+def test_the_last_program_s_work_comes_behind_a_launch(widening):
+    launch, made = widening
+    rates = targets()["H200"].rates
+    path = made.path(launch)
+    assert rates
+    tail, whole = (
+        alone(one, CHIPS["sm_90"], 8, rates.cycles_per_flop) for one in (CodePath(path.code, path.tail, (), ()), path)
+    )
+    without = predict(
+        whole, 0.0, path, moved=least_bytes(launch), programs=12_544, resident=2, rates=rates
+    ).total_s  # fmt: skip
+    assert predict_launch(launch, made, "sm_90", rates).total_s == pytest.approx(without + tail.cycles / 1.98e9)
+    assert tail.cycles > len(path.tail)
+
+
+def test_copies_ahead_are_loads():
+    found = counts(straight_path(parse(stored("conv_dgrad-join")), 4))
+    assert (found["loads_16b"], found["loads_8b"], found["stores_16b"]) == (8 * 6 + 20, 1, 8)
+
+
 def test_where_nothing_was_measured_there_are_resources_alone(widening):
     launch, made = widening
     (row,) = launch_rows(STEP, targets()["A100"], [launch], {0: (0, made)})
@@ -89,6 +115,8 @@ def test_what_the_library_computes_has_the_calibrated_time():
     stem = next(row for row in found if row["kernel"] == "library conv" and row["layer"] == "conv1")
     one = next(one for one in STEP.passes("a") if one.op == "conv" and one.layer == "conv1")
     assert stem["total_us"] == pytest.approx(1e6 * max(one.bytes / (0.9 * 3.0e12), one.flops / (0.35 * 798e12)))
+    (average,) = [row for row in found if row["kernel"] == "library average"]
+    assert average["total_us"] == pytest.approx(1e6 * average["bytes"] / (0.9 * 3.0e12))
     assert all("total_us" not in row for row in library_rows(STEP, targets()["B200"], captured))
 
 

@@ -34,7 +34,8 @@ def test_one_station_serves_one_after_the_other():
 
 def test_many_programs_are_as_fast_as_the_busiest_station():
     assert cycle_time(1000.0, (10.0, 40.0), 0.0, 200) / 200 == pytest.approx(40.0, rel=1e-3)
-    assert cycle_time(1000.0, (40.0, 40.0), 79.0, 50) >= 50 * 40.0
+    # What a program's own loop hides is no faster than memory.
+    assert cycle_time(0.0, (10.0, 40.0), 40.0, 1) == 40.0
 
 
 def told(programs=1000, resident=1, moved=4_000_000, cycles=1000.0, busy=None, tail=0.0, path=PATH, loop=0.0):

@@ -64,6 +64,8 @@ def test_products_are_waited_for_batch_by_batch():
     # Of two groups of four warps the units do one's after the other's.
     assert free_at(*batches, "WARPGROUP.DEPBAR.LE gsb0, 0x0", products=2.0) == 6 * 64 + 1
     # The kernel does not end before they are done.
+    late = ("LDG.E R1, R2 | writes=0", f"{product}, gsb0 | waits=1", "EXIT")
+    assert cycles(*late, warps=4).cycles == 400 + 64
     assert cycles(*batches, "EXIT", warps=4).cycles == 3 * 64
     assert cycles(*batches, "EXIT", warps=8).cycles == 6 * 64
 

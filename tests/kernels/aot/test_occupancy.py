@@ -17,6 +17,7 @@ from kernels.aot.occupancy import resident_programs
         ("sm_90", 255, 1024, 16, 0),
         ("sm_90", 64, 1024, 8, 4),
         ("sm_90", 65, 1024, 8, 3),  # given as 72
+        ("sm_90", 144, 1024, 2, 6),  # three warps on each scheduler; two more would fit the registers of all together
         # Warps and programs.
         ("sm_90", 16, 0, 8, 8),
         ("sm_90", 16, 0, 1, 32),
@@ -30,6 +31,7 @@ from kernels.aot.occupancy import resident_programs
         # AMD: 512 registers a lane of each of four SIMDs, in units of 8; 8 waves on each; 64 KB.
         ("gfx942", 128, 0, 4, 4),
         ("gfx942", 129, 0, 4, 3),
+        ("gfx942", 81, 0, 4, 5),  # given as 88
         ("gfx942", 32, 0, 4, 8),
         ("gfx942", 32, 32_768, 4, 2),
         ("gfx942", 32, 32_769, 4, 1),

@@ -41,7 +41,7 @@ def test_every_specified_column_is_there(table):
     ("table", "last"),
     [
         ("runs", ["recovered", "cuda_graph", "choices_hash", "kernels_choices", "benchmark", "comparability_parts"]),
-        ("kernels", ["status", "copy_bytes_per_s", "matrix_flops_per_s", "config"]),
+        ("kernels", ["status", "copy_bytes_per_s", "matrix_flops_per_s", "config", "predicted_us"]),
     ],
 )
 def test_later_columns_come_last_and_older_files_lack_them(table, last, tmp_path):
