@@ -203,7 +203,7 @@ def test_a_whole_step_is_told(tmp_path):
             row[f"{kind}_{width}b"] * width for kind in ("loads", "stores") for width in rows.WIDTHS
         )
         assert accessed >= 0.99 * row["bytes"], row  # no loop has too few turns, no access is too narrow
-        if row["kernel"] in ("bn_stats", "bn_act") and row["turns"] > 4:
+        if row["kernel"] in ("bn_stats", "bn_act") and row["turns"] > 10:  # the channels' own vectors are little
             assert accessed <= 1.2 * row["bytes"], row  # nor too many: each tile goes by once
         units = [row[f"{name}_us"] for name in ("issue", "shared", "special", "matrix", "memory")]
         assert row["total_us"] >= 0.999 * max(units) and row["resident"] > 0, row

@@ -25,7 +25,9 @@ def test_each_kernel_is_compiled_once_for_its_channels_and_tile_config(net):
     found = json.loads(done.stdout)
     assert len(set(found["launches"].values())) == 1 and len(found["launches"]) == 4
     kernels = {key.partition(" ")[0] for key in found["variants"]}
-    own = {"conv_dgrad_kernel", "bn_act_kernel", "bn_act_backward_reduce_kernel", "bn_act_backward_apply_kernel"}
-    assert kernels >= own | {"conv_kernel", "conv_inference_kernel", "bn_stats_kernel"}
+    passes = {"bn_stats_kernel", "bn_act_kernel", "bn_act_backward_reduce_kernel", "bn_act_backward_apply_kernel"}
+    assert kernels >= passes | {"conv_inference_kernel"}
+    if net != "ResNet-18":  # whose convolutions are all cuDNN's in training, but a projection's
+        assert kernels >= {"conv_kernel", "conv_dgrad_kernel"}
     again = {key: times for key, times in found["variants"].items() if times != 1}
     assert not again, f"{len(again)} of {len(found['variants'])}: {again}"
