@@ -31,7 +31,8 @@ def gather(
     Args:
         root: of the store with the baselines.
         candidate: words of `results.selection.select`; none for the runs of the last hours that no baseline has, of
-            each cell those of the newest commit.
+            each cell those of the newest commit; of one that a baseline has, or that is not known or had changes, only
+            where there is no other.
         baseline: likewise, in place of those that were accepted and pinned.
         against: which of `KINDS` to hold candidates against.
         hours: how long ago a candidate may have begun.
@@ -58,7 +59,8 @@ def gather(
     else:
         held = {run_id for by_key in (state.accepted, state.pinned) for ids in by_key.values() for run_id in ids}
         fresh = [run for run in runs.values() if run.run_id not in paired and run.run_id not in held]
-        evidence.candidates = _newest([run for run in fresh if run.started > since], now, evidence.faults)
+        known = {key: {runs[one].commit for one in ids if one in runs} for key, ids in state.accepted.items()}
+        evidence.candidates = _newest([run for run in fresh if run.started > since], known, now, evidence.faults)
         # What was accepted tonight already was measured tonight.
         evidence.measured = {runs[one].key for one in held if one in runs and since < runs[one].started <= now + AHEAD}
         if not evidence.candidates and not evidence.measured and runs:
@@ -81,8 +83,16 @@ def gather(
     return evidence
 
 
-def _newest(fresh: list[Run], now: datetime, faults: list[str]) -> list[Run]:
-    """Of each cell the runs of the commit that was measured last: slow ones of it must not drown among others."""
+def _newest(
+    fresh: list[Run], known: Mapping[str, set[str | None]], now: datetime, faults: list[str]
+) -> list[Run]:  # fmt: skip
+    """Of each cell the runs of the commit that was measured last: slow ones of it must not drown among others.
+
+    Nor among those of a commit that was accepted before, or of one that nobody can check out.
+
+    Args:
+        known: by key, commits that were accepted.
+    """
     cells: dict[str, list[Run]] = {}
     for run in fresh:
         if run.started > now + AHEAD:
@@ -91,10 +101,12 @@ def _newest(fresh: list[Run], now: datetime, faults: list[str]) -> list[Run]:
             cells.setdefault(run.key, []).append(run)
     found = []
     for runs in cells.values():
-        last = max(runs, key=lambda run: (run.started, run.run_id))
+        old = known.get(runs[0].key, set())
+        last = max(runs, key=lambda run: (run.commit not in old, run.clean, run.started, run.run_id))
         found += [run for run in runs if run.commit == last.commit]
-        if older := [run.run_id for run in runs if run.commit != last.commit]:
-            faults.append(f"{len(older)} runs of other commits than the newest left out, such as {older[0]}")
+        if others := [run.run_id for run in runs if run.commit != last.commit]:
+            judged = f"{last.commit[:12]}{'' if last.clean else '+'}" if last.commit else "the unknown one"
+            faults.append(f"{len(others)} runs of other commits than {judged} left out, such as {others[0]}")
     return found
 
 

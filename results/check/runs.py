@@ -72,6 +72,11 @@ class Run:
         commit = self.row["git_commit"]
         return f"{commit}+" if commit and self.row["dirty"] else commit or None
 
+    @property
+    def clean(self) -> bool:
+        """Whether its commit is known and is all that it was made of."""
+        return self.commit is not None and not self.commit.endswith("+")
+
     @cached_property
     def shape(self) -> tuple[Any, Any]:
         """What was measured, whatever measured it: where these are equal a difference is one of machine or software."""
