@@ -41,7 +41,7 @@ from bench.pairs.process import Allocation, Ended, Starter, allocation
 from bench.pairs.sides import SIDES, Side, read_side
 from results.check.confirm import PAIRS, Confirmation
 from results.identity import new_run_id
-from results.statistics import paired_ratio
+from results.statistics import median_interval
 from results.store.files import read_rows
 from results.words import DEFAULT_ROOT, PATH_KEYS, ConfigError
 
@@ -275,8 +275,9 @@ def _show(task: Task, done: Sequence[Pair], said: Confirmation) -> None:
         table.add_row(str(pair.number), sides, str(pair.seed), *values, f"{pair.change:+.2%}")
     console = Terminal(PIPE_WIDTH)
     console.print(table)
-    found = paired_ratio([pair.value("b") for pair in done], [pair.value("a") for pair in done])
-    ratio = f"{found.median:.3f} (one pair)" if len(done) == 1 else f"{found} (median of {len(done)}, 95% interval)"
+    found = median_interval([pair.value("b") for pair in done], [pair.value("a") for pair in done])
+    of = f"median of {len(done)}" + (", too few for 95%" if (found.level or 0.0) < 0.95 else "")
+    ratio = f"{found.ratio:.3f} (one pair)" if len(done) == 1 else f"{found} ({of})"
     stopped = "stopped before it was settled" if said.outcome == "open" else interleave.why(done, said)
     console.print(
         f"{OUTCOMES[said.outcome]}: {task.metric} of b / a is {ratio}; "
