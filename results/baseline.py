@@ -24,7 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from results.check.baselines import Event, append, events, standing
-from results.check.gather import gather
+from results.check.gather import gather, lost_of_those_that_count
 from results.check.judge import judge
 from results.check.runs import Run, load, load_pairs
 from results.check.screen import MOST_RUNS
@@ -47,6 +47,8 @@ def passing(root: Path, say: list[str]) -> Runs:
         ConfigError: there are none.
     """
     evidence = gather(root)
+    if evidence.unread:
+        raise ConfigError(f"accept: nothing passes beside what cannot be read: {evidence.unread[0]}")
     failing: dict[str, str] = {}
     judged: dict[str, None] = {}
     for finding in judge(evidence):
@@ -124,7 +126,9 @@ def _list(root: Path) -> int:
     for key in dict.fromkeys((*state.accepted, *state.pinned)):
         accepted, pinned = state.accepted.get(key, []), state.pinned.get(key, [])
         label = labels.get(key, f"no run of it in the store ({key})")
-        counted = str(min(len(accepted), MOST_RUNS))
+        counted = str(min(sum(one in runs for one in accepted), MOST_RUNS))
+        if lost := lost_of_those_that_count(accepted, runs):
+            counted += f" ({len(lost)} cannot be read)"
         table.add_row(label, str(len(accepted)), counted, accepted[-1] if accepted else "-", str(len(pinned) or "-"))
     log = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False, pad_edge=False, title="what was said")
     for head in ("id", "kind", "when", "by", "cells", "runs", "reason"):

@@ -190,9 +190,8 @@ def power_agreement(scenario: Scenario, trials: int, runs: int, seed: int) -> tu
             if drop is None:
                 continue
             said.append(drop)
-            one = Night(
-                *(values[cell : cell + 1] for values in (night.accepted, night.series, night.runs, night.alone))
-            )
+            own = slice(cell, cell + 1)
+            one = Night(night.accepted[own], night.series[own], night.runs[own], night.alone[own])
             hits += int((one.screened(drop) & one.confirmed(drop))[0])
     return float(np.mean(said)), hits / len(said)
 

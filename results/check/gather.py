@@ -6,12 +6,13 @@ from pathlib import Path
 
 from results.check.baselines import events, standing
 from results.check.cells import Evidence
-from results.check.runs import Kernel, Run, Runs, load, load_kernels, load_pairs
+from results.check.runs import NEVER, Kernel, Run, Runs, began, load, load_kernels, load_pairs, named_as_of_pairs
+from results.check.screen import MOST_RUNS
 from results.selection import select
 from results.store.schema import Row
 from results.words import ConfigError
 
-__all__ = ["HOURS", "KINDS", "gather"]
+__all__ = ["HOURS", "KINDS", "gather", "lost_of_those_that_count"]
 
 KINDS = ("accepted", "pinned")
 HOURS = 20.0  # a night's runs, and not those of the night before
@@ -49,7 +50,7 @@ def gather(
         root=root, candidates=[], whole=True, baselines={kind: {} for kind in KINDS}, runs=runs, pair_sets=pairs.sets,
         faults=store.faults, unread=[*pairs.unread, *unread],
     )  # fmt: skip
-    paired = set(pairs.run_ids)
+    paired = pairs.run_ids | set(filter(named_as_of_pairs, runs))
     since = now - timedelta(hours=hours)
     if candidate:
         named, evidence.whole = _select("candidate", candidate, store, evidence, paired)
@@ -58,7 +59,16 @@ def gather(
         evidence.candidates = [run for run in named if run.run_id not in paired]
     else:
         held = {run_id for by_key in (state.accepted, state.pinned) for ids in by_key.values() for run_id in ids}
-        fresh = [run for run in runs.values() if run.run_id not in paired and run.run_id not in held]
+        if bare := sorted(one for one in paired - pairs.run_ids if runs[one].started > since):
+            evidence.faults.append(
+                f"{len(bare)} runs left out, such as {bare[0]}: named as of pairs that are not there"
+            )
+        spoken_for = paired | held
+        fresh = [run for run in runs.values() if run.run_id not in spoken_for]
+        undated = [run.run_id for run in fresh if run.started == NEVER and (began(run.run_id) or now) > since]
+        evidence.unusable |= dict.fromkeys(undated, "its row does not say when it began")
+        left = {**store.unread, **store.unusable}
+        evidence.spoilt = {one: why for one, why in left.items() if one not in spoken_for and store.began[one] > since}
         known = {key: {runs[one].commit for one in ids if one in runs} for key, ids in state.accepted.items()}
         evidence.candidates = _newest([run for run in fresh if run.started > since], known, now, evidence.faults)
         # What was accepted tonight already was measured tonight.
@@ -119,13 +129,14 @@ def _select(
     for selection in select(key, words, evidence.root):
         loaded = store
         if selection.root.resolve() != evidence.root.resolve():
-            loaded = load(selection.root, selection.run_ids)
+            loaded = load(selection.root)  # a folder means all that it has
             pairs = load_pairs(selection.root)
             evidence.pair_sets = [*evidence.pair_sets, *pairs.sets]
             evidence.unread += pairs.unread
             evidence.faults += loaded.faults
+            if key == "candidate":
+                evidence.spoilt |= {one: line for one, line in loaded.unread.items() if one not in pairs.run_ids}
             paired |= pairs.run_ids
-            # A folder means all of its runs, those of its pairs too.
             for run_id, run in loaded.by_id.items():
                 if run_id in evidence.runs:
                     evidence.faults.append(f"run={run_id}: is in {selection.root} too; that of {evidence.root} counts")
@@ -142,14 +153,37 @@ def _standing_runs(by_key: Mapping[str, Iterable[str]], without: set[str], evide
     """The runs of what stands, but for those that are judged; what cannot be read of it is no baseline, and is said."""
     found: dict[str, list[Run]] = {}
     for key, ids in by_key.items():
+        ids = list(ids)
         known = [evidence.runs[run_id] for run_id in ids if run_id in evidence.runs]
         lost = [run_id for run_id in ids if run_id not in evidence.runs]
         evidence.faults += [f"run={run_id}: is in the baseline, and has no row that can be read" for run_id in lost]
         if lost and not known:
             evidence.unread.append(f"none of the runs of a baseline can be read ({key}), such as {lost[0]}")
+        elif count := lost_of_those_that_count(ids, evidence.runs):
+            whole = f"{len(count)} of the runs that count in this baseline cannot be read, such as {count[0]}"
+            evidence.lost[key] = f"{whole}; restore them, or revert it and accept the others"
         for own, runs in _by_key(known, without, evidence.faults).items():
             found.setdefault(own, []).extend(runs)
     return found
+
+
+def lost_of_those_that_count(run_ids: Sequence[str], runs: Mapping[str, Run]) -> list[str]:
+    """Return which runs of a baseline cannot be read, of those back to the first that counts, the last first.
+
+    Args:
+        run_ids: in the order in which they were accepted.
+        runs: those that can be read, by id.
+    """
+    allocations: set[str] = set()
+    lost = []
+    for run_id in reversed(run_ids):
+        if len(allocations) == MOST_RUNS:
+            break
+        if run_id in runs:
+            allocations.add(runs[run_id].allocation)
+        else:
+            lost.append(run_id)
+    return lost
 
 
 def _by_key(runs: Iterable[Run], without: set[str], faults: list[str]) -> dict[str, list[Run]]:
