@@ -23,7 +23,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from results.check.baselines import Event, append, events, standing
+from results.check.baselines import Event, append, events, standing, stands_by_id
 from results.check.gather import gather, lost_of_those_that_count
 from results.check.judge import judge
 from results.check.runs import Run, load, load_pairs
@@ -133,6 +133,7 @@ def _list(root: Path) -> int:
     log = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False, pad_edge=False, title="what was said")
     for head in ("id", "kind", "when", "by", "cells", "runs", "reason"):
         log.add_column(head, overflow="fold")
+    ids, stands = {event.baseline_id for event in history}, stands_by_id(history)
     by_id: dict[str, list[Event]] = {}
     for event in history:
         by_id.setdefault(event.baseline_id or event.key, []).append(event)
@@ -142,7 +143,8 @@ def _list(root: Path) -> int:
         reason = "; ".join(filter(None, (printable(first.reason), *map(printable, first.change_marks))))
         reason += f" (reverts {first.reverts})" if first.reverts else ""
         count = str(sum(len(event.run_ids) for event in said))
-        log.add_row(one, first.kind, when, printable(first.accepted_by), str(len(said)), count, reason)
+        kind = printable(first.kind) + " (cannot be read)" * bool(first.fault(ids)) + " (reverted)" * (not stands(one))
+        log.add_row(one, kind.strip(), when, printable(first.accepted_by), str(len(said)), count, reason)
     show(table, Text(), log)
     return 0
 
@@ -161,7 +163,9 @@ def _do(task: Task) -> int:
         return _list(task.root)
     history, faults = events(task.root)
     if faults and task.verb != "revert":
-        raise ConfigError(f"{task.verb}: a file of baselines cannot be read, so what stands is not known: {faults[0]}")
+        raise ConfigError(
+            f"{task.verb}: not all of the baselines can be read, so what stands is not known: {faults[0]}"
+        )
     say = list(faults)
     known = load(task.root).by_id
     state = standing(history, {run_id: run.key for run_id, run in known.items()})
