@@ -13,8 +13,11 @@ that is measured no more, so that it is not missing. Each is an event with its t
 overwritten.
 """
 
+import contextlib
+import fcntl
+import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,6 +64,8 @@ def passing(root: Path, say: list[str]) -> Runs:
     for run in evidence.candidates:
         if run.completed and run.key in judged and run.key not in failing:
             runs.setdefault(run.key, []).append(run.run_id)
+    if not runs and not failing and evidence.measured:
+        raise ConfigError(f"accept: what was measured tonight in {root} is accepted already")
     if not runs:
         raise ConfigError(
             f"accept: no cell of {root} passes that is not accepted already ({len(failing)} do not pass: "
@@ -96,7 +101,7 @@ def named(verb: str, root: Path, words: Sequence[str], held: Mapping[str, Sequen
             elif run_id in paired:
                 left.append(f"run={run_id}: is one of interleaved pairs, which share an allocation")
             elif run_id in held.get(run.key, ()):
-                left.append(f"run={run_id}: is there already")
+                left.append(f"run={run_id}: is accepted already")
             else:
                 found.append(run)
     if not found:
@@ -158,9 +163,26 @@ class Task:
     given: Mapping[str, Sequence[Any]]
 
 
+@contextlib.contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """Change the baselines of a store as the only command, for the `with` block; others wait, and see what it did."""
+    folder = os.open(root, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # a filesystem without locks: at worst an event is there twice
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
 def _do(task: Task) -> int:
     if task.verb == "list":
         return _list(task.root)
+    with _alone(task.root):
+        return _change(task)
+
+
+def _change(task: Task) -> int:
     history, faults = events(task.root)
     if faults and task.verb != "revert":
         raise ConfigError(
@@ -194,6 +216,8 @@ def _do(task: Task) -> int:
     count = sum(map(len, runs.values()))
     cells = "1 cell" if len(runs) == 1 else f"{len(runs)} cells"
     print(f"{baseline_id}: {task.verb}, {cells}" + (f", {count} runs" if count else ""))
+    if reverts and standing(events(task.root)[0], {run_id: run.key for run_id, run in known.items()}) == state:
+        print("results.baseline: nothing that stands changed by it", file=sys.stderr)
     return 0
 
 
@@ -203,6 +227,10 @@ def _reverted(word: str, history: Sequence[Event]) -> str:
     if len(found) != 1:
         near = f"; nearest is id={nearest(word, ids)}" if ids else ": there are none"
         raise ConfigError(f"id={word}: {f'{len(found)} have it' if found else f'no such baseline{near}'}")
+    stands = stands_by_id(history)
+    if not stands(found[0]):
+        by = [event.baseline_id for event in history if event.reverts == found[0] and stands(event.baseline_id)]
+        raise ConfigError(f"id={word}: is reverted already, by {by[0]}; revert that to undo it")
     return found[0]
 
 
