@@ -96,8 +96,7 @@ def named(verb: str, root: Path, words: Sequence[str], held: Mapping[str, Sequen
             if run is None:
                 left.append(f"run={run_id}: {store.unusable.get(run_id, 'has no row that can be read')}")
             elif not run.completed:
-                kind = run.row["failure_kind"] or "unknown"
-                left.append(f"run={run_id}: {run.row['status']} ({kind}); a baseline is of completed runs")
+                left.append(f"run={run_id}: {run.ended}; a baseline is of completed runs")
             elif run_id in paired:
                 left.append(f"run={run_id}: is one of interleaved pairs, which share an allocation")
             elif run_id in held.get(run.key, ()):
@@ -212,7 +211,12 @@ def _change(task: Task) -> int:
     for line in say:
         print(f"results.baseline: {printable(line)}", file=sys.stderr)
     marks = task.given.get("mark", [])
-    baseline_id = append(task.root, task.verb, runs, reason=reason, reverts=reverts, change_marks=marks)
+    try:
+        baseline_id = append(task.root, task.verb, runs, reason=reason, reverts=reverts, change_marks=marks)
+    except OSError as error:
+        raise ConfigError(
+            f"{task.verb}: {task.root / 'baselines'}: {error.strerror or error}; nothing is said"
+        ) from None
     count = sum(map(len, runs.values()))
     cells = "1 cell" if len(runs) == 1 else f"{len(runs)} cells"
     print(f"{baseline_id}: {task.verb}, {cells}" + (f", {count} runs" if count else ""))

@@ -4,7 +4,7 @@ Nothing moves by itself, and nothing is overwritten: an event is a row, and what
 """
 
 import getpass
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,7 +33,7 @@ class Event:
     reverts: str | None
     change_marks: tuple[str, ...]
 
-    def fault(self, ids: Iterable[str]) -> str:
+    def fault(self, ids: Container[str]) -> str:
         """Return why nothing can be told from it, given the ids of all events; empty where it can."""
         if self.kind not in CHOICES["baselines", "kind"]:
             return f"its kind is {self.kind or 'not said'}, which none is"

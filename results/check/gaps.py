@@ -57,19 +57,19 @@ def _failed(evidence: Evidence) -> list[Finding]:
     for run in evidence.candidates:
         if run.completed:
             continue
-        kind, message = run.row["failure_kind"] or "unknown", " ".join((run.row["failure_message"] or "").split())
-        what = f"run {run.run_id} {run.row['status']} ({kind}): {message or 'no message'}"
+        message = " ".join((run.row["failure_message"] or "").split())
+        what = f"run {run.run_id} {run.ended}: {message or 'no message'}"
         evidence.faults.append(what)
         alike = [other for other in evidence.candidates if _same_cell(run, other)]
         ended = sum(other.completed for other in alike)
-        failed = sum(other.row["status"] == "failed" for other in alike)
+        failed = sum(other.failed for other in alike)
         if not ended:
             findings.append(
                 _finding(run.label, run.key, Verdict.NOT_COMPARABLE, f"nothing measured: {what}", [run.run_id])
             )
             continue
         spoilt = sum(kind_of(run_id) == kind_of(run.run_id) for run_id in evidence.spoilt)
-        if run.row["status"] == "failed" and failed + spoilt > MOST_FAILED * (ended + failed + spoilt):
+        if run.failed and failed + spoilt > MOST_FAILED * (ended + failed + spoilt):
             of = f"{failed + spoilt} of {ended + failed + spoilt} runs failed{' or cannot be used' if spoilt else ''}"
             why = f"{of}, more than one in five: {what}"
             findings.append(_finding(run.label, run.key, Verdict.INCONCLUSIVE, why, [run.run_id]))
@@ -85,7 +85,7 @@ def _spoilt(evidence: Evidence) -> list[Finding]:
     for kind, lost in by_kind.items():
         alike = [run for run in evidence.candidates if kind_of(run.run_id) == kind]
         ended = sum(run.completed for run in alike)
-        spoilt = len(lost) + sum(run.row["status"] == "failed" for run in alike)
+        spoilt = len(lost) + sum(run.failed for run in alike)
         if spoilt <= MOST_FAILED * (ended + spoilt):
             continue
         why = f"{spoilt} of {ended + spoilt} runs failed or cannot be used, more than one in five"

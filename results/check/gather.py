@@ -74,8 +74,9 @@ def gather(
         # What was accepted tonight already was measured tonight.
         evidence.measured = {runs[one].key for one in held if one in runs and since < runs[one].started <= now + AHEAD}
         if not evidence.candidates and not evidence.measured and runs:
-            last = max(run.started for run in runs.values())
-            evidence.faults.append(f"no new run of the last {hours:g} hours; the newest began {last:%F %H:%M} UTC")
+            last = max((run.started for run in runs.values() if NEVER < run.started <= now + AHEAD), default=None)
+            newest = f"; the newest began {last:%F %H:%M} UTC" if last else ""
+            evidence.faults.append(f"no new run of the last {hours:g} hours{newest}")
     evidence.candidates.sort(key=lambda run: (run.started, run.run_id))
     own = {run.run_id for run in evidence.candidates}
     if baseline:
@@ -195,7 +196,7 @@ def _by_key(runs: Iterable[Run], without: set[str], faults: list[str]) -> dict[s
         elif run.completed:
             found.setdefault(run.key, []).append(run)
         else:
-            faults.append(f"run={run.run_id}: {run.row['status']}, so not in this baseline")
+            faults.append(f"run={run.run_id}: {run.ended}, so not in this baseline")
     return found
 
 

@@ -72,6 +72,16 @@ class Run:
         return self.row["status"] == "completed"
 
     @property
+    def failed(self) -> bool:
+        """Whether it ended badly by itself; so does one that does not say how it ended."""
+        return self.row["status"] not in ("completed", "killed")
+
+    @property
+    def ended(self) -> str:
+        """How it ended, in words."""
+        return f"{self.row['status'] or 'without a status'} ({self.row['failure_kind'] or 'unknown'})"
+
+    @property
     def allocation(self) -> str:
         """Which nodes it was given, once: runs of one job share it. Without Slurm every start is one."""
         job, task = self.row["slurm_job_id"], self.row["array_task"]

@@ -119,7 +119,7 @@ def test_a_run_that_failed_is_in_no_baseline(memory: Memory) -> None:
     accept(memory, [*held, bad])
     evidence = gather(memory.root, [memory.run(rate) for rate in spread(3)], now=memory.now)
     assert of(judge(evidence)).baseline == held
-    assert evidence.faults == [f"run={bad}: failed, so not in this baseline"]
+    assert evidence.faults == [f"run={bad}: failed (unknown), so not in this baseline"]
 
 
 def test_a_named_baseline_that_cannot_be_used_is_no_candidate(memory: Memory) -> None:

@@ -204,3 +204,45 @@ def test_nothing_is_accepted_by_itself_beside_pairs_that_cannot_be_read(
     assert "accept: nothing passes beside what cannot be read: " in (err := capsys.readouterr().err)
     assert "cut.0.parquet" in err
     assert main([*words, f"run={night[0]}"]) == 0  # which says what is meant
+
+
+def test_a_run_that_does_not_say_how_it_ended_counts_as_failed(memory: Memory) -> None:
+    baseline(memory)
+    for rate in spread(3):
+        memory.run(rate)
+    odd = memory.run(status=None)
+    evidence = gather(memory.root, now=memory.now)
+    (one,) = no_pass(judge(evidence))
+    what = f"run {odd} without a status (unknown): no message"
+    assert one.why == f"1 of 4 runs failed, more than one in five: {what}" and evidence.faults == [what]
+    for rate in spread(4):
+        memory.run(rate, status="killed", failure_kind="preempted")
+    memory.run()
+    assert exit_status(check(memory)) == 0
+
+
+def test_the_newest_run_is_none_that_is_yet_to_come_or_does_not_say(memory: Memory) -> None:
+    memory.run(**UNDATED)
+    late = memory.now + timedelta(days=3)
+    for started, words in ((None, ""), (late - timedelta(days=2), "; the newest began 2026-11-02 01:01 UTC")):
+        if started:
+            memory.run(started=started)
+        memory.run(started=late + timedelta(days=1))
+        evidence = gather(memory.root, now=late)
+        assert [line for line in evidence.faults if line.startswith("no new run of the last 20 hours")] == [
+            f"no new run of the last 20 hours{words}"
+        ]
+
+
+def test_what_cannot_be_written_names_its_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    store = recent(tmp_path / "store")
+    run_id = store.run()
+    monkeypatch.setattr("results.check.baselines.write_once", full)
+    assert main(["accept", f"results={store.root}", "reason=x", f"run={run_id}"]) == 2
+    line = f"accept: {store.root / 'baselines'}: No space left on device; nothing is said"
+    assert capsys.readouterr().err == f"results.baseline: {line}\n"
