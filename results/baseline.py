@@ -13,8 +13,11 @@ that is measured no more, so that it is not missing. Each is an event with its t
 overwritten.
 """
 
+import contextlib
+import fcntl
+import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +26,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from results.check.baselines import Event, append, events, standing
-from results.check.gather import gather
+from results.check.baselines import Event, append, events, standing, stands_by_id
+from results.check.gather import gather, lost_of_those_that_count
 from results.check.judge import judge
 from results.check.runs import Run, load, load_pairs
 from results.check.screen import MOST_RUNS
@@ -47,6 +50,8 @@ def passing(root: Path, say: list[str]) -> Runs:
         ConfigError: there are none.
     """
     evidence = gather(root)
+    if evidence.unread:
+        raise ConfigError(f"accept: nothing passes beside what cannot be read: {evidence.unread[0]}")
     failing: dict[str, str] = {}
     judged: dict[str, None] = {}
     for finding in judge(evidence):
@@ -59,6 +64,8 @@ def passing(root: Path, say: list[str]) -> Runs:
     for run in evidence.candidates:
         if run.completed and run.key in judged and run.key not in failing:
             runs.setdefault(run.key, []).append(run.run_id)
+    if not runs and not failing and evidence.measured:
+        raise ConfigError(f"accept: what was measured tonight in {root} is accepted already")
     if not runs:
         raise ConfigError(
             f"accept: no cell of {root} passes that is not accepted already ({len(failing)} do not pass: "
@@ -89,12 +96,11 @@ def named(verb: str, root: Path, words: Sequence[str], held: Mapping[str, Sequen
             if run is None:
                 left.append(f"run={run_id}: {store.unusable.get(run_id, 'has no row that can be read')}")
             elif not run.completed:
-                kind = run.row["failure_kind"] or "unknown"
-                left.append(f"run={run_id}: {run.row['status']} ({kind}); a baseline is of completed runs")
+                left.append(f"run={run_id}: {run.ended}; a baseline is of completed runs")
             elif run_id in paired:
                 left.append(f"run={run_id}: is one of interleaved pairs, which share an allocation")
             elif run_id in held.get(run.key, ()):
-                left.append(f"run={run_id}: is there already")
+                left.append(f"run={run_id}: is accepted already")
             else:
                 found.append(run)
     if not found:
@@ -124,11 +130,14 @@ def _list(root: Path) -> int:
     for key in dict.fromkeys((*state.accepted, *state.pinned)):
         accepted, pinned = state.accepted.get(key, []), state.pinned.get(key, [])
         label = labels.get(key, f"no run of it in the store ({key})")
-        counted = str(min(len(accepted), MOST_RUNS))
+        counted = str(min(sum(one in runs for one in accepted), MOST_RUNS))
+        if lost := lost_of_those_that_count(accepted, runs):
+            counted += f" ({len(lost)} cannot be read)"
         table.add_row(label, str(len(accepted)), counted, accepted[-1] if accepted else "-", str(len(pinned) or "-"))
     log = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False, pad_edge=False, title="what was said")
     for head in ("id", "kind", "when", "by", "cells", "runs", "reason"):
         log.add_column(head, overflow="fold")
+    ids, stands = {event.baseline_id for event in history}, stands_by_id(history)
     by_id: dict[str, list[Event]] = {}
     for event in history:
         by_id.setdefault(event.baseline_id or event.key, []).append(event)
@@ -138,7 +147,8 @@ def _list(root: Path) -> int:
         reason = "; ".join(filter(None, (printable(first.reason), *map(printable, first.change_marks))))
         reason += f" (reverts {first.reverts})" if first.reverts else ""
         count = str(sum(len(event.run_ids) for event in said))
-        log.add_row(one, first.kind, when, printable(first.accepted_by), str(len(said)), count, reason)
+        kind = printable(first.kind) + " (cannot be read)" * bool(first.fault(ids)) + " (reverted)" * (not stands(one))
+        log.add_row(one, kind.strip(), when, printable(first.accepted_by), str(len(said)), count, reason)
     show(table, Text(), log)
     return 0
 
@@ -152,12 +162,31 @@ class Task:
     given: Mapping[str, Sequence[Any]]
 
 
+@contextlib.contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """Change the baselines of a store as the only command, for the `with` block; others wait, and see what it did."""
+    folder = os.open(root, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # a filesystem without locks: at worst an event is there twice
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
 def _do(task: Task) -> int:
     if task.verb == "list":
         return _list(task.root)
+    with _alone(task.root):
+        return _change(task)
+
+
+def _change(task: Task) -> int:
     history, faults = events(task.root)
     if faults and task.verb != "revert":
-        raise ConfigError(f"{task.verb}: a file of baselines cannot be read, so what stands is not known: {faults[0]}")
+        raise ConfigError(
+            f"{task.verb}: not all of the baselines can be read, so what stands is not known: {faults[0]}"
+        )
     say = list(faults)
     known = load(task.root).by_id
     state = standing(history, {run_id: run.key for run_id, run in known.items()})
@@ -182,10 +211,17 @@ def _do(task: Task) -> int:
     for line in say:
         print(f"results.baseline: {printable(line)}", file=sys.stderr)
     marks = task.given.get("mark", [])
-    baseline_id = append(task.root, task.verb, runs, reason=reason, reverts=reverts, change_marks=marks)
+    try:
+        baseline_id = append(task.root, task.verb, runs, reason=reason, reverts=reverts, change_marks=marks)
+    except OSError as error:
+        raise ConfigError(
+            f"{task.verb}: {task.root / 'baselines'}: {error.strerror or error}; nothing is said"
+        ) from None
     count = sum(map(len, runs.values()))
     cells = "1 cell" if len(runs) == 1 else f"{len(runs)} cells"
     print(f"{baseline_id}: {task.verb}, {cells}" + (f", {count} runs" if count else ""))
+    if reverts and standing(events(task.root)[0], {run_id: run.key for run_id, run in known.items()}) == state:
+        print("results.baseline: nothing that stands changed by it", file=sys.stderr)
     return 0
 
 
@@ -195,6 +231,10 @@ def _reverted(word: str, history: Sequence[Event]) -> str:
     if len(found) != 1:
         near = f"; nearest is id={nearest(word, ids)}" if ids else ": there are none"
         raise ConfigError(f"id={word}: {f'{len(found)} have it' if found else f'no such baseline{near}'}")
+    stands = stands_by_id(history)
+    if not stands(found[0]):
+        by = [event.baseline_id for event in history if event.reverts == found[0] and stands(event.baseline_id)]
+        raise ConfigError(f"id={word}: is reverted already, by {by[0]}; revert that to undo it")
     return found[0]
 
 

@@ -1,6 +1,7 @@
 """Files that appear whole or not at all, and stay after a crash."""
 
 import errno
+import io
 import os
 import secrets
 from collections.abc import Callable
@@ -14,21 +15,38 @@ _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)
 
 
 def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file in place of whatever has its name.
+    """Write a file in place of one that has its name; what is no file of its own is written to as it is.
 
     Args:
-        path: of the file; its folder exists.
+        path: of the file; its folder exists. A device, a pipe, or the name that /dev or /proc has for an open file
+            stays what it is, and gets all that is written once that is whole.
         write: gets the open file.
 
     Raises:
         OSError: the disk refuses; what was there before is still whole.
     """
+    if _stays(path):
+        whole = io.BytesIO()  # what is written may seek, and a pipe cannot
+        write(whole)
+        with path.open("ab", buffering=0) as file:
+            left = whole.getbuffer()
+            while left:
+                left = left[file.write(left) :]
+        return
     temporary = _written(path, write)
     try:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def _stays(path: Path) -> bool:
+    if path.exists() and not path.is_file():
+        return True
+    name = os.path.join(os.path.realpath(path.parent), path.name)
+    shown = os.readlink(name) if os.path.islink(name) else ""  # /dev/stdout is a link to /proc/self/fd/1
+    return name.startswith("/proc/") or shown.startswith("/proc/")
 
 
 def create_file(path: Path, write: Callable[[BinaryIO], object]) -> None:

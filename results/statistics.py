@@ -161,6 +161,15 @@ class Ratio:
         return f"{self.median:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
+def _check_pairs(numerators: Sequence[float], denominators: Sequence[float]) -> None:
+    if len(numerators) != len(denominators):
+        raise ValueError(f"pairs: {len(numerators)} numerators for {len(denominators)} denominators")
+    _check(numerators, "pairs")
+    _check(denominators, "pairs")
+    if 0 in denominators:
+        raise ValueError(f"pairs: denominator {list(denominators).index(0) + 1} of {len(denominators)} is 0")
+
+
 def paired_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Ratio:
     """Ratio of two things that were measured in turn, round by round.
 
@@ -170,12 +179,7 @@ def paired_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> 
         ValueError: no rounds, not as many of the one as of the other, a value that is not finite, or a zero to divide
             by.
     """
-    if len(numerators) != len(denominators):
-        raise ValueError(f"pairs: {len(numerators)} numerators for {len(denominators)} denominators")
-    _check(numerators, "pairs")
-    _check(denominators, "pairs")
-    if 0 in denominators:
-        raise ValueError(f"pairs: denominator {list(denominators).index(0) + 1} of {len(denominators)} is 0")
+    _check_pairs(numerators, denominators)
     ratios = [a / b for a, b in zip(numerators, denominators, strict=True)]
     # Always the same draws: the same samples give the same figures, whenever and wherever they are read.
     draw = random.Random(0)
@@ -204,6 +208,29 @@ class Interval:
             return f"{self.ratio:.3f} (one against one: no interval)"
         # Rounded down: no more is claimed than there is.
         return f"{self.ratio:.3f} [{self.low:.3f}, {self.high:.3f}] {math.floor(1e3 * self.level + 1e-9) / 10:g}%"
+
+
+def median_interval(numerators: Sequence[float], denominators: Sequence[float], level: float = 0.95) -> Interval:
+    """Median of paired ratios, with the interval that their number allows.
+
+    It lies between two of the ordered ratios (Hollander, Wolfe and Chicken, Nonparametric Statistical Methods, 3.6).
+    The least and the largest of n hold the true median with 1 - 2^(1 - n): six are needed for 95%, and one has none.
+
+    Args:
+        numerators, denominators: of the pairs, in one order.
+        level: that is wanted, between 0 and 1.
+
+    Raises:
+        ValueError: as `paired_ratio`.
+    """
+    _check_pairs(numerators, denominators)
+    ratios = sorted(a / b for a, b in zip(numerators, denominators, strict=True))
+    count, inwards, tail = len(ratios), 0, 0.5 ** len(ratios)
+    while tail + (step := math.comb(count, inwards + 1) * 0.5**count) <= (1 - level) / 2 + 1e-12:
+        inwards, tail = inwards + 1, tail + step
+    if count == 1:
+        return Interval(ratios[0], None, None, None)
+    return Interval(statistics.median(ratios), ratios[inwards], ratios[-1 - inwards], 1 - 2 * tail)
 
 
 def ratio_interval(a: Sequence[float], b: Sequence[float], level: float = 0.95) -> Interval:

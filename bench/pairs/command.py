@@ -9,7 +9,8 @@ A side is a commit, words of a run, or both; without a commit it is this checkou
 both sides, as launch/local.py takes them. A commit is checked out into a folder that is removed afterwards, and runs
 with this Python. Each side first runs two steps that do not count, so that neither pays for what both then find
 compiled or cached. Then pairs go a b, b a, a b, ..., both runs of a pair with one seed, the next pair with the next
-one: eight pairs at most, 16 runs. They stop as soon as not all can go one way, since nothing is confirmed then.
+one: eight pairs at most, 16 runs. They stop as soon as not all can go one way, since nothing is confirmed then; where b
+is worse by more than 1% in the median all the same, nothing is ruled out either, and it is not settled.
 
 Each pair is kept as it ends (tables `runs` and `pairs`), for `python -m results.check` to read. Inside a Slurm
 allocation the runs go there, through srun where a run has several nodes. Exit status: 0 where b is no worse, 1 where
@@ -40,17 +41,18 @@ from bench.pairs.process import Allocation, Ended, Starter, allocation
 from bench.pairs.sides import SIDES, Side, read_side
 from results.check.confirm import PAIRS, Confirmation
 from results.identity import new_run_id
-from results.statistics import paired_ratio
+from results.statistics import median_interval
 from results.store.files import read_rows
 from results.words import DEFAULT_ROOT, PATH_KEYS, ConfigError
 
 PIPE_WIDTH = 120
 WARM_UP_STEPS = 2
-STATUSES = {"same": 0, "better": 0, "worse": 1, "open": 3}
+STATUSES = {"same": 0, "better": 0, "worse": 1, "unclear": 3, "open": 3}
 OUTCOMES = {
     "worse": "b is worse than a",
     "better": "b is better than a",
     "same": "no difference is shown",
+    "unclear": "b is neither confirmed to be worse nor shown not to be",
     "open": "not settled",
 }
 
@@ -273,8 +275,9 @@ def _show(task: Task, done: Sequence[Pair], said: Confirmation) -> None:
         table.add_row(str(pair.number), sides, str(pair.seed), *values, f"{pair.change:+.2%}")
     console = Terminal(PIPE_WIDTH)
     console.print(table)
-    found = paired_ratio([pair.value("b") for pair in done], [pair.value("a") for pair in done])
-    ratio = f"{found.median:.3f} (one pair)" if len(done) == 1 else f"{found} (median of {len(done)}, 95% interval)"
+    found = median_interval([pair.value("b") for pair in done], [pair.value("a") for pair in done])
+    of = f"median of {len(done)}" + (", too few for 95%" if (found.level or 0.0) < 0.95 else "")
+    ratio = f"{found.ratio:.3f} (one pair)" if len(done) == 1 else f"{found} ({of})"
     stopped = "stopped before it was settled" if said.outcome == "open" else interleave.why(done, said)
     console.print(
         f"{OUTCOMES[said.outcome]}: {task.metric} of b / a is {ratio}; "

@@ -3,20 +3,22 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from results.check.confirm import PAIRS, confirm, confirmed_many
+from results.check.confirm import PAIRS, confirm, confirmed_many, unclear
 from results.check.noise import Noise, estimate
 from results.check.power import visible
-from results.check.screen import MOST_RUNS, SOLE, SUSPECT, screen, screen_many
+from results.check.screen import MOST_RUNS, SOLE, SUSPECT, disagree, screen, screen_many
 
 __all__ = ["Night", "Scenario", "convergence", "creep", "nights", "power_agreement", "summarize"]
 
 Rates = NDArray[np.float64]
 FLOOR = 0.02  # of images_per_s
 WEEK = 7
+PAIR_SETS = 6  # of a cell from before, of two commits that do not differ: most stopped early
 WARM_NIGHTS = 20  # of history before the first night that counts, for rules that want more than 20 runs
 
 
@@ -48,12 +50,14 @@ class Night:
         series: [cells, points], every run before this night, in order.
         runs: [cells, runs] of this night.
         alone: ratios b / a of pairs of the same code, [cells, PAIRS].
+        before: of each cell, how much b differed from a in sets of pairs from before.
     """
 
     accepted: Rates
     series: Rates
     runs: Rates
     alone: Rates
+    before: list[list[list[float]]] = field(default_factory=list)
 
     def screened(self, drop: float = 0.0) -> NDArray[np.bool_]:
         """Return which cells the screen flags, were each slower by a fraction."""
@@ -63,9 +67,27 @@ class Night:
         """Return which cells the pairs find worse, were each slower by a fraction."""
         return confirmed_many(1 - self.alone * (1 - drop))
 
+    @cached_property
+    def open(self) -> NDArray[np.bool_]:
+        """Return which cells are left open where nothing changed: the runs disagree, or the pairs of a suspicion."""
+        found = np.zeros(len(self.runs), dtype=bool)
+        # What can be seen is never less than the floor.
+        beyond = 1 - np.median(self.runs, axis=1) / np.median(self.accepted, axis=1) > FLOOR
+        for cell in np.flatnonzero(beyond):
+            now, held = self.runs[cell], self.accepted[cell].tolist()
+            said = screen((-now).tolist(), [-value for value in held], floor=FLOOR, rule=SUSPECT)
+            if said.flagged:
+                changes = (1 - self.alone[cell]).tolist()
+                found[cell] = unclear(confirm(changes), changes, said.worsening)
+            elif said.p >= SUSPECT.level:
+                noise = estimate(held, self.before[cell] if self.before else ())
+                seen = visible(noise, len(now), len(held), floor=FLOOR, rule=SUSPECT, higher=True)
+                found[cell] = disagree(said, seen, SUSPECT)
+        return found
+
 
 def nights(scenario: Scenario, count: int, cells: int, runs: int, seed: int) -> Iterator[Night]:
-    """Simulate nights of cells in which nothing changes; a cell that passes is accepted, one that is confirmed is not.
+    """Simulate nights of cells in which nothing changes; what passes is accepted, no regression and nothing open.
 
     Args:
         count: nights that count.
@@ -91,10 +113,13 @@ def nights(scenario: Scenario, count: int, cells: int, runs: int, seed: int) -> 
     warm = max(WARM_NIGHTS, math.ceil(MOST_RUNS / runs))
     series = np.concatenate([measure() for _ in range(warm)], axis=1)
     accepted = series[:, -MOST_RUNS:]
+    # Of draws of their own, so that what else is drawn does not depend on them.
+    earlier = (noise.ratios(np.random.default_rng([seed, 1]), (cells, PAIR_SETS, PAIRS)) - 1).tolist()
+    before = [[one[: confirm(one).pairs] for one in sets] for sets in earlier]
     for _ in range(count):
-        night = Night(accepted, series, measure(), noise.ratios(draw, (cells, PAIRS)))
+        night = Night(accepted, series, measure(), noise.ratios(draw, (cells, PAIRS)), before)
         yield night
-        passed = ~(night.screened() & night.confirmed())
+        passed = ~((night.screened() & night.confirmed()) | night.open)
         moved = np.concatenate([accepted, night.runs], axis=1)[:, -MOST_RUNS:]
         accepted = np.where(passed[:, None], moved, accepted)
         series = np.concatenate([series, night.runs], axis=1)[:, -(WARM_NIGHTS * runs) :]
@@ -105,26 +130,29 @@ class Summary:
     """What the check said over all nights.
 
     Attributes:
-        screened, confirmed: cells a night, where nothing had changed.
+        screened, confirmed, inconclusive: cells a night, where nothing had changed.
         found: by drop, the share of cells in which it is found on the first night.
     """
 
     screened: float
     confirmed: float
+    inconclusive: float
     found: dict[float, float] = field(default_factory=dict)
 
 
 def summarize(scenario: Scenario, count: int, cells: int, runs: int, seed: int, drops: tuple[float, ...]) -> Summary:
     """Simulate nights and count; every cell of every night is a trial of each drop."""
-    flagged = confirmed = 0
+    flagged = confirmed = left = 0
     found = dict.fromkeys(drops, 0)
     for night in nights(scenario, count, cells, runs, seed):
         screened = night.screened()
         flagged += int(screened.sum())
         confirmed += int((screened & night.confirmed()).sum())
+        left += int(night.open.sum())
         for drop in drops:
             found[drop] += int((night.screened(drop) & night.confirmed(drop)).sum())
-    return Summary(flagged / count, confirmed / count, {drop: hits / (count * cells) for drop, hits in found.items()})
+    shares = {drop: hits / (count * cells) for drop, hits in found.items()}
+    return Summary(flagged / count, confirmed / count, left / count, shares)
 
 
 def creep(scenario: Scenario, weeks: int, cells: int, runs: int, seed: int, weekly: float = 0.01) -> float:
@@ -143,29 +171,27 @@ def creep(scenario: Scenario, weeks: int, cells: int, runs: int, seed: int, week
     return float(found.mean())
 
 
-def power_agreement(scenario: Scenario, trials: int, runs: int, seed: int, pair_sets: int = 6) -> tuple[float, float]:
+def power_agreement(scenario: Scenario, trials: int, runs: int, seed: int) -> tuple[float, float]:
     """Return the mean drop that the check says it can see, and how often just that drop is found.
 
     Each trial has a history and pairs of its own, from which the noise is estimated as the check does.
 
     Args:
         trials: cells.
-        pair_sets: sets of pairs that each has from before, of two commits that do not differ: most stopped early.
     """
     draw = np.random.default_rng(seed)
     noise, said, hits = scenario.noise, [], 0
     for night in nights(scenario, 1, trials, runs, seed):
         for cell in range(trials):
-            sets = (noise.ratios(draw, (pair_sets, PAIRS)) - 1).tolist()
+            sets = (noise.ratios(draw, (PAIR_SETS, PAIRS)) - 1).tolist()
             before = [one[: confirm(one).pairs] for one in sets]
             found = estimate(night.accepted[cell].tolist(), before)
             drop = visible(found, runs, MOST_RUNS, floor=FLOOR, rule=SUSPECT, higher=True)
             if drop is None:
                 continue
             said.append(drop)
-            one = Night(
-                *(values[cell : cell + 1] for values in (night.accepted, night.series, night.runs, night.alone))
-            )
+            own = slice(cell, cell + 1)
+            one = Night(night.accepted[own], night.series[own], night.runs[own], night.alone[own])
             hits += int((one.screened(drop) & one.confirmed(drop))[0])
     return float(np.mean(said)), hits / len(said)
 
@@ -176,6 +202,7 @@ class Convergence:
 
     Attributes:
         epochs, accuracy: shares of cells in which a change is found where there is none.
+        left: share of cells in which the runs disagree on one of them where there is no change.
         found: share in which 14 epochs are found where there were 10.
         visible: the mean rise of epochs that is said to be seen, a fraction.
         visible_found: share in which just that is found.
@@ -183,6 +210,7 @@ class Convergence:
 
     epochs: float
     accuracy: float
+    left: float
     found: float
     visible: float
     visible_found: float
@@ -197,19 +225,24 @@ def convergence(trials: int, runs: int, seed: int) -> Convergence:
         seed: of all draws.
     """
     draw = np.random.default_rng(seed)
-    counts = np.zeros(5)
+    counts = np.zeros(6)
     for _ in range(trials):
         before = np.rint(10 + 0.8 * draw.standard_normal(MOST_RUNS))
         now, late = (np.rint(mean + 0.8 * draw.standard_normal(runs)) for mean in (10, 14))
-        said = [screen(list(sign * now), list(sign * before), floor=0.2, rule=SOLE).flagged for sign in (1, -1)]
+        said = [screen(list(sign * now), list(sign * before), floor=0.2, rule=SOLE) for sign in (1, -1)]
         accuracy, old = (0.95 + 0.003 * draw.standard_normal(count) for count in (runs, MOST_RUNS))
-        wrong = screen(list(-accuracy), list(-old), floor=0.005, rule=SOLE, absolute=True).flagged
+        wrong = screen(list(-accuracy), list(-old), floor=0.005, rule=SOLE, absolute=True)
+        drop = visible(
+            estimate(old.tolist(), absolute=True), runs, MOST_RUNS, floor=0.005, rule=SOLE, higher=True,
+            confirmed=False, absolute=True,
+        )  # fmt: skip
         found = screen(list(late), list(before), floor=0.2, rule=SOLE).flagged
         rise = visible(
             estimate(before.tolist(), whole=True), runs, MOST_RUNS, floor=0.2, rule=SOLE, higher=False,
             confirmed=False,
-        ) or 0.0  # fmt: skip
-        moved = np.rint(10 * (1 + rise) + 0.8 * draw.standard_normal(runs))
+        )  # fmt: skip
+        moved = np.rint(10 * (1 + (rise or 0.0)) + 0.8 * draw.standard_normal(runs))
         seen = screen(list(moved), list(before), floor=0.2, rule=SOLE).flagged
-        counts += [any(said), wrong, found, rise, seen]
+        left = any(disagree(one, rise, SOLE) for one in said) or disagree(wrong, drop, SOLE)
+        counts += [any(one.flagged for one in said), wrong.flagged, left, found, rise or 0.0, seen]
     return Convergence(*(counts / trials).tolist())

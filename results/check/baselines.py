@@ -4,7 +4,7 @@ Nothing moves by itself, and nothing is overwritten: an event is a row, and what
 """
 
 import getpass
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,9 +12,9 @@ from typing import Any
 
 from results.identity import new_run_id
 from results.store.files import read_table, table_path, write_once
-from results.store.schema import Row, clean_row, to_rows, to_table
+from results.store.schema import CHOICES, Row, clean_row, to_rows, to_table
 
-__all__ = ["Baselines", "Event", "append", "events", "standing"]
+__all__ = ["Baselines", "Event", "append", "events", "stands_by_id", "standing"]
 
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -33,6 +33,14 @@ class Event:
     reverts: str | None
     change_marks: tuple[str, ...]
 
+    def fault(self, ids: Container[str]) -> str:
+        """Return why nothing can be told from it, given the ids of all events; empty where it can."""
+        if self.kind not in CHOICES["baselines", "kind"]:
+            return f"its kind is {self.kind or 'not said'}, which none is"
+        if self.kind == "revert" and self.reverts not in ids:
+            return f"it reverts {self.reverts or 'what it does not say'}, which is not there"
+        return ""
+
 
 @dataclass
 class Baselines:
@@ -48,7 +56,10 @@ class Baselines:
 
 
 def events(root: Path) -> tuple[list[Event], list[str]]:
-    """Read all events of a store, the earliest first, and lines about what is left out."""
+    """Read all events of a store, the earliest first, and lines about what cannot be read.
+
+    An event from which nothing can be told is among both, until it is reverted.
+    """
     table, bad = read_table(root, "baselines")
     faults = list(map(str, bad))
     found = []
@@ -57,13 +68,18 @@ def events(root: Path) -> tuple[list[Event], list[str]]:
             faults.append(f"{root}: a row of baselines has no key")
             continue
         found.append(_event(row))
-    return sorted(found, key=lambda event: (event.accepted_at, event.baseline_id)), faults
+    found.sort(key=lambda event: (event.accepted_at, event.baseline_id))
+    ids, stands = {event.baseline_id for event in found}, stands_by_id(found)
+    for event in found:
+        if (why := event.fault(ids)) and stands(event.baseline_id):
+            faults.append(f"{root}: baseline {event.baseline_id or event.key} cannot be read: {why}")
+    return found, list(dict.fromkeys(faults))
 
 
 def _event(row: Row) -> Event:
     return Event(
         baseline_id=row["baseline_id"] or "",
-        kind=row["kind"] or "accept",  # rows from before there were kinds
+        kind=row["kind"] or ("" if row["baseline_id"] else "accept"),  # rows from before there were kinds have no ids
         key=row["key"],
         run_ids=tuple(run_id for run_id in row["run_ids"] or () if run_id),
         reason=row["reason"] or "",
@@ -83,19 +99,10 @@ def standing(history: Sequence[Event], keys: Mapping[str, str] | None = None) ->
         keys: the comparability key that runs have today, by id, where that is not what it was: events of such runs
             count for it.
     """
-    reverts = {event.baseline_id: event.reverts for event in history if event.kind == "revert" and event.reverts}
-    by_reverted: dict[str, list[str]] = {}
-    for revert, reverted in reverts.items():
-        by_reverted.setdefault(reverted, []).append(revert)
-
-    # By ids, not by times: the clocks of two machines differ.
-    def stands(baseline_id: str, asked: frozenset[str] = frozenset()) -> bool:
-        after = [revert for revert in by_reverted.get(baseline_id, ()) if revert not in asked]
-        return not any(stands(revert, asked | {baseline_id}) for revert in after)
-
+    stands = stands_by_id(history)
     state = Baselines()
     for event in history:
-        if event.kind == "revert" or (event.baseline_id and not stands(event.baseline_id)):
+        if event.kind == "revert" or not stands(event.baseline_id):
             continue
         by_key: dict[str, list[str]] = {} if event.run_ids else {event.key: []}
         for run_id in event.run_ids:
@@ -110,6 +117,21 @@ def standing(history: Sequence[Event], keys: Mapping[str, str] | None = None) ->
                 state.accepted.pop(key, None)
                 state.pinned.pop(key, None)
     return state
+
+
+def stands_by_id(history: Sequence[Event]) -> Callable[[str], bool]:
+    """Return what says of an id whether what its command did stands: whether no revert of it stands."""
+    reverts = {event.baseline_id: event.reverts for event in history if event.kind == "revert" and event.reverts}
+    by_reverted: dict[str, list[str]] = {}
+    for revert, reverted in reverts.items():
+        by_reverted.setdefault(reverted, []).append(revert)
+
+    # By ids, not by times: the clocks of two machines differ.
+    def stands(baseline_id: str, asked: frozenset[str] = frozenset()) -> bool:
+        after = [revert for revert in by_reverted.get(baseline_id, ()) if revert not in asked]
+        return not any(stands(revert, asked | {baseline_id}) for revert in after)
+
+    return stands
 
 
 def append(

@@ -49,7 +49,9 @@ class Evidence:
         pair_sets: the latest last.
         kernels: by run, what its kernels took.
         faults: lines about what is left out, and why.
-        unusable: of runs that were named as candidates, why they cannot be judged, by id.
+        unusable: of runs that were named as candidates, or may be some, why they cannot be judged, by id.
+        spoilt: of runs that cannot be read or judged, and would else be candidates, a line by id.
+        lost: by comparability key, lines about runs that count in a baseline and cannot be read.
         unread: lines about baselines and pairs that cannot be read, without which no verdict is sound.
         measured: comparability keys of which tonight's runs are accepted already.
     """
@@ -63,6 +65,8 @@ class Evidence:
     kernels: Mapping[str, Mapping[Kernel, Row]] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     unusable: dict[str, str] = field(default_factory=dict)
+    spoilt: dict[str, str] = field(default_factory=dict)
+    lost: dict[str, str] = field(default_factory=dict)
     unread: list[str] = field(default_factory=list)
     measured: set[str] = field(default_factory=set)
 

@@ -2,7 +2,7 @@
 
 Eight pairs of one allocation, all of one sign, with a median beyond 1% (see `docs/results.md` for what this finds). The
 first pair of another sign settles that they will not all be of one: what is left need not be run, and stopping there
-changes no error rate.
+changes no error rate. That nothing can be confirmed any more does not say that there is nothing.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from results.statistics import median
 
-__all__ = ["LEAST_MEDIAN", "PAIRS", "Confirmation", "confirm", "confirmed_many"]
+__all__ = ["LEAST_MEDIAN", "PAIRS", "Confirmation", "confirm", "confirmed_many", "unclear"]
 
 PAIRS = 8  # of 2 runs each: where nothing differs, all are of one given sign in 1 of 256 cases
 LEAST_MEDIAN = 0.01
@@ -26,12 +26,13 @@ class Confirmation:
 
     Attributes:
         outcome: worse or better where it is settled that b differs from a; same where it is settled that no difference
-            can be shown; open where more pairs are needed.
+            can be shown, unclear where b is worse by more than `LEAST_MEDIAN` in the median all the same; open where
+            more pairs are needed.
         pairs: how many were looked at: those up to the one that settled it.
         median: of their changes, a fraction; 0.0 where there are none.
     """
 
-    outcome: Literal["worse", "better", "same", "open"]
+    outcome: Literal["worse", "better", "same", "unclear", "open"]
     pairs: int
     median: float
 
@@ -49,13 +50,26 @@ def confirm(changes: Sequence[float]) -> Confirmation:
     looked = list(changes[:PAIRS])
     for count, change in enumerate(looked, start=1):
         if change == 0 or (change > 0) != (looked[0] > 0):
-            return Confirmation("same", count, median(looked[:count]))
+            middle = median(looked[:count])
+            return Confirmation("unclear" if middle > LEAST_MEDIAN else "same", count, middle)
     middle = median(looked) if looked else 0.0
     if len(looked) < PAIRS:
         return Confirmation("open", len(looked), middle)
     if abs(middle) <= LEAST_MEDIAN:
         return Confirmation("same", PAIRS, middle)
     return Confirmation("worse" if middle > 0 else "better", PAIRS, middle)
+
+
+def unclear(said: Confirmation, changes: Sequence[float], suspicion: float) -> bool:
+    """Return whether pairs that are settled neither confirm nor refute a suspicion.
+
+    Args:
+        said: by these pairs.
+        changes: how much worse b is than a in each.
+        suspicion: by how much b looked worse before them, a fraction.
+    """
+    looked = changes[: said.pairs]
+    return said.outcome == "unclear" or (said.outcome == "same" and max(looked) - min(looked) > suspicion)
 
 
 def confirmed_many(changes: NDArray[np.float64]) -> NDArray[np.bool_]:

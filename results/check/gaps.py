@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from results.check.cells import Cell, Evidence, cells_of, nearest_baseline
-from results.check.runs import Run
+from results.check.runs import Run, kind_of
 from results.check.screen import MOST_RUNS
 from results.check.verdict import Finding, Verdict
 
@@ -39,12 +39,13 @@ def not_measured(evidence: Evidence) -> list[Finding]:
     """Return what is said of candidates that have nothing to judge, and of files without which no verdict is sound."""
     findings = []
     for run_id, why in evidence.unusable.items():
-        findings.append(_finding(run_id, "", Verdict.NOT_COMPARABLE, f"nothing measured: {why}", [run_id]))
+        key = evidence.runs[run_id].key if run_id in evidence.runs else ""
+        findings.append(_finding(run_id, key, Verdict.NOT_COMPARABLE, f"nothing measured: {why}", [run_id]))
     for run in evidence.candidates:
         if run.completed and run.parts["benchmark"] == "micro" and not evidence.kernels.get(run.run_id):
             why = f"nothing measured: run {run.run_id} has no kernels that can be read"
             findings.append(_finding(run.label, run.key, Verdict.NOT_COMPARABLE, why, [run.run_id]))
-    findings += _failed(evidence)
+    findings += [*_failed(evidence), *_spoilt(evidence), *_lost(evidence)]
     for line in evidence.unread:
         findings.append(_finding("baselines and pairs", "", Verdict.INCONCLUSIVE, f"cannot be read: {line}"))
     return findings
@@ -56,20 +57,48 @@ def _failed(evidence: Evidence) -> list[Finding]:
     for run in evidence.candidates:
         if run.completed:
             continue
-        kind, message = run.row["failure_kind"] or "unknown", " ".join((run.row["failure_message"] or "").split())
-        what = f"run {run.run_id} {run.row['status']} ({kind}): {message or 'no message'}"
+        message = " ".join((run.row["failure_message"] or "").split())
+        what = f"run {run.run_id} {run.ended}: {message or 'no message'}"
         evidence.faults.append(what)
         alike = [other for other in evidence.candidates if _same_cell(run, other)]
         ended = sum(other.completed for other in alike)
-        failed = sum(other.row["status"] == "failed" for other in alike)
+        failed = sum(other.failed for other in alike)
         if not ended:
             findings.append(
                 _finding(run.label, run.key, Verdict.NOT_COMPARABLE, f"nothing measured: {what}", [run.run_id])
             )
-        elif run.row["status"] == "failed" and failed > MOST_FAILED * (ended + failed):
-            why = f"{failed} of {ended + failed} runs failed, more than one in five: {what}"
+            continue
+        spoilt = sum(kind_of(run_id) == kind_of(run.run_id) for run_id in evidence.spoilt)
+        if run.failed and failed + spoilt > MOST_FAILED * (ended + failed + spoilt):
+            of = f"{failed + spoilt} of {ended + failed + spoilt} runs failed{' or cannot be used' if spoilt else ''}"
+            why = f"{of}, more than one in five: {what}"
             findings.append(_finding(run.label, run.key, Verdict.INCONCLUSIVE, why, [run.run_id]))
     return findings
+
+
+def _spoilt(evidence: Evidence) -> list[Finding]:
+    """Runs that cannot be read or judged, which count as failed ones; their ids alone say what they are of."""
+    by_kind: dict[str, list[str]] = {}
+    for run_id in evidence.spoilt:
+        by_kind.setdefault(kind_of(run_id), []).append(run_id)
+    findings = []
+    for kind, lost in by_kind.items():
+        alike = [run for run in evidence.candidates if kind_of(run.run_id) == kind]
+        ended = sum(run.completed for run in alike)
+        spoilt = len(lost) + sum(run.failed for run in alike)
+        if spoilt <= MOST_FAILED * (ended + spoilt):
+            continue
+        why = f"{spoilt} of {ended + spoilt} runs failed or cannot be used, more than one in five"
+        cells = {run.key: run.label for run in alike} or {"": kind or "unknown"}
+        for key, label in cells.items():
+            findings.append(_finding(label, key, Verdict.INCONCLUSIVE, f"{why}: {evidence.spoilt[lost[0]]}", lost))
+    return findings
+
+
+def _lost(evidence: Evidence) -> list[Finding]:
+    """Baselines that lost runs: what is left may be another sample than what was accepted."""
+    labels = {run.key: run.label for run in evidence.runs.values()} if evidence.lost else {}
+    return [_finding(labels.get(key, key), key, Verdict.INCONCLUSIVE, why) for key, why in evidence.lost.items()]
 
 
 def _same_cell(failed: Run, other: Run) -> bool:

@@ -6,12 +6,13 @@ from pathlib import Path
 
 from results.check.baselines import events, standing
 from results.check.cells import Evidence
-from results.check.runs import Kernel, Run, Runs, load, load_kernels, load_pairs
+from results.check.runs import NEVER, Kernel, Run, Runs, began, load, load_kernels, load_pairs, named_as_of_pairs
+from results.check.screen import MOST_RUNS
 from results.selection import select
 from results.store.schema import Row
 from results.words import ConfigError
 
-__all__ = ["HOURS", "KINDS", "gather"]
+__all__ = ["HOURS", "KINDS", "gather", "lost_of_those_that_count"]
 
 KINDS = ("accepted", "pinned")
 HOURS = 20.0  # a night's runs, and not those of the night before
@@ -31,7 +32,8 @@ def gather(
     Args:
         root: of the store with the baselines.
         candidate: words of `results.selection.select`; none for the runs of the last hours that no baseline has, of
-            each cell those of the newest commit.
+            each cell those of the newest commit; of one that a baseline has, or that is not known or had changes, only
+            where there is no other.
         baseline: likewise, in place of those that were accepted and pinned.
         against: which of `KINDS` to hold candidates against.
         hours: how long ago a candidate may have begun.
@@ -48,7 +50,7 @@ def gather(
         root=root, candidates=[], whole=True, baselines={kind: {} for kind in KINDS}, runs=runs, pair_sets=pairs.sets,
         faults=store.faults, unread=[*pairs.unread, *unread],
     )  # fmt: skip
-    paired = set(pairs.run_ids)
+    paired = pairs.run_ids | set(filter(named_as_of_pairs, runs))
     since = now - timedelta(hours=hours)
     if candidate:
         named, evidence.whole = _select("candidate", candidate, store, evidence, paired)
@@ -57,13 +59,24 @@ def gather(
         evidence.candidates = [run for run in named if run.run_id not in paired]
     else:
         held = {run_id for by_key in (state.accepted, state.pinned) for ids in by_key.values() for run_id in ids}
-        fresh = [run for run in runs.values() if run.run_id not in paired and run.run_id not in held]
-        evidence.candidates = _newest([run for run in fresh if run.started > since], now, evidence.faults)
+        if bare := sorted(one for one in paired - pairs.run_ids if runs[one].started > since):
+            evidence.faults.append(
+                f"{len(bare)} runs left out, such as {bare[0]}: named as of pairs that are not there"
+            )
+        spoken_for = paired | held
+        fresh = [run for run in runs.values() if run.run_id not in spoken_for]
+        undated = [run.run_id for run in fresh if run.started == NEVER and (began(run.run_id) or now) > since]
+        evidence.unusable |= dict.fromkeys(undated, "its row does not say when it began")
+        left = {**store.unread, **store.unusable}
+        evidence.spoilt = {one: why for one, why in left.items() if one not in spoken_for and store.began[one] > since}
+        known = {key: {runs[one].commit for one in ids if one in runs} for key, ids in state.accepted.items()}
+        evidence.candidates = _newest([run for run in fresh if run.started > since], known, now, evidence.faults)
         # What was accepted tonight already was measured tonight.
         evidence.measured = {runs[one].key for one in held if one in runs and since < runs[one].started <= now + AHEAD}
         if not evidence.candidates and not evidence.measured and runs:
-            last = max(run.started for run in runs.values())
-            evidence.faults.append(f"no new run of the last {hours:g} hours; the newest began {last:%F %H:%M} UTC")
+            last = max((run.started for run in runs.values() if NEVER < run.started <= now + AHEAD), default=None)
+            newest = f"; the newest began {last:%F %H:%M} UTC" if last else ""
+            evidence.faults.append(f"no new run of the last {hours:g} hours{newest}")
     evidence.candidates.sort(key=lambda run: (run.started, run.run_id))
     own = {run.run_id for run in evidence.candidates}
     if baseline:
@@ -81,8 +94,16 @@ def gather(
     return evidence
 
 
-def _newest(fresh: list[Run], now: datetime, faults: list[str]) -> list[Run]:
-    """Of each cell the runs of the commit that was measured last: slow ones of it must not drown among others."""
+def _newest(
+    fresh: list[Run], known: Mapping[str, set[str | None]], now: datetime, faults: list[str]
+) -> list[Run]:  # fmt: skip
+    """Of each cell the runs of the commit that was measured last: slow ones of it must not drown among others.
+
+    Nor among those of a commit that was accepted before, or of one that nobody can check out.
+
+    Args:
+        known: by key, commits that were accepted.
+    """
     cells: dict[str, list[Run]] = {}
     for run in fresh:
         if run.started > now + AHEAD:
@@ -91,10 +112,12 @@ def _newest(fresh: list[Run], now: datetime, faults: list[str]) -> list[Run]:
             cells.setdefault(run.key, []).append(run)
     found = []
     for runs in cells.values():
-        last = max(runs, key=lambda run: (run.started, run.run_id))
+        old = known.get(runs[0].key, set())
+        last = max(runs, key=lambda run: (run.commit not in old, run.clean, run.started, run.run_id))
         found += [run for run in runs if run.commit == last.commit]
-        if older := [run.run_id for run in runs if run.commit != last.commit]:
-            faults.append(f"{len(older)} runs of other commits than the newest left out, such as {older[0]}")
+        if others := [run.run_id for run in runs if run.commit != last.commit]:
+            judged = f"{last.commit[:12]}{'' if last.clean else '+'}" if last.commit else "the unknown one"
+            faults.append(f"{len(others)} runs of other commits than {judged} left out, such as {others[0]}")
     return found
 
 
@@ -107,13 +130,14 @@ def _select(
     for selection in select(key, words, evidence.root):
         loaded = store
         if selection.root.resolve() != evidence.root.resolve():
-            loaded = load(selection.root, selection.run_ids)
+            loaded = load(selection.root)  # a folder means all that it has
             pairs = load_pairs(selection.root)
             evidence.pair_sets = [*evidence.pair_sets, *pairs.sets]
             evidence.unread += pairs.unread
             evidence.faults += loaded.faults
+            if key == "candidate":
+                evidence.spoilt |= {one: line for one, line in loaded.unread.items() if one not in pairs.run_ids}
             paired |= pairs.run_ids
-            # A folder means all of its runs, those of its pairs too.
             for run_id, run in loaded.by_id.items():
                 if run_id in evidence.runs:
                     evidence.faults.append(f"run={run_id}: is in {selection.root} too; that of {evidence.root} counts")
@@ -130,14 +154,37 @@ def _standing_runs(by_key: Mapping[str, Iterable[str]], without: set[str], evide
     """The runs of what stands, but for those that are judged; what cannot be read of it is no baseline, and is said."""
     found: dict[str, list[Run]] = {}
     for key, ids in by_key.items():
+        ids = list(ids)
         known = [evidence.runs[run_id] for run_id in ids if run_id in evidence.runs]
         lost = [run_id for run_id in ids if run_id not in evidence.runs]
         evidence.faults += [f"run={run_id}: is in the baseline, and has no row that can be read" for run_id in lost]
         if lost and not known:
             evidence.unread.append(f"none of the runs of a baseline can be read ({key}), such as {lost[0]}")
+        elif count := lost_of_those_that_count(ids, evidence.runs):
+            whole = f"{len(count)} of the runs that count in this baseline cannot be read, such as {count[0]}"
+            evidence.lost[key] = f"{whole}; restore them, or revert it and accept the others"
         for own, runs in _by_key(known, without, evidence.faults).items():
             found.setdefault(own, []).extend(runs)
     return found
+
+
+def lost_of_those_that_count(run_ids: Sequence[str], runs: Mapping[str, Run]) -> list[str]:
+    """Return which runs of a baseline cannot be read, of those back to the first that counts, the last first.
+
+    Args:
+        run_ids: in the order in which they were accepted.
+        runs: those that can be read, by id.
+    """
+    allocations: set[str] = set()
+    lost = []
+    for run_id in reversed(run_ids):
+        if len(allocations) == MOST_RUNS:
+            break
+        if run_id in runs:
+            allocations.add(runs[run_id].allocation)
+        else:
+            lost.append(run_id)
+    return lost
 
 
 def _by_key(runs: Iterable[Run], without: set[str], faults: list[str]) -> dict[str, list[Run]]:
@@ -149,7 +196,7 @@ def _by_key(runs: Iterable[Run], without: set[str], faults: list[str]) -> dict[s
         elif run.completed:
             found.setdefault(run.key, []).append(run)
         else:
-            faults.append(f"run={run.run_id}: {run.row['status']}, so not in this baseline")
+            faults.append(f"run={run.run_id}: {run.ended}, so not in this baseline")
     return found
 
 

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from results.check.cells import Cell, Evidence, Samples, cells_of, samples
-from results.check.confirm import PAIRS, Confirmation, confirm
-from results.check.gaps import kernel_words, missing, not_measured, without_baseline
+from results.check.confirm import PAIRS, Confirmation, confirm, unclear
+from results.check.gaps import MOST_FAILED, kernel_words, missing, not_measured, without_baseline
 from results.check.metrics import RESUMED, Metric, worsening
 from results.check.noise import Noise, estimate
 from results.check.power import POWER, visible
 from results.check.runs import PairSet, Run
-from results.check.screen import LEAST_RUNS, MOST_RUNS, SOLE, SUSPECT, Screen, least_baseline, least_p, screen
+from results.check.screen import LEAST_RUNS, MOST_RUNS, SOLE, SUSPECT, Screen, disagree, least_baseline, least_p, screen
 from results.check.verdict import Finding, Verdict
 from results.statistics import Interval, ratio_interval
 
@@ -116,16 +116,31 @@ def _judge_metric(
         confirmed=metric.timed, absolute=metric.absolute,
     )  # fmt: skip
     facts["power"] = _power(facts["visible"], metric, noise, count, size)
+    if missed := _missed(metric, mine, theirs) if not worse.flagged else "":
+        return end(Verdict.INCONCLUSIVE, missed)
     if better.flagged:
         if metric.better == "same":
             return end(Verdict.REGRESSION, "faster than the baseline's runs ever were: it is not the same training")
         return end(Verdict.PASS, "better: if it is to stay so, accept it", improved=True)
     if not worse.flagged:
+        # What converges too fast is a fault as well.
+        if any(disagree(one, facts["visible"], rule) for one in (worse, *([better] * (metric.better == "same")))):
+            return end(Verdict.INCONCLUSIVE, "the runs disagree: run more")
         return end(Verdict.PASS, "")
     if not metric.timed:
         slower = "slower to converge" if metric.name == "epochs_to_target" else "worse"
         return end(Verdict.REGRESSION, f"{slower}, beyond what runs of the baseline differ by")
-    return _confirmed(cell, metric, runs, baseline, evidence, end)
+    return _confirmed(cell, metric, runs, baseline, evidence, worse.worsening, end)
+
+
+def _missed(metric: Metric, mine: Samples, theirs: Samples) -> str:
+    """That too many runs did not reach a target that those of the baseline did; empty where it is not so."""
+    if not metric.reaches_target:
+        return ""
+    now, before = (sum(map(math.isinf, side.values)) for side in (mine, theirs))
+    if now <= MOST_FAILED * len(mine.values) or before > MOST_FAILED * len(theirs.values):
+        return ""
+    return f"{now} of {len(mine.values)} runs did not reach the target, more than one in five"
 
 
 def _screen(metric: Metric, mine: Samples, theirs: Samples, sign: float) -> Screen:
@@ -140,26 +155,35 @@ def _screen(metric: Metric, mine: Samples, theirs: Samples, sign: float) -> Scre
 
 
 def _confirmed(
-    cell: Cell, metric: Metric, runs: Sequence[Run], baseline: Sequence[Run], evidence: Evidence, end: Any
-) -> Finding:
-    """What pairs say of a suspicion."""
+    cell: Cell, metric: Metric, runs: Sequence[Run], baseline: Sequence[Run], evidence: Evidence, suspicion: float,
+    end: Any,
+) -> Finding:  # fmt: skip
+    """What pairs say of a suspicion, by how much the median is worse."""
     commits, before = {run.commit for run in runs}, {run.commit for run in baseline}
-    said = {
-        one.pairs_id: confirm(_changes(one, cell, metric, evidence))
+    changes = {
+        one.pairs_id: _changes(one, cell, metric, evidence)
         for one in evidence.pair_sets
         if _fits(one, cell, commits, before, evidence)
     }
+    said = {pairs_id: confirm(found) for pairs_id, found in changes.items()}
     # A set that confirms it stands: to repeat pairs until a set does not would find that in the end, whatever is true.
     for pairs_id, one in said.items():
         if one.outcome == "worse":
             why = f"confirmed by {one.pairs} interleaved pairs, {_much(one)}"
             return end(Verdict.REGRESSION, why, confirmation=one, pairs_id=pairs_id)
     settled = {pairs_id: one for pairs_id, one in said.items() if one.outcome != "open"}
+    why, command = _how_to_confirm(runs, baseline, metric, evidence)
     if settled:
         pairs_id, one = list(settled.items())[-1]
-        return end(Verdict.PASS, f"suspected, but {_refuted(one)}", confirmation=one, pairs_id=pairs_id)
+        if not unclear(one, changes[pairs_id], suspicion):
+            return end(Verdict.PASS, f"suspected, but {_refuted(one)}", confirmation=one, pairs_id=pairs_id)
+        looked = changes[pairs_id][: one.pairs]
+        found = f"{one.pairs} of them, the median {_much(one)}, {max(looked) - min(looked):.1%} apart"
+        return end(
+            Verdict.INCONCLUSIVE, f"suspected, and interleaved pairs neither confirm nor refute it: {found}; {why}",
+            confirmation=one, pairs_id=pairs_id, confirm_with=command,
+        )  # fmt: skip
     begun = [f"; {pairs_id} ended after {one.pairs} of {PAIRS} pairs" for pairs_id, one in said.items()]
-    why, command = _how_to_confirm(runs, baseline, metric, evidence)
     return end(Verdict.INCONCLUSIVE, f"suspected{''.join(begun[-1:])}; {why}", confirm_with=command)
 
 

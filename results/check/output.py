@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from typing import Any
@@ -186,9 +187,10 @@ def commands(findings: Sequence[Finding], python: str) -> list[str]:
     found = {(one.key, one.kernel): one for one in reversed(findings) if one.confirm_with}
     lines = []
     for one in reversed(found.values()):
-        where = one.confirm_with.rpartition(" ")[2]  # results=ROOT, quoted as the shell takes it
-        lines.append(f"{python} {one.confirm_with.removeprefix('python ')}")
-        lines.append(f"{python} -m results.check candidate={','.join(one.candidates)} {where}")
+        _, *words = shlex.split(one.confirm_with)
+        where = words[-1]  # results=ROOT
+        again = ["-m", "results.check", f"candidate={','.join(one.candidates)}", where]
+        lines += [f"{python} {shlex.join(words)}", f"{python} {shlex.join(again)}"]
     return lines
 
 

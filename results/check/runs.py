@@ -1,6 +1,7 @@
 """The runs of a store as a check sees them: what each may be compared with, where it ran, and what is wrong with it."""
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,7 +13,19 @@ from results.identity import key_of, parts_of
 from results.store.files import read_table
 from results.store.schema import Row, to_rows
 
-__all__ = ["Kernel", "PairSet", "Pairs", "Run", "Runs", "load", "load_kernels", "load_pairs"]
+__all__ = [
+    "Kernel",
+    "PairSet",
+    "Pairs",
+    "Run",
+    "Runs",
+    "began",
+    "kind_of",
+    "load",
+    "load_kernels",
+    "load_pairs",
+    "named_as_of_pairs",
+]
 
 # Of the table `runs`, what a check reads: what `results.identity.parts_of` needs, and the rest.
 PART_COLUMNS = (
@@ -27,6 +40,10 @@ COLUMNS = (
     "epochs_to_target", "final_top1", "peak_mem_bytes",
 )  # fmt: skip
 NEVER = datetime(1, 1, 1, tzinfo=UTC)
+_NAME = re.compile(
+    r"(?:(\d{8}T\d{6})-)?(.*?)(?:-[0-9a-f]{8})?(?:-job[\d_]+)?"
+)  # its time, what it is, chance or its job
+_OF_PAIRS = re.compile(r".+-pairs-[0-9a-f]{8}-(?:p\d+)?[ab]")  # as `bench.pairs` names runs of a Slurm job
 CLOCKS = (("init_start", "init_stop"), ("init_start", "run_start"), ("run_start", "run_stop"))
 
 
@@ -55,6 +72,16 @@ class Run:
         return self.row["status"] == "completed"
 
     @property
+    def failed(self) -> bool:
+        """Whether it ended badly by itself; so does one that does not say how it ended."""
+        return self.row["status"] not in ("completed", "killed")
+
+    @property
+    def ended(self) -> str:
+        """How it ended, in words."""
+        return f"{self.row['status'] or 'without a status'} ({self.row['failure_kind'] or 'unknown'})"
+
+    @property
     def allocation(self) -> str:
         """Which nodes it was given, once: runs of one job share it. Without Slurm every start is one."""
         job, task = self.row["slurm_job_id"], self.row["array_task"]
@@ -63,14 +90,18 @@ class Run:
     @property
     def started(self) -> datetime:
         """When its training began, or else the attempt; the beginning of time where it does not say."""
-        started: datetime = self.row["run_start"] or self.row["init_start"] or NEVER
-        return started
+        return _started(self.row)
 
     @property
     def commit(self) -> str | None:
         """What it was made of, "COMMIT+" where the checkout had changes; None where that is not known."""
         commit = self.row["git_commit"]
         return f"{commit}+" if commit and self.row["dirty"] else commit or None
+
+    @property
+    def clean(self) -> bool:
+        """Whether its commit is known and is all that it was made of."""
+        return self.commit is not None and not self.commit.endswith("+")
 
     @cached_property
     def shape(self) -> tuple[Any, Any]:
@@ -100,16 +131,47 @@ class Runs:
         by_id: the last attempt of each run, whatever became of it.
         faults: lines about files and rows that are left out, and why.
         unusable: of the same, those of a run, by its id.
+        unread: likewise, of runs of which no file can be read.
+        began: when those of either kind began, by id: as the id says, or else the row or the file.
     """
 
     by_id: dict[str, Run] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     unusable: dict[str, str] = field(default_factory=dict)
+    unread: dict[str, str] = field(default_factory=dict)
+    began: dict[str, datetime] = field(default_factory=dict)
 
-    def leave_out(self, run_id: str, why: str) -> None:
+    def leave_out(self, row: Row, why: str) -> None:
         """Leave a run out."""
+        run_id = row["run_id"]
         self.unusable[run_id] = why
+        self.began[run_id] = began(run_id) or _started(row)
         self.faults.append(f"run={run_id}: left out, {why}")
+
+
+def _started(row: Row) -> datetime:
+    found = row["run_start"] or row["init_start"] or NEVER
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def kind_of(run_id: str) -> str:
+    """Return what an id says of the kind of its run, such as "resnet20A-digits"; "" where it says nothing."""
+    found = _NAME.fullmatch(run_id)
+    return found[2] if found else ""
+
+
+def named_as_of_pairs(run_id: str) -> bool:
+    """Return whether an id says that its run was made for interleaved pairs, whatever the table of pairs says."""
+    return _OF_PAIRS.fullmatch(run_id) is not None
+
+
+def began(run_id: str) -> datetime | None:
+    """Return when a run began by its id; None where that does not say."""
+    found = _NAME.fullmatch(run_id)
+    try:
+        return datetime.strptime(found[1], "%Y%m%dT%H%M%S").replace(tzinfo=UTC) if found and found[1] else None
+    except ValueError:
+        return None
 
 
 def load(root: Path, run_ids: Iterable[str] | None = None, more: Iterable[str] = ()) -> Runs:
@@ -134,7 +196,7 @@ def load(root: Path, run_ids: Iterable[str] | None = None, more: Iterable[str] =
     known: dict[tuple[Any, ...], tuple[dict[str, Any], str]] = {}
     for row in last.values():
         if fault := _clock_fault(row):
-            loaded.leave_out(row["run_id"], f"its clock goes backwards: {fault}")
+            loaded.leave_out(row, f"its clock goes backwards: {fault}")
             continue
         # Most rows repeat the parts of another but for the seed; to parse each is most of the time for 20,000.
         facts = tuple(row[name] for name in PART_COLUMNS)
@@ -143,10 +205,22 @@ def load(root: Path, run_ids: Iterable[str] | None = None, more: Iterable[str] =
                 parts = parts_of(row)
                 known[facts] = parts, key_of(parts)
         except ValueError as error:
-            loaded.leave_out(row["run_id"], str(error).removeprefix(f"run {row['run_id']}: "))
+            loaded.leave_out(row, str(error).removeprefix(f"run {row['run_id']}: "))
             continue
         loaded.by_id[row["run_id"]] = Run(row, root, *known[facts])
+    for one in bad:
+        run_id = one.path.name.removesuffix(".parquet").rpartition(".")[0]
+        if run_id and run_id not in last:
+            loaded.unread[run_id] = str(one)
+            loaded.began[run_id] = began(run_id) or _changed(one.path)
     return loaded
+
+
+def _changed(path: Path) -> datetime:
+    try:
+        return datetime.fromtimestamp(path.lstat().st_mtime, UTC)
+    except OSError:  # gone meanwhile
+        return NEVER
 
 
 def _clock_fault(row: Row) -> str | None:

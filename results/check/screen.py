@@ -15,7 +15,7 @@ from scipy import stats
 
 __all__ = [
     "LEAST_RUNS", "LEVEL", "MAD_TO_SIGMA", "Rule", "SOLE", "SUSPECT", "Screen", "least_baseline",
-    "mad", "null_sums", "p_value", "screen", "screen_many",
+    "disagree", "mad", "null_sums", "p_value", "screen", "screen_many",
 ]  # fmt: skip
 
 LEAST_RUNS = 3  # candidates, in separate allocations
@@ -137,6 +137,19 @@ def screen(
     limit = max(floor, spread / scale)
     p = p_value(candidates, baseline)
     return Screen(p=p, worsening=moved / scale, floor=limit, flagged=p < rule.level and moved / scale > limit)
+
+
+def disagree(said: Screen, visible: float | None, rule: Rule) -> bool:
+    """Return whether a median is worse by more than would have been found with near certainty, and yet p is high.
+
+    That happens where some runs are far worse and the others are not: too few to be sure of, too many to pass.
+
+    Args:
+        said: by the screen.
+        visible: the least worsening that would have been found, see `results.check.power`; None where none would.
+        rule: of the screen.
+    """
+    return visible is not None and said.worsening > visible and said.p >= rule.level
 
 
 def screen_many(

@@ -200,3 +200,59 @@ def test_of_two_that_create_a_file_one_wins(tmp_path):
         child.communicate("\n")
     assert sorted(child.returncode for child in children) == [0, 17]
     assert path.read_bytes() == b"half and half" and names(tmp_path) == ["a"]
+
+
+def test_what_is_no_file_is_written_to_and_stays_what_it_is(tmp_path):
+    null, pipe = tmp_path / "null", tmp_path / "pipe"
+    null.symlink_to(os.devnull)
+    os.mkfifo(pipe)
+    replace_file(null, lambda file: file.write(b"new"))
+    assert null.is_symlink() and Path(os.devnull).is_char_device()
+    reader = subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE)
+
+    def write(file):
+        file.write(b"old" * 50_000)  # more than a pipe takes at once
+        file.seek(0)
+        file.write(b"new")
+
+    replace_file(pipe, write)
+    assert reader.communicate(timeout=60)[0] == b"new" + b"old" * 49_999
+    assert stat.S_ISFIFO(pipe.lstat().st_mode) and names(tmp_path) == ["null", "pipe"]
+
+
+def test_what_cannot_be_written_whole_leaves_a_pipe_without_a_byte(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    def write(file):
+        file.write(b"half")
+        raise ValueError("no more")
+
+    descriptor = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        with pytest.raises(ValueError, match="no more"):
+            replace_file(pipe, write)
+        assert os.read(descriptor, 10) == b"" and stat.S_ISFIFO(pipe.lstat().st_mode)
+    finally:
+        os.close(descriptor)
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_the_name_of_an_open_file_stays_and_what_it_had_is_kept(tmp_path, linked):
+    out, name = tmp_path / "out", tmp_path / "stdout"
+    with out.open("ab") as file:
+        file.write(b"before ")
+        file.flush()
+        known = Path(f"/proc/self/fd/{file.fileno()}")
+        name.symlink_to(known)
+        replace_file(name if linked else known, lambda opened: opened.write(b"new"))
+    assert (
+        out.read_bytes() == b"before new" and os.readlink(name) == str(known) and names(tmp_path) == ["out", "stdout"]
+    )
+
+
+def test_a_link_to_a_file_is_replaced_and_the_file_is_as_it_was(tmp_path):
+    (tmp_path / "kept").write_bytes(b"old")
+    (tmp_path / "link").symlink_to("kept")
+    replace_file(tmp_path / "link", lambda file: file.write(b"new"))
+    assert (tmp_path / "kept").read_bytes() == b"old" and (tmp_path / "link").read_bytes() == b"new"

@@ -2,10 +2,11 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from results import statistics
-from results.statistics import ratio_interval, u_tails
+from results.statistics import Interval, median_interval, ratio_interval, u_tails
 
 
 def test_the_tails_of_u_worked_out_by_hand() -> None:
@@ -59,3 +60,39 @@ def test_a_level_is_between_0_and_1(level: float) -> None:
 
 def test_what_is_taken_to_be_quick() -> None:
     assert statistics.EXACT_STEPS == statistics.MOST_PAIRS == 4_000_000
+
+
+@pytest.mark.parametrize(
+    ("count", "inwards", "level"),
+    [
+        (2, 0, 0.5),
+        (3, 0, 0.75),
+        (5, 0, 0.9375),
+        (6, 0, 0.96875),
+        (8, 0, 0.9921875),
+        (9, 1, 0.9609375),
+        (12, 2, 0.9614258),
+    ],
+)
+def test_the_interval_of_a_median_of_pairs_says_the_level_that_it_has(count: int, inwards: int, level: float) -> None:
+    ratios = [1.0 + 0.01 * ((5 * index) % count if count % 5 else index) for index in range(count)]
+    found = median_interval([2.0 * ratio for ratio in ratios], [2.0] * count)
+    assert (found.low, found.high) == pytest.approx((sorted(ratios)[inwards], sorted(ratios)[-1 - inwards]))
+    assert found.ratio == pytest.approx(1 + 0.005 * (count - 1)) and found.level == pytest.approx(level, abs=1e-7)
+
+
+def test_one_pair_has_no_interval_and_a_lower_level_is_narrower() -> None:
+    assert median_interval([3.0], [2.0]) == Interval(1.5, None, None, None)
+    assert str(median_interval([7.0, 4.0], [10.0, 4.0])) == "0.850 [0.700, 1.000] 50%"
+    narrow = median_interval([1.0, 2.0, 3.0, 4.0], [1.0] * 4, level=0.3)
+    assert (narrow.low, narrow.high, narrow.level) == (2.0, 3.0, 0.375)
+    with pytest.raises(ValueError, match="1 numerators for 2 denominators"):
+        median_interval([1.0], [1.0, 2.0])
+
+
+def test_the_interval_of_a_median_holds_it_as_often_as_it_says() -> None:
+    draw = np.random.default_rng(0)
+    for count in (2, 4, 8, 9):
+        sets = [median_interval(list(one), [1.0] * count) for one in draw.lognormal(0, 0.1, (3000, count))]
+        held = np.mean([(one.low or 0.0) <= 1 <= (one.high or 0.0) for one in sets])
+        assert held == pytest.approx(sets[0].level, abs=0.025)

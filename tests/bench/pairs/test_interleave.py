@@ -36,8 +36,8 @@ def test_pairs_are_turned_and_share_a_seed() -> None:
     [
         ([110.0] * 8, ["open"] * 7 + ["better"], "all 8 pairs go one way, in the median by more than 1%"),
         ([99.5] * 8, ["open"] * 7 + ["same"], "all 8 pairs go one way, in the median by no more than 1%"),
-        ([90.0, 90.0, 101.0], ["open", "open", "same"], "pair 3 goes the other way than the first, so not all will"),
-        ([90.0] * 7 + [101.0], ["open"] * 7 + ["same"], "pair 8 goes the other way than the first, so not all will"),
+        ([90.0, 90.0, 101.0], ["open", "open", "unclear"], "pair 3 goes the other way than the first, so not all will"),
+        ([90.0] * 7 + [101.0], ["open"] * 7 + ["unclear"], "pair 8 goes the other way than the first, so not all will"),
         ([100.0], ["same"], "pair 1 differs by nothing"),
     ],
 )

@@ -100,11 +100,25 @@ def test_two_commits_run_in_turn_each_with_its_own_code(repository, capsys: pyte
         ["1", "a", "b", "4", "100", "90", "+10.00%"],
         ["2", "b", "a", "5", "100", "110", "-10.00%"],
     ]
-    assert "no difference is shown: images_per_s of b / a is 1.000 [0.900, 1.100]" in out
+    assert (
+        "no difference is shown: images_per_s of b / a is 1.000 [0.900, 1.100] 50% (median of 2, too few for 95%);"
+        in out
+    )
     assert "4 of at most 16 runs: pair 2 goes the other way than the first" in out
     assert f"pairs {rows[0]['pairs_id']} in {repository.results}" in out
     assert f"a: {a[:10]}, 2 steps that do not count\nb: {b[:10]}, 2 steps" in err
     nothing_is_left(repository)
+
+
+def test_pairs_that_end_with_b_far_worse_rule_nothing_out(repository, capsys: pytest.CaptureFixture[str]) -> None:
+    repository.commit(first=50.0, s0=100.0, s1=100.0)
+    repository.commit(first=50.0, s0=57.0, s1=101.0)
+    assert command.main(repository.words("a=commit:main~1")) == 3
+    out = capsys.readouterr().out
+    assert (
+        "b is neither confirmed to be worse nor shown not to be: images_per_s of b / a is 0.790 [0.570, 1.010]" in out
+    )
+    assert "4 of at most 16 runs: pair 2 goes the other way than the first" in out
 
 
 def test_two_configurations_of_one_checkout(repository, capsys: pytest.CaptureFixture[str]) -> None:
@@ -128,7 +142,9 @@ def test_eight_pairs_one_way_are_confirmed(repository, b: float, status: int, sa
     repository.commit(other=b)
     assert command.main(repository.words("a=commit:HEAD~1")) == status
     out = capsys.readouterr().out
-    assert f"{said}: images_per_s of b / a is {b / 100:.3f}" in out and "16 of at most 16 runs" in out
+    ratio = f"{b / 100:.3f}"
+    assert f"{said}: images_per_s of b / a is {ratio} [{ratio}, {ratio}] 99.2% (median of 8); 16" in out
+    assert "16 of at most 16 runs" in out
     assert len(repository.runs()) == 18 and len(read_rows(repository.results, "pairs")[0]) == 16
 
 

@@ -17,9 +17,11 @@ from results.check.confirm import LEAST_MEDIAN, PAIRS, confirm, confirmed_many
         ([0.05] * 9, "worse", 8),
         ([-0.05] * 8, "better", 8),
         ([0.05] * 8 + [-0.05], "worse", 8),  # what comes after the eighth does not count
-        ([0.05, -0.01], "same", 2),
+        ([0.05, -0.01], "unclear", 2),
         ([-0.05, 0.01, -0.05], "same", 2),
-        ([0.05, 0.05, 0.0], "same", 3),
+        ([0.05, 0.05, 0.0], "unclear", 3),
+        ([0.02, 0.0], "same", 2),  # no more than the least median
+        ([0.021, 0.0], "unclear", 2),
         ([0.0], "same", 1),
         ([0.01] * 8, "same", 8),  # no more than the least median
         ([0.0101] * 8, "worse", 8),

@@ -11,7 +11,6 @@ from made_up import NEW, START, Memory, Store, spread
 from results.check.baselines import append
 from results.check.gather import gather
 from results.check.judge import judge
-from results.check.runs import load
 from results.check.verdict import Verdict, exit_status
 
 
@@ -198,16 +197,13 @@ def test_candidates_of_another_store(store: Store, tmp_path: Any) -> None:
 FAULTS: dict[str, Callable[[Store], object]] = {
     "a clock": lambda store: store.run(run_stop=START),
     "no configuration": lambda store: store.run(config_json=None),
-    "a lost row": lambda store: append(
-        store.root, "accept", {next(iter(load(store.root).by_id.values())).key: ["nobody"]}, reason=""
-    ),
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_what_is_left_out_is_said_and_the_rest_is_judged(store: Store, fault: str) -> None:
     baseline(store)
-    for rate in spread(3):
+    for rate in spread(4):
         store.run(rate)
     FAULTS[fault](store)
     evidence = gather(store.root, now=store.now)

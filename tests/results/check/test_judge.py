@@ -55,9 +55,20 @@ def test_a_drop_beyond_the_floor_is_suspected_not_judged(memory: Memory, drop: f
     ("changes", "verdict", "words"),
     [
         ([0.05] * 8, Verdict.REGRESSION, "confirmed by 8 interleaved pairs, 5.0% worse"),
-        ([0.05] * 7 + [-0.01], Verdict.PASS, "suspected, but interleaved pairs do not confirm it: 8 of them"),
-        ([0.05, -0.01], Verdict.PASS, "interleaved pairs do not confirm it: 2 of them, the median 2.0% worse"),
-        ([0.005] * 8, Verdict.PASS, "do not confirm"),
+        (
+            [0.01, -0.004],
+            Verdict.PASS,
+            "suspected, but interleaved pairs do not confirm it: 2 of them, the median 0.3%",
+        ),
+        ([0.005] * 8, Verdict.PASS, "do not confirm it: 8 of them, the median 0.5% worse"),
+        ([0.05] * 7 + [-0.01], Verdict.INCONCLUSIVE, "neither confirm nor refute it: 8 of them, the median 5.0% worse"),
+        (
+            [0.43, -0.003],
+            Verdict.INCONCLUSIVE,
+            "neither confirm nor refute it: 2 of them, the median 21.4% worse, 43.3%",
+        ),
+        ([-0.04, 0.03], Verdict.INCONCLUSIVE, "2 of them, the median 0.5% better, 7.0% apart; confirm it with the"),
+        ([-0.03, 0.018], Verdict.PASS, "the median 0.6% better"),  # 4.8% apart, where 5.0% are suspected
         ([-0.05] * 8, Verdict.PASS, "8 interleaved pairs say it is 5.0% better"),
         ([0.05] * 5, Verdict.INCONCLUSIVE, "ended after 5 of 8 pairs; confirm it with"),
     ],
@@ -68,8 +79,9 @@ def test_pairs_settle_a_suspicion(memory: Memory, changes: list[float], verdict:
     name = memory.pairs(changes)
     one = of(check(memory, ids))
     assert one.verdict is verdict and words in one.why
-    if verdict is not Verdict.INCONCLUSIVE:
+    if "ended after" not in one.why:
         assert one.pairs_id == name and one.confirmation
+    assert (" -m bench.pairs " in one.confirm_with) == (verdict is Verdict.INCONCLUSIVE)
     assert exit_status([one]) == {Verdict.REGRESSION: 1, Verdict.PASS: 0, Verdict.INCONCLUSIVE: 3}[verdict]
 
 
@@ -95,10 +107,10 @@ def test_pairs_are_not_repeated_until_they_say_otherwise(memory: Memory) -> None
     baseline(memory)
     ids = [memory.run(rate, git_commit=NEW) for rate in spread(3, 950.0, 0.001)]
     memory.pairs([0.05, -0.05])
-    later = memory.pairs([0.05, 0.04, -0.05])
+    later = memory.pairs([0.008, 0.01, -0.01])
     assert (of(check(memory, ids)).verdict, of(check(memory, ids)).pairs_id) == (Verdict.PASS, later)
     confirmed = memory.pairs([0.05] * 8)
-    memory.pairs([0.05, -0.05])
+    memory.pairs([0.01, -0.01])
     one = of(check(memory, ids))
     assert (one.verdict, one.pairs_id) == (Verdict.REGRESSION, confirmed)
 

@@ -1,0 +1,93 @@
+"""Runs of which some are broken: too few to be sure of a regression, too many to be a pass."""
+
+from typing import Any
+
+import pytest
+from judging import MAIN, accept, baseline, check, of
+from made_up import NEW, Memory, spread
+
+from results.check.metrics import METRICS
+from results.check.screen import SUSPECT, Screen, disagree
+from results.check.verdict import Verdict
+
+MORE = "the runs disagree: run more"
+
+
+def night(memory: Memory, bad: dict[str, Any], broken: int, count: int = 3) -> None:
+    """Write runs of which so many are broken; the others are as good as the best that was accepted, or better."""
+    for index in range(count):
+        memory.run(**{"images_per_s": 1006.0 + index, **(bad if index < broken else {})}, git_commit=NEW)
+
+
+@pytest.mark.parametrize(
+    ("bad", "metric"),
+    [
+        ({"images_per_s": 700.0}, MAIN),
+        ({"step_ms_p50": 90.0}, "step_ms_p50"),
+        ({"tta_s": 22.0}, "tta_s"),
+        ({"epochs_to_target": 14}, "epochs_to_target"),
+        ({"epochs_to_target": 2}, "epochs_to_target"),
+        ({"final_top1": 0.12}, "final_top1"),
+        ({"peak_mem_bytes": 900_000_000}, "peak_mem_bytes"),
+    ],
+)
+def test_two_of_three_broken_runs_are_no_pass(memory: Memory, bad: dict[str, Any], metric: str) -> None:
+    baseline(memory)
+    night(memory, bad, broken=2)
+    one = of(check(memory), metric)
+    assert (one.verdict, one.why) == (Verdict.INCONCLUSIVE, MORE)
+    rule = 0.05 if next(known for known in METRICS if known.name == metric).timed else 0.01
+    assert one.p is not None and one.p >= rule and one.visible is not None and abs(one.worsening or 0.0) > one.visible
+
+
+def test_what_says_so_is_the_median_and_better_is_no_fault(memory: Memory) -> None:
+    baseline(memory)
+    night(memory, {"images_per_s": 700.0, "final_top1": 0.12}, broken=1)
+    assert {one.verdict for one in check(memory)} == {Verdict.PASS}
+    memory.count += 48
+    night(memory, {"images_per_s": 1300.0, "final_top1": 1.0}, broken=2)
+    assert {one.verdict for one in check(memory)} == {Verdict.PASS}
+
+
+def test_a_median_that_the_check_could_not_have_seen_still_passes(memory: Memory) -> None:
+    baseline(memory)
+    night(memory, {"images_per_s": 978.5}, broken=2)
+    one = of(check(memory))
+    assert one.verdict is Verdict.PASS and one.visible is not None and 0.02 < (one.worsening or 0.0) < one.visible
+
+
+@pytest.mark.parametrize(
+    ("worsening", "visible", "p", "expected"),
+    [(0.05, 0.04, 0.05, True), (0.05, 0.04, 0.049, False), (0.04, 0.04, 0.5, False), (0.05, None, 0.5, False)],
+)
+def test_when_runs_disagree(worsening: float, visible: float | None, p: float, expected: bool) -> None:
+    assert disagree(Screen(p, worsening, 0.02, False), visible, SUSPECT) is expected
+
+
+MISSED = {"tta_s": None, "epochs_to_target": None}
+
+
+@pytest.mark.parametrize(
+    ("missed", "count", "verdict"),
+    [(1, 3, Verdict.INCONCLUSIVE), (2, 3, Verdict.INCONCLUSIVE), (2, 5, Verdict.INCONCLUSIVE), (1, 5, Verdict.PASS)],
+)
+def test_more_than_one_run_in_five_that_misses_its_target_is_no_pass(
+    memory: Memory, missed: int, count: int, verdict: Verdict
+) -> None:
+    baseline(memory)
+    night(memory, MISSED, missed, count)
+    for metric in ("tta_s", "epochs_to_target"):
+        one = of(check(memory), metric)
+        assert one.verdict is verdict
+        if verdict is Verdict.INCONCLUSIVE:
+            assert one.why == f"{missed} of {count} runs did not reach the target, more than one in five"
+
+
+@pytest.mark.parametrize(("before", "verdict"), [(4, Verdict.INCONCLUSIVE), (5, Verdict.PASS)])
+def test_where_the_accepted_runs_missed_it_as_often_it_is_no_fault(
+    memory: Memory, before: int, verdict: Verdict
+) -> None:
+    accept(memory, [memory.run(rate, **(MISSED if index < before else {})) for index, rate in enumerate(spread(20))])
+    memory.count += 48
+    night(memory, MISSED, broken=1)
+    assert of(check(memory), "epochs_to_target").verdict is verdict
