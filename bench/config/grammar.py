@@ -295,7 +295,7 @@ def _converted(
     for name, text in texts.items():
         try:
             OmegaConf.update(config, name, parser.parse_override(f"{name}={text}").value())
-        except (HydraException, OmegaConfBaseException):
+        except OmegaConfBaseException:
             near = _nearest_number(options[name], text) if text else _quotes(options[name])
             raise WordError(f"{name}={text}: {name} takes {accepts(options[name])}{near}") from None
     return config

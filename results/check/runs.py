@@ -150,8 +150,8 @@ class Runs:
 
 
 def _started(row: Row) -> datetime:
-    found = row["run_start"] or row["init_start"] or NEVER
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+    started: datetime = row["run_start"] or row["init_start"] or NEVER
+    return started
 
 
 def kind_of(run_id: str) -> str:
@@ -230,7 +230,7 @@ def _clock_fault(row: Row) -> str | None:
     for name in ("elapsed_s", "train_s", "tta_s"):
         if row[name] is not None and (math.isfinite(row[name]) and row[name] < 0):
             return f"{name} is {row[name]:g}"
-    if row["tta_s"] and row["elapsed_s"] and row["tta_s"] > row["elapsed_s"] * (1 + 1e-9):
+    if row["tta_s"] is not None and row["elapsed_s"] is not None and row["tta_s"] > row["elapsed_s"] * (1 + 1e-9):
         return f"tta_s {row['tta_s']:g} is after the end, elapsed_s {row['elapsed_s']:g}"
     return None
 

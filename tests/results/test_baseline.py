@@ -1,6 +1,7 @@
 """The command of baselines, on made-up runs."""
 
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -136,3 +137,92 @@ def test_nothing_is_said_of_what_stands_beside_a_file_that_cannot_be_read(
         assert "not all of the baselines can be read" in capsys.readouterr().err
     assert main(["list", root]) == 0 and "cut.0.parquet" in capsys.readouterr().err
     assert check([root]) == 3 and "cannot be read" in " ".join(capsys.readouterr().out.split())
+
+
+def test_of_a_night_no_failed_run_is_accepted_and_a_cell_says_first_what_failed_first(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, other = f"results={store.root}", {"shortcut": "B"}
+    first = [store.run(rate, config=config) for config in ({}, other) for rate in spread(10)]
+    assert main(["accept", root, "reason=first", f"run={','.join(first)}"]) == 0
+    night = [store.run(rate, git_commit=NEW) for rate in spread(5)]
+    store.run(None, git_commit=NEW, status="failed", failure_kind="oom")
+    for rate in spread(3, 900.0, 0.001):
+        store.run(rate, git_commit=NEW, config=other)
+    capsys.readouterr()
+    assert main(["accept", root, "reason=nightly pass"]) == 0
+    err = capsys.readouterr().err
+    assert set(accepted(store)) == {*first, *night}
+    assert (
+        err.count("not accepted") == 1 and "not accepted: resnet20B" in err and ": images_per_s inconclusive: " in err
+    )
+
+
+def test_runs_are_accepted_in_the_order_in_which_they_began(store: Store) -> None:
+    started = store.now
+    late = store.run(run_id="a", started=started + timedelta(minutes=1))
+    early = store.run(run_id="b", started=started)
+    assert main(["accept", f"results={store.root}", "reason=x", f"run={late},{early}"]) == 0
+    assert accepted(store) == [early, late]
+
+
+def test_a_pin_without_runs_is_of_those_that_are_still_there(store: Store) -> None:
+    root = f"results={store.root}"
+    ids = [store.run(rate) for rate in spread(4)]
+    assert main(["accept", root, "reason=first", f"run={','.join(ids)}"]) == 0
+    next(store.root.glob(f"runs/*/{ids[-1]}.0.parquet")).unlink()
+    assert main(["pin", root, "reason=release"]) == 0
+    assert list(standing(events(store.root)[0]).pinned.values()) == [ids[:3]]
+
+
+def test_a_cell_that_is_only_pinned_can_be_retired(store: Store) -> None:
+    root, run_id = f"results={store.root}", store.run()
+    assert main(["pin", root, "reason=x", f"run={run_id}"]) == 0
+    assert main(["retire", root, "reason=x", f"run={run_id}"]) == 0
+    assert standing(events(store.root)[0]).pinned == {}
+
+
+def test_what_is_listed_of_many_runs_and_of_rows_without_a_time(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = f"results={store.root}"
+    ids = [store.run(rate) for rate in spread(22)]
+    assert main(["accept", root, "reason=first", f"run={','.join(ids)}"]) == 0
+    store.write("baselines", [{"key": "k", "run_ids": ["lost"], "reason": "old"}], "old")
+    capsys.readouterr()
+    assert main(["list", root]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert " 22 20 2026" in said.replace(ids[-1][:4], "2026"), "accepted, and the last of them, which count"
+    assert "no run of it in the store (k) 1 0 (1 cannot be read) lost -" in said
+    assert "k accept - " in said and "1970" not in said
+
+
+def test_a_revert_is_of_the_one_baseline_whose_id_starts_or_ends_so(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = f"results={store.root}"
+    for run_id in (store.run(), store.run()):
+        assert main(["accept", root, "reason=x", f"run={run_id}"]) == 0
+    ids = [event.baseline_id for event in events(store.root)[0]]
+    assert main(["revert", root, "reason=x", "id=2"]) == 2 and "id=2: 2 have it" in capsys.readouterr().err
+    assert main(["revert", root, "reason=x", f"id={ids[1][:-1]}"]) == 0
+    assert len(accepted(store)) == 1
+
+
+def test_a_cell_of_which_nothing_was_judged_is_not_accepted(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of kernels that can run on neither side there is no finding, and so nothing that passes."""
+
+    def micro(**columns: str) -> str:
+        run_id = store.run(None, benchmark="micro", target_top1=None, **columns)
+        kernel = {"run_id": run_id, "op": "bn_act", "backend": "triton", "shape": "8", "status": "cannot run here"}
+        store.write("kernels", [kernel], run_id)
+        return run_id
+
+    first = [micro() for _ in range(3)]
+    root = f"results={store.root}"
+    assert main(["accept", root, "reason=first", f"run={','.join(first)}"]) == 0
+    for _ in range(3):
+        micro(git_commit=NEW)
+    capsys.readouterr()
+    assert main(["accept", root, "reason=nightly pass"]) == 2
+    assert "no cell of" in capsys.readouterr().err and accepted(store) == first

@@ -43,8 +43,12 @@ def test_reverts_are_followed_by_their_ids_whatever_the_clocks_said(tmp_path: Pa
     history = events(tmp_path)[0]
     assert standing(history).accepted == standing(history[::-1]).accepted == {"k": ["1"]}
     assert standing(history[:2]).accepted == standing(history[1::-1]).accepted == {}
-    ring = [dataclasses.replace(history[1], reverts=history[2].baseline_id), history[2]]
-    assert standing([history[0], *ring]) is not None  # of rows that somebody wrote by hand
+    # Of rows that somebody wrote by hand: two reverts of one another, one of them under the id of the accepted runs.
+    ring = [
+        dataclasses.replace(history[1], baseline_id=accepted, reverts=history[2].baseline_id),
+        dataclasses.replace(history[2], reverts=accepted),
+    ]
+    assert standing([history[0], *ring]).accepted == {}
 
 
 def test_events_count_for_the_key_that_their_runs_have_today(tmp_path: Path) -> None:
@@ -83,11 +87,12 @@ def test_rows_from_before_there_were_kinds_are_accepted_first(tmp_path: Path) ->
 
 def test_a_row_without_a_key_and_a_spoilt_file_are_said(tmp_path: Path) -> None:
     append(tmp_path, "accept", {"k": ["2"]}, reason="")
-    write_once(table_path(tmp_path, "baselines", "2026-01", "nobody", 0), [to_table("baselines", [{"run_ids": ["1"]}])])
+    nobody = to_table("baselines", [{"run_ids": ["1"]}, {"key": "", "run_ids": ["1"]}])
+    write_once(table_path(tmp_path, "baselines", "2026-01", "nobody", 0), [nobody])
     table_path(tmp_path, "baselines", "2026-01", "cut", 0).write_bytes(b"PAR1")
     history, faults = events(tmp_path)
-    assert len(history) == 1 and len(faults) == 2
-    assert any("cut.0.parquet" in line for line in faults) and any("no key" in line for line in faults)
+    assert len(history) == 1 and len(faults) == 3
+    assert any("cut.0.parquet" in line for line in faults) and sum("no key" in line for line in faults) == 2
 
 
 def test_a_row_of_which_only_the_key_is_known_is_an_event_of_nothing(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 from made_up import NEW, Memory
 
 from results.check.cells import Cell, Evidence, cells_of, nearest_baseline, samples
+from results.check.labels import labels
 from results.check.metrics import KERNEL, METRICS, of_benchmark
 from results.check.runs import load
 
@@ -70,3 +71,40 @@ def test_the_nearest_is_the_first_of_those_that_differ_in_as_many_parts(memory: 
     for order in (ids[1:3], ids[2:0:-1]):
         found = nearest_baseline(run, [same, *(runs[run_id] for run_id in order)])
         assert found and found[0].run_id == order[0] and found[1].part == "configuration.lr"
+
+
+def test_the_nearest_measured_the_same_thing_elsewhere_if_any_did(memory: Memory) -> None:
+    run_id, other_lr = memory.run(), memory.run(config={"lr": 0.2})
+    elsewhere = memory.run(hardware="8xH100;torch2.13,deepspeed0.19,dali2.4;python3.11", threads_per_rank=4)
+    runs = load(memory.root).by_id
+    for order in ((other_lr, elsewhere), (elsewhere, other_lr)):
+        found = nearest_baseline(runs[run_id], [runs[one] for one in order])
+        assert found and (found[0].run_id, found[1].part) == (elsewhere, "processors")
+
+
+def test_what_only_a_baseline_has_is_a_difference_too(memory: Memory) -> None:
+    run_id, more = memory.run(), memory.run(config={"lr": 0.2, "wide": 2, "deep": 3})
+    both = memory.run(config={"lr": 0.2, "batch": 64})
+    runs = load(memory.root).by_id
+    found = nearest_baseline(runs[run_id], [runs[more], runs[both]])
+    assert found and found[0].run_id == both
+
+
+def test_cells_of_one_name_are_told_apart_by_what_differs_alone(memory: Memory) -> None:
+    for _ in range(2):
+        memory.run()
+    memory.run(depth=56)
+    one, two, three = load(memory.root).by_id.values()
+    parts = {one.run_id: {"configuration.lr": "0.1", "data": "d"}, two.run_id: {"data": "d"}}
+    found = labels({"a": [one], "b": [two], "c": [three]}, lambda run: parts.get(run.run_id, {"lr": "0.3"}))
+    assert found == {"a": f"{one.label} lr=0.1", "b": f"{two.label} lr=unknown", "c": three.label}
+
+
+@pytest.mark.parametrize("columns", [{"synthetic": True}, {"loader": "synthetic"}])
+def test_a_cell_with_a_run_on_made_up_images_says_so(memory: Memory, columns: dict[str, Any]) -> None:
+    memory.run(), memory.run(**columns)
+    real, made_up = load(memory.root).by_id.values()
+    assert labels({"a": [real, made_up], "b": [real]}, lambda run: {}) == {
+        "a": f"{real.label} SYNTHETIC",
+        "b": real.label,
+    }

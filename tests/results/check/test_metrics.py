@@ -56,6 +56,7 @@ def test_what_each_kind_of_run_is_checked_for() -> None:
         ("images_per_s", {"null_reasons": {"images_per_s": "too short"}}, None, "too short"),
         ("tta_s", {"tta_s": None, "target_top1": 0.9, "final_top1": 0.5}, math.inf, ""),
         ("tta_s", {"tta_s": None, "target_top1": None}, None, "no value"),
+        ("tta_s", {"tta_s": None, "target_top1": None, "final_top1": 0.5}, None, "no value"),
         ("tta_s", {"tta_s": 4.0, "restart_count": 1}, None, "the run was resumed, and its clock has the pause"),
         ("epochs_to_target", {"epochs_to_target": None, "target_top1": 0.9, "final_top1": 0.5}, math.inf, ""),
         ("tta_s", {"tta_s": None, "target_top1": 0.9, "final_top1": None}, None, "no value"),

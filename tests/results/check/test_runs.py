@@ -1,5 +1,6 @@
 """What a check reads of a store, and what it leaves out with a line."""
 
+import math
 from datetime import UTC, timedelta
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ def test_the_last_attempt_of_a_run_counts(store: Store) -> None:
         ({"elapsed_s": -1.0}, "elapsed_s is -1"),
         ({"train_s": -0.5}, "train_s is -0.5"),
         ({"tta_s": -3.0}, "tta_s is -3"),
+        ({"tta_s": 5.0, "elapsed_s": 0.0}, "tta_s 5 is after the end, elapsed_s 0"),
         ({"tta_s": 29.0}, "tta_s 29 is after the end, elapsed_s 28"),
     ],
 )
@@ -99,8 +101,9 @@ def test_what_a_run_is_called(store: Store) -> None:
 
 def test_commits_say_whether_there_were_changes(store: Store) -> None:
     ids = [store.run(git_commit="c" * 40), store.run(git_commit="c" * 40, dirty=True), store.run(git_commit=None)]
+    ids += [store.run(git_commit="", dirty=dirty) for dirty in (False, True)]
     runs = load(store.root).by_id
-    assert [runs[run_id].commit for run_id in ids] == ["c" * 40, "c" * 40 + "+", None]
+    assert [runs[run_id].commit for run_id in ids] == ["c" * 40, "c" * 40 + "+", None, None, None]
 
 
 def test_pairs_are_in_the_order_in_which_they_ran(store: Store) -> None:
@@ -149,6 +152,12 @@ def test_a_row_without_an_id_is_said(memory: Memory) -> None:
 )  # fmt: skip
 def test_a_clock_that_stands_still_or_says_nothing_is_no_fault(memory: Memory, columns: dict[str, Any]) -> None:
     run_id = memory.run(started=START, **columns)
+    assert list(load(memory.root).by_id) == [run_id]
+
+
+def test_a_time_that_is_no_number_is_for_its_metric_to_say(memory: Memory) -> None:
+    run_id = memory.run()
+    memory.rows["runs"][0]["tta_s"] = -math.inf  # of a tool that is not as strict as ours
     assert list(load(memory.root).by_id) == [run_id]
 
 
