@@ -64,7 +64,7 @@ def passing(root: Path, say: list[str]) -> Runs:
     for run in evidence.candidates:
         if run.completed and run.key in judged and run.key not in failing:
             runs.setdefault(run.key, []).append(run.run_id)
-    if not evidence.candidates and not failing and evidence.measured:
+    if evidence.measured and not evidence.candidates and not failing:
         raise ConfigError(f"accept: what was measured tonight in {root} is accepted already")
     if not runs:
         raise ConfigError(

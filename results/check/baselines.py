@@ -70,10 +70,8 @@ def events(root: Path) -> tuple[list[Event], list[str]]:
         found.append(_event(row))
     found.sort(key=lambda event: (event.accepted_at, event.baseline_id))
     ids, stands = {event.baseline_id for event in found}, stands_by_id(found)
-    for event in found:
-        if (why := event.fault(ids)) and stands(event.baseline_id):
-            faults.append(f"{root}: baseline {event.baseline_id or event.key} cannot be read: {why}")
-    return found, list(dict.fromkeys(faults))
+    odd = {event.baseline_id: why for event in found if (why := event.fault(ids)) and stands(event.baseline_id)}
+    return found, faults + [f"{root}: baseline {one} cannot be read: {why}" for one, why in odd.items()]
 
 
 def _event(row: Row) -> Event:

@@ -150,8 +150,8 @@ class Runs:
 
 
 def _started(row: Row) -> datetime:
-    found = row["run_start"] or row["init_start"] or NEVER
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+    started: datetime = row["run_start"] or row["init_start"] or NEVER
+    return started
 
 
 def kind_of(run_id: str) -> str:

@@ -193,11 +193,8 @@ def test_what_is_listed_of_many_runs_and_of_rows_without_a_time(
     assert main(["list", root]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert " 22 20 2026" in said.replace(ids[-1][:4], "2026"), "accepted, and the last of them, which count"
-    assert (
-        "no run of it in the store (k) 1 0 (1 cannot be read) lost -" in said
-        and "k accept - " in said
-        and "1970" not in said
-    )
+    assert "no run of it in the store (k) 1 0 (1 cannot be read) lost -" in said
+    assert "k accept - " in said and "1970" not in said
 
 
 def test_a_revert_is_of_the_one_baseline_whose_id_starts_or_ends_so(

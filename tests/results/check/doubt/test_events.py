@@ -1,7 +1,11 @@
 """Events of baselines that mean nothing, or that change nothing: said, never passed over."""
 
+import fcntl
+import os
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -111,17 +115,24 @@ def test_a_revert_that_changes_nothing_says_so(tmp_path: Path, capsys: pytest.Ca
     assert capsys.readouterr().err == "results.baseline: nothing that stands changed by it\n"
 
 
-def test_of_accepts_at_once_the_later_ones_say_that_it_is_accepted(
+def test_of_accepts_at_once_the_later_one_waits_and_says_that_it_is_accepted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = recent(tmp_path / "store")
     accept(store, [store.run(rate) for rate in spread(10)])
     night = [store.run(rate, git_commit=NEW) for rate in spread(3)]
     words = ["accept", f"results={store.root}", "reason=nightly"]
+    folder = os.open(store.root, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)  # as another accept has it
     command = [sys.executable, "-m", "results.baseline", *words]
-    all_at_once = [subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) for _ in range(3)]
-    said = sorted((one.communicate(timeout=120)[1], one.returncode) for one in all_at_once)
+    late = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    try:
+        while late.poll() is None and not re.search(rf"-> FLOCK .* {late.pid} ", Path("/proc/locks").read_text()):
+            time.sleep(0.02)
+        accept(store, night)
+    finally:
+        os.close(folder)
     line = f"results.baseline: accept: what was measured tonight in {store.root} is accepted already\n"
-    assert said == [("", 0), (line, 2), (line, 2)] and len(events(store.root)[0]) == 2
+    assert (late.communicate(timeout=120)[1], late.returncode) == (line, 2) and len(events(store.root)[0]) == 2
     assert main([*words, f"run={','.join(night)}"]) == 2
     assert f"none of 3 runs will do; run={night[0]}: is accepted already" in capsys.readouterr().err
