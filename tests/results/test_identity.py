@@ -157,7 +157,8 @@ def test_recorded_rows_have_parts_although_they_lack_the_column() -> None:
     for row in rows:
         parts = identity.parts_of(row)
         assert parts["data"]["hash"] == row["dataset_hash"] and parts["software"]["torch"]
-        assert parts["configuration"]["depth"] == row["depth"] and parts["benchmark"] == "training"
+        named = next((kind for kind in ("step", "micro") if f"-{kind}-" in row["run_id"]), "training")
+        assert parts["configuration"]["depth"] == row["depth"] and parts["benchmark"] == named
 
 
 def test_the_configuration_s_hash_has_the_seed_and_no_paths() -> None:
