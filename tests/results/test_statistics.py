@@ -162,7 +162,7 @@ def test_a_summary_of_runs_is_mlperfs(
 )
 def test_a_summary_without_a_mean_says_why(count: int, not_converged: int, why: str) -> None:
     found = summary_of_runs([20.0] * count, not_converged)
-    assert (found.time, found.averaged, found.why) == (None, (), why)
+    assert (found.time, found.averaged, found.dropped, found.why) == (None, (), 0, why)
     with pytest.raises(ValueError, match="not_converged=-1"):
         summary_of_runs([1.0], -1)
     with pytest.raises(ValueError, match="seconds: number 1 of 1 is inf"):

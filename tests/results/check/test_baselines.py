@@ -75,6 +75,12 @@ def test_retiring_ends_a_key_until_it_is_accepted_again(tmp_path: Path) -> None:
     assert standing(events(tmp_path)[0]).accepted["k"] == ["4"]
 
 
+def test_only_a_revert_undoes_what_it_names(tmp_path: Path) -> None:
+    accepted = append(tmp_path, "accept", {"k": ["1"]}, reason="")
+    append(tmp_path, "accept", {"k": ["2"]}, reason="", reverts=accepted)
+    assert standing(events(tmp_path)[0]).accepted == {"k": ["1", "2"]}
+
+
 def test_rows_from_before_there_were_kinds_are_accepted_first(tmp_path: Path) -> None:
     append(tmp_path, "accept", {"k": ["2"]}, reason="")
     old = to_table("baselines", [{"key": "k", "run_ids": ["1"], "reason": "old"}])

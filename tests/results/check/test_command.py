@@ -100,7 +100,8 @@ def test_the_table_has_what_a_person_needs(capsys: pytest.CaptureFixture[str]) -
     pinned = finding(Verdict.PASS, key="other", cell="good", why="", against="pinned")
     show(as_table([passing, second, blind, pinned], False))
     text = " ".join(capsys.readouterr().out.split())
-    assert "could have seen no rise" in text and "images_per_s (pinned)" in text
+    assert "could have seen no rise" in text and "images_per_s (pinned)" in text and text.count("(pinned)") == 1
+    assert summary([]) == "0 cells: nothing measured; exit status 2"
     assert summary([passing, second, WORST]) == "2 cells: 1 regression, 1 pass; exit status 1"
 
 

@@ -57,5 +57,11 @@ def test_where_nothing_differs_one_in_256_is_of_one_given_sign() -> None:
     assert np.mean([confirm(list(row)).pairs for row in changes[:2000]]) == pytest.approx(2.98, abs=0.1)
 
 
+def test_a_pair_without_a_difference_confirms_nothing_of_many_either() -> None:
+    rows = np.array([[0.0, *[0.1] * (PAIRS - 1)], [0.1] * PAIRS])
+    assert confirmed_many(rows).tolist() == [False, True]
+    assert [confirm(list(row)).outcome == "worse" for row in rows] == [False, True]
+
+
 def test_numbers_of_the_rule() -> None:
     assert (PAIRS, LEAST_MEDIAN) == (8, 0.01)

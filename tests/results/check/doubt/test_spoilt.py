@@ -168,6 +168,8 @@ def test_runs_named_as_of_pairs_are_no_candidates_without_their_rows(memory: Mem
     ids = [memory.run(rate) for rate in spread(3)]
     name = "20261103T120000-pairs-0123abcd"
     bare = [memory.run(400.0, run_id=f"{name}-{end}") for end in ("p01a", "p02b")]
+    before = memory.now - timedelta(days=9)  # not of tonight: nothing to say of it
+    memory.run(400.0, run_id="20261001T120000-pairs-89abcdef-p01a", started=before)
     evidence = gather(memory.root, now=memory.now)
     findings = judge(evidence)
     assert findings[0].candidates == ids and exit_status(findings) == 0
