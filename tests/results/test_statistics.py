@@ -268,6 +268,15 @@ def u_of(a: list[float], b: list[float]) -> int:
     return sum(x > y for x in a for y in b)
 
 
+def test_large_groups_have_the_normal_distribution_of_u() -> None:
+    m = n = 400
+    assert min(m, n) * m * n > statistics.EXACT_STEPS
+    deviation = math.sqrt(m * n * (m + n + 1) / 12)  # Mann and Whitney, 1947
+    inwards, level = statistics._bounds(m, n, 0.95)
+    assert inwards == math.floor(m * n / 2 - 1.959963985 * deviation - 0.5)
+    assert level == pytest.approx(0.95, abs=1e-3) and level >= 0.95
+
+
 @pytest.mark.parametrize(("m", "n"), [(1, 1), (1, 4), (3, 3), (2, 5), (4, 3), (5, 5)])
 def test_the_tails_of_u_are_those_of_all_arrangements(m: int, n: int) -> None:
     places = range(m + n)

@@ -51,6 +51,17 @@ def test_a_drop_beyond_the_floor_is_suspected_not_judged(memory: Memory, drop: f
         assert exit_status(check(memory)) == 3
 
 
+def test_what_pairs_can_settle_is_suspected_sooner(memory: Memory) -> None:
+    """By 2.5 deviations: too few for a metric that no pairs would be run for."""
+    accept(memory, [memory.run(rate) for rate in spread(20, 1000.0, 0.012)])
+    memory.count += 48
+    for rate in (969.0, 970.0, 971.0):
+        memory.run(rate, git_commit=NEW)
+    one = of(check(memory))
+    assert (one.verdict, one.why[:9]) == (Verdict.INCONCLUSIVE, "suspected")
+    assert one.p is not None and one.worsening is not None and one.worsening < 0.036
+
+
 @pytest.mark.parametrize(
     ("changes", "verdict", "words"),
     [
