@@ -50,7 +50,9 @@ def start(repository) -> Iterator[Callable[..., subprocess.Popen[str]]]:
         where = [str(repository.root), str(repository.root.parent / "tmp")]
         whole = [sys.executable, "-c", COMMAND, *where, *repository.words(*words)]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        started.append(subprocess.Popen(whole, start_new_session=True, **pipes))
+        # Where a shell started the tests in the background, SIGINT is ignored, and would be by whatever they start.
+        heard = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+        started.append(subprocess.Popen(whole, start_new_session=True, **pipes, **heard))
         return started[-1]
 
     yield popen
