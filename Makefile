@@ -1,6 +1,6 @@
 # make bench      train ResNet-20 on digits over two ranks and show throughput and time to accuracy
 # make test       run all tests
-# make test-fast  run those that start no ranks and interpret no kernels: some 100 s of processor time on two cores
+# make test-fast  run those that start no ranks and interpret no kernels: a minute on two cores
 # make slurm      install Debian's Slurm (as root) and run the tests that need a real one, on two virtual nodes
 # make gpu        everything that wants a GPU, in parts that can be resumed: tests, times, rows (see python -m bench.gpu help)
 # make check      ruff (lint and format) and mypy
