@@ -69,12 +69,13 @@ def _say(task: Task, findings: list[Finding]) -> None:
             replace_file(task.to, lambda file: file.write(f"{text}\n".encode()))
         else:
             print(text)
+    commands = "\n".join(output.commands(findings, _interpreter()))
     if task.format == "table":
-        commands = "\n".join(output.commands(findings, _interpreter()))
         parts = [output.as_table(findings, task.details)] if findings else []
         show(*parts, Text(f"{commands}\n") if commands else None, Text(output.summary(findings)))
     else:
-        print(f"results.check: {output.summary(findings)}", file=sys.stderr)
+        # Beside a file for machines, where a CI's log shows it.
+        print(*filter(None, (commands, f"results.check: {output.summary(findings)}")), sep="\n", file=sys.stderr)
 
 
 def _nothing(evidence: Evidence) -> str:

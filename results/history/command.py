@@ -18,7 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from results.check.baselines import events
+from results.check.baselines import events, stands_by_id
 from results.check.runs import load, load_kernels, load_pairs
 from results.history.render import csv_text, json_text, number, parts
 from results.history.series import KERNEL_METRIC, METRICS, History, histories
@@ -69,6 +69,8 @@ def find(root: Path, metric: str, filters: Mapping[str, Sequence[Any]], form: st
         raise ConfigError(f"no runs that can be used in {root}; {notes[0]}")
     kernels, faults = load_kernels(root, [run.run_id for run in runs]) if metric == KERNEL_METRIC else ({}, [])
     known, more = events(root)
+    stands = stands_by_id(known)
+    known = [event for event in known if stands(event.baseline_id)]  # a mark goes with what it came with
     notes += [*faults, *more]
     found = histories(runs, metric, kernels, known)
     counts = [len(history.points) for history in found]

@@ -141,6 +141,8 @@ def test_from_the_first_runs_to_a_verdict(tmp_path: Path, capsys: pytest.Capture
     assert pairs.startswith(f"{python} -m bench.pairs a=commit:aaaaaaaaaaaa b=commit:bbbbbbbbbbbb ")
     assert {"family=cifar", "depth=20", "lr=0.1", "metric=images_per_s", where} <= set(shlex.split(pairs))
     assert again == f"{python} -m results.check candidate={','.join(night)} {where}"
+    assert run(store, "format=junit", f"to={tmp_path / 'night.xml'}") == 3
+    assert capsys.readouterr().err.splitlines()[:2] == [pairs, again]  # in the log of a CI as well
     assert baseline.main(accepting) == 2 and "no cell of" in capsys.readouterr().err
     store.pairs([0.05] * 8)
     assert run(store) == 1

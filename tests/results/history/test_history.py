@@ -135,6 +135,8 @@ def test_what_came_with_a_change_and_known_reasons_stand_beside_it(tmp_path: Pat
             ]
         }
     )
+    rows.append(rows[0] | {"baseline_id": "two", "change_marks": ["2026-10-11 taken back"]})
+    rows.append(usual | {"key": keys[0], "baseline_id": "three", "kind": "revert", "reverts": "two"})
     write_once(table_path(tmp_path, "baselines", "2026-10", "one", 0), [to_table("baselines", rows)])
     before, after = found(tmp_path)[0]["segments"]
     assert before["marks"] == ["2026-10-02 before it", "2026-10-10 its last day"]
