@@ -135,8 +135,7 @@ def _list(root: Path) -> int:
             counted += f" ({len(lost)} cannot be read)"
         table.add_row(label, str(len(accepted)), counted, accepted[-1] if accepted else "-", str(len(pinned) or "-"))
     log = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False, pad_edge=False, title="what was said")
-    log.add_column("id", no_wrap=True, min_width=max(len(event.baseline_id) for event in history))  # to be copied
-    for head in ("kind", "when", "by", "cells", "runs", "reason"):
+    for head in ("id", "kind", "when", "by", "cells", "runs", "reason"):
         log.add_column(head, overflow="fold")
     ids, stands = {event.baseline_id for event in history}, stands_by_id(history)
     by_id: dict[str, list[Event]] = {}

@@ -191,9 +191,7 @@ def test_what_is_listed_of_many_runs_and_of_rows_without_a_time(
     store.write("baselines", [{"key": "k", "run_ids": ["lost"], "reason": "old"}], "old")
     capsys.readouterr()
     assert main(["list", root]) == 0
-    listed = capsys.readouterr().out
-    said = " ".join(listed.split())
-    assert events(store.root)[0][-1].baseline_id in listed, "whole, to be copied"
+    said = " ".join(capsys.readouterr().out.split())
     assert " 22 20 2026" in said.replace(ids[-1][:4], "2026"), "accepted, and the last of them, which count"
     assert "no run of it in the store (k) 1 0 (1 cannot be read) lost -" in said
     assert "k accept - " in said and "1970" not in said
