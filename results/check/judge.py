@@ -200,11 +200,12 @@ def _fits(one: PairSet, cell: Cell, commits: set[str | None], before: set[str | 
 
 
 def _changes(one: PairSet, cell: Cell, metric: Metric, evidence: Evidence) -> list[float]:
-    """How much worse b is in each pair; a pair without the figure ends the list, since order matters."""
+    """How much worse b is in each pair; one without the figure, or not run to its end, ends the list: order matters."""
     changes = []
     for a, b in one.pairs:
         ours, theirs = evidence.runs.get(b), evidence.runs.get(a)
-        values = [evidence.value(run, metric, cell.kernel).number if run else None for run in (ours, theirs)]
+        whole = [run if run and run.completed else None for run in (ours, theirs)]
+        values = [evidence.value(run, metric, cell.kernel).number if run else None for run in whole]
         if None in values or any(map(math.isinf, values)):  # type: ignore[arg-type]
             break
         changes.append(worsening(metric, *values))  # type: ignore[arg-type]

@@ -73,8 +73,13 @@ class Run:
 
     @property
     def failed(self) -> bool:
-        """Whether it ended badly by itself; so does one that does not say how it ended."""
-        return self.row["status"] not in ("completed", "killed")
+        """Whether it ended badly by itself; so does one that does not say how it ended.
+
+        One that was killed did where its failure has a kind: out of memory, a lost rank. Somebody's signal has none.
+        """
+        if self.row["status"] == "killed":
+            return self.row["failure_kind"] not in (None, "unknown", "preempted")
+        return not self.completed
 
     @property
     def ended(self) -> str:
