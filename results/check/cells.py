@@ -51,7 +51,7 @@ class Evidence:
         faults: lines about what is left out, and why.
         unusable: of runs that were named as candidates, or may be some, why they cannot be judged, by id.
         spoilt: of runs that cannot be read or judged, and would else be candidates, a line by id.
-        lost: by comparability key, lines about runs that count in a baseline and cannot be read.
+        unsure: by comparability key, why it is no pass whatever its figures: a baseline lost runs, two commits are new.
         unread: lines about baselines and pairs that cannot be read, without which no verdict is sound.
         measured: comparability keys of which tonight's runs are accepted already.
     """
@@ -66,7 +66,7 @@ class Evidence:
     faults: list[str] = field(default_factory=list)
     unusable: dict[str, str] = field(default_factory=dict)
     spoilt: dict[str, str] = field(default_factory=dict)
-    lost: dict[str, str] = field(default_factory=dict)
+    unsure: dict[str, str] = field(default_factory=dict)
     unread: list[str] = field(default_factory=list)
     measured: set[str] = field(default_factory=set)
 

@@ -5,6 +5,7 @@ first pair of another sign settles that they will not all be of one: what is lef
 changes no error rate. That nothing can be confirmed any more does not say that there is nothing.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -69,7 +70,9 @@ def unclear(said: Confirmation, changes: Sequence[float], suspicion: float) -> b
         suspicion: by how much b looked worse before them, a fraction.
     """
     looked = changes[: said.pairs]
-    return said.outcome == "unclear" or (said.outcome == "same" and max(looked) - min(looked) > suspicion)
+    # One pair (with no change at all) does not say how far pairs lie apart.
+    apart = math.inf if len(looked) < 2 else max(looked) - min(looked)
+    return said.outcome == "unclear" or (said.outcome == "same" and apart > suspicion)
 
 
 def confirmed_many(changes: NDArray[np.float64]) -> NDArray[np.bool_]:

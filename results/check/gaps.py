@@ -45,7 +45,7 @@ def not_measured(evidence: Evidence) -> list[Finding]:
         if run.completed and run.parts["benchmark"] == "micro" and not evidence.kernels.get(run.run_id):
             why = f"nothing measured: run {run.run_id} has no kernels that can be read"
             findings.append(_finding(run.label, run.key, Verdict.NOT_COMPARABLE, why, [run.run_id]))
-    findings += [*_failed(evidence), *_spoilt(evidence), *_lost(evidence)]
+    findings += [*_failed(evidence), *_spoilt(evidence), *_unsure(evidence)]
     for line in evidence.unread:
         findings.append(_finding("baselines and pairs", "", Verdict.INCONCLUSIVE, f"cannot be read: {line}"))
     return findings
@@ -95,10 +95,10 @@ def _spoilt(evidence: Evidence) -> list[Finding]:
     return findings
 
 
-def _lost(evidence: Evidence) -> list[Finding]:
-    """Baselines that lost runs: what is left may be another sample than what was accepted."""
-    labels = {run.key: run.label for run in evidence.runs.values()} if evidence.lost else {}
-    return [_finding(labels.get(key, key), key, Verdict.INCONCLUSIVE, why) for key, why in evidence.lost.items()]
+def _unsure(evidence: Evidence) -> list[Finding]:
+    """What is no pass whatever its figures: the sample may be another than the one that counts."""
+    labels = {run.key: run.label for run in evidence.runs.values()} if evidence.unsure else {}
+    return [_finding(labels.get(key, key), key, Verdict.INCONCLUSIVE, why) for key, why in evidence.unsure.items()]
 
 
 def _same_cell(failed: Run, other: Run) -> bool:

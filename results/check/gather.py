@@ -70,7 +70,7 @@ def gather(
         left = {**store.unread, **store.unusable}
         evidence.spoilt = {one: why for one, why in left.items() if one not in spoken_for and store.began[one] > since}
         known = {key: {runs[one].commit for one in ids if one in runs} for key, ids in state.accepted.items()}
-        evidence.candidates = _newest([run for run in fresh if run.started > since], known, now, evidence.faults)
+        evidence.candidates = _newest([run for run in fresh if run.started > since], known, now, evidence)
         # What was accepted tonight already was measured tonight.
         evidence.measured = {runs[one].key for one in held if one in runs and since < runs[one].started <= now + AHEAD}
         if not evidence.candidates and not evidence.measured and runs:
@@ -95,11 +95,12 @@ def gather(
 
 
 def _newest(
-    fresh: list[Run], known: Mapping[str, set[str | None]], now: datetime, faults: list[str]
+    fresh: list[Run], known: Mapping[str, set[str | None]], now: datetime, evidence: Evidence
 ) -> list[Run]:  # fmt: skip
     """Of each cell the runs of the commit that was measured last: slow ones of it must not drown among others.
 
-    Nor among those of a commit that was accepted before, or of one that nobody can check out.
+    Nor among those of a commit that was accepted before, or of one that nobody can check out. Where a second commit was
+    measured that no baseline has, either may be the one that counts: no pass of one hides the other.
 
     Args:
         known: by key, commits that were accepted.
@@ -107,7 +108,8 @@ def _newest(
     cells: dict[str, list[Run]] = {}
     for run in fresh:
         if run.started > now + AHEAD:
-            faults.append(f"run={run.run_id}: left out, it began {run.started:%F %H:%M} UTC, which is yet to come")
+            line = f"left out, it began {run.started:%F %H:%M} UTC, which is yet to come"
+            evidence.faults.append(f"run={run.run_id}: {line}")
         else:
             cells.setdefault(run.key, []).append(run)
     found = []
@@ -117,7 +119,12 @@ def _newest(
         found += [run for run in runs if run.commit == last.commit]
         if others := [run.run_id for run in runs if run.commit != last.commit]:
             judged = f"{last.commit[:12]}{'' if last.clean else '+'}" if last.commit else "the unknown one"
-            faults.append(f"{len(others)} runs of other commits than {judged} left out, such as {others[0]}")
+            evidence.faults.append(f"{len(others)} runs of other commits than {judged} left out, such as {others[0]}")
+        rivals = {run.commit or "" for run in runs if run.clean and run.commit not in old} - {last.commit}
+        if rivals and last.clean:
+            names = ", ".join(sorted(rival[:12] for rival in rivals))
+            why = f"measured at {names} as well, which no baseline has: candidate=COMMIT judges each"
+            evidence.unsure[runs[0].key] = why
     return found
 
 
@@ -162,7 +169,7 @@ def _standing_runs(by_key: Mapping[str, Iterable[str]], without: set[str], evide
             evidence.unread.append(f"none of the runs of a baseline can be read ({key}), such as {lost[0]}")
         elif count := lost_of_those_that_count(ids, evidence.runs):
             whole = f"{len(count)} of the runs that count in this baseline cannot be read, such as {count[0]}"
-            evidence.lost[key] = f"{whole}; restore them, or revert it and accept the others"
+            evidence.unsure[key] = f"{whole}; restore them, or revert it and accept the others"
         for own, runs in _by_key(known, without, evidence.faults).items():
             found.setdefault(own, []).extend(runs)
     return found

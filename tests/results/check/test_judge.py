@@ -80,6 +80,7 @@ def test_what_pairs_can_settle_is_suspected_sooner(memory: Memory) -> None:
         ),
         ([-0.04, 0.03], Verdict.INCONCLUSIVE, "2 of them, the median 0.5% better, 7.0% apart; confirm it with the"),
         ([-0.03, 0.018], Verdict.PASS, "the median 0.6% better"),  # 4.8% apart, where 5.0% are suspected
+        ([0.0], Verdict.INCONCLUSIVE, "neither confirm nor refute it: 1 of them"),
         ([-0.05] * 8, Verdict.PASS, "8 interleaved pairs say it is 5.0% better"),
         ([0.05] * 5, Verdict.INCONCLUSIVE, "ended after 5 of 8 pairs; confirm it with"),
     ],

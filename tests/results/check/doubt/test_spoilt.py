@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from judging import accept, baseline, check
-from made_up import NEW, Memory, Store, recent, spread
+from made_up import NEW, OLD, Memory, Store, recent, spread
 
 from results.baseline import main
 from results.check.baselines import append
@@ -248,3 +248,20 @@ def test_what_cannot_be_written_names_its_folder(
     assert main(["accept", f"results={store.root}", "reason=x", f"run={run_id}"]) == 2
     line = f"accept: {store.root / 'baselines'}: No space left on device; nothing is said"
     assert capsys.readouterr().err == f"results.baseline: {line}\n"
+
+
+@pytest.mark.parametrize(("other", "status"), [({"git_commit": "c" * 40}, 3), ({"git_commit": OLD}, 0)])
+def test_of_two_commits_that_no_baseline_has_neither_hides_the_other(
+    memory: Memory, other: dict[str, str], status: int
+) -> None:
+    """The night is slow; then somebody measures another commit by hand, an older one say."""
+    baseline(memory)
+    night = [memory.run(rate, git_commit=NEW) for rate in spread(3, 500.0 if status else 1000.0)]
+    later = [memory.run(rate, **other) for rate in spread(3)]
+    findings = check(memory)
+    assert exit_status(findings) == status
+    if status:
+        (one,) = [one for one in findings if not one.metric]
+        assert one.why.startswith(f"measured at {NEW[:12]} as well, which no baseline has: candidate=COMMIT")
+        assert exit_status(check(memory, later)) == 0
+    assert exit_status(check(memory, night)) == status
