@@ -89,7 +89,7 @@ def test_what_a_night_leaves_open_is_what_the_check_would() -> None:
     steady = 1 + 0.01 * np.sin(np.arange(20.0))
     good, broken, slow = [1.02, 1.021, 1.019], [1.02, 0.7, 0.71], [0.93, 0.931, 0.929]
     runs = np.array([good, broken, slow, slow, slow])
-    same, worse, torn = np.ones(8), np.full(8, 0.93), np.array([0.9, 1.01, *[1.0] * 6])
+    same, worse, torn = np.array([1.001, 0.999] * 4), np.full(8, 0.93), np.array([0.9, 1.01, *[1.0] * 6])
     night = Night(np.stack([steady] * 5), np.stack([steady] * 5), runs, np.stack([same, same, same, worse, torn]))
     assert night.screened().tolist() == [False, False, True, True, True]
     assert night.open.tolist() == [False, True, False, False, True]

@@ -334,23 +334,6 @@ def test_failed_runs_are_said_and_too_many_of_them_fail(memory: Memory) -> None:
     assert exit_status(check(memory)) == 0
 
 
-@pytest.mark.parametrize(("kind", "status"), [("oom", 3), ("rank_lost", 3), ("unknown", 0), (None, 0)])
-def test_runs_that_something_killed_failed_and_those_that_somebody_stopped_did_not(
-    memory: Memory, kind: str | None, status: int
-) -> None:
-    baseline(memory)
-    ids = [memory.run(rate) for rate in spread(3)] + [memory.run(status="killed", failure_kind=kind)]
-    assert exit_status(check(memory, ids)) == status
-
-
-def test_a_pair_of_which_a_run_was_killed_settles_nothing(memory: Memory) -> None:
-    baseline(memory)
-    ids = [memory.run(rate, git_commit=NEW) for rate in spread(3, 950.0, 0.001)]
-    memory.pairs([0.01, -0.004], status="killed")
-    one = of(check(memory, ids))
-    assert one.verdict is Verdict.INCONCLUSIVE and "ended after 0 of 8 pairs" in one.why
-
-
 @pytest.mark.parametrize("hardware", [None, "8xH100;torch2.13,deepspeed0.19,dali2.4;python3.11"])
 def test_runs_that_failed_elsewhere_are_not_hidden_by_those_that_did_not(memory: Memory, hardware: str | None) -> None:
     baseline(memory)

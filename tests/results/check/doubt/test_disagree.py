@@ -8,7 +8,7 @@ from made_up import NEW, Memory, spread
 
 from results.check.metrics import METRICS
 from results.check.screen import SUSPECT, Screen, disagree
-from results.check.verdict import Verdict
+from results.check.verdict import Verdict, exit_status
 
 MORE = "the runs disagree: run more"
 
@@ -91,3 +91,20 @@ def test_where_the_accepted_runs_missed_it_as_often_it_is_no_fault(
     memory.count += 48
     night(memory, MISSED, broken=1)
     assert of(check(memory), "epochs_to_target").verdict is verdict
+
+
+@pytest.mark.parametrize(("kind", "status"), [("oom", 3), ("rank_lost", 3), ("unknown", 0), (None, 0)])
+def test_runs_that_something_killed_failed_and_those_that_somebody_stopped_did_not(
+    memory: Memory, kind: str | None, status: int
+) -> None:
+    baseline(memory)
+    ids = [memory.run(rate) for rate in spread(3)] + [memory.run(status="killed", failure_kind=kind)]
+    assert exit_status(check(memory, ids)) == status
+
+
+def test_a_pair_of_which_a_run_was_killed_settles_nothing(memory: Memory) -> None:
+    baseline(memory)
+    ids = [memory.run(rate, git_commit=NEW) for rate in spread(3, 950.0, 0.001)]
+    memory.pairs([0.01, -0.004], status="killed")
+    one = of(check(memory, ids))
+    assert one.verdict is Verdict.INCONCLUSIVE and "ended after 0 of 8 pairs" in one.why
