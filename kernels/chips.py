@@ -105,7 +105,7 @@ _HOPPER = (
 
 # Shared memory, registers, warps and programs: CUDA C Programming Guide, table "Technical Specifications per Compute
 # Capability", less 1 KB that the system keeps; CDNA 3 ISA: 64 KB of LDS, 512 registers a lane and 8 waves on each of
-# four SIMDs. Latencies in round figures: doi:10.1016/j.ultsonch.2023.106546, table 3.
+# four SIMDs. Latencies are assumed, in round figures, and were set before anything was compared with them.
 CHIPS: dict[str, Chip] = {
     "sm_80": Chip(
         target=("cuda", 80, 32),

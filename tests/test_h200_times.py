@@ -70,6 +70,23 @@ def test_what_a_layer_takes_now_is_the_fastest_that_was_tried_of_its_kind(line: 
     assert us <= min(row["us"] for row in rows if (row["site"], row["epilogue"]) == (site, "pixels first"))
 
 
+def test_a_prologue_and_the_z_that_goes_with_it_cost_more_than_the_pass_that_they_save() -> None:
+    us = {
+        (row["op"], row["shape"]): row["p50"]
+        for row in read_rows(RECORD_ROOT, "kernels")[0]
+        if (row["backend"], row["l2"]) == ("triton", "cold")
+    }
+    sites = [shape.removeprefix("inner+z ") for op, shape in us if shape.startswith("inner+z ")]
+    for site in sites:
+        op, image = f"conv{site.split(', ')[1][:3]}", site.split(" ")[0]
+        prologue = us[op, f"prologue {site}"] - us[op, f"statistics {site}"]
+        z = us["conv_dgrad", f"inner+z {site}"] - us["conv_dgrad", f"inner {site}"]
+        assert prologue + z > us["bn_act", f"relu {image}"], site
+        if site == "256x64x56x56 -> 256, 1x1/1":
+            assert f"1x1 64 -> 256 {prologue:.0f} and {z:.0f} us more, where `bn_act` takes" in " ".join(TEXT.split())
+    assert len(sites) == 8
+
+
 def test_the_median_of_a_step_is_of_its_steps() -> None:
     for run in read_rows(RECORD_ROOT, "runs")[0]:
         if run["kernels"] in ("compile", "triton") and run["step_ms_p50"]:

@@ -97,12 +97,13 @@ def options(site: ConvSite, part: str, chip: str, most_shared_bytes: int | None 
 def static_choice(site: ConvSite, chip: str) -> Choice:
     """The choice for a chip where nothing is measured: what was faster where something was.
 
-    That is on an H200, at the sites of ResNet-50 over 256 images in bf16 (docs/kernels.md has the times). There cuDNN's
-    convolutions with our passes beside them win, but at 1x1s that memory binds: ours are the forward pass from or to 64
-    channels, and the gradient at stride 1 of as few, or of 128 where it ends in a join. A prologue never won. Small
-    images of few channels, as CIFAR's nets have, are bound by launches instead: there all is ours that takes launches
-    away, and an inner convolution whose gradient is ours has a prologue. In inference ours are 1x1 convolutions but
-    those of ImageNet's last stage, and 3x3 of at most 128 channels.
+    That is on an H200, at the sites of ResNet-50 over 256 images in bf16 (docs/kernels.md has the times). There
+    cuDNN's convolutions with our passes beside them win, but at 1x1s that memory binds: ours are the forward pass
+    from or to 64 channels, and the gradient at stride 1 of as few, or of 128 where it ends in a join. A prologue
+    never won, with the z that its gradient has to write. Small images of few channels, as CIFAR's nets have, are
+    bound by launches instead: there all is ours that takes launches away, and an inner convolution whose gradient
+    is ours has a prologue. In inference ours are 1x1 convolutions but those of ImageNet's last stage, and 3x3 of at
+    most 128 channels.
     """
     small, large = sorted((site.c_in, site.c_out))
     pointwise, unstrided = site.kernel == 1, site.stride == 1

@@ -169,7 +169,8 @@ def _standing_runs(by_key: Mapping[str, Iterable[str]], without: set[str], evide
             evidence.unread.append(f"none of the runs of a baseline can be read ({key}), such as {lost[0]}")
         elif count := lost_of_those_that_count(ids, evidence.runs):
             whole = f"{len(count)} of the runs that count in this baseline cannot be read, such as {count[0]}"
-            evidence.unsure[key] = f"{whole}; restore them, or revert it and accept the others"
+            why = f"{whole}; restore them, or revert it and accept the others"
+            evidence.unsure[key] = "; ".join(filter(None, (evidence.unsure.get(key), why)))
         for own, runs in _by_key(known, without, evidence.faults).items():
             found.setdefault(own, []).extend(runs)
     return found
