@@ -6,10 +6,12 @@ from torch import Tensor
 
 from kernels.operands import Norm, check_vector
 from kernels.ops.bn_act_backward_apply import coefficients
-from kernels.ops.stem_backward_reduce import ELEMENTS, check_operands, first_pixels, pool_gradient
+from kernels.ops.stem_backward_reduce import check_operands, pool_gradient
 from kernels.prepared import Operands, Prepared, image, prepared
 from kernels.tiles import pointwise
-from kernels.tiles.pointwise import affine, passes
+from kernels.tiles.pointwise import advance, affine, passes, pixels
+
+ELEMENTS, NUM_WARPS = 512, 4  # of a tile of windows; four tiles of y go with it
 
 
 @triton.jit(do_not_specialize=["M", "TILES", "H", "W", "OUT_H", "OUT_W"])
@@ -30,6 +32,7 @@ def stem_backward_apply_kernel(
     OUT_H,
     OUT_W,
     count,  # N * H * W, as a float
+    WHOLE: tl.constexpr,  # H and W are even
     FROZEN: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_C: tl.constexpr,
@@ -41,21 +44,28 @@ def stem_backward_apply_kernel(
     offsets = rows[:, None] * C + channels[None, :]
     scale, shift = affine(stats_ptr, weight_ptr, bias_ptr, channels, mask, C)
     slope, slope_y, offset, mean = coefficients(stats_ptr, weight_ptr, sums_ptr, channels, mask, C, count, 1, FROZEN)
-    for i in range(TILES):
-        row = (program * TILES + i) * BLOCK_M
+    row = program * TILES * BLOCK_M
+    n_0, h_0, w_0 = pixels(row, OUT_H, OUT_W)
+    n, h, w = pixels(row + rows, OUT_H, OUT_W)
+    tile = pixels(BLOCK_M, OUT_H, OUT_W)
+    for _ in range(TILES):
         valid = row + rows < M
-        first, source, h, w = first_pixels(row, rows, H, W, OUT_H, OUT_W)
+        first = (n_0 * H + 2 * h_0) * W + 2 * w_0
+        source = (n * H + 2 * h) * W + 2 * w - first
         gradients = pool_gradient(dp_ptr, argmax_ptr, row, valid, mask, h, w, offsets, C, OUT_H, OUT_W)
         base = first.to(tl.int64) * C
         pixel = source[:, None] * C + channels[None, :]
         for k in tl.static_range(4):
-            there = valid & (2 * h + k // 2 < H) & (2 * w + k % 2 < W)
+            there = valid if WHOLE else valid & (2 * h + k // 2 < H) & (2 * w + k % 2 < W)
             inside = there[:, None] & mask[None, :]
             at = pixel + ((k // 2) * W + k % 2) * C
             y = tl.load(y_ptr + base + at, mask=inside, other=0.0).to(tl.float32)
             g = tl.where(passes(tl.fma(y, scale[None, :], shift[None, :])), gradients[k], 0.0)
             dy = tl.fma(g, slope[None, :], tl.fma(y - mean[None, :], slope_y[None, :], offset[None, :]))
             tl.store(dy_ptr + base + at, dy.to(dy_ptr.dtype.element_ty), mask=inside)
+        row += BLOCK_M
+        n_0, h_0, w_0 = advance(n_0, h_0, w_0, tile, OUT_H, OUT_W)
+        n, h, w = advance(n, h, w, tile, OUT_H, OUT_W)
 
 
 def stem_backward_apply(
@@ -91,7 +101,7 @@ def _prepare(operands: Operands, frozen: bool) -> Prepared:
     assert dp is not None and y is not None and sums is not None
     check_vector("sums", sums, (2, y.shape[1]), y.device)
     n, c, h, w = dp.shape
-    tiling = pointwise.pointwise_tiling(n * h * w, c, y.device, sums=False, elements=ELEMENTS)
+    tiling = pointwise.pointwise_tiling(n * h * w, c, y.device, sums=False, elements=ELEMENTS, num_warps=NUM_WARPS)
     constants |= {
         "count": float(y.shape[0] * y.shape[2] * y.shape[3]),
         "FROZEN": frozen,
@@ -105,5 +115,5 @@ def _prepare(operands: Operands, frozen: bool) -> Prepared:
         operands=("dp_ptr", "argmax_ptr", "y_ptr", *pointwise.norm_parameters(), "sums_ptr"),
         outputs={"dy_ptr": image(y.shape[0], c, y.shape[2], y.shape[3], y.dtype)},
         constants=constants,
-        options=pointwise.OPTIONS,
+        options={"num_warps": NUM_WARPS},
     )

@@ -13,9 +13,9 @@ from torch import Tensor
 from kernels.operands import KernelError, Norm, check_image, check_norm, norm_of
 from kernels.prepared import Made, Operands, Prepared, prepared
 from kernels.tiles import pointwise
-from kernels.tiles.pointwise import affine, arrives_last, finalize_sums, passes, pixels
+from kernels.tiles.pointwise import advance, affine, arrives_last, finalize_sums, passes, pixels
 
-ELEMENTS = 1024  # of a tile of windows; four tiles of y go with it
+ELEMENTS, NUM_WARPS = 1024, 8  # of a tile of windows; four tiles of y go with it
 
 
 @triton.jit
@@ -49,15 +49,6 @@ def pool_gradient(dp_ptr, argmax_ptr, row, valid, mask, h, w, offsets, C, OUT_H,
     return g_00, g_01, g_10, g_11
 
 
-@triton.jit
-def first_pixels(row, rows, H, W, OUT_H, OUT_W):
-    """The pixels (2i, 2j) of rows: that of the first row as a row of y, the others' distances from it, h and w."""
-    n_0, h_0, w_0 = pixels(row, OUT_H, OUT_W)
-    first = (n_0 * H + 2 * h_0) * W + 2 * w_0
-    n, h, w = pixels(row + rows, OUT_H, OUT_W)
-    return first, (n * H + 2 * h) * W + 2 * w - first, h, w
-
-
 @triton.jit(do_not_specialize=["M", "TILES", "H", "W", "OUT_H", "OUT_W"])
 def stem_backward_reduce_kernel(
     dp_ptr,  # [M, C], M = N * OUT_H * OUT_W
@@ -76,6 +67,7 @@ def stem_backward_reduce_kernel(
     W,
     OUT_H,
     OUT_W,
+    WHOLE: tl.constexpr,  # H and W are even
     BLOCK_M: tl.constexpr,
     BLOCK_C: tl.constexpr,
     BLOCK_P: tl.constexpr,
@@ -89,20 +81,27 @@ def stem_backward_reduce_kernel(
     mean = tl.load(stats_ptr + channels, mask=mask, other=0.0)
     sum_g = tl.zeros((BLOCK_M, BLOCK_C), tl.float32)
     sum_gy = tl.zeros((BLOCK_M, BLOCK_C), tl.float32)
-    for i in range(TILES):
-        row = (program * TILES + i) * BLOCK_M
+    row = program * TILES * BLOCK_M
+    n_0, h_0, w_0 = pixels(row, OUT_H, OUT_W)
+    n, h, w = pixels(row + rows, OUT_H, OUT_W)
+    tile = pixels(BLOCK_M, OUT_H, OUT_W)
+    for _ in range(TILES):
         valid = row + rows < M
-        first, source, h, w = first_pixels(row, rows, H, W, OUT_H, OUT_W)
+        first = (n_0 * H + 2 * h_0) * W + 2 * w_0
+        source = (n * H + 2 * h) * W + 2 * w - first
         gradients = pool_gradient(dp_ptr, argmax_ptr, row, valid, mask, h, w, offsets, C, OUT_H, OUT_W)
         base_ptr = y_ptr + first.to(tl.int64) * C
         pixel = source[:, None] * C + channels[None, :]
         for k in tl.static_range(4):
-            there = valid & (2 * h + k // 2 < H) & (2 * w + k % 2 < W)
+            there = valid if WHOLE else valid & (2 * h + k // 2 < H) & (2 * w + k % 2 < W)
             inside = there[:, None] & mask[None, :]
             y = tl.load(base_ptr + pixel + ((k // 2) * W + k % 2) * C, mask=inside, other=0.0).to(tl.float32)
             g = tl.where(passes(tl.fma(y, scale[None, :], shift[None, :])), gradients[k], 0.0)
             sum_g += g
             sum_gy += g * (y - mean[None, :])
+        row += BLOCK_M
+        n_0, h_0, w_0 = advance(n_0, h_0, w_0, tile, OUT_H, OUT_W)
+        n, h, w = advance(n, h, w, tile, OUT_H, OUT_W)
     P = tl.num_programs(0)
     invstd = tl.load(stats_ptr + C + channels, mask=mask, other=0.0)
     tl.store(partials_ptr + program * C + channels, tl.sum(sum_g, axis=0), mask=mask)
@@ -142,7 +141,7 @@ def _prepare(operands: Operands) -> Prepared:
     constants = check_operands(operands)
     assert dp is not None and y is not None
     n, c, h, w = dp.shape
-    tiling = pointwise.pointwise_tiling(n * h * w, c, y.device, sums=True, elements=ELEMENTS)
+    tiling = pointwise.pointwise_tiling(n * h * w, c, y.device, sums=True, elements=ELEMENTS, num_warps=NUM_WARPS)
     constants |= {
         "BLOCK_P": pointwise.SUM_BLOCK // tiling.block_c,
         **tiling.arguments,
@@ -157,7 +156,7 @@ def _prepare(operands: Operands) -> Prepared:
         workspace={"partials_ptr": Made((2, tiling.grid[0], c), torch.float32)},
         counters=("counter_ptr", tiling.grid[1]),
         constants=constants,
-        options=pointwise.OPTIONS,
+        options={"num_warps": NUM_WARPS},
     )
 
 
@@ -183,4 +182,5 @@ def check_operands(operands: Operands) -> dict[str, object]:
         "W": w,
         "OUT_H": dp.shape[2],
         "OUT_W": dp.shape[3],
+        "WHOLE": h % 2 == 0 and w % 2 == 0,
     }

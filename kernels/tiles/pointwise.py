@@ -51,22 +51,29 @@ def processors(device: torch.device) -> int:
 
 
 def pointwise_tiling(
-    rows: int, channels: int, device: torch.device, *, sums: bool, elements: int = 4096
+    rows: int,
+    channels: int,
+    device: torch.device,
+    *,
+    sums: bool,
+    elements: int = 4096,
+    num_warps: int = NUM_WARPS,
 ) -> PointwiseTiling:
     """Cut an image of `rows` x `channels` for a kernel that moves it once.
 
     Args:
-        sums: programs add up what they see. Then all of them run at once, 2 on a processor (8 warps of up to 128
-            registers each), since equal programs in one wave and a bit take two; and they are narrow, so that only a
-            few hundred finish a channel. Otherwise there are 16 for each processor, which balances itself.
+        sums: programs add up what they see. Then all of them run at once, 16 warps on a processor (of up to 128
+            registers a thread), since equal programs in one wave and a bit take two; and they are narrow, so that only
+            a few hundred finish a channel. Otherwise there are 16 for each processor, which balances itself.
         elements: of a tile, at most.
+        num_warps: of a program.
     """
     # 8: a byte of the join's bits belongs to one program.
     block_c = min(max(triton.next_power_of_2(channels), 8), 64 if sums else 256)
     block_m = min(elements // block_c, max(triton.next_power_of_2(rows), 8))
     columns = triton.cdiv(channels, block_c)
     down = triton.cdiv(rows, block_m)
-    tiles = triton.cdiv(down, max((2 if sums else 16) * processors(device) // columns, 1))
+    tiles = triton.cdiv(down, max((16 // num_warps if sums else 16) * processors(device) // columns, 1))
     return PointwiseTiling(block_m, block_c, tiles, (triton.cdiv(down, tiles), columns))
 
 
@@ -101,6 +108,18 @@ def pixels(rows, H, W):
     """The rows of an image as n, h, w."""
     line = rows // W
     return line // H, line % H, rows % W
+
+
+@triton.jit
+def advance(n, h, w, by, H, W):
+    """Pixels n, h, w, and those `by` = pixels(rows, H, W) further on: without the division that `pixels` takes."""
+    by_n, by_h, by_w = by
+    w += by_w
+    line = (w >= W).to(tl.int32)
+    w -= line * W
+    h += by_h + line
+    image = (h >= H).to(tl.int32)
+    return n + by_n + image, h - image * H, w
 
 
 @triton.jit
