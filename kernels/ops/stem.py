@@ -10,7 +10,7 @@ from kernels.prepared import Operands, Prepared, image, prepared
 from kernels.tiles import pointwise
 from kernels.tiles.pointwise import advance, affine, pixels
 
-ELEMENTS, NUM_WARPS = 512, 4  # of a tile of quads, of which each element has 25 values of y
+ELEMENTS, NUM_WARPS = 512, 4  # of a tile of quads; 25 values of y go with each. The fastest of ten on an H200
 
 
 @triton.jit
@@ -24,8 +24,10 @@ def load_keys(ptr, offsets, inside, scale, shift, RANK: tl.constexpr):
     z = tl.maximum(z, 0.0, propagate_nan=tl.PropagateNan.ALL).to(y.dtype)
     # Of floats that are not negative the bits have the floats' order. The sign goes: of -0, and of a NaN.
     if y.dtype == tl.float32:
-        return ((z.to(tl.int32, bitcast=True) & 0x7FFFFFFF).to(tl.int64) << 16) | RANK
-    return ((z.to(tl.int16, bitcast=True).to(tl.int32) << 16) & 0x7FFF0000) | RANK
+        key = (z.to(tl.int32, bitcast=True) & 0x7FFFFFFF).to(tl.int64) << 16
+    else:
+        key = (z.to(tl.int16, bitcast=True).to(tl.int32) << 16) & 0x7FFF0000
+    return key | RANK
 
 
 @triton.jit

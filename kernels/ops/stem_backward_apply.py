@@ -11,7 +11,7 @@ from kernels.prepared import Operands, Prepared, image, prepared
 from kernels.tiles import pointwise
 from kernels.tiles.pointwise import advance, affine, passes, pixels
 
-ELEMENTS, NUM_WARPS = 512, 4  # of a tile of windows; four tiles of y go with it
+ELEMENTS, NUM_WARPS = 2048, 8  # of a tile of windows; four tiles of y go with it. The fastest of ten on an H200
 
 
 @triton.jit(do_not_specialize=["M", "TILES", "H", "W", "OUT_H", "OUT_W"])

@@ -90,6 +90,12 @@ def test_a_sound_kernel_is_ok(planted, chip):
     assert 0 < row["regs"] < 255 and 0 < row["shared_bytes"] < 65_536 and row["spills"] == row["stack_bytes"] == 0
 
 
+def test_the_kernels_that_have_no_products_compile_in_fp32(planted, entries):
+    found = planted["ours in fp32"]
+    assert set(found) == {entry.kernel for entry in entries if not entry.kernel.startswith("conv")}
+    assert set(found.values()) == {"ok"}, found
+
+
 @pytest.mark.parametrize("chip", CHIPS)
 def test_a_spill_is_found(planted, chip):
     row = planted["spills"][chip]
