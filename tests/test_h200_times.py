@@ -150,7 +150,7 @@ def test_tiles_of_bn_stats_are_the_fastest_that_were_tried() -> None:
     total = {how: sum(us) for how, us in tried.items()}
     module = importlib.import_module("kernels.ops.bn_stats")
     assert len(total) == 10 and min(total, key=total.__getitem__) == (
-        importlib.import_module("kernels.ops.bn_stats").ELEMENTS,
+        module.ELEMENTS,
         NUM_WARPS,
         2,
     )
