@@ -226,6 +226,7 @@ def _stems() -> Iterator[Case]:
 
 # Tiles whose rows are pixels (of 16 channels) or channels (of 64). 24 channels that are summed over end within a block.
 NARROW, SHALLOW, BROAD = parse("16x16x32/w4/s3"), parse("16x16x16/w4/s3"), parse("16x64x32/w4/s3")
+# A block of 64 channels reaches beyond both rows of [2, 8] statistics; a lesser one could read the second as the first.
 SMALLEST: Shape = (1, 8, 1, 2)
 # By stride: three programs along rows of the result, in two groups.
 IMAGES: dict[int, Shape] = {1: (2, 24, 7, 3), 2: (2, 24, 7, 9)}
@@ -282,11 +283,12 @@ def _convs() -> Iterator[Case]:
                 call = partial(_inference, size, shape, 24, stride, residual, relu, NARROW)
                 words = f"{size}x{size}, {shape} to 24 at stride {stride}, residual {residual}, {NARROW}"
                 yield Case("conv_inference", words, call)
-        for form in ("running", "prologue", "no statistics"):
-            call = partial(_conv, size, SMALLEST, 8, 1, form, None)
-            yield Case(f"conv{size}x{size}", f"{SMALLEST} to 8, {form}", call)
-        call = partial(_inference, size, SMALLEST, 8, 2, "identity", True, None)
-        yield Case("conv_inference", f"{size}x{size}, {SMALLEST} to 8", call)
+        for form, config in (("running", None), ("prologue, running", BROAD), ("no statistics", BROAD)):
+            call = partial(_conv, size, SMALLEST, 8, 1, form, config)
+            yield Case(f"conv{size}x{size}", f"{SMALLEST} to 8, {form}, {config}", call)
+        for config in (None, BROAD):
+            call = partial(_inference, size, SMALLEST, 8, 2, "identity", True, config)
+            yield Case("conv_inference", f"{size}x{size}, {SMALLEST} to 8, {config}", call)
 
 
 def _dgrads() -> Iterator[Case]:
@@ -303,9 +305,9 @@ def _dgrads() -> Iterator[Case]:
             k = 264 if size == 1 else 32
             call = partial(_dgrad, size, (n, c, h, w), k, "identity", "strided", config)
             yield Case("conv_dgrad", f"{size}x{size}, {k} to {c}, identity, skip strided, {config}", call)
-        for kind in ("none", "inner, writing z", "projection"):
-            call = partial(_dgrad, size, SMALLEST, 8, kind, "none", None)
-            yield Case("conv_dgrad", f"{size}x{size}, 8 to 8 at {SMALLEST}, {kind}", call)
+        for kind, config in (("none", None), ("inner", None), ("inner, writing z", BROAD), ("projection", BROAD)):
+            call = partial(_dgrad, size, SMALLEST, 8, kind, "none", config)
+            yield Case("conv_dgrad", f"{size}x{size}, 8 to 8 at {SMALLEST}, {kind}, {config}", call)
 
 
 def _weights() -> list[Tensor]:
