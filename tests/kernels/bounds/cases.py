@@ -216,12 +216,17 @@ def _stem_apply(shape: Shape, frozen: bool, put: Put) -> None:
 
 
 def _stems() -> Iterator[Case]:
-    for shape in (ONE, FEW, (1, 9, 8, 6), (2, 3, 1, 5), (2, 3, 5, 1), MANY, (2, 72, 10, 8)):
-        tiles = TILES * (shape == (2, 72, 10, 8))
+    whole = (2, 72, 8, 12)  # sides that are multiples of 4
+    for shape in (ONE, FEW, (1, 9, 8, 6), (2, 3, 1, 5), (2, 3, 5, 1), MANY, whole):
+        tiles = TILES * (shape == whole)
         yield Case("stem", f"{shape}", partial(_stem, shape), tiles)
         yield Case("stem_backward_reduce", f"{shape}", partial(_stem_reduce, shape), tiles)
         for frozen in (True, False):
             yield Case("stem_backward_apply", f"{shape}, frozen={frozen}", partial(_stem_apply, shape, frozen), tiles)
+    # Pixels of odd sides, from one tile to the next.
+    for op, call in (("stem", _stem), ("stem_backward_reduce", _stem_reduce)):
+        yield Case(op, f"{MANY}, two tiles a program", partial(call, MANY), TILES)
+    yield Case("stem_backward_apply", f"{MANY}, two tiles a program", partial(_stem_apply, MANY, False), TILES)
 
 
 # Tiles whose rows are pixels (of 16 channels) or channels (of 64). 24 channels that are summed over end within a block.
