@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from os.path import expanduser
 from pathlib import Path
+from typing import Literal
 
 from results.store.files import read_table
 from results.words import ConfigError, nearest
@@ -12,6 +13,7 @@ from results.words import ConfigError, nearest
 __all__ = ["SELECTS", "Selection", "select"]
 
 SELECTS = "a run's id, its start or its end; a commit; a Slurm job; a folder of results"
+Way = Literal["id", "job", "commit", "start", "folder"]  # in which a word means runs
 _COMMIT = re.compile(r"[0-9a-f]{7,40}")
 
 
@@ -23,11 +25,17 @@ class Selection:
         root: of the store.
         run_ids: whole ids, sorted.
         whole: whether these are all that a folder or a commit has, so that what is not among them is missing.
+        exact: those that a word means one by one, by their id or its end.
+        starts: words that are the start of ids.
+        rows_say: whether a word is a commit or a job: which runs it means is only in their rows.
     """
 
     root: Path
     run_ids: list[str]
     whole: bool
+    exact: frozenset[str] = frozenset()
+    starts: tuple[str, ...] = ()
+    rows_say: bool = False
 
 
 def select(key: str, words: Iterable[str], root: Path) -> list[Selection]:
@@ -54,15 +62,19 @@ def select(key: str, words: Iterable[str], root: Path) -> list[Selection]:
             raise ConfigError(f"{key}={word}: no folder of results (it has no runs/); the default is {root}")
         if store not in columns:
             columns[store] = _named_by(store)
-        ids, whole = (
-            _matches(key, word, columns[store]) if not elsewhere else ({row[0] for row in columns[store]}, True)
+        ids, way = (
+            _matches(key, word, columns[store]) if not elsewhere else ({row[0] for row in columns[store]}, "folder")
         )
         if not ids:
             known = sorted({text for row in columns[store] for text in row if text})
             near = f"; nearest is {key}={nearest(word, known)}" if known else ": it has none"
             raise ConfigError(f"{key}={word}: no such run, commit or Slurm job in {store}{near}")
         before = found.get(store, Selection(store, [], True))
-        found[store] = Selection(store, sorted(ids.union(before.run_ids)), whole and before.whole)
+        found[store] = Selection(
+            store, sorted(ids.union(before.run_ids)), way in ("folder", "commit") and before.whole,
+            before.exact | (ids if way == "id" else set()), before.starts + ((word,) if way == "start" else ()),
+            way in ("commit", "job") or before.rows_say,
+        )  # fmt: skip
     return list(found.values())
 
 
@@ -74,18 +86,18 @@ def _named_by(root: Path) -> list[tuple[str, str, str]]:
     return [row for row in zip(*columns, strict=True) if row[0]]
 
 
-def _matches(key: str, word: str, rows: Sequence[tuple[str, str, str]]) -> tuple[set[str], bool]:
+def _matches(key: str, word: str, rows: Sequence[tuple[str, str, str]]) -> tuple[set[str], Way]:
     ids = {row[0] for row in rows}
     if word in ids:
-        return {word}, False
+        return {word}, "id"
     if not word:
-        return set(), False
+        return set(), "id"
     if jobs := {row[0] for row in rows if row[2] == word}:
-        return jobs, False
+        return jobs, "job"
     if ends := {run_id for run_id in ids if run_id.endswith(word)}:
         if len(ends) > 1:
             raise ConfigError(f"{key}={word}: {len(ends)} runs end so; such as {min(ends)} and {max(ends)}")
-        return ends, False
+        return ends, "id"
     if _COMMIT.fullmatch(word) and (commits := {row[0] for row in rows if row[1].startswith(word)}):
-        return commits, True
-    return {run_id for run_id in ids if run_id.startswith(word)}, False
+        return commits, "commit"
+    return {run_id for run_id in ids if run_id.startswith(word)}, "start"

@@ -1,6 +1,7 @@
 """Simulated nights of cells, and what the check says of them: the code of `results.check` on made-up runs."""
 
 import math
+import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -9,14 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from results.check.confirm import PAIRS, confirm, confirmed_many, unclear
+from results.check.metrics import METRICS, Metric
 from results.check.noise import Noise, estimate
 from results.check.power import visible
-from results.check.screen import MOST_RUNS, SOLE, SUSPECT, disagree, screen, screen_many
+from results.check.screen import MOST_RUNS, SOLE, SUSPECT, Rule, disagree, screen, screen_many
+from results.check.spoilt import far_limit, is_far, spoils
 
 __all__ = ["Night", "Scenario", "convergence", "creep", "nights", "power_agreement", "summarize"]
 
 Rates = NDArray[np.float64]
-FLOOR = 0.02  # of images_per_s
+MAIN = next(metric for metric in METRICS if metric.name == "images_per_s")
+ACCURACY = next(metric for metric in METRICS if metric.name == "final_top1")
+EPOCHS = next(metric for metric in METRICS if metric.name == "epochs_to_target")
+FLOOR = MAIN.floor
 WEEK = 7
 PAIR_SETS = 6  # of a cell from before, of two commits that do not differ: most stopped early
 WARM_NIGHTS = 20  # of history before the first night that counts, for rules that want more than 20 runs
@@ -69,8 +75,8 @@ class Night:
 
     @cached_property
     def open(self) -> NDArray[np.bool_]:
-        """Return which cells are left open where nothing changed: the runs disagree, or the pairs of a suspicion."""
-        found = np.zeros(len(self.runs), dtype=bool)
+        """Return which cells are left open where nothing changed: by their runs, or by the pairs of a suspicion."""
+        found = self.torn.copy()
         # What can be seen is never less than the floor.
         beyond = 1 - np.median(self.runs, axis=1) / np.median(self.accepted, axis=1) > FLOOR
         for cell in np.flatnonzero(beyond):
@@ -78,11 +84,20 @@ class Night:
             said = screen((-now).tolist(), [-value for value in held], floor=FLOOR, rule=SUSPECT)
             if said.flagged:
                 changes = (1 - self.alone[cell]).tolist()
-                found[cell] = unclear(confirm(changes), changes, said.worsening)
+                found[cell] |= unclear(confirm(changes), changes, said.worsening)
             elif said.p >= SUSPECT.level:
                 noise = estimate(held, self.before[cell] if self.before else ())
                 seen = visible(noise, len(now), len(held), floor=FLOOR, rule=SUSPECT, higher=True)
-                found[cell] = disagree(said, seen, SUSPECT)
+                found[cell] |= disagree(said, seen, SUSPECT)
+        return found
+
+    @cached_property
+    def torn(self) -> NDArray[np.bool_]:
+        """Return which cells have too many runs that are far worse than the baseline's, whatever their median is."""
+        worse = 1 - self.runs.min(axis=1) / np.median(self.accepted, axis=1)
+        found = worse > MAIN.far  # the limit is never less
+        for cell in np.flatnonzero(found):
+            found[cell] = _torn(MAIN, self.runs[cell], self.accepted[cell], SUSPECT)
         return found
 
 
@@ -202,7 +217,8 @@ class Convergence:
 
     Attributes:
         epochs, accuracy: shares of cells in which a change is found where there is none.
-        left: share of cells in which the runs disagree on one of them where there is no change.
+        left: share of cells in which the runs disagree on one of them, or too many are far off, where there is no
+            change.
         found: share in which 14 epochs are found where there were 10.
         visible: the mean rise of epochs that is said to be seen, a fraction.
         visible_found: share in which just that is found.
@@ -244,5 +260,14 @@ def convergence(trials: int, runs: int, seed: int) -> Convergence:
         moved = np.rint(10 * (1 + (rise or 0.0)) + 0.8 * draw.standard_normal(runs))
         seen = screen(list(moved), list(before), floor=0.2, rule=SOLE).flagged
         left = any(disagree(one, rise, SOLE) for one in said) or disagree(wrong, drop, SOLE)
+        left |= _torn(EPOCHS, now, before, SOLE) or _torn(ACCURACY, accuracy, old, SOLE)
         counts += [any(one.flagged for one in said), wrong.flagged, left, found, rise or 0.0, seen]
     return Convergence(*(counts / trials).tolist())
+
+
+def _torn(metric: Metric, now: Rates, before: Rates, rule: Rule) -> bool:
+    """Whether too many runs are far worse than the baseline's median, and those of the baseline are not."""
+    held = before.tolist()
+    limit, middle = far_limit(metric, held, rule), statistics.median(held)
+    far, usual = (sum(is_far(metric, value, middle, limit) for value in side) for side in (now.tolist(), held))
+    return spoils(far, len(now), usual, len(held))

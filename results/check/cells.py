@@ -3,7 +3,7 @@
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from results.check.labels import labels
@@ -12,7 +12,7 @@ from results.check.runs import Kernel, PairSet, Run
 from results.identity import Difference, canonical, first_difference, flat_parts
 from results.store.schema import Row
 
-__all__ = ["Cell", "Evidence", "Samples", "cells_of", "nearest_baseline", "samples"]
+__all__ = ["Cell", "Evidence", "Samples", "by_commit", "cells_of", "nearest_baseline", "same_cell", "samples"]
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class Evidence:
         faults: lines about what is left out, and why.
         unusable: of runs that were named as candidates, or may be some, why they cannot be judged, by id.
         spoilt: of runs that cannot be read or judged, and would else be candidates, a line by id.
-        unsure: by comparability key, why it is no pass whatever its figures: a baseline lost runs, two commits are new.
-        unread: lines about baselines and pairs that cannot be read, without which no verdict is sound.
+        unsure: by comparability key, why it is no pass whatever its figures: a baseline lost runs.
+        unread: lines about baselines, pairs and months that cannot be read, without which no verdict is sound.
         measured: comparability keys of which tonight's runs are accepted already.
     """
 
@@ -89,11 +89,13 @@ class Samples:
     Attributes:
         values: in the order in which the runs came; several runs of one allocation are one value, their median.
         runs: ids of those that have one.
+        numbers: of every run that has one, by id, of those too that do not count.
         without: reasons of those that have none, by id.
     """
 
     values: list[float] = field(default_factory=list)
     runs: list[str] = field(default_factory=list)
+    numbers: dict[str, float] = field(default_factory=dict)
     without: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -111,17 +113,18 @@ def samples(
         kernel: of a micro run.
         last: how many allocations count, the last ones; None for all.
     """
-    by_allocation: dict[str, list[tuple[str, float]]] = {}
+    by_allocation: dict[str, list[str]] = {}
     found = Samples()
     for run in runs:
         value = evidence.value(run, metric, kernel)
         if value.number is None:
             found.without[run.run_id] = value.reason
         else:
-            by_allocation.setdefault(run.allocation, []).append((run.run_id, value.number))
+            found.numbers[run.run_id] = value.number
+            by_allocation.setdefault(run.allocation, []).append(run.run_id)
     counted = list(by_allocation.values())[-last if last else None :]
-    found.values = [statistics.median(number for _, number in one) for one in counted]
-    found.runs = [run_id for one in counted for run_id, _ in one]
+    found.values = [statistics.median(found.numbers[run_id] for run_id in one) for one in counted]
+    found.runs = [run_id for one in counted for run_id in one]
     return found
 
 
@@ -140,6 +143,23 @@ def cells_of(evidence: Evidence, runs: Iterable[Run]) -> dict[Cell, list[Run]]:
         for kernel in dict.fromkeys(kernel for run in found for kernel in evidence.kernels.get(run.run_id, {})):
             cells[Cell(key, label, benchmark, kernel)] = found
     return cells
+
+
+def by_commit(cell: Cell, runs: Iterable[Run]) -> list[tuple[Cell, list[Run]]]:
+    """Split the runs of a cell by what they were made of, each with the cell's name, and the commit where it tells."""
+    found: dict[str | None, list[Run]] = {}
+    for run in runs:
+        found.setdefault(run.commit, []).append(run)
+    if len(found) == 1:
+        return [(cell, own) for own in found.values()]
+    return [(replace(cell, label=f"{cell.label} at {own[0].commit_label}"), own) for own in found.values()]
+
+
+def same_cell(one: Run, other: Run) -> bool:
+    """Return whether two runs may be of one cell: one that did not end may not have come to say on what it ran."""
+    on = [run.parts["processors"] for run in (one, other)]
+    silent = any(run.parts["processors"] is None and not run.completed for run in (one, other))
+    return one.shape == other.shape and (silent or on[0] == on[1])
 
 
 def nearest_baseline(run: Run, baselines: Iterable[Run]) -> tuple[Run, Difference] | None:

@@ -4,9 +4,10 @@
     python -m results.check results=results/v1
 
 A cell is the runs that may be compared: one configuration, its seed aside, on one class of system. Runs of at least 3
-allocations are held against the last 20 that were accepted (python -m results.baseline). What looks worse is suspected
-until interleaved pairs (python -m bench.pairs) confirm it. Exit status, of the worst cell: 1 a regression; 2 not
-comparable, or nothing measured; 4 a cell of the baseline is missing; 3 inconclusive; 0 all pass.
+allocations, of each commit by themselves, are held against the last 20 that were accepted (python -m results.baseline).
+What looks worse is suspected until interleaved pairs (python -m bench.pairs) confirm it. Exit status, of the worst
+cell: 1 a regression; 2 not comparable, or nothing measured; 4 a cell of the baseline is missing; 3 inconclusive; 0 all
+pass.
 """
 
 import os
@@ -96,7 +97,7 @@ def main(words: Sequence[str] | None = None) -> int:
     from bench.config.grammar import WordError, key, values
     from bench.config.paths import check_folder
 
-    fresh = f"those of the last {HOURS:g} hours that no baseline has, of the newest commit"
+    fresh = f"those of the last {HOURS:g} hours that no baseline has"
 
     @dataclass(kw_only=True)
     class Keys:

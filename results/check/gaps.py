@@ -6,12 +6,10 @@ from typing import Any
 from results.check.cells import Cell, Evidence, cells_of, nearest_baseline
 from results.check.runs import Run, kind_of
 from results.check.screen import MOST_RUNS
+from results.check.spoilt import beside, lost, too_many
 from results.check.verdict import Finding, Verdict
 
 __all__ = ["kernel_words", "missing", "not_measured", "without_baseline"]
-
-# More runs that failed than this make what is left no fair sample, after MLPerf's rule for runs that do not converge.
-MOST_FAILED = 1 / 5
 
 
 def kernel_words(cell: Cell) -> str:
@@ -52,7 +50,7 @@ def not_measured(evidence: Evidence) -> list[Finding]:
 
 
 def _failed(evidence: Evidence) -> list[Finding]:
-    """Runs that did not end well: all of a cell, or too many beside those that did."""
+    """Runs that did not end well: all of a cell and commit, or too many beside those that did."""
     findings = []
     for run in evidence.candidates:
         if run.completed:
@@ -60,18 +58,15 @@ def _failed(evidence: Evidence) -> list[Finding]:
         message = " ".join((run.row["failure_message"] or "").split())
         what = f"run {run.run_id} {run.ended}: {message or 'no message'}"
         evidence.faults.append(what)
-        alike = [other for other in evidence.candidates if _same_cell(run, other)]
-        ended = sum(other.completed for other in alike)
-        failed = sum(other.failed for other in alike)
+        ended = sum(other.completed for other in beside(evidence, run))
+        failed, unusable = lost(evidence, run)
         if not ended:
             findings.append(
                 _finding(run.label, run.key, Verdict.NOT_COMPARABLE, f"nothing measured: {what}", [run.run_id])
             )
-            continue
-        spoilt = sum(kind_of(run_id) == kind_of(run.run_id) for run_id in evidence.spoilt)
-        if run.failed and failed + spoilt > MOST_FAILED * (ended + failed + spoilt):
-            of = f"{failed + spoilt} of {ended + failed + spoilt} runs failed{' or cannot be used' if spoilt else ''}"
-            why = f"{of}, more than one in five: {what}"
+        elif run.failed and too_many(failed + unusable, ended + failed + unusable):
+            of = f"{failed + unusable} of {ended + failed + unusable} runs"
+            why = f"{of} failed{' or cannot be used' if unusable else ''}, more than one in five: {what}"
             findings.append(_finding(run.label, run.key, Verdict.INCONCLUSIVE, why, [run.run_id]))
     return findings
 
@@ -82,16 +77,19 @@ def _spoilt(evidence: Evidence) -> list[Finding]:
     for run_id in evidence.spoilt:
         by_kind.setdefault(kind_of(run_id), []).append(run_id)
     findings = []
-    for kind, lost in by_kind.items():
-        alike = [run for run in evidence.candidates if kind_of(run.run_id) == kind]
-        ended = sum(run.completed for run in alike)
-        spoilt = len(lost) + sum(run.failed for run in alike)
-        if spoilt <= MOST_FAILED * (ended + spoilt):
-            continue
-        why = f"{spoilt} of {ended + spoilt} runs failed or cannot be used, more than one in five"
-        cells = {run.key: run.label for run in alike} or {"": kind or "unknown"}
-        for key, label in cells.items():
-            findings.append(_finding(label, key, Verdict.INCONCLUSIVE, f"{why}: {evidence.spoilt[lost[0]]}", lost))
+    for kind, unusable in by_kind.items():
+        alike = {(run.key, run.commit): run for run in evidence.candidates if kind_of(run.run_id) == kind}
+        if not alike:
+            of = f"{len(unusable)} of {len(unusable)} runs failed or cannot be used, more than one in five"
+            why = f"{of}: {evidence.spoilt[unusable[0]]}"
+            findings.append(_finding(kind or "unknown", "", Verdict.INCONCLUSIVE, why, unusable))
+        for run in alike.values():
+            ended = sum(other.completed for other in beside(evidence, run))
+            count = sum(lost(evidence, run))
+            if too_many(count, ended + count):
+                of = f"{count} of {ended + count} runs failed or cannot be used, more than one in five"
+                why = f"{of}: {evidence.spoilt[unusable[0]]}"
+                findings.append(_finding(run.label, run.key, Verdict.INCONCLUSIVE, why, unusable))
     return findings
 
 
@@ -99,12 +97,6 @@ def _unsure(evidence: Evidence) -> list[Finding]:
     """What is no pass whatever its figures: the sample may be another than the one that counts."""
     labels = {run.key: run.label for run in evidence.runs.values()} if evidence.unsure else {}
     return [_finding(labels.get(key, key), key, Verdict.INCONCLUSIVE, why) for key, why in evidence.unsure.items()]
-
-
-def _same_cell(failed: Run, other: Run) -> bool:
-    """Whether a run is of the cell of one that failed, which may not have come to say on what it ran."""
-    on = failed.parts["processors"]
-    return failed.shape == other.shape and on in (None, other.parts["processors"])
 
 
 def missing(evidence: Evidence, strange: set[Any], compared: set[Cell]) -> list[Finding]:

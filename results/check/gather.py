@@ -5,10 +5,22 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from results.check.baselines import events, standing
-from results.check.cells import Evidence
-from results.check.runs import NEVER, Kernel, Run, Runs, began, load, load_kernels, load_pairs, named_as_of_pairs
+from results.check.cells import Evidence, same_cell
+from results.check.runs import (
+    AHEAD,
+    NEVER,
+    Kernel,
+    Run,
+    Runs,
+    began,
+    load,
+    load_kernels,
+    load_pairs,
+    named_as_of_pairs,
+    written,
+)  # fmt: skip
 from results.check.screen import MOST_RUNS
-from results.selection import select
+from results.selection import Selection, select
 from results.store.schema import Row
 from results.words import ConfigError
 
@@ -16,7 +28,6 @@ __all__ = ["HOURS", "KINDS", "gather", "lost_of_those_that_count"]
 
 KINDS = ("accepted", "pinned")
 HOURS = 20.0  # a night's runs, and not those of the night before
-AHEAD = timedelta(hours=1)  # that a clock of another machine may be before ours
 
 
 def gather(
@@ -31,9 +42,8 @@ def gather(
 
     Args:
         root: of the store with the baselines.
-        candidate: words of `results.selection.select`; none for the runs of the last hours that no baseline has, of
-            each cell those of the newest commit; of one that a baseline has, or that is not known or had changes, only
-            where there is no other.
+        candidate: words of `results.selection.select`; none for the runs of the last hours that no baseline has. Of a
+            cell those of a commit that is not known or had changes do not count beside a commit that is new.
         baseline: likewise, in place of those that were accepted and pinned.
         against: which of `KINDS` to hold candidates against.
         hours: how long ago a candidate may have begun.
@@ -48,29 +58,33 @@ def gather(
     state = standing(history, {run_id: run.key for run_id, run in runs.items()})
     evidence = Evidence(
         root=root, candidates=[], whole=True, baselines={kind: {} for kind in KINDS}, runs=runs, pair_sets=pairs.sets,
-        faults=store.faults, unread=[*pairs.unread, *unread],
+        faults=store.faults, unread=[*pairs.unread, *unread, *store.unlisted],
     )  # fmt: skip
     paired = pairs.run_ids | set(filter(named_as_of_pairs, runs))
     since = now - timedelta(hours=hours)
+    held = {run_id for by_key in (state.accepted, state.pinned) for ids in by_key.values() for run_id in ids}
     if candidate:
-        named, evidence.whole = _select("candidate", candidate, store, evidence, paired)
+        named, evidence.whole = _select("candidate", candidate, store, evidence, paired, held, now)
         if spare := [run.run_id for run in named if run.run_id in paired]:
             evidence.faults.append(f"{len(spare)} runs of pairs left out, such as {spare[0]}: they confirm, no more")
         evidence.candidates = [run for run in named if run.run_id not in paired]
     else:
-        held = {run_id for by_key in (state.accepted, state.pinned) for ids in by_key.values() for run_id in ids}
         if bare := sorted(one for one in paired - pairs.run_ids if runs[one].started > since):
             evidence.faults.append(
                 f"{len(bare)} runs left out, such as {bare[0]}: named as of pairs that are not there"
             )
         spoken_for = paired | held
         fresh = [run for run in runs.values() if run.run_id not in spoken_for]
-        undated = [run.run_id for run in fresh if run.started == NEVER and (began(run.run_id) or now) > since]
-        evidence.unusable |= dict.fromkeys(undated, "its row does not say when it began")
+        for run, when, why in _without_time(fresh, now):
+            if when > since:
+                evidence.unusable[run.run_id] = why
+            elif run.started != NEVER:
+                evidence.faults.append(f"run={run.run_id}: left out, {why}")
         left = {**store.unread, **store.unusable}
         evidence.spoilt = {one: why for one, why in left.items() if one not in spoken_for and store.began[one] > since}
         known = {key: {runs[one].commit for one in ids if one in runs} for key, ids in state.accepted.items()}
-        evidence.candidates = _newest([run for run in fresh if run.started > since], known, now, evidence)
+        fresh = [run for run in fresh if since < run.started <= now + AHEAD]
+        evidence.candidates = _that_count(fresh, known, evidence)
         # What was accepted tonight already was measured tonight.
         evidence.measured = {runs[one].key for one in held if one in runs and since < runs[one].started <= now + AHEAD}
         if not evidence.candidates and not evidence.measured and runs:
@@ -80,7 +94,7 @@ def gather(
     evidence.candidates.sort(key=lambda run: (run.started, run.run_id))
     own = {run.run_id for run in evidence.candidates}
     if baseline:
-        named, _ = _select("baseline", baseline, store, evidence, paired)
+        named, _ = _select("baseline", baseline, store, evidence, paired, held, now)
         named.sort(key=lambda run: (run.started, run.run_id))
         evidence.baselines = {"accepted": _by_key(named, own | paired, evidence.faults), "pinned": {}}
     else:
@@ -94,42 +108,56 @@ def gather(
     return evidence
 
 
-def _newest(
-    fresh: list[Run], known: Mapping[str, set[str | None]], now: datetime, evidence: Evidence
-) -> list[Run]:  # fmt: skip
-    """Of each cell the runs of the commit that was measured last: slow ones of it must not drown among others.
+def _without_time(runs: Iterable[Run], now: datetime) -> list[tuple[Run, datetime, str]]:
+    """Runs that do not say when they began, or a time yet to come, and why; when that was by the id, or else the file.
 
-    Nor among those of a commit that was accepted before, or of one that nobody can check out. Where a second commit was
-    measured that no baseline has, either may be the one that counts: no pass of one hides the other.
+    A file that is old makes no run of it tonight's: such a run is named in the night in which it was written.
+    """
+    odd: dict[Path, list[Run]] = {}
+    for run in runs:
+        if run.started == NEVER or run.started > now + AHEAD:
+            odd.setdefault(run.root, []).append(run)
+    found = []
+    for root, of_root in odd.items():
+        files = written(root, [run.run_id for run in of_root])
+        for run in of_root:
+            named = began(run.run_id)
+            when = named if named and named <= now + AHEAD else files.get(run.run_id, NEVER)
+            late = f"it began {run.started:%F %H:%M} UTC, which is yet to come"
+            found.append((run, when, "its row does not say when it began" if run.started == NEVER else late))
+    return found
+
+
+def _that_count(fresh: list[Run], known: Mapping[str, set[str | None]], evidence: Evidence) -> list[Run]:
+    """Those of tonight's runs that count: of every commit, since the good ones of one say nothing of another.
+
+    Runs that nobody can check out count only where no commit of their cell is new: somebody tried something.
 
     Args:
         known: by key, commits that were accepted.
     """
-    cells: dict[str, list[Run]] = {}
+    by_shape: dict[object, list[Run]] = {}
     for run in fresh:
-        if run.started > now + AHEAD:
-            line = f"left out, it began {run.started:%F %H:%M} UTC, which is yet to come"
-            evidence.faults.append(f"run={run.run_id}: {line}")
-        else:
-            cells.setdefault(run.key, []).append(run)
-    found = []
-    for runs in cells.values():
-        old = known.get(runs[0].key, set())
-        last = max(runs, key=lambda run: (run.commit not in old, run.clean, run.started, run.run_id))
-        found += [run for run in runs if run.commit == last.commit]
-        if others := [run.run_id for run in runs if run.commit != last.commit]:
-            judged = f"{last.commit[:12]}{'' if last.clean else '+'}" if last.commit else "the unknown one"
-            evidence.faults.append(f"{len(others)} runs of other commits than {judged} left out, such as {others[0]}")
-        rivals = {run.commit or "" for run in runs if run.clean and run.commit not in old} - {last.commit}
-        if rivals and last.clean:
-            names = ", ".join(sorted(rival[:12] for rival in rivals))
-            why = f"measured at {names} as well, which no baseline has: candidate=COMMIT judges each"
-            evidence.unsure[runs[0].key] = why
+        by_shape.setdefault(run.shape, []).append(run)
+    found: list[Run] = []
+    spare: list[tuple[Run, Run]] = []
+    for alike in by_shape.values():
+        new = [run for run in alike if run.clean and run.commit not in known.get(run.key, ())]
+        for run in alike:
+            beside = None if run.clean else next((one for one in new if same_cell(run, one)), None)
+            if beside is None:
+                found.append(run)
+            else:
+                spare.append((run, beside))
+    if spare:
+        run, beside = spare[0]
+        what = f"{len(spare)} runs of changed or unknown commits left out beside those of {beside.commit_label}"
+        evidence.faults.append(f"{what}, such as {run.run_id}")
     return found
 
 
 def _select(
-    key: str, words: Sequence[str], store: Runs, evidence: Evidence, paired: set[str]
+    key: str, words: Sequence[str], store: Runs, evidence: Evidence, paired: set[str], held: set[str], now: datetime
 ) -> tuple[list[Run], bool]:
     """The runs that words mean; those of other stores, and their pairs, join those that are known."""
     found: list[Run] = []
@@ -140,7 +168,7 @@ def _select(
             loaded = load(selection.root)  # a folder means all that it has
             pairs = load_pairs(selection.root)
             evidence.pair_sets = [*evidence.pair_sets, *pairs.sets]
-            evidence.unread += pairs.unread
+            evidence.unread += [*pairs.unread, *loaded.unlisted]
             evidence.faults += loaded.faults
             if key == "candidate":
                 evidence.spoilt |= {one: line for one, line in loaded.unread.items() if one not in pairs.run_ids}
@@ -150,11 +178,44 @@ def _select(
                     evidence.faults.append(f"run={run_id}: is in {selection.root} too; that of {evidence.root} counts")
                 else:
                     evidence.runs[run_id] = run
-        found += [evidence.runs[run_id] for run_id in selection.run_ids if run_id in evidence.runs]
+        chosen = [evidence.runs[run_id] for run_id in selection.run_ids if run_id in evidence.runs]
         if key == "candidate":
             evidence.unusable |= {one: why for one, why in loaded.unusable.items() if one in selection.run_ids}
+            evidence.unusable |= {one: why for one, why in loaded.unread.items() if one in selection.exact}
+            chosen = _with_what_is_lost(chosen, selection, loaded, evidence, paired | held, now)
+        found += chosen
         whole = whole and selection.whole
     return found, whole
+
+
+def _with_what_is_lost(
+    chosen: list[Run], selection: Selection, store: Runs, evidence: Evidence, spoken_for: set[str], now: datetime
+) -> list[Run]:
+    """Add what cannot be read or dated of what a day, a commit or a job means; return the runs that are left.
+
+    Which commit or job is not known of a run that cannot be read: it counts where it is of the same night.
+
+    Args:
+        spoken_for: runs that a baseline or pairs have.
+    """
+    if not (selection.starts or selection.rows_say):
+        return chosen
+    times = [run.started for run in chosen if NEVER < run.started <= now + AHEAD]
+    night = timedelta(hours=HOURS)
+
+    def meant(run_id: str, when: datetime) -> bool:
+        if run_id in selection.run_ids or run_id.startswith(selection.starts):
+            return True
+        near = bool(times) and min(times) - night < when < max(times) + night
+        return near and (selection.rows_say or began(run_id) is None)
+
+    left = {one: why for one, why in store.unread.items() if one not in spoken_for and one not in selection.exact}
+    evidence.spoilt |= {one: why for one, why in left.items() if meant(one, store.began[one])}
+    undated = [run for run in store.by_id.values() if run.started == NEVER and run.run_id not in selection.exact]
+    for run, when, why in _without_time(undated, now):
+        if run.run_id not in spoken_for and meant(run.run_id, when):
+            evidence.unusable[run.run_id] = why
+    return [run for run in chosen if run.run_id not in evidence.unusable]
 
 
 def _standing_runs(by_key: Mapping[str, Iterable[str]], without: set[str], evidence: Evidence) -> dict[str, list[Run]]:

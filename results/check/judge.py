@@ -6,14 +6,15 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from results.check.cells import Cell, Evidence, Samples, cells_of, samples
+from results.check.cells import Cell, Evidence, Samples, by_commit, cells_of, samples
 from results.check.confirm import PAIRS, Confirmation, confirm, unclear
-from results.check.gaps import MOST_FAILED, kernel_words, missing, not_measured, without_baseline
+from results.check.gaps import kernel_words, missing, not_measured, without_baseline
 from results.check.metrics import RESUMED, Metric, worsening
 from results.check.noise import Noise, estimate
 from results.check.power import POWER, visible
 from results.check.runs import PairSet, Run
 from results.check.screen import LEAST_RUNS, MOST_RUNS, SOLE, SUSPECT, Screen, disagree, least_baseline, least_p, screen
+from results.check.spoilt import spoilt
 from results.check.verdict import Finding, Verdict
 from results.statistics import Interval, ratio_interval
 
@@ -21,7 +22,7 @@ __all__ = ["judge"]
 
 
 def judge(evidence: Evidence) -> list[Finding]:
-    """Judge every cell that has candidates, and name those that have none.
+    """Judge every cell that has candidates, those of each commit by themselves, and name those that have none.
 
     Returns:
         Findings in the order of the cells; none where there is neither a candidate nor a baseline.
@@ -40,7 +41,8 @@ def judge(evidence: Evidence) -> list[Finding]:
         compared.add(cell)
         for against, baseline in sets.items():
             if baseline:
-                findings += _judge_cell(cell, runs, baseline, against, evidence)
+                for own, alike in by_commit(cell, runs):
+                    findings += _judge_cell(own, alike, baseline, against, evidence)
             elif any(evidence.baselines[against].values()):
                 evidence.faults.append(f"{cell.label}: nothing of it is {against}, so it is not held against that")
     findings += not_measured(evidence)
@@ -116,31 +118,26 @@ def _judge_metric(
         confirmed=metric.timed, absolute=metric.absolute,
     )  # fmt: skip
     facts["power"] = _power(facts["visible"], metric, noise, count, size)
-    if missed := _missed(metric, mine, theirs) if not worse.flagged else "":
-        return end(Verdict.INCONCLUSIVE, missed)
-    if better.flagged:
-        if metric.better == "same":
-            return end(Verdict.REGRESSION, "faster than the baseline's runs ever were: it is not the same training")
-        return end(Verdict.PASS, "better: if it is to stay so, accept it", improved=True)
-    if not worse.flagged:
-        # What converges too fast is a fault as well.
-        if any(disagree(one, facts["visible"], rule) for one in (worse, *([better] * (metric.better == "same")))):
-            return end(Verdict.INCONCLUSIVE, "the runs disagree: run more")
-        return end(Verdict.PASS, "")
-    if not metric.timed:
+    # What converges too fast is a fault as well.
+    if better.flagged and metric.better == "same":
+        return end(Verdict.REGRESSION, "faster than the baseline's runs ever were: it is not the same training")
+    if worse.flagged and not metric.timed:
         slower = "slower to converge" if metric.name == "epochs_to_target" else "worse"
         return end(Verdict.REGRESSION, f"{slower}, beyond what runs of the baseline differ by")
-    return _confirmed(cell, metric, runs, baseline, evidence, worse.worsening, end)
-
-
-def _missed(metric: Metric, mine: Samples, theirs: Samples) -> str:
-    """That too many runs did not reach a target that those of the baseline did; empty where it is not so."""
-    if not metric.reaches_target:
-        return ""
-    now, before = (sum(map(math.isinf, side.values)) for side in (mine, theirs))
-    if now <= MOST_FAILED * len(mine.values) or before > MOST_FAILED * len(theirs.values):
-        return ""
-    return f"{now} of {len(mine.values)} runs did not reach the target, more than one in five"
+    said = _confirmed(cell, metric, runs, baseline, evidence, worse.worsening, end) if worse.flagged else None
+    if said and said.verdict is not Verdict.PASS:
+        return said
+    # Pairs that refute what a median shows say nothing of runs that it does not show.
+    if why := spoilt(evidence, metric, runs, baseline, mine, theirs, rule):
+        settled = {"confirmation": said.confirmation, "pairs_id": said.pairs_id} if said else {}
+        return end(Verdict.INCONCLUSIVE, "; ".join([why, *([said.why] if said else [])]), **settled)
+    if any(disagree(one, facts["visible"], rule) for one in (worse, *([better] * (metric.better == "same")))):
+        return end(Verdict.INCONCLUSIVE, "the runs disagree: run more")
+    if said:
+        return said
+    if better.flagged:
+        return end(Verdict.PASS, "better: if it is to stay so, accept it", improved=True)
+    return end(Verdict.PASS, "")
 
 
 def _screen(metric: Metric, mine: Samples, theirs: Samples, sign: float) -> Screen:

@@ -154,9 +154,9 @@ def as_table(findings: Sequence[Finding], details: bool) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False, pad_edge=False)
     for head in ("verdict", "cell", "metric", "evidence"):
         table.add_column(head, no_wrap=head == "verdict", overflow="fold")
-    by_cell: dict[tuple[str, str], list[Finding]] = {}
+    by_cell: dict[tuple[str, str, str], list[Finding]] = {}
     for one in findings:
-        by_cell.setdefault((one.key, one.kernel), []).append(one)
+        by_cell.setdefault((one.key, one.cell, one.kernel), []).append(one)
     for cell in sorted(by_cell.values(), key=lambda cell: list(Verdict).index(worst(one.verdict for one in cell))):
         # What could have seen nothing at all is no pass to be passed over.
         blind = [one for one in cell if one.p is not None and one.visible is None]
@@ -179,12 +179,12 @@ def as_table(findings: Sequence[Finding], details: bool) -> Table:
 
 
 def commands(findings: Sequence[Finding], python: str) -> list[str]:
-    """Return the commands that would settle what is suspected, of each cell that of its first metric.
+    """Return the commands that would settle what is suspected, of each cell and commit that of its first metric.
 
     Args:
         python: what runs them, as a shell takes it.
     """
-    found = {(one.key, one.kernel): one for one in reversed(findings) if one.confirm_with}
+    found = {(one.key, one.cell, one.kernel): one for one in reversed(findings) if one.confirm_with}
     lines = []
     for one in reversed(found.values()):
         _, *words = shlex.split(one.confirm_with)

@@ -4,13 +4,14 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from results.identity import key_of, parts_of
-from results.store.files import read_table
+from results.store.files import read_table, table_files
+from results.store.load import stem
 from results.store.schema import Row, to_rows
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "load_kernels",
     "load_pairs",
     "named_as_of_pairs",
+    "written",
 ]
 
 # Of the table `runs`, what a check reads: what `results.identity.parts_of` needs, and the rest.
@@ -44,6 +46,7 @@ _NAME = re.compile(
     r"(?:(\d{8}T\d{6})-)?(.*?)(?:-[0-9a-f]{8})?(?:-job[\d_]+)?"
 )  # its time, what it is, chance or its job
 _OF_PAIRS = re.compile(r".+-pairs-[0-9a-f]{8}-(?:p\d+)?[ab]")  # as `bench.pairs` names runs of a Slurm job
+AHEAD = timedelta(hours=1)  # that a clock of another machine may be before ours
 CLOCKS = (("init_start", "init_stop"), ("init_start", "run_start"), ("run_start", "run_stop"))
 
 
@@ -104,6 +107,11 @@ class Run:
         return f"{commit}+" if commit and self.row["dirty"] else commit or None
 
     @property
+    def commit_label(self) -> str:
+        """Its commit in words."""
+        return f"{self.commit[:12]}{'' if self.clean else '+'}" if self.commit else "no known commit"
+
+    @property
     def clean(self) -> bool:
         """Whether its commit is known and is all that it was made of."""
         return self.commit is not None and not self.commit.endswith("+")
@@ -136,14 +144,16 @@ class Runs:
         by_id: the last attempt of each run, whatever became of it.
         faults: lines about files and rows that are left out, and why.
         unusable: of the same, those of a run, by its id.
-        unread: likewise, of runs of which no file can be read.
-        began: when those of either kind began, by id: as the id says, or else the row or the file.
+        unread: likewise, of runs of which the file of the last attempt cannot be read.
+        unlisted: lines about folders of which the files are not even known.
+        began: when those that are unusable or unread began, by id: as the id says, or else the row or the file.
     """
 
     by_id: dict[str, Run] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     unusable: dict[str, str] = field(default_factory=dict)
     unread: dict[str, str] = field(default_factory=dict)
+    unlisted: list[str] = field(default_factory=list)
     began: dict[str, datetime] = field(default_factory=dict)
 
     def leave_out(self, row: Row, why: str) -> None:
@@ -198,6 +208,14 @@ def load(root: Path, run_ids: Iterable[str] | None = None, more: Iterable[str] =
             last[run_id] = row
         elif row["restart_count"] == before["restart_count"]:
             loaded.faults.append(f"run={run_id}: attempt {row['restart_count']} has two rows; the first counts")
+    for one in bad:
+        run_id, restart = stem(one.path.name)
+        if one.path.suffix != ".parquet":
+            loaded.unlisted.append(str(one))
+        elif run_id and not (run_id in last and _attempt(restart) <= (last[run_id]["restart_count"] or 0)):
+            last.pop(run_id, None)  # how it ended is in what cannot be read
+            loaded.unread[run_id] = str(one)
+            loaded.began[run_id] = began(run_id) or _changed(one.path)
     known: dict[tuple[Any, ...], tuple[dict[str, Any], str]] = {}
     for row in last.values():
         if fault := _clock_fault(row):
@@ -213,12 +231,21 @@ def load(root: Path, run_ids: Iterable[str] | None = None, more: Iterable[str] =
             loaded.leave_out(row, str(error).removeprefix(f"run {row['run_id']}: "))
             continue
         loaded.by_id[row["run_id"]] = Run(row, root, *known[facts])
-    for one in bad:
-        run_id = one.path.name.removesuffix(".parquet").rpartition(".")[0]
-        if run_id and run_id not in last:
-            loaded.unread[run_id] = str(one)
-            loaded.began[run_id] = began(run_id) or _changed(one.path)
     return loaded
+
+
+def _attempt(restart: str) -> float:
+    """The number of an attempt as its file is named; that which is none may be the last."""
+    return int(restart) if restart.isdecimal() else math.inf
+
+
+def written(root: Path, run_ids: Iterable[str]) -> dict[str, datetime]:
+    """Return when the file of each run was last changed, by id, for those that do not say when they began."""
+    found: dict[str, datetime] = {}
+    for path in table_files(root, "runs", run_ids) if (run_ids := set(run_ids)) else []:
+        run_id = stem(path.name)[0]
+        found[run_id] = max(found.get(run_id, NEVER), _changed(path))
+    return found
 
 
 def _changed(path: Path) -> datetime:
@@ -237,6 +264,9 @@ def _clock_fault(row: Row) -> str | None:
             return f"{name} is {row[name]:g}"
     if row["tta_s"] is not None and row["elapsed_s"] is not None and row["tta_s"] > row["elapsed_s"] * (1 + 1e-9):
         return f"tta_s {row['tta_s']:g} is after the end, elapsed_s {row['elapsed_s']:g}"
+    named, started = began(row["run_id"]), _started(row)
+    if named and NEVER < started < named - AHEAD:  # a queue makes it begin later than it was named, never earlier
+        return f"it began {started:%FT%TZ}, before {named:%FT%TZ}, which its id says"
     return None
 
 

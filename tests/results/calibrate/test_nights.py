@@ -96,6 +96,17 @@ def test_what_a_night_leaves_open_is_what_the_check_would() -> None:
     assert night.confirmed().tolist() == [False, False, False, True, False]
 
 
+def test_a_night_leaves_open_what_has_too_many_far_worse_runs() -> None:
+    steady = 1 + 0.01 * np.sin(np.arange(20.0))
+    usual = np.where(np.arange(20) < 5, 0.6, steady)
+    runs = np.array([[1.02, 1.021, 0.6], [1.02, 1.021, 0.8], [1.02, 1.021, 0.6], [1.02, 1.021, 1.6]])
+    accepted = np.stack([steady, steady, usual, steady])
+    night = Night(accepted, accepted, runs, np.ones((4, 8)))
+    assert night.torn.tolist() == night.open.tolist() == [True, False, False, False]
+    more = Night(accepted[:2], accepted[:2], np.array([[1.0] * 4 + [0.6], [1.0] * 3 + [0.6] * 2]), np.ones((2, 8)))
+    assert more.open.tolist() == [False, True]
+
+
 def test_what_is_left_open_is_not_accepted() -> None:
     found = 0
     before = None

@@ -8,7 +8,7 @@ from results.check.baselines import append
 from results.check.gather import gather
 from results.check.judge import judge
 from results.check.runs import load
-from results.check.verdict import Finding
+from results.check.verdict import Finding, Verdict
 
 MAIN = "images_per_s"
 
@@ -39,3 +39,15 @@ def of(findings: list[Finding], metric: str = MAIN, against: str = "accepted") -
     """The one finding on a metric."""
     (one,) = [found for found in findings if found.metric == metric and found.against == against]
     return one
+
+
+def no_pass(findings: list[Finding]) -> list[Finding]:
+    """Those that are no pass."""
+    return [one for one in findings if one.verdict is not Verdict.PASS]
+
+
+def spoil(store: Store, run_ids: list[str]) -> None:
+    """Cut the files of runs."""
+    for run_id in run_ids:
+        (path,) = (store.root / "runs").rglob(f"{run_id}.*.parquet")
+        path.write_bytes(path.read_bytes()[:500])

@@ -81,17 +81,6 @@ def test_runs_are_in_the_order_in_which_they_began_whatever_they_are_called(memo
     assert [run.run_id for run in held] == wanted
 
 
-def test_the_newest_commit_is_that_of_the_last_run_of_each_cell(memory: Memory) -> None:
-    last = START + timedelta(hours=1)
-    for config, first, second in (({}, OLD, NEW), ({"lr": 0.2}, NEW, OLD)):
-        for index, commit in enumerate((first, second)):
-            for minute in (0, 1):
-                memory.run(config=config, git_commit=commit, started=last + timedelta(minutes=2 * index + minute))
-    evidence = gather(memory.root, now=last + timedelta(hours=1))
-    assert [run.commit for run in evidence.candidates] == [NEW, OLD, NEW, OLD]
-    assert evidence.faults and all("2 runs of other commits than " in line for line in evidence.faults)
-
-
 def test_runs_of_pairs_that_are_named_are_left_out_with_a_line(memory: Memory) -> None:
     baseline(memory)
     memory.pairs([0.05] * 2)
@@ -188,34 +177,3 @@ def test_pairs_of_kernels_confirm_what_they_timed(memory: Memory) -> None:
         kernel(row["run_id"], 11.0 if row["side"] == "b" else 10.0)
     (one,) = check(memory, ids)
     assert (one.verdict, one.pairs_id, one.kernel) == (Verdict.REGRESSION, name, "bn_act triton 8 bf16 NHWC -")
-
-
-LATER = "c" * 40
-DIRTY = {"git_commit": NEW, "dirty": True}
-
-
-@pytest.mark.parametrize(
-    ("first", "then", "judged"),
-    [
-        ({"git_commit": NEW}, {"git_commit": LATER}, 1),
-        ({"git_commit": NEW}, {"git_commit": OLD}, 0),  # which the baseline has
-        ({"git_commit": NEW}, DIRTY, 0),
-        ({"git_commit": NEW}, {"git_commit": None}, 0),
-        (DIRTY, {"git_commit": OLD}, 0),
-        (DIRTY, {"git_commit": None}, 1),
-        ({"git_commit": None}, {"git_commit": OLD, "dirty": True}, 1),
-        ({"git_commit": OLD}, {"git_commit": None}, 1),
-    ],
-)
-def test_what_was_accepted_or_cannot_be_checked_out_displaces_nothing(
-    memory: Memory, first: dict[str, Any], then: dict[str, Any], judged: int
-) -> None:
-    baseline(memory)
-    sides = [[memory.run(rate, **columns) for rate in spread(3)] for columns in (first, then)]
-    memory.run(config={"shortcut": "B"}, git_commit=OLD)  # another cell, of which nothing is accepted
-    evidence = gather(memory.root, now=memory.now)
-    assert [run.run_id for run in evidence.candidates][:-1] == sides[judged]
-    (line,) = [line for line in evidence.faults if "left out" in line]
-    of = (first, then)[judged]
-    judges = of["git_commit"][:12] + "+" * of.get("dirty", False) if of["git_commit"] else "the unknown one"
-    assert line == f"3 runs of other commits than {judges} left out, such as {sides[1 - judged][0]}"

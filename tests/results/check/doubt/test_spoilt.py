@@ -4,29 +4,18 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from judging import accept, baseline, check
-from made_up import NEW, OLD, Memory, Store, recent, spread
+from judging import accept, baseline, check, no_pass, spoil
+from made_up import NEW, Memory, Store, recent, spread
 
 from results.baseline import main
 from results.check.baselines import append
 from results.check.gather import gather, lost_of_those_that_count
 from results.check.judge import judge
 from results.check.runs import began, kind_of, load, named_as_of_pairs
-from results.check.verdict import Finding, Verdict, exit_status
+from results.check.verdict import Verdict, exit_status
 
 # Files are written and spoilt.
 pytestmark = pytest.mark.slow
-
-
-def spoil(store: Store, run_ids: list[str]) -> None:
-    """Cut the files of runs."""
-    for run_id in run_ids:
-        (path,) = (store.root / "runs").rglob(f"{run_id}.*.parquet")
-        path.write_bytes(path.read_bytes()[:500])
-
-
-def no_pass(findings: list[Finding]) -> list[Finding]:
-    return [one for one in findings if one.verdict is not Verdict.PASS]
 
 
 @pytest.mark.parametrize(("good", "bad", "status"), [(3, 20, 3), (3, 1, 3), (4, 1, 0), (8, 3, 3)])
@@ -144,23 +133,6 @@ def test_a_lost_run_from_before_those_that_count_is_said_and_no_fault(memory: Me
 
 
 AT = datetime(2026, 11, 26, 13, 0, 1, tzinfo=UTC)
-UNDATED = dict.fromkeys(("init_start", "init_stop", "run_start", "run_stop"))
-
-
-def test_runs_that_do_not_say_when_they_began_are_named(memory: Memory) -> None:
-    baseline(memory)
-    ids = [memory.run(rate) for rate in spread(3)]
-    bad = [memory.run(300.0, **UNDATED), memory.run(300.0, run_id="bare", **UNDATED)]
-    late = memory.now
-    findings = check(memory)
-    assert exit_status(findings) == 2 and findings[0].candidates == ids
-    assert {one.cell: (one.key, one.why) for one in no_pass(findings)} == {
-        run_id: (findings[0].key, "nothing measured: its row does not say when it began") for run_id in bad
-    }
-    # Two nights later the id of the one says that it is not of tonight.
-    assert [one.cell for one in no_pass(check(memory, now=late + timedelta(days=2))) if one.candidates] == ["bare"]
-    accept(memory, bad)
-    assert not [one for one in no_pass(check(memory)) if one.cell in bad]
 
 
 def test_runs_named_as_of_pairs_are_no_candidates_without_their_rows(memory: Memory) -> None:
@@ -224,7 +196,7 @@ def test_a_run_that_does_not_say_how_it_ended_counts_as_failed(memory: Memory) -
 
 
 def test_the_newest_run_is_none_that_is_yet_to_come_or_does_not_say(memory: Memory) -> None:
-    memory.run(**UNDATED)
+    memory.run(**dict.fromkeys(("init_start", "init_stop", "run_start", "run_stop")))
     late = memory.now + timedelta(days=3)
     for started, words in ((None, ""), (late - timedelta(days=2), "; the newest began 2026-11-02 01:01 UTC")):
         if started:
@@ -248,20 +220,3 @@ def test_what_cannot_be_written_names_its_folder(
     assert main(["accept", f"results={store.root}", "reason=x", f"run={run_id}"]) == 2
     line = f"accept: {store.root / 'baselines'}: No space left on device; nothing is said"
     assert capsys.readouterr().err == f"results.baseline: {line}\n"
-
-
-@pytest.mark.parametrize(("other", "status"), [({"git_commit": "c" * 40}, 3), ({"git_commit": OLD}, 0)])
-def test_of_two_commits_that_no_baseline_has_neither_hides_the_other(
-    memory: Memory, other: dict[str, str], status: int
-) -> None:
-    """The night is slow; then somebody measures another commit by hand, an older one say."""
-    baseline(memory)
-    night = [memory.run(rate, git_commit=NEW) for rate in spread(3, 500.0 if status else 1000.0)]
-    later = [memory.run(rate, **other) for rate in spread(3)]
-    findings = check(memory)
-    assert exit_status(findings) == status
-    if status:
-        (one,) = [one for one in findings if not one.metric]
-        assert one.why.startswith(f"measured at {NEW[:12]} as well, which no baseline has: candidate=COMMIT")
-        assert exit_status(check(memory, later)) == 0
-    assert exit_status(check(memory, night)) == status
