@@ -100,7 +100,7 @@ def _unsure(evidence: Evidence) -> list[Finding]:
 
 
 def missing(evidence: Evidence, strange: set[Any], compared: set[Cell]) -> list[Finding]:
-    """Return the cells of the baseline that nothing was measured of.
+    """Return the cells of the baseline that nothing was measured of; where runs were named, of their kernels alone.
 
     Args:
         strange: shapes that were measured on something else, and are named as not comparable already.
@@ -108,11 +108,14 @@ def missing(evidence: Evidence, strange: set[Any], compared: set[Cell]) -> list[
     """
     findings = []
     held: dict[str, dict[str, Run]] = {}
+    keys = {cell.key for cell in compared}
     for by_key in evidence.baselines.values():
         for key, runs in by_key.items():
             held.setdefault(key, {}).update({run.run_id: run for run in runs[-MOST_RUNS:]})
     for cell, runs in cells_of(evidence, _all(held)).items():
         if cell in compared or runs[-1].shape in strange or cell.key in evidence.measured:
+            continue
+        if not evidence.whole and cell.key not in keys:
             continue
         why = f"no run of it among the candidates; the baseline has {len(runs)}, the last is {runs[-1].run_id}"
         findings.append(

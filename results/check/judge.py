@@ -14,7 +14,7 @@ from results.check.noise import Noise, estimate
 from results.check.power import POWER, visible
 from results.check.runs import PairSet, Run
 from results.check.screen import LEAST_RUNS, MOST_RUNS, SOLE, SUSPECT, Screen, disagree, least_baseline, least_p, screen
-from results.check.spoilt import spoilt
+from results.check.spoilt import beside, spoilt
 from results.check.verdict import Finding, Verdict
 from results.statistics import Interval, ratio_interval
 
@@ -46,9 +46,7 @@ def judge(evidence: Evidence) -> list[Finding]:
             elif any(evidence.baselines[against].values()):
                 evidence.faults.append(f"{cell.label}: nothing of it is {against}, so it is not held against that")
     findings += not_measured(evidence)
-    if evidence.whole:
-        findings += missing(evidence, {run.shape for run in strange.values()}, compared)
-    return findings
+    return findings + missing(evidence, {run.shape for run in strange.values()}, compared)
 
 
 def _judge_cell(
@@ -76,7 +74,7 @@ def _judge_metric(
     facts: dict[str, Any] = {
         "cell": cell.label, "key": cell.key, "kernel": kernel_words(cell), "metric": metric.name, "unit": metric.unit,
         "against": against, "absolute": metric.absolute, "higher_is_better": metric.better == "higher",
-        "candidates": mine.runs, "baseline": theirs.runs,
+        "candidates": mine.runs, "baseline": theirs.runs, "beside": [run.run_id for run in beside(evidence, runs[0])],
     }  # fmt: skip
 
     def end(verdict: Verdict, why: str, **more: Any) -> Finding:

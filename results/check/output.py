@@ -189,7 +189,7 @@ def commands(findings: Sequence[Finding], python: str) -> list[str]:
     for one in reversed(found.values()):
         _, *words = shlex.split(one.confirm_with)
         where = words[-1]  # results=ROOT
-        again = ["-m", "results.check", f"candidate={','.join(one.candidates)}", where]
+        again = ["-m", "results.check", f"candidate={','.join(one.beside or one.candidates)}", where]
         lines += [f"{python} {shlex.join(words)}", f"{python} {shlex.join(again)}"]
     return lines
 

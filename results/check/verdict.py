@@ -56,6 +56,7 @@ class Finding:
         pairs_id: which pairs.
         confirm_with: a command whose rows would settle a suspicion.
         candidates, baseline: ids of the runs.
+        beside: of a suspicion, ids of all runs that are to be judged again once pairs have run, failed ones too.
     """
 
     cell: str
@@ -82,6 +83,7 @@ class Finding:
     confirm_with: str = ""
     candidates: list[str] = field(default_factory=list)
     baseline: list[str] = field(default_factory=list)
+    beside: list[str] = field(default_factory=list)
 
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict:

@@ -8,7 +8,7 @@ from judging import MAIN, accept, baseline, check, no_pass, of
 from made_up import NEW, Memory, spread
 
 from results.check.metrics import KERNEL, METRICS, Metric
-from results.check.output import as_json
+from results.check.output import as_json, commands
 from results.check.screen import SOLE, SUSPECT
 from results.check.spoilt import far_limit, is_far, spoils
 from results.check.verdict import Verdict, exit_status
@@ -226,3 +226,37 @@ def test_kernels_that_are_far_slower_or_failed(memory: Memory, p50: float | None
     assert one.verdict is Verdict.INCONCLUSIVE and f"1 of 4 runs {words}" in one.why and "triton" in one.kernel
     kernels(memory, 10.0, git_commit=NEW)
     assert exit_status(check(memory)) == 0
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_kernel_that_none_of_the_runs_timed_is_missing_however_they_are_named(memory: Memory, named: bool) -> None:
+    accept(memory, [kernels(memory, time) for time in spread(20, 10.0)])
+    baseline(memory)  # which is missing too, where no runs are named
+    memory.count += 48
+    ids = [kernels(memory, None, "", git_commit=NEW) for _ in range(3)]
+    said = [one for one in no_pass(check(memory, ids if named else [])) if one.kernel]
+    assert [(one.verdict, one.kernel.split()[1]) for one in said] == [(Verdict.MISSING, "triton")]
+    assert len(no_pass(check(memory, ids if named else []))) == (1 if named else 2)
+
+
+def test_what_is_judged_again_after_pairs_has_the_runs_that_failed_and_those_without_a_figure(memory: Memory) -> None:
+    baseline(memory)
+    ids = [run(memory, images_per_s=rate) for rate in spread(9, 950.0, 0.001)]
+    ids.append(run(memory, images_per_s=math.nan, step_ms_p50=64.0))
+    ids.append(run(memory, images_per_s=950.0, status="failed"))
+    memory.run(1000.0, config={"shortcut": "B"}, git_commit=NEW)
+    one = of(check(memory))
+    assert one.candidates == ids[:9] and one.beside == ids
+    assert f" candidate={','.join(ids)} " in commands([one], "python")[1]
+
+
+@pytest.mark.parametrize(("resumed", "verdict"), [(0, Verdict.INCONCLUSIVE), (3, Verdict.PASS)])
+def test_a_run_that_was_resumed_spoils_nothing_and_explains_nothing(
+    memory: Memory, resumed: int, verdict: Verdict
+) -> None:
+    accept(memory, [memory.run(rate, restart_count=int(n < 6)) for n, rate in enumerate(spread(20))])
+    memory.count += 48
+    for rate in spread(resumed):
+        memory.run(rate, restart_count=1, git_commit=NEW)
+    night(memory, {"tta_s": 26.0}, 0 if resumed else 1, 3)
+    assert of(check(memory), "tta_s").verdict is verdict
