@@ -18,7 +18,7 @@ from results.check.runs import (
     load_pairs,
     named_as_of_pairs,
     written,
-)  # fmt: skip
+)
 from results.check.screen import MOST_RUNS
 from results.selection import Selection, select
 from results.store.schema import Row
