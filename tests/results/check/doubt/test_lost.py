@@ -113,6 +113,16 @@ def test_a_file_of_no_number_may_be_the_last_attempt(store: Store) -> None:
     assert list(load(store.root).unread) == [run_id]
 
 
+def test_a_copy_of_an_attempt_takes_nothing_from_it(store: Store) -> None:
+    run_id = store.run()
+    (path,) = store.root.rglob(f"{run_id}.0.parquet")
+    later = store.root / "runs" / "month=2026-12"
+    later.mkdir()
+    (later / path.name).write_bytes(path.read_bytes())
+    found = load(store.root)
+    assert list(found.by_id) == [run_id] and not found.unread and len(found.faults) == 1
+
+
 def test_a_later_attempt_that_cannot_be_read_counts_as_a_run_that_failed(store: Store) -> None:
     baseline(store)
     ids = night(store, 4)
@@ -208,9 +218,10 @@ def test_when_files_were_written(store: Store, tmp_path: Path) -> None:
     ids = [store.run(), store.run(restart_count=3)]
     store.run(run_id=ids[0], restart_count=1)
     (first,), (second,) = ([*store.root.rglob(f"{ids[0]}.{restart}.parquet")] for restart in (0, 1))
-    put(store, ids[0], store.now)
-    os.utime(first, (1e9, 1e9))
-    assert written(store.root, ids[:1]) == {ids[0]: store.now} and second.exists()
+    for old, new in ((first, second), (second, first)):
+        os.utime(old, (1e9, 1e9))
+        os.utime(new, (store.now.timestamp(), store.now.timestamp()))
+        assert written(store.root, ids[:1]) == {ids[0]: store.now}
     assert written(store.root, []) == {} == written(tmp_path / "nowhere", ids)
 
 
