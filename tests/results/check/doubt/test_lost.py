@@ -142,12 +142,17 @@ def test_a_baseline_whose_last_attempts_cannot_be_read_is_no_pass(store: Store) 
     assert ["1 of the runs that count" in one.why for one in no_pass(check(store))] == [True]
 
 
-def test_a_month_that_cannot_be_listed_is_no_pass(store: Store) -> None:
+def test_a_month_that_cannot_be_listed_is_no_pass(store: Store, tmp_path: Path) -> None:
     baseline(store)
     night(store, 3)
     (store.root / "runs" / "month=2026-12").write_text("no folder")
     findings = check(store)
     assert exit_status(findings) == 3 and "cannot be read: " in findings[-1].why and "month=2026-12" in findings[-1].why
+    other = Store(tmp_path / "other")
+    other.count = 500
+    baseline(other)
+    said = check(other, [str(store.root)])
+    assert (exit_status(said), said[-1].why) == (3, findings[-1].why)
 
 
 def test_a_row_that_began_before_its_id_says_is_left_out_with_a_line(store: Store) -> None:
