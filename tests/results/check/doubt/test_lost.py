@@ -133,6 +133,16 @@ def test_a_later_attempt_that_cannot_be_read_counts_as_a_run_that_failed(store: 
     assert one.candidates == ids[:1] and one.why.startswith("1 of 4 runs failed or cannot be used")
 
 
+def test_a_run_whose_commit_an_earlier_attempt_says_is_of_that_commit_whenever_it_was(store: Store) -> None:
+    baseline(store)
+    run_id = store.run(git_commit=NEW)
+    store.run(1000.0, run_id=run_id, restart_count=1, git_commit=NEW)
+    next(store.root.rglob(f"{run_id}.1.parquet")).write_bytes(b"PAR1")
+    store.count += 48
+    night(store, 3)
+    assert [one.candidates for one in no_pass(check(store, [NEW]))] == [[run_id]]
+
+
 def test_a_baseline_whose_last_attempts_cannot_be_read_is_no_pass(store: Store) -> None:
     held = baseline(store)
     night(store, 3)
@@ -189,8 +199,8 @@ def test_an_undated_run_is_named_in_its_night_and_in_no_other(store: Store, word
     assert exit_status(findings) == 2 and not set(bad) & set(findings[0].candidates)
     key = findings[0].key
     assert {one.cell: (one.key, one.why) for one in no_pass(findings)} == {name: (key, WHY) for name in bad}
-    late = store.now + timedelta(days=2)
-    assert not [one for one in check(store, now=late) if one.cell in (*bad, old)]
+    late = gather(store.root, now=store.now + timedelta(days=2))
+    assert not [one for one in judge(late) if one.cell in (*bad, old)] and len(late.faults) == 1
     accept(store, bad)
     assert not [one for one in no_pass(check(store, words)) if one.cell in bad]
 
