@@ -76,15 +76,27 @@ def test_what_a_baseline_or_pairs_have_does_not_count_beside_a_named_night(store
     assert not [one for one in check(store, [NEW]) if "cannot be used" in one.why]
 
 
+def test_a_day_that_is_named_is_not_the_one_before(store: Store) -> None:
+    baseline(store)
+    store.count = 4 * 24 - 2
+    late = store.run(git_commit=NEW)  # at 23:00
+    spoil(store, [late])
+    store.count += 1
+    ids = night(store, 3)
+    assert exit_status(check(store, [ids[0][:8]])) == 0
+    assert [one.candidates for one in no_pass(check(store, [NEW]))] == [[late]]
+
+
 def test_a_run_that_is_named_and_cannot_be_read_is_named(store: Store) -> None:
     """An earlier attempt of it can be."""
     baseline(store)
-    ids = night(store, 8)
+    ids = night(store, 4)
     store.run(1000.0, run_id=ids[0], restart_count=1, git_commit=NEW)
     later = next(store.root.rglob(f"{ids[0]}.1.parquet"))
     later.write_bytes(later.read_bytes()[:500])
-    (one,) = no_pass(check(store, ids))
-    assert (one.verdict, one.cell) == (Verdict.NOT_COMPARABLE, ids[0]) and str(later) in one.why
+    for words in (ids, [*ids[:4], ids[0][:8]]):
+        (one,) = no_pass(check(store, words))
+        assert (one.verdict, one.cell) == (Verdict.NOT_COMPARABLE, ids[0]) and str(later) in one.why
 
 
 @pytest.mark.parametrize(
@@ -208,8 +220,9 @@ def test_an_undated_run_is_named_in_its_night_and_in_no_other(store: Store, word
 def test_an_undated_run_that_is_named_itself_is_judged(store: Store) -> None:
     baseline(store)
     ids = [*night(store, 2), store.run(run_id="bare", git_commit=NEW, **UNDATED)]
-    findings = check(store, ids)
-    assert exit_status(findings) == 0 and set(findings[0].candidates) == set(ids)
+    for words in (ids, ["bare", ids[0][:8]]):
+        findings = check(store, words)
+        assert exit_status(findings) == 0 and set(findings[0].candidates) == set(ids)
 
 
 def test_a_run_that_is_yet_to_come_is_said_in_every_output_in_the_night_that_wrote_it(store: Store) -> None:
