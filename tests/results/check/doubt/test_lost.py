@@ -225,6 +225,16 @@ def test_an_undated_run_that_is_named_itself_is_judged(store: Store) -> None:
         assert exit_status(findings) == 0 and set(findings[0].candidates) == set(ids)
 
 
+def test_beside_runs_that_are_named_themselves_nothing_else_is_meant(store: Store) -> None:
+    baseline(store)
+    ids = night(store, 3)
+    bare = [store.run(run_id=name, git_commit=NEW, **columns) for name, columns in (("a", {}), ("b", UNDATED))]
+    spoil(store, bare[:1])
+    for run_id in bare:
+        put(store, run_id, store.now)
+    assert exit_status(check(store, ids)) == 0 and exit_status(check(store, [NEW])) == 2
+
+
 def test_a_run_that_is_yet_to_come_is_said_in_every_output_in_the_night_that_wrote_it(store: Store) -> None:
     baseline(store)
     night(store, 3)
@@ -263,6 +273,7 @@ def test_how_words_mean_runs(store: Store) -> None:
         (["7"], [], (), True),
         ([str(store.root)], [], (), False),
         ([ids[2], "20261101", NEW], ids[2:], ("20261101",), True),
+        ([NEW, "20261101"], [], ("20261101",), True),
     ):
         (one,) = select("candidate", words, store.root)
         assert (sorted(one.exact), one.starts, one.rows_say) == (exact, starts, rows_say)
