@@ -148,10 +148,18 @@ class Difference:
     theirs: Any
 
     def __str__(self) -> str:
+        return f"{self._name} {_shown(self.ours)} against {_shown(self.theirs)}"
+
+    @property
+    def moved(self) -> str:
+        """In words where ours came first and theirs after it."""
+        return f"{self._name} from {_shown(self.ours)} to {_shown(self.theirs)}"
+
+    @property
+    def _name(self) -> str:
         group, _, name = self.part.rpartition(".")
         # "per_rank" alone, or "hash", would name nothing.
-        name = f"{group} {name}" if group in ("threads", "data") else name
-        return f"{name} {_shown(self.ours)} against {_shown(self.theirs)}"
+        return f"{group} {name}" if group in ("threads", "data") else name
 
 
 def first_difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Difference | None:

@@ -10,7 +10,7 @@ from results.check.runs import NEVER, Kernel, Run, Runs, began, load, load_kerne
 from results.check.screen import MOST_RUNS
 from results.selection import select
 from results.store.schema import Row
-from results.words import ConfigError
+from results.words import ConfigError, counted
 
 __all__ = ["HOURS", "KINDS", "gather", "lost_of_those_that_count"]
 
@@ -55,13 +55,15 @@ def gather(
     if candidate:
         named, evidence.whole = _select("candidate", candidate, store, evidence, paired)
         if spare := [run.run_id for run in named if run.run_id in paired]:
-            evidence.faults.append(f"{len(spare)} runs of pairs left out, such as {spare[0]}: they confirm, no more")
+            evidence.faults.append(
+                f"{counted(len(spare), 'run')} of pairs left out, such as {spare[0]}: they confirm, no more"
+            )
         evidence.candidates = [run for run in named if run.run_id not in paired]
     else:
         held = {run_id for by_key in (state.accepted, state.pinned) for ids in by_key.values() for run_id in ids}
         if bare := sorted(one for one in paired - pairs.run_ids if runs[one].started > since):
             evidence.faults.append(
-                f"{len(bare)} runs left out, such as {bare[0]}: named as of pairs that are not there"
+                f"{counted(len(bare), 'run')} left out, such as {bare[0]}: named as of pairs that are not there"
             )
         spoken_for = paired | held
         fresh = [run for run in runs.values() if run.run_id not in spoken_for]
@@ -119,7 +121,9 @@ def _newest(
         found += [run for run in runs if run.commit == last.commit]
         if others := [run.run_id for run in runs if run.commit != last.commit]:
             judged = f"{last.commit[:12]}{'' if last.clean else '+'}" if last.commit else "the unknown one"
-            evidence.faults.append(f"{len(others)} runs of other commits than {judged} left out, such as {others[0]}")
+            evidence.faults.append(
+                f"{counted(len(others), 'run')} of other commits than {judged} left out, such as {others[0]}"
+            )
         rivals = {run.commit or "" for run in runs if run.clean and run.commit not in old} - {last.commit}
         if rivals and last.clean:
             names = ", ".join(sorted(rival[:12] for rival in rivals))
@@ -168,9 +172,7 @@ def _standing_runs(by_key: Mapping[str, Iterable[str]], without: set[str], evide
         if lost and not known:
             evidence.unread.append(f"none of the runs of a baseline can be read ({key}), such as {lost[0]}")
         elif count := lost_of_those_that_count(ids, evidence.runs):
-            whole = f"{len(count)} of the runs that count in this baseline cannot be read, such as {count[0]}"
-            why = f"{whole}; restore them, or revert it and accept the others"
-            evidence.unsure[key] = "; ".join(filter(None, (evidence.unsure.get(key), why)))
+            _add_unsure(evidence, key, count)
         for own, runs in _by_key(known, without, evidence.faults).items():
             found.setdefault(own, []).extend(runs)
     return found
@@ -222,3 +224,22 @@ def _add_kernels(evidence: Evidence) -> None:
         kernels |= found
         evidence.faults += faults
     evidence.kernels = kernels
+    for by_key in evidence.baselines.values():
+        for key, runs in by_key.items():
+            usable = {run.run_id: run for run in runs if run.run_id in kernels}
+            if runs[0].parts["benchmark"] == "micro" and (
+                bare := lost_of_those_that_count([run.run_id for run in runs], usable)
+            ):
+                evidence.faults += [
+                    f"run={one}: is in the baseline, and has no kernels that can be read" for one in bare
+                ]
+                _add_unsure(evidence, key, bare, "kernels")
+
+
+def _add_unsure(evidence: Evidence, key: str, lost: Sequence[str], what: str = "") -> None:
+    """A baseline without some of the runs that count in it is another one."""
+    of = f"the {what} of " if what else ""
+    whole = f"{of}{len(lost)} of the runs that count in this baseline cannot be read, such as {lost[0]}"
+    why = f"{whole}; restore them, or revert it and accept the others"
+    if why not in (before := evidence.unsure.get(key, "")):  # the same is accepted and pinned, mostly
+        evidence.unsure[key] = "; ".join(filter(None, (before, why)))

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from results.check.verdict import Finding, Verdict, exit_status, worst
-from results.words import printable
+from results.words import counted, printable
 
 __all__ = ["as_arrow", "as_json", "as_junit", "as_rows", "as_table", "summary"]
 
@@ -132,7 +132,7 @@ def _change(one: Finding) -> str:
         words.append(f"ratio {one.interval.low:.3f}-{one.interval.high:.3f} with {level:g}%")
     if one.p is not None:
         words.append(f"p {one.p:.2g}")
-    words.append(f"{len(one.candidates)} against {len(one.baseline)} runs")
+    words.append(f"{len(one.candidates)} against {counted(len(one.baseline), 'run')}")
     return ", ".join(words)
 
 
@@ -201,5 +201,4 @@ def summary(findings: Sequence[Finding]) -> str:
         by_cell.setdefault((one.key, one.kernel), []).append(one.verdict)
     counts = [worst(verdicts) for verdicts in by_cell.values()]
     said = ", ".join(f"{counts.count(verdict)} {verdict}" for verdict in Verdict if verdict in counts)
-    cells = "1 cell" if len(counts) == 1 else f"{len(counts)} cells"
-    return f"{cells}: {said or 'nothing measured'}; exit status {exit_status(findings)}"
+    return f"{counted(len(counts), 'cell')}: {said or 'nothing measured'}; exit status {exit_status(findings)}"
