@@ -12,7 +12,8 @@ compiled or cached. Then pairs go a b, b a, a b, ..., both runs of a pair with o
 one: eight pairs at most, 16 runs. They stop as soon as not all can go one way, since nothing is confirmed then; where b
 is worse by more than 1% in the median all the same, nothing is ruled out either, and it is not settled.
 
-Each pair is kept as it ends (tables `runs` and `pairs`), for `python -m results.check` to read. Inside a Slurm
+Each pair is kept as it ends (tables `runs` and `pairs`), for `python -m results.check` to read, which takes all pairs of
+the same commits as one sequence: what they say first stands, and this command again does not change it. Inside a Slurm
 allocation the runs go there, through srun where a run has several nodes. Exit status: 0 where b is no worse, 1 where
 it is confirmed to be worse, 2 where nothing could be measured, 3 where it is not settled.
 """

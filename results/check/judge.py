@@ -3,11 +3,12 @@
 import math
 import shlex
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from results.check.cells import Cell, Evidence, Samples, cells_of, samples
-from results.check.confirm import PAIRS, Confirmation, confirm, unclear
+from results.check.confirm import MOST_SETS, PAIRS, Confirmation, settle
 from results.check.gaps import MOST_FAILED, kernel_words, missing, not_measured, without_baseline
 from results.check.metrics import RESUMED, Metric, worsening
 from results.check.noise import Noise, estimate
@@ -107,7 +108,7 @@ def _judge_metric(
     history = samples(evidence, metric, accepted, cell.kernel, MOST_RUNS)
     noise = estimate(
         max((theirs.finite, history.finite), key=len),
-        _changes_of_pairs(cell, metric, evidence) if metric.timed else (),
+        _ratios_of_pairs(cell, metric, evidence) if metric.timed else (),
         absolute=metric.absolute,
         whole=rule.whole,
     )
@@ -158,33 +159,81 @@ def _confirmed(
     cell: Cell, metric: Metric, runs: Sequence[Run], baseline: Sequence[Run], evidence: Evidence, suspicion: float,
     end: Any,
 ) -> Finding:  # fmt: skip
-    """What pairs say of a suspicion, by how much the median is worse."""
+    """What pairs say of a suspicion, by how much the median is worse.
+
+    All pairs of the same two commits are one sequence; where there are several, of several commits of the baseline, one
+    that confirms it is enough, and to refute it takes all.
+    """
     commits, before = {run.commit for run in runs}, {run.commit for run in baseline}
-    changes = {
-        one.pairs_id: _changes(one, cell, metric, evidence)
-        for one in evidence.pair_sets
-        if _fits(one, cell, commits, before, evidence)
-    }
-    said = {pairs_id: confirm(found) for pairs_id, found in changes.items()}
-    # A set that confirms it stands: to repeat pairs until a set does not would find that in the end, whatever is true.
-    for pairs_id, one in said.items():
-        if one.outcome == "worse":
-            why = f"confirmed by {one.pairs} interleaved pairs, {_much(one)}"
-            return end(Verdict.REGRESSION, why, confirmation=one, pairs_id=pairs_id)
-    settled = {pairs_id: one for pairs_id, one in said.items() if one.outcome != "open"}
-    why, command = _how_to_confirm(runs, baseline, metric, evidence)
-    if settled:
-        pairs_id, one = list(settled.items())[-1]
-        if not unclear(one, changes[pairs_id], suspicion):
-            return end(Verdict.PASS, f"suspected, but {_refuted(one)}", confirmation=one, pairs_id=pairs_id)
-        looked = changes[pairs_id][: one.pairs]
-        found = f"{one.pairs} of them, the median {_much(one)}, {max(looked) - min(looked):.1%} apart"
+    groups: dict[tuple[str, str], list[PairSet]] = {}
+    for pairs in sorted(evidence.pair_sets, key=lambda one: one.pairs_id):
+        if _fits(pairs, cell, commits, before, evidence):
+            a, b = (str(evidence.runs[run_id].commit) for run_id in pairs.pairs[0])
+            groups.setdefault((a, b), []).append(pairs)
+    sequences = {sides: _Sequence.of(sets, cell, metric, evidence) for sides, sets in groups.items()}
+    said = {sides: settle(one.changes, suspicion) for sides, one in sequences.items()}
+    for sides, found in said.items():
+        if found.said.outcome == "worse":
+            why = f"confirmed by {found.said.pairs} interleaved pairs, {_much(found.said)}"
+            return end(
+                Verdict.REGRESSION, why, confirmation=found.said, pairs_id=sequences[sides].set_at(found.stop)
+            )  # fmt: skip
+    left = [sides for sides, found in said.items() if not found.refuted or sequences[sides].cut]
+    why, command = _how_to_confirm(runs, baseline, metric, evidence, left[-1] if left else None)
+    if said and not left:
+        sides, found = list(said.items())[-1]
         return end(
-            Verdict.INCONCLUSIVE, f"suspected, and interleaved pairs neither confirm nor refute it: {found}; {why}",
-            confirmation=one, pairs_id=pairs_id, confirm_with=command,
+            Verdict.PASS, f"suspected, but {_refuted(found.said)}", confirmation=found.said,
+            pairs_id=sequences[sides].set_at(found.stop),
         )  # fmt: skip
-    begun = [f"; {pairs_id} ended after {one.pairs} of {PAIRS} pairs" for pairs_id, one in said.items()]
-    return end(Verdict.INCONCLUSIVE, f"suspected{''.join(begun[-1:])}; {why}", confirm_with=command)
+    if not left:
+        return end(Verdict.INCONCLUSIVE, f"suspected; {why}", confirm_with=command)
+    one, found = sequences[left[-1]], said[left[-1]]
+    facts = {"confirmation": found.said, "pairs_id": one.set_at(found.stop)}
+    if found.said.outcome == "open":
+        begun = f"{one.ids[-1]} ended after {found.said.pairs} of {PAIRS} pairs"
+        return end(Verdict.INCONCLUSIVE, f"suspected; {begun}; {why}", confirm_with=command)
+    if found.refuted:
+        why = f"suspected, and pairs that refute it are not all: {one.cut}"
+        return end(Verdict.INCONCLUSIVE, why, **facts)
+    apart = max(found.looked) - min(found.looked)
+    words = f"{found.said.pairs} of them, the median {_much(found.said)}, {apart:.1%} apart"
+    if found.final:
+        why, command = f"{MOST_SETS} times, so no further pairs count: measure more runs", ""
+    return end(
+        Verdict.INCONCLUSIVE, f"suspected, and interleaved pairs neither confirm nor refute it: {words}; {why}",
+        **facts, confirm_with=command,
+    )  # fmt: skip
+
+
+@dataclass
+class _Sequence:
+    """All pairs of two commits, in the order in which they ran.
+
+    Attributes:
+        changes: how much worse b is in each.
+        ids: of the set that each is of, and of sets without one.
+        cut: where a pair lacks the figure, which ends what counts of its set.
+    """
+
+    changes: list[float] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
+    cut: str = ""
+
+    @classmethod
+    def of(cls, sets: Iterable[PairSet], cell: Cell, metric: Metric, evidence: Evidence) -> "_Sequence":
+        found = cls()
+        for one in {one.pairs_id: one for one in sets}.values():  # once, where two stores have it
+            changes = [worsening(metric, *values) for values in _values(one, cell, metric, evidence)]
+            found.changes += changes
+            found.ids += [one.pairs_id] * max(1, len(changes))
+            if len(changes) < len(one.pairs):
+                found.cut = f"pair {len(changes) + 1} of {one.pairs_id} has no {metric.name}"
+        return found
+
+    def set_at(self, stop: int) -> str:
+        """The set of the last of the first `stop` pairs."""
+        return self.ids[max(0, stop - 1)]
 
 
 def _fits(one: PairSet, cell: Cell, commits: set[str | None], before: set[str | None], evidence: Evidence) -> bool:
@@ -199,26 +248,27 @@ def _fits(one: PairSet, cell: Cell, commits: set[str | None], before: set[str | 
     )  # fmt: skip
 
 
-def _changes(one: PairSet, cell: Cell, metric: Metric, evidence: Evidence) -> list[float]:
-    """How much worse b is in each pair; one without the figure, or not run to its end, ends the list: order matters."""
-    changes = []
+def _values(one: PairSet, cell: Cell, metric: Metric, evidence: Evidence) -> list[tuple[float, float]]:
+    """The figures of b and a of each pair; one without, or not run to its end, ends the list: order matters."""
+    found = []
     for a, b in one.pairs:
-        ours, theirs = evidence.runs.get(b), evidence.runs.get(a)
-        whole = [run if run and run.completed else None for run in (ours, theirs)]
-        values = [evidence.value(run, metric, cell.kernel).number if run else None for run in whole]
-        if None in values or any(map(math.isinf, values)):  # type: ignore[arg-type]
+        ours, theirs = (
+            evidence.value(run, metric, cell.kernel).number if run and run.completed else None
+            for run in (evidence.runs.get(b), evidence.runs.get(a))
+        )
+        if ours is None or theirs is None or not 0 < ours / theirs < math.inf:
             break
-        changes.append(worsening(metric, *values))  # type: ignore[arg-type]
-    return changes
+        found.append((ours, theirs))
+    return found
 
 
-def _changes_of_pairs(cell: Cell, metric: Metric, evidence: Evidence) -> list[list[float]]:
-    """How much the pairs of this cell differ, set by set, whatever commits they are of."""
+def _ratios_of_pairs(cell: Cell, metric: Metric, evidence: Evidence) -> list[list[float]]:
+    """The ratios b / a of the pairs of this cell, set by set, whatever commits they are of."""
     found = []
     for one in evidence.pair_sets:
         a, b = (evidence.runs.get(run_id) for run_id in one.pairs[0]) if one.pairs else (None, None)
         if a and b and a.key == b.key == cell.key:
-            found.append(_changes(one, cell, metric, evidence))
+            found.append([ours / theirs for ours, theirs in _values(one, cell, metric, evidence)])
     return found
 
 
@@ -233,9 +283,14 @@ def _much(said: Confirmation) -> str:
 
 
 def _how_to_confirm(
-    runs: Sequence[Run], baseline: Sequence[Run], metric: Metric, evidence: Evidence
-) -> tuple[str, str]:
-    """What to do, in words, and the command whose rows would settle it, "" where there is none."""
+    runs: Sequence[Run], baseline: Sequence[Run], metric: Metric, evidence: Evidence,
+    begun: tuple[str, str] | None = None,
+) -> tuple[str, str]:  # fmt: skip
+    """What to do, in words, and the command whose rows would settle it, "" where there is none.
+
+    Args:
+        begun: commits of pairs that did not settle it yet.
+    """
     ours = runs[-1]
     for run, what in ((ours, "candidate"), (baseline[-1], "baseline")):
         if run.commit is None:
@@ -251,7 +306,7 @@ def _how_to_confirm(
     recipe = config.get("recipe")
     config["recipe"] = recipe.get("name") if isinstance(recipe, dict) else recipe
     words = [f"{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in config.items()]
-    before, now = others[-1].commit or "", ours.commit or ""
+    before, now = begun or (others[-1].commit or "", ours.commit or "")
     length = 12 if before[:12] != now[:12] else None
     sides = [f"a=commit:{before[:length]}", f"b=commit:{now[:length]}"]
     here = [f"metric={metric.name}", f"results={evidence.root.resolve()}"]

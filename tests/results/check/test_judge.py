@@ -115,18 +115,6 @@ def test_pairs_of_something_else_settle_nothing(memory: Memory, other: dict[str,
     assert of(check(memory, ids)).verdict is Verdict.INCONCLUSIVE
 
 
-def test_pairs_are_not_repeated_until_they_say_otherwise(memory: Memory) -> None:
-    baseline(memory)
-    ids = [memory.run(rate, git_commit=NEW) for rate in spread(3, 950.0, 0.001)]
-    memory.pairs([0.05, -0.05])
-    later = memory.pairs([0.008, 0.01, -0.01])
-    assert (of(check(memory, ids)).verdict, of(check(memory, ids)).pairs_id) == (Verdict.PASS, later)
-    confirmed = memory.pairs([0.05] * 8)
-    memory.pairs([0.01, -0.01])
-    one = of(check(memory, ids))
-    assert (one.verdict, one.pairs_id) == (Verdict.REGRESSION, confirmed)
-
-
 def test_a_suspicion_of_a_checkout_with_changes_is_not_settled_by_pairs_of_one(memory: Memory) -> None:
     baseline(memory)
     ids = [memory.run(rate, git_commit=NEW, dirty=True) for rate in spread(3, 950.0, 0.001)]
