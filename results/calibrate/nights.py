@@ -241,12 +241,15 @@ def convergence(trials: int, runs: int, seed: int) -> Convergence:
             confirmed=False, absolute=True,
         )  # fmt: skip
         found = screen(list(late), list(before), floor=0.2, rule=SOLE).flagged
-        rise = visible(
-            estimate(before.tolist(), whole=True), runs, MOST_RUNS, floor=0.2, rule=SOLE, higher=False,
-            confirmed=False,
-        )  # fmt: skip
+        noise = estimate(before.tolist(), whole=True)
+        rise, less = (
+            visible(noise, runs, MOST_RUNS, floor=0.2, rule=SOLE, higher=higher, confirmed=False)
+            for higher in (False, True)
+        )
         moved = np.rint(10 * (1 + (rise or 0.0)) + 0.8 * draw.standard_normal(runs))
         seen = screen(list(moved), list(before), floor=0.2, rule=SOLE).flagged
-        left = any(disagree(one, rise, SOLE) for one in said) or disagree(wrong, drop, SOLE)
+        left = any(
+            disagree(one, seen_by, SOLE) for one, seen_by in zip((*said, wrong), (rise, less, drop), strict=True)
+        )
         counts += [any(one.flagged for one in said), wrong.flagged, left, found, rise or 0.0, seen]
     return Convergence(*(counts / trials).tolist())

@@ -17,6 +17,7 @@ from results.check.runs import PairSet, Run
 from results.check.screen import LEAST_RUNS, MOST_RUNS, SOLE, SUSPECT, Screen, disagree, least_baseline, least_p, screen
 from results.check.verdict import Finding, Verdict
 from results.statistics import Interval, ratio_interval
+from results.words import counted
 
 __all__ = ["judge"]
 
@@ -58,12 +59,6 @@ def _judge_cell(
         mine, theirs = (samples(evidence, metric, side, cell.kernel, MOST_RUNS) for side in (runs, baseline))
         if not (mine.values or theirs.values) and (cell.kernel or metric is not cell.metrics[0]):
             continue  # what neither side has: a time to a target where there is none, a kernel that cannot run here
-        if theirs.values and not mine.finite and math.isinf(statistics.median(theirs.values)):
-            continue  # nor what neither side ever reached
-        resumed = sum(reason == RESUMED for reason in mine.without.values())
-        if len(mine.values) < LEAST_RUNS <= len(mine.values) + resumed:
-            evidence.faults.append(f"{cell.label}: {metric.name} is not judged, since {resumed} runs were resumed")
-            continue
         findings.append(_judge_metric(cell, metric, mine, theirs, runs, baseline, against, evidence))
     return findings
 
@@ -78,12 +73,24 @@ def _judge_metric(
         "candidates": mine.runs, "baseline": theirs.runs,
     }  # fmt: skip
 
-    def end(verdict: Verdict, why: str, **more: Any) -> Finding:
-        return Finding(**facts, **more, verdict=verdict, why=why)
+    tail = ""
 
+    def end(verdict: Verdict, why: str, **more: Any) -> Finding:
+        return Finding(**facts, **more, verdict=verdict, why="; ".join(filter(None, (why, tail))))
+
+    if mine.values:
+        facts["candidate_median"] = statistics.median(mine.values)
+    if theirs.values and not theirs.finite:
+        facts["baseline_median"] = math.inf
+        none = f"none of {counted(len(theirs.values), 'accepted run')} reached the target"
+        return end(Verdict.PASS, f"{none}, so nothing can be worse")
+    resumed = sum(reason == RESUMED for reason in mine.without.values())
+    if len(mine.values) < LEAST_RUNS <= len(mine.values) + resumed:
+        evidence.faults.append(f"{cell.label}: {metric.name} is not judged, since {counted(resumed, 'run')} resumed")
+        of = f"{resumed} of {len(mine.without) + len(mine.runs)} runs were resumed, and their clocks have the pause"
+        return end(Verdict.PASS, f"not judged: {of}")
     if not mine.values:
         return end(Verdict.NOT_COMPARABLE, f"nothing measured: {_first_reason(mine)}")
-    facts["candidate_median"] = statistics.median(mine.values)
     if not theirs.values:
         return end(Verdict.NOT_COMPARABLE, f"the baseline has no {metric.name}: {_first_reason(theirs)}")
     reference = statistics.median(theirs.values)
@@ -97,8 +104,11 @@ def _judge_metric(
     if size < (needed := least_baseline(count, rule)):
         why = f"{count} against {size} cannot reach p < {rule.level:g} (least: {least_p(count, size):.3f})"
         return end(Verdict.INCONCLUSIVE, f"{why}; {needed} accepted runs are needed{_others(theirs)}")
+    tail = _others(mine).removeprefix("; ")
     if math.isinf(reference):
-        return end(Verdict.PASS, "the baseline did not reach its target, so nothing can be worse")
+        before, now = (f"{len(side.values) - len(side.finite)} of {len(side.values)}" for side in (theirs, mine))
+        why = f"{before} accepted runs did not reach the target, which leaves no median to hold these against"
+        return end(Verdict.INCONCLUSIVE, f"{why}, of which {now} did not")
     oriented = -1.0 if metric.better == "higher" else 1.0
     worse = _screen(metric, mine, theirs, oriented)
     better = _screen(metric, mine, theirs, -oriented)
@@ -112,11 +122,19 @@ def _judge_metric(
         absolute=metric.absolute,
         whole=rule.whole,
     )
-    facts["visible"] = visible(
-        noise, count, size, floor=metric.floor, rule=rule, higher=metric.better == "higher",
-        confirmed=metric.timed, absolute=metric.absolute,
-    )  # fmt: skip
-    facts["power"] = _power(facts["visible"], metric, noise, count, size)
+    both = metric.better == "same"
+
+    def least(higher: bool) -> float | None:
+        return visible(
+            noise, count, size, floor=metric.floor, rule=rule, higher=higher, confirmed=metric.timed,
+            absolute=metric.absolute,
+        )  # fmt: skip
+
+    # A drop is a fraction of what there was, and no rise with another sign: each has its own power.
+    seen, faster = least(metric.better == "higher"), least(True) if both else None
+    facts |= {"visible": seen, "visible_faster": faster}
+    facts["blind"] = seen is None or (both and faster is None)
+    facts["power"] = _power(seen, faster, metric, noise, count, size)
     if missed := _missed(metric, mine, theirs) if not worse.flagged else "":
         return end(Verdict.INCONCLUSIVE, missed)
     if better.flagged:
@@ -125,8 +143,10 @@ def _judge_metric(
         return end(Verdict.PASS, "better: if it is to stay so, accept it", improved=True)
     if not worse.flagged:
         # What converges too fast is a fault as well.
-        if any(disagree(one, facts["visible"], rule) for one in (worse, *([better] * (metric.better == "same")))):
+        if disagree(worse, seen, rule) or (both and disagree(better, faster, rule)):
             return end(Verdict.INCONCLUSIVE, "the runs disagree: run more")
+        if seen is None:
+            return end(Verdict.INCONCLUSIVE, "they say nothing: run more, or find out why they differ so much")
         return end(Verdict.PASS, "")
     if not metric.timed:
         slower = "slower to converge" if metric.name == "epochs_to_target" else "worse"
@@ -320,9 +340,13 @@ def _interval(mine: Sequence[float], theirs: Sequence[float]) -> Interval | None
     return ratio_interval(theirs, mine)
 
 
-def _power(seen: float | None, metric: Metric, noise: Noise, count: int, size: int) -> str:
-    """The power statement: what would have been found, and on what that rests."""
-    word = "drop" if metric.better == "higher" else "change" if metric.better == "same" else "rise"
+def _power(seen: float | None, faster: float | None, metric: Metric, noise: Noise, count: int, size: int) -> str:
+    """The power statement: what would have been found, and on what that rests.
+
+    Args:
+        faster: of a metric of which a drop is a fault as well, the least that would have been found.
+    """
+    word = "drop" if metric.better == "higher" else "rise"
     runs = f"{count} against {size} runs"
     if seen is None:
         return f"could have seen no {word}, however large: {runs} differ too much"
@@ -333,7 +357,13 @@ def _power(seen: float | None, metric: Metric, noise: Noise, count: int, size: i
         spread = f"deviation {noise.total:.1%}"
     elif not noise.known_within:
         spread = f"{noise.total:.1%} between allocations, within unknown and taken as large"
-    return f"could have seen a {word} of {seen:.1%} or more with {POWER:.0%} ({runs}, {spread})"
+    found = f"a {word} of {seen:.1%} or more"
+    if metric.better == "same" and faster is not None:
+        found += f", or a drop of {faster:.1%} or more,"
+    found += f" with {POWER:.0%}"
+    if metric.better == "same" and faster is None:
+        found += ", and no drop, however large"
+    return f"could have seen {found} ({runs}, {spread})"
 
 
 def _first_reason(found: Samples) -> str:

@@ -28,8 +28,8 @@ SCHEMA = pa.schema(
         ("against", TEXT), ("verdict", TEXT), ("improved", FLAG), ("why", TEXT), ("confirm_with", TEXT),
         ("candidate_median", REAL), ("baseline_median", REAL), ("worsening", REAL), ("absolute", FLAG),
         ("ratio", REAL), ("ratio_low", REAL), ("ratio_high", REAL), ("ratio_level", REAL), ("p", REAL),
-        ("floor", REAL), ("visible", REAL), ("power", TEXT), ("pairs", INT), ("pairs_median", REAL),
-        ("pairs_outcome", TEXT), ("pairs_id", TEXT), ("candidates", TEXTS), ("baseline", TEXTS),
+        ("floor", REAL), ("visible", REAL), ("visible_faster", REAL), ("power", TEXT), ("pairs", INT),
+        ("pairs_median", REAL), ("pairs_outcome", TEXT), ("pairs_id", TEXT), ("candidates", TEXTS), ("baseline", TEXTS),
     ]
 )  # fmt: skip
 
@@ -49,7 +49,8 @@ def as_rows(findings: Sequence[Finding]) -> list[dict[str, Any]]:
                 "worsening": one.worsening, "absolute": one.absolute,
                 "ratio": interval.ratio if interval else None, "ratio_low": interval.low if interval else None,
                 "ratio_high": interval.high if interval else None, "ratio_level": interval.level if interval else None,
-                "p": one.p, "floor": one.floor, "visible": one.visible, "power": one.power or None,
+                "p": one.p, "floor": one.floor, "visible": one.visible,
+                "visible_faster": one.visible_faster, "power": one.power or None,
                 "pairs": pairs.pairs if pairs else None, "pairs_median": pairs.median if pairs else None,
                 "pairs_outcome": pairs.outcome if pairs else None, "pairs_id": one.pairs_id or None,
                 "candidates": one.candidates, "baseline": one.baseline,
@@ -158,9 +159,8 @@ def as_table(findings: Sequence[Finding], details: bool) -> Table:
     for one in findings:
         by_cell.setdefault((one.key, one.kernel), []).append(one)
     for cell in sorted(by_cell.values(), key=lambda cell: list(Verdict).index(worst(one.verdict for one in cell))):
-        # What could have seen nothing at all is no pass to be passed over.
-        blind = [one for one in cell if one.p is not None and one.visible is None]
-        shown = [one for one in cell if details or one.verdict is not Verdict.PASS or one.improved or one in blind]
+        # A pass with a reservation is not to be passed over.
+        shown = [one for one in cell if details or one.verdict is not Verdict.PASS or one.why or one.blind]
         passed = [one for one in cell if one not in shown]
         # A cell that passes still has its power stated: its first metric's.
         if passed and not shown:
