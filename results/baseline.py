@@ -29,7 +29,7 @@ from rich.text import Text
 from results.check.baselines import Event, append, events, faults_of, standing, stands_by_id
 from results.check.gather import gather, lost_of_those_that_count
 from results.check.judge import judge
-from results.check.runs import Run, load, load_kernels, load_pairs
+from results.check.runs import Run, load, load_kernels, load_pairs, named_as_of_pairs
 from results.check.screen import MOST_RUNS
 from results.check.verdict import Verdict
 from results.report.terminal import show
@@ -85,7 +85,8 @@ def named(verb: str, root: Path, words: Sequence[str], held: Mapping[str, Sequen
     Raises:
         ConfigError: a word means no run, or none of the runs will do.
     """
-    store, paired = load(root), load_pairs(root).run_ids
+    store = load(root)
+    paired = load_pairs(root).run_ids | set(filter(named_as_of_pairs, store.by_id))
     found: list[Run] = []
     left: list[str] = []
     for selection in select("run", words, root):

@@ -179,18 +179,27 @@ def as_table(findings: Sequence[Finding], details: bool) -> Table:
 
 
 def commands(findings: Sequence[Finding], python: str) -> list[str]:
-    """Return the commands that would settle what is suspected, of each cell that of its first metric.
+    """Return the commands that would settle what is suspected: pairs of each cell, and then the check again.
+
+    Of the metrics of a cell the first has its pairs, against each commit that one is suspected against: the last that
+    was accepted may not be the one that was pinned.
 
     Args:
         python: what runs them, as a shell takes it.
     """
-    found = {(one.key, one.kernel): one for one in reversed(findings) if one.confirm_with}
-    lines = []
-    for one in reversed(found.values()):
+    cells: dict[tuple[str, str], dict[tuple[str, ...], list[str]]] = {}
+    last: dict[tuple[str, str], list[str]] = {}
+    for one in findings:
+        if not one.confirm_with:
+            continue
         _, *words = shlex.split(one.confirm_with)
+        sides = tuple(word for word in words if word.startswith(("a=", "b=")))
+        cells.setdefault((one.key, one.kernel), {}).setdefault(sides, words)
         where = words[-1]  # results=ROOT
-        again = ["-m", "results.check", f"candidate={','.join(one.candidates)}", where]
-        lines += [f"{python} {shlex.join(words)}", f"{python} {shlex.join(again)}"]
+        last.setdefault((one.key, one.kernel), ["-m", "results.check", f"candidate={','.join(one.candidates)}", where])
+    lines = []
+    for cell, pairs in cells.items():
+        lines += [f"{python} {shlex.join(words)}" for words in (*pairs.values(), last[cell])]
     return lines
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from results.check.baselines import events, faults_of, stands_by_id
-from results.check.runs import load, load_kernels, load_pairs
+from results.check.runs import load, load_kernels, load_pairs, named_as_of_pairs
 from results.history.render import csv_text, json_text, number, parts
 from results.history.series import KERNEL_METRIC, METRICS, History, histories
 from results.report.command import FILTERS, filter_options
@@ -58,7 +58,8 @@ def find(root: Path, metric: str, filters: Mapping[str, Sequence[Any]], form: st
     pairs = load_pairs(root)
     notes += pairs.unread
     # Two commits in turn, in one allocation: no points of a history.
-    runs = [run for run in loaded.by_id.values() if run.run_id not in pairs.run_ids]
+    paired = pairs.run_ids | set(filter(named_as_of_pairs, loaded.by_id))
+    runs = [run for run in loaded.by_id.values() if run.run_id not in paired]
     if left := len(loaded.by_id) - len(runs):
         notes.append(f"{counted(left, 'run')} of interleaved pairs left out")
     for column, wanted in filters.items():
