@@ -130,9 +130,7 @@ def test_a_name_from_the_starter_is_of_one_run(config: RunConfig, monkeypatch: p
 
     monkeypatch.setattr(foreground, "run_one", run_one)
     monkeypatch.setattr(foreground, "_show", lambda run_ids, roots: None)
-    with pytest.raises(
-        ConfigError, match="^RESNET_BENCH_RUN_ID=pairs-1-p01a: names one run, and these are 2; unset"
-    ):
+    with pytest.raises(ConfigError, match="^RESNET_BENCH_RUN_ID=pairs-1-p01a: names one run, and these are 2; unset"):
         foreground.run_all([config, config])
     assert not started and foreground.run_all([config]) == 0 and started == ["pairs-1-p01a"]
     monkeypatch.delenv("RESNET_BENCH_RUN_ID")
