@@ -35,7 +35,7 @@ def test_outcomes(changes: list[float], outcome: str, pairs: int) -> None:
 
 def test_the_median_is_of_the_pairs_that_were_looked_at() -> None:
     assert confirm([0.04, 0.02, -0.01, 9.0]).median == pytest.approx(0.02)
-    assert confirm([0.02, 0.04]).median == pytest.approx(0.03)
+    assert confirm([0.02, 0.04]).median == pytest.approx(0.03) and confirm([]).median == 0.0
     with pytest.raises(ValueError, match="number 2 of 2 is nan"):
         confirm([0.1, float("nan")])
 

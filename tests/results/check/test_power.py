@@ -36,7 +36,7 @@ def test_without_pairs_all_noise_is_taken_as_within() -> None:
     for sets in ([], [[1.001, 1.002, 1.003]] * 2, [[1.1]] * 20):  # 0, 4 and 0 degrees of freedom
         found = estimate(values, sets)
         assert not found.known_within and found.between == 0 and found.within == pytest.approx(0.03, rel=0.05)
-    assert estimate(values, [[1.001] * (LEAST_DEGREES + 1)]).known_within
+    assert estimate(values, [[1.001] * (LEAST_DEGREES + 1)]).known_within and LEAST_DEGREES == 5
 
 
 def test_pairs_noisier_than_runs_leave_nothing_between() -> None:
