@@ -126,6 +126,7 @@ def test_a_pair_of_which_a_run_was_killed_settles_nothing(memory: Memory) -> Non
         (4, 90, 2, Verdict.INCONCLUSIVE, "and no drop, however large"),
         # Where both show, each has its own figure: less of a drop is needed than of a rise.
         (1, 3, 2, Verdict.INCONCLUSIVE, "or a drop of 4"),
+        (1, 6, 2, Verdict.INCONCLUSIVE, "or a drop of 4"),
         (1, 13, 0, Verdict.PASS, "or a drop of 4"),
     ],
 )
