@@ -1,6 +1,7 @@
 """Decisions from interleaved pairs, one after the other."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -65,6 +66,37 @@ def test_a_pair_without_a_difference_confirms_nothing_of_many_either() -> None:
 
 def test_numbers_of_the_rule() -> None:
     assert (PAIRS, LEAST_MEDIAN, MOST_SETS) == (8, 0.01, 3)
+
+
+def test_pairs_refute_no_less_than_they_lie_apart() -> None:
+    changes = [0.25, -0.25]
+    for suspicion, neither in ((0.5, False), (math.nextafter(0.5, 0), True), (0.6, False)):
+        assert unclear(confirm(changes), changes, suspicion) is neither
+    assert unclear(confirm([0.0]), [0.0], 9.0), "one pair does not say how far pairs lie apart"
+    assert not unclear(confirm([-0.25] * PAIRS), [-0.25] * PAIRS, 0.01)
+
+
+@pytest.mark.parametrize(
+    ("changes", "stop", "looked", "refuted", "final"),
+    [
+        ([], 0, 0, False, False),
+        ([0.05] * 3, 3, 3, False, False),
+        ([0.05] * 9, 8, 8, False, True),
+        ([-0.05] * 9, 8, 8, True, True),
+        ([0.01, -0.01, 0.05], 2, 2, True, True),
+        ([0.2, -0.2], 2, 2, False, False),
+        ([0.2, -0.2, 0.05], 3, 1, False, False),
+        ([0.2, -0.2, 0.01, -0.01], 4, 2, True, True),
+        ([0.2, -0.2] * 3, 6, 2, False, True),
+        ([0.2, -0.2] * 4, 6, 2, False, True),
+        ([0.2, 0.2, -0.2, 0.03, -0.01], 5, 2, False, False),
+        ([0.2, -0.2, *[0.05] * 8, -0.05], 10, 8, False, True),
+    ],
+)
+def test_what_a_sequence_says(changes: list[float], stop: int, looked: int, refuted: bool, final: bool) -> None:
+    found = settle(changes, 0.05)
+    assert (found.stop, len(found.looked), found.refuted, found.final) == (stop, looked, refuted, final)
+    assert found.looked == tuple(changes[found.stop - looked : found.stop]) and found.said.pairs == looked
 
 
 def said(changes: list[float], suspicion: float) -> str:

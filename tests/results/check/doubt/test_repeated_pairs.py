@@ -110,6 +110,15 @@ def test_pairs_that_two_stores_have_count_once(memory: Memory) -> None:
     assert "ended after 4 of 8 pairs" in of(judge(evidence), MAIN).why
 
 
+def test_pairs_are_in_the_order_in_which_they_ran_whichever_store_has_them(memory: Memory) -> None:
+    ids = suspected(memory)
+    names = [memory.pairs(changes) for changes in (CLOSE, WORSE)]
+    evidence = gather(memory.root, ids, now=memory.now)
+    evidence.pair_sets = evidence.pair_sets[::-1]
+    one = of(judge(evidence), MAIN)
+    assert (one.verdict, one.pairs_id) == (Verdict.PASS, names[0])
+
+
 def test_twice_as_fast_and_more_is_a_change_like_any_other(memory: Memory) -> None:
     """Where a is the slower one by more than half, a fraction of a is beyond -100%."""
     accept(memory, [memory.run(rate) for rate in spread(20, by=0.02)])
