@@ -183,6 +183,14 @@ def test_beyond_the_largest_nothing_is_said() -> None:
     assert rise(LARGEST) == LARGEST and rise(math.nextafter(LARGEST, 1)) is None
 
 
+@pytest.mark.parametrize(("floor", "seen"), [(8.9, True), (9.1, False)])
+def test_a_rise_is_told_up_to_ten_times(floor: float, seen: bool) -> None:
+    exact = Noise(0.0, 0.0, outliers=0.0)
+    found = visible(exact, 3, 20, floor=floor, rule=SUSPECT, higher=False, confirmed=False)
+    assert found == (pytest.approx(floor) if seen else None)
+    assert visible(exact, 3, 20, floor=0.91, rule=SUSPECT, higher=True, confirmed=False) is None
+
+
 def test_what_noise_is_where_nothing_else_is_said() -> None:
     found = Noise(0.03, 0.04)
     assert (found.outliers, found.outlier_loss, found.degrees, found.known_within) == (0.05, 0.05, 0.0, True)
