@@ -15,13 +15,20 @@ import psutil
 import submitit
 from submitit.core.utils import environment_variables, pickle_load
 
-from bench.config.environment import LOOPBACK, JobEnvironment, VariableError, checkout_first, threads_from
+from bench.config.environment import (
+    LOOPBACK,
+    RUN_ID_VARIABLE,
+    JobEnvironment,
+    VariableError,
+    checkout_first,
+    threads_from,
+)  # fmt: skip
 from bench.config.run_config import RunConfig
 from bench.training.progress import VARIABLE as PROGRESS_VARIABLE
 from bench.training.progress import Display, Follower
 from bench.training.ranks import free_port
 from launch.cluster import gpus_here
-from launch.job import Job, new_run_id
+from launch.job import Job, given_run_id, new_run_id
 from results.recover import recover
 from results.report.terminal import failures, show, summary
 from results.store.files import read_rows, table_files
@@ -133,12 +140,15 @@ def run_all(configs: Sequence[RunConfig]) -> int:
     """
     run_ids: list[str] = []
     status, ended = 0, 0
+    given = given_run_id()
+    if given and len(configs) > 1:
+        raise VariableError(f"{RUN_ID_VARIABLE}={given}: names one run, and these are {len(configs)}; unset it")
     with interruptible():
         try:
             for index, config in enumerate(configs, start=1):
                 if len(configs) > 1:
                     print(f"[{index}/{len(configs)}] {config.name()} seed={config.seed}", flush=True)
-                run_ids.append(new_run_id(config))
+                run_ids.append(given or new_run_id(config))
                 try:
                     outcome = run_one(config, run_ids[-1])
                 except OSError as error:  # a full disk, say: the others may write elsewhere

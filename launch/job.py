@@ -121,21 +121,28 @@ def new_run_id(config: RunConfig) -> str:
     return identity.new_run_id(config.name())
 
 
+def given_run_id() -> str:
+    """The name that the starter of a run gives it; empty where it gives none.
+
+    Raises:
+        VariableError: it cannot be a run's name.
+    """
+    given = os.environ.get(RUN_ID_VARIABLE, "")
+    try:
+        if given:
+            attempt_name(given, 0)
+    except ValueError as error:
+        raise VariableError(f"{RUN_ID_VARIABLE}={given}: {error}; whoever runs several runs in a job sets it") from None
+    return given
+
+
 def run_id_in_slurm(config: RunConfig) -> str:
     """The run's name when only the job knows itself, see `results.identity.slurm_run_id`; else what the starter says.
 
     Raises:
         ConfigError: this is no job, or RESNET_BENCH_RUN_ID cannot be a run's name.
     """
-    if given := os.environ.get(RUN_ID_VARIABLE):
-        try:
-            attempt_name(given, 0)
-        except ValueError as error:
-            raise VariableError(
-                f"{RUN_ID_VARIABLE}={given}: {error}; whoever runs several runs in a job sets it"
-            ) from None
-        return given
-    return identity.slurm_run_id(config.name(), config.config_hash(), os.environ)
+    return given_run_id() or identity.slurm_run_id(config.name(), config.config_hash(), os.environ)
 
 
 def _outlive(pid: int, patience_s: float = 10.0) -> None:

@@ -17,7 +17,7 @@ import contextlib
 import fcntl
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,15 +26,15 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from results.check.baselines import Event, append, events, standing, stands_by_id
+from results.check.baselines import Event, append, events, faults_of, standing, stands_by_id
 from results.check.gather import gather, lost_of_those_that_count
 from results.check.judge import judge
-from results.check.runs import Run, load, load_pairs
+from results.check.runs import Run, load, load_kernels, load_pairs, named_as_of_pairs
 from results.check.screen import MOST_RUNS
 from results.check.verdict import Verdict
 from results.report.terminal import show
 from results.selection import SELECTS, select
-from results.words import ConfigError, nearest, printable, root_from
+from results.words import ConfigError, counted, nearest, printable, root_from
 
 Runs = dict[str, list[str]]  # ids by comparability key
 VERBS = ("accept", "pin", "list", "revert", "retire")
@@ -85,7 +85,8 @@ def named(verb: str, root: Path, words: Sequence[str], held: Mapping[str, Sequen
     Raises:
         ConfigError: a word means no run, or none of the runs will do.
     """
-    store, paired = load(root), load_pairs(root).run_ids
+    store = load(root)
+    paired = load_pairs(root).run_ids | set(filter(named_as_of_pairs, store.by_id))
     found: list[Run] = []
     left: list[str] = []
     for selection in select("run", words, root):
@@ -103,8 +104,11 @@ def named(verb: str, root: Path, words: Sequence[str], held: Mapping[str, Sequen
                 left.append(f"run={run_id}: is accepted already")
             else:
                 found.append(run)
+    bare = _bare(root, found) if verb != "retire" else set()
+    left += [f"run={run.run_id}: has no kernels that can be read" for run in found if run.run_id in bare]
+    found = [run for run in found if run.run_id not in bare]
     if not found:
-        raise ConfigError(f"{verb}: none of {len(left)} runs will do; {left[0]}")
+        raise ConfigError(f"{verb}: no run of {len(left)} will do; {left[0]}")
     say += [f"left out {line}" for line in left]
     runs: Runs = {}
     for run in sorted(found, key=lambda run: (run.started, run.run_id)):
@@ -122,6 +126,8 @@ def _list(root: Path) -> int:
     runs = load(root).by_id
     keys = {run_id: run.key for run_id, run in runs.items()}
     labels, state = {run.key: run.label for run in runs.values()}, standing(history, keys)
+    for run_id in _bare(root, runs.values()):
+        del runs[run_id]
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False, pad_edge=False, title="what stands")
     for head in ("cell", "accepted", "counted", "newest accepted run", "pinned"):
         table.add_column(
@@ -130,14 +136,14 @@ def _list(root: Path) -> int:
     for key in dict.fromkeys((*state.accepted, *state.pinned)):
         accepted, pinned = state.accepted.get(key, []), state.pinned.get(key, [])
         label = labels.get(key, f"no run of it in the store ({key})")
-        counted = str(min(sum(one in runs for one in accepted), MOST_RUNS))
+        used = str(min(sum(one in runs for one in accepted), MOST_RUNS))
         if lost := lost_of_those_that_count(accepted, runs):
-            counted += f" ({len(lost)} cannot be read)"
-        table.add_row(label, str(len(accepted)), counted, accepted[-1] if accepted else "-", str(len(pinned) or "-"))
+            used += f" ({len(lost)} cannot be read)"
+        table.add_row(label, str(len(accepted)), used, accepted[-1] if accepted else "-", str(len(pinned) or "-"))
     log = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False, pad_edge=False, title="what was said")
     for head in ("id", "kind", "when", "by", "cells", "runs", "reason"):
         log.add_column(head, overflow="fold")
-    ids, stands = {event.baseline_id for event in history}, stands_by_id(history)
+    odd, stands = faults_of(history), stands_by_id(history)
     by_id: dict[str, list[Event]] = {}
     for event in history:
         by_id.setdefault(event.baseline_id or event.key, []).append(event)
@@ -147,10 +153,16 @@ def _list(root: Path) -> int:
         reason = "; ".join(filter(None, (printable(first.reason), *map(printable, first.change_marks))))
         reason += f" (reverts {first.reverts})" if first.reverts else ""
         count = str(sum(len(event.run_ids) for event in said))
-        kind = printable(first.kind) + " (cannot be read)" * bool(first.fault(ids)) + " (reverted)" * (not stands(one))
+        kind = printable(first.kind) + " (cannot be read)" * (first in odd) + " (reverted)" * (not stands(one))
         log.add_row(one, kind.strip(), when, printable(first.accepted_by), str(len(said)), count, reason)
     show(table, Text(), log)
     return 0
+
+
+def _bare(root: Path, runs: Iterable[Run]) -> set[str]:
+    """Runs of kernels of which no kernel can be read: there is nothing to hold anything against."""
+    micro = {run.run_id for run in runs if run.parts["benchmark"] == "micro"}
+    return micro - load_kernels(root, micro)[0].keys() if micro else set()
 
 
 @dataclass(frozen=True)
@@ -218,8 +230,8 @@ def _change(task: Task) -> int:
             f"{task.verb}: {task.root / 'baselines'}: {error.strerror or error}; nothing is said"
         ) from None
     count = sum(map(len, runs.values()))
-    cells = "1 cell" if len(runs) == 1 else f"{len(runs)} cells"
-    print(f"{baseline_id}: {task.verb}, {cells}" + (f", {count} runs" if count else ""))
+    said = f"{baseline_id}: {task.verb}, {counted(len(runs), 'cell')}"
+    print(f"{said}, {counted(count, 'run')}" if count else said)
     if reverts and standing(events(task.root)[0], {run_id: run.key for run_id, run in known.items()}) == state:
         print("results.baseline: nothing that stands changed by it", file=sys.stderr)
     return 0

@@ -18,7 +18,8 @@ from results.words import PATH_KEYS, ConfigError
 
 __all__ = [
     "BENCHMARKS", "Difference", "PARTS_VERSION", "benchmark_of", "comparability", "config_hash", "digest",
-    "first_difference", "flat_parts", "key_of", "new_run_id", "parts_of", "slurm_run_id", "system_class", "system_id",
+    "first_difference", "flat_parts", "key_of", "named_as_of_pairs", "new_run_id", "parts_of",
+    "slurm_run_id", "system_class", "system_id",
     "system_parts",
 ]  # fmt: skip
 
@@ -28,6 +29,7 @@ BENCHMARKS = ("training", "step", "micro")
 PACKAGES = ("torch", "deepspeed", "dali")  # whose major and minor version figures depend on
 # Of a configuration: what a reader would name first where several keys differ, most of which follow from these.
 LEADING = ("family", "dataset", "depth", "shortcut", "stride", "image_size", "num_classes", "nodes", "ranks_per_node")
+_OF_PAIRS = re.compile(r".+-pairs-[0-9a-f]{8}-(?:p\d+)?[ab]")  # as `bench.pairs` names its runs
 _CLASS = re.compile(r"(?P<hardware>.*);(?P<packages>[^;]*);python(?P<python>[^;]*)")
 
 
@@ -148,10 +150,18 @@ class Difference:
     theirs: Any
 
     def __str__(self) -> str:
+        return f"{self._name} {_shown(self.ours)} against {_shown(self.theirs)}"
+
+    @property
+    def moved(self) -> str:
+        """In words where ours came first and theirs after it."""
+        return f"{self._name} from {_shown(self.ours)} to {_shown(self.theirs)}"
+
+    @property
+    def _name(self) -> str:
         group, _, name = self.part.rpartition(".")
         # "per_rank" alone, or "hash", would name nothing.
-        name = f"{group} {name}" if group in ("threads", "data") else name
-        return f"{name} {_shown(self.ours)} against {_shown(self.theirs)}"
+        return f"{group} {name}" if group in ("threads", "data") else name
 
 
 def first_difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Difference | None:
@@ -183,6 +193,11 @@ def _shown(value: Any) -> str:
 def new_run_id(*words: str) -> str:
     """Return a name that no other run has and that sorts by time: the time, what the run is, and chance."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{'-'.join(words)}-{secrets.token_hex(4)}"
+
+
+def named_as_of_pairs(run_id: str) -> bool:
+    """Return whether an id says that its run was made for interleaved pairs, whatever the table of pairs says."""
+    return _OF_PAIRS.fullmatch(run_id) is not None
 
 
 def slurm_run_id(name: str, configuration_hash: str, environment: Mapping[str, str]) -> str:

@@ -66,6 +66,11 @@ class Range:
         return self.text
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun, such as "1 run" or "1,200 runs"."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
 def meant_ids(word: str, ids: Iterable[str]) -> list[str]:
     """Return the runs that a whole id, or the start or the end of one, means: one, several or none."""
     ids = list(ids)

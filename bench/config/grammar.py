@@ -7,7 +7,7 @@ import shutil
 import textwrap
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import Field, field, fields
 from typing import Any, TypeVar
 
@@ -116,9 +116,11 @@ def values(words: Sequence[str], keys: type) -> dict[str, list[Any]]:
     # Types do not depend on one another: the n-th values of all words are converted together.
     for index in range(max(map(len, spelled.values()), default=0)):
         row = {name: texts[index] for name, texts in spelled.items() if index < len(texts)}
-        config = _converted(keys, row, options, parser)
-        for name, text in row.items():
-            original = originals[name] if len(spelled[name]) == 1 else f"{name}={text}"
+        # A value is named alone, but never as what was not typed: the grammar spells 1e400 as inf.
+        said = {name: f"{name}={text}" if text in originals[name] else originals[name] for name, text in row.items()}
+        config = _converted(keys, row, said, options, parser)
+        for name in row:
+            original = originals[name] if len(spelled[name]) == 1 else said[name]
             if config[name] is None:
                 raise WordError(f"{original}: {name} takes {accepts(options[name])}; for the default leave {name} out")
             check(options[name], config[name], original)
@@ -284,9 +286,9 @@ def _joined(option: Field[Any], split: Sequence[ranges_typed.Piece], bounds: lis
 
 
 def _converted(
-    keys: type, texts: dict[str, str], options: dict[str, Field[Any]], parser: OverridesParser
+    keys: type, texts: dict[str, str], said: Mapping[str, str], options: dict[str, Field[Any]], parser: OverridesParser
 ) -> DictConfig:
-    """The values of some keys, each of its key's type.
+    """The values of some keys, each of its key's type; `said` are the words for messages.
 
     Hydra's `compose` would give the same, but makes a configuration of Hydra's own each time: `values` then takes some
     fifteen times as long.
@@ -297,7 +299,7 @@ def _converted(
             OmegaConf.update(config, name, parser.parse_override(f"{name}={text}").value())
         except OmegaConfBaseException:
             near = _nearest_number(options[name], text) if text else _quotes(options[name])
-            raise WordError(f"{name}={text}: {name} takes {accepts(options[name])}{near}") from None
+            raise WordError(f"{said[name]}: {name} takes {accepts(options[name])}{near}") from None
     return config
 
 

@@ -12,9 +12,10 @@ compiled or cached. Then pairs go a b, b a, a b, ..., both runs of a pair with o
 one: eight pairs at most, 16 runs. They stop as soon as not all can go one way, since nothing is confirmed then; where b
 is worse by more than 1% in the median all the same, nothing is ruled out either, and it is not settled.
 
-Each pair is kept as it ends (tables `runs` and `pairs`), for `python -m results.check` to read. Inside a Slurm
-allocation the runs go there, through srun where a run has several nodes. Exit status: 0 where b is no worse, 1 where
-it is confirmed to be worse, 2 where nothing could be measured, 3 where it is not settled.
+Each pair is kept as it ends (tables `runs` and `pairs`), for `python -m results.check` to read, which takes all pairs
+of the same commits as one sequence: what they say first stands, and to run them again does not change it. Inside a
+Slurm allocation the runs go there, through srun where a run has several nodes. Exit status: 0 where b is no worse, 1
+where it is confirmed to be worse, 2 where nothing could be measured, 3 where it is not settled.
 """
 
 import contextlib
@@ -34,6 +35,7 @@ from bench.config.environment import RUN_ID_VARIABLE
 from bench.config.grammar import WordError, key
 from bench.config.keys import RunKeys
 from bench.config.resolve import Host, resolve
+from bench.measure.metrics import WARMUP_STEPS
 from bench.pairs import checkouts, interleave, scratch
 from bench.pairs.checkouts import Checkout
 from bench.pairs.interleave import METRICS, Pair, Run
@@ -47,6 +49,7 @@ from results.words import DEFAULT_ROOT, PATH_KEYS, ConfigError
 
 PIPE_WIDTH = 120
 WARM_UP_STEPS = 2
+NEED_STEPS = ("images_per_s", "step_ms_p50", "step_ms_p95", "mfu")  # null in a run no longer than its warm-up
 STATUSES = {"same": 0, "better": 0, "worse": 1, "unclear": 3, "open": 3}
 OUTCOMES = {
     "worse": "b is worse than a",
@@ -115,6 +118,14 @@ def read(words: Sequence[str]) -> Task:
         sides[name], keys[name] = read_side(name, typed.get(name, ""), common)
         if cluster is None:  # whose profile says where images are, and is the launcher's to read
             resolve(keys[name], Host(ranks_per_node=1))  # the launcher counts GPUs
+    metric = typed.get("metric", "images_per_s")
+    for name in SIDES:
+        steps = keys[name].steps
+        if metric in NEED_STEPS and steps is not None and steps <= WARMUP_STEPS:
+            raise WordError(
+                f"{name}: steps={steps}: {metric} counts after the {WARMUP_STEPS} steps of the warm-up; nearest is "
+                f"steps={WARMUP_STEPS + 1}"
+            )
     seed = typed.get("seed", 0)
     if seed + PAIRS > 2**31:
         raise WordError(f"seed={seed}: seeds count up from it, one a pair; nearest is seed={2**31 - PAIRS}")
@@ -126,7 +137,7 @@ def read(words: Sequence[str]) -> Task:
         pairs_id=pairs_id,
         sides=sides,
         commits=commits,
-        metric=typed.get("metric", "images_per_s"),
+        metric=metric,
         seed=seed,
         steps=min(typed.get("steps", WARM_UP_STEPS), WARM_UP_STEPS),
         root=paths.check_folder("results", typed.get("results") or str(DEFAULT_ROOT)),

@@ -93,16 +93,16 @@ class Starter:
 
         Args:
             words: of the run, without results=.
-            run_id: for a run through srun, which would else be named after the job, as all others in it.
+            run_id: says whose run it is where the table of pairs is lost; through srun it would else be named after
+                the job, as all others in it. Older checkouts name a run of one machine themselves.
 
         Raises:
             WordError: the checkout's launcher cannot use the words; its own line.
         """
         given = [*words, word("results", str(self.folder / scratch.STORE))]
-        environment = dict(os.environ)
+        environment = {**os.environ, RUN_ID_VARIABLE: run_id}
         if self.where.nodes:
             command = self._batch_script(checkout, [*given, *self.where.words], environment)
-            environment[RUN_ID_VARIABLE] = run_id
         else:
             command = [self.python, str(checkout.path / LAUNCHER), *given]
         ended = self._wait(command, environment)

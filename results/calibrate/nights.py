@@ -56,7 +56,7 @@ class Night:
         series: [cells, points], every run before this night, in order.
         runs: [cells, runs] of this night.
         alone: ratios b / a of pairs of the same code, [cells, PAIRS].
-        before: of each cell, how much b differed from a in sets of pairs from before.
+        before: of each cell, the ratios b / a of sets of pairs from before.
     """
 
     accepted: Rates
@@ -129,8 +129,8 @@ def nights(scenario: Scenario, count: int, cells: int, runs: int, seed: int) -> 
     series = np.concatenate([measure() for _ in range(warm)], axis=1)
     accepted = series[:, -MOST_RUNS:]
     # Of draws of their own, so that what else is drawn does not depend on them.
-    earlier = (noise.ratios(np.random.default_rng([seed, 1]), (cells, PAIR_SETS, PAIRS)) - 1).tolist()
-    before = [[one[: confirm(one).pairs] for one in sets] for sets in earlier]
+    earlier = noise.ratios(np.random.default_rng([seed, 1]), (cells, PAIR_SETS, PAIRS))
+    before = [[_stopped(one) for one in sets] for sets in earlier]
     for _ in range(count):
         night = Night(accepted, series, measure(), noise.ratios(draw, (cells, PAIRS)), before)
         yield night
@@ -138,6 +138,11 @@ def nights(scenario: Scenario, count: int, cells: int, runs: int, seed: int) -> 
         moved = np.concatenate([accepted, night.runs], axis=1)[:, -MOST_RUNS:]
         accepted = np.where(passed[:, None], moved, accepted)
         series = np.concatenate([series, night.runs], axis=1)[:, -(WARM_NIGHTS * runs) :]
+
+
+def _stopped(ratios: Rates) -> list[float]:
+    """The pairs of a set that would have been run."""
+    return ratios[: confirm((ratios - 1).tolist()).pairs].tolist()
 
 
 @dataclass
@@ -198,8 +203,7 @@ def power_agreement(scenario: Scenario, trials: int, runs: int, seed: int) -> tu
     noise, said, hits = scenario.noise, [], 0
     for night in nights(scenario, 1, trials, runs, seed):
         for cell in range(trials):
-            sets = (noise.ratios(draw, (PAIR_SETS, PAIRS)) - 1).tolist()
-            before = [one[: confirm(one).pairs] for one in sets]
+            before = [_stopped(one) for one in noise.ratios(draw, (PAIR_SETS, PAIRS))]
             found = estimate(night.accepted[cell].tolist(), before)
             drop = visible(found, runs, MOST_RUNS, floor=FLOOR, rule=SUSPECT, higher=True)
             if drop is None:
@@ -253,13 +257,16 @@ def convergence(trials: int, runs: int, seed: int) -> Convergence:
             confirmed=False, absolute=True,
         )  # fmt: skip
         found = screen(list(late), list(before), floor=0.2, rule=SOLE).flagged
-        rise = visible(
-            estimate(before.tolist(), whole=True), runs, MOST_RUNS, floor=0.2, rule=SOLE, higher=False,
-            confirmed=False,
-        )  # fmt: skip
+        noise = estimate(before.tolist(), whole=True)
+        rise, less = (
+            visible(noise, runs, MOST_RUNS, floor=0.2, rule=SOLE, higher=higher, confirmed=False)
+            for higher in (False, True)
+        )
         moved = np.rint(10 * (1 + (rise or 0.0)) + 0.8 * draw.standard_normal(runs))
         seen = screen(list(moved), list(before), floor=0.2, rule=SOLE).flagged
-        left = any(disagree(one, rise, SOLE) for one in said) or disagree(wrong, drop, SOLE)
+        left = any(
+            disagree(one, seen_by, SOLE) for one, seen_by in zip((*said, wrong), (rise, less, drop), strict=True)
+        )
         left |= _torn(EPOCHS, now, before, SOLE) or _torn(ACCURACY, accuracy, old, SOLE)
         counts += [any(one.flagged for one in said), wrong.flagged, left, found, rise or 0.0, seen]
     return Convergence(*(counts / trials).tolist())

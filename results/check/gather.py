@@ -22,7 +22,7 @@ from results.check.runs import (
 from results.check.screen import MOST_RUNS
 from results.selection import Selection, select
 from results.store.schema import Row
-from results.words import ConfigError
+from results.words import ConfigError, counted
 
 __all__ = ["HOURS", "KINDS", "gather", "lost_of_those_that_count"]
 
@@ -66,12 +66,14 @@ def gather(
     if candidate:
         named, evidence.whole = _select("candidate", candidate, store, evidence, paired, held, now)
         if spare := [run.run_id for run in named if run.run_id in paired]:
-            evidence.faults.append(f"{len(spare)} runs of pairs left out, such as {spare[0]}: they confirm, no more")
+            evidence.faults.append(
+                f"{counted(len(spare), 'run')} of pairs left out, such as {spare[0]}: they confirm, no more"
+            )
         evidence.candidates = [run for run in named if run.run_id not in paired]
     else:
         if bare := sorted(one for one in paired - pairs.run_ids if runs[one].started > since):
             evidence.faults.append(
-                f"{len(bare)} runs left out, such as {bare[0]}: named as of pairs that are not there"
+                f"{counted(len(bare), 'run')} left out, such as {bare[0]}: named as of pairs that are not there"
             )
         spoken_for = paired | held
         fresh = [run for run in runs.values() if run.run_id not in spoken_for]
@@ -151,7 +153,9 @@ def _that_count(fresh: list[Run], known: Mapping[str, set[str | None]], evidence
                 spare.append((run, beside))
     if spare:
         run, beside = spare[0]
-        what = f"{len(spare)} runs of changed or unknown commits left out beside those of {beside.commit_label}"
+        what = (
+            f"{counted(len(spare), 'run')} of changed or unknown commits left out beside those of {beside.commit_label}"
+        )
         evidence.faults.append(f"{what}, such as {run.run_id}")
     return found
 
@@ -229,9 +233,7 @@ def _standing_runs(by_key: Mapping[str, Iterable[str]], without: set[str], evide
         if lost and not known:
             evidence.unread.append(f"none of the runs of a baseline can be read ({key}), such as {lost[0]}")
         elif count := lost_of_those_that_count(ids, evidence.runs):
-            whole = f"{len(count)} of the runs that count in this baseline cannot be read, such as {count[0]}"
-            why = f"{whole}; restore them, or revert it and accept the others"
-            evidence.unsure[key] = "; ".join(filter(None, (evidence.unsure.get(key), why)))
+            _add_unsure(evidence, key, count)
         for own, runs in _by_key(known, without, evidence.faults).items():
             found.setdefault(own, []).extend(runs)
     return found
@@ -283,3 +285,22 @@ def _add_kernels(evidence: Evidence) -> None:
         kernels |= found
         evidence.faults += faults
     evidence.kernels = kernels
+    for by_key in evidence.baselines.values():
+        for key, runs in by_key.items():
+            usable = {run.run_id: run for run in runs if run.run_id in kernels}
+            if runs[0].parts["benchmark"] == "micro" and (
+                bare := lost_of_those_that_count([run.run_id for run in runs], usable)
+            ):
+                evidence.faults += [
+                    f"run={one}: is in the baseline, and has no kernels that can be read" for one in bare
+                ]
+                _add_unsure(evidence, key, bare, "kernels")
+
+
+def _add_unsure(evidence: Evidence, key: str, lost: Sequence[str], what: str = "") -> None:
+    """A baseline without some of the runs that count in it is another one."""
+    of = f"the {what} of " if what else ""
+    whole = f"{of}{len(lost)} of the runs that count in this baseline cannot be read, such as {lost[0]}"
+    why = f"{whole}; restore them, or revert it and accept the others"
+    if why not in (before := evidence.unsure.get(key, "")):  # the same is accepted and pinned, mostly
+        evidence.unsure[key] = "; ".join(filter(None, (before, why)))

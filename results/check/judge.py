@@ -3,11 +3,12 @@
 import math
 import shlex
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from results.check.cells import Cell, Evidence, Samples, by_commit, cells_of, samples
-from results.check.confirm import PAIRS, Confirmation, confirm, unclear
+from results.check.confirm import MOST_SETS, PAIRS, Confirmation, settle
 from results.check.gaps import kernel_words, missing, not_measured, without_baseline
 from results.check.metrics import RESUMED, Metric, worsening
 from results.check.noise import Noise, estimate
@@ -17,6 +18,7 @@ from results.check.screen import LEAST_RUNS, MOST_RUNS, SOLE, SUSPECT, Screen, d
 from results.check.spoilt import beside, spoilt
 from results.check.verdict import Finding, Verdict
 from results.statistics import Interval, ratio_interval
+from results.words import counted
 
 __all__ = ["judge"]
 
@@ -57,12 +59,6 @@ def _judge_cell(
         mine, theirs = (samples(evidence, metric, side, cell.kernel, MOST_RUNS) for side in (runs, baseline))
         if not (mine.values or theirs.values) and (cell.kernel or metric is not cell.metrics[0]):
             continue  # what neither side has: a time to a target where there is none, a kernel that cannot run here
-        if theirs.values and not mine.finite and math.isinf(statistics.median(theirs.values)):
-            continue  # nor what neither side ever reached
-        resumed = sum(reason == RESUMED for reason in mine.without.values())
-        if len(mine.values) < LEAST_RUNS <= len(mine.values) + resumed:
-            evidence.faults.append(f"{cell.label}: {metric.name} is not judged, since {resumed} runs were resumed")
-            continue
         findings.append(_judge_metric(cell, metric, mine, theirs, runs, baseline, against, evidence))
     return findings
 
@@ -77,12 +73,24 @@ def _judge_metric(
         "candidates": mine.runs, "baseline": theirs.runs, "beside": [run.run_id for run in beside(evidence, runs[0])],
     }  # fmt: skip
 
-    def end(verdict: Verdict, why: str, **more: Any) -> Finding:
-        return Finding(**facts, **more, verdict=verdict, why=why)
+    tail = ""
 
+    def end(verdict: Verdict, why: str, **more: Any) -> Finding:
+        return Finding(**facts, **more, verdict=verdict, why="; ".join(filter(None, (why, tail))))
+
+    if mine.values:
+        facts["candidate_median"] = statistics.median(mine.values)
+    if theirs.values and not theirs.finite:
+        facts["baseline_median"] = math.inf
+        none = f"none of {counted(len(theirs.values), 'accepted run')} reached the target"
+        return end(Verdict.PASS, f"{none}, so nothing can be worse")
+    resumed = sum(reason == RESUMED for reason in mine.without.values())
+    if len(mine.values) < LEAST_RUNS <= len(mine.values) + resumed:
+        evidence.faults.append(f"{cell.label}: {metric.name} is not judged, since {counted(resumed, 'run')} resumed")
+        of = f"{resumed} of {len(mine.without) + len(mine.runs)} runs were resumed, and their clocks have the pause"
+        return end(Verdict.PASS, f"not judged: {of}")
     if not mine.values:
         return end(Verdict.NOT_COMPARABLE, f"nothing measured: {_first_reason(mine)}")
-    facts["candidate_median"] = statistics.median(mine.values)
     if not theirs.values:
         return end(Verdict.NOT_COMPARABLE, f"the baseline has no {metric.name}: {_first_reason(theirs)}")
     reference = statistics.median(theirs.values)
@@ -96,8 +104,11 @@ def _judge_metric(
     if size < (needed := least_baseline(count, rule)):
         why = f"{count} against {size} cannot reach p < {rule.level:g} (least: {least_p(count, size):.3f})"
         return end(Verdict.INCONCLUSIVE, f"{why}; {needed} accepted runs are needed{_others(theirs)}")
+    tail = _others(mine).removeprefix("; ")
     if math.isinf(reference):
-        return end(Verdict.PASS, "the baseline did not reach its target, so nothing can be worse")
+        before, now = (f"{len(side.values) - len(side.finite)} of {len(side.values)}" for side in (theirs, mine))
+        why = f"{before} accepted runs did not reach the target, which leaves no median to hold these against"
+        return end(Verdict.INCONCLUSIVE, f"{why}, of which {now} did not")
     oriented = -1.0 if metric.better == "higher" else 1.0
     worse = _screen(metric, mine, theirs, oriented)
     better = _screen(metric, mine, theirs, -oriented)
@@ -107,17 +118,24 @@ def _judge_metric(
     history = samples(evidence, metric, accepted, cell.kernel, MOST_RUNS)
     noise = estimate(
         max((theirs.finite, history.finite), key=len),
-        _changes_of_pairs(cell, metric, evidence) if metric.timed else (),
+        _ratios_of_pairs(cell, metric, evidence) if metric.timed else (),
         absolute=metric.absolute,
         whole=rule.whole,
     )
-    facts["visible"] = visible(
-        noise, count, size, floor=metric.floor, rule=rule, higher=metric.better == "higher",
-        confirmed=metric.timed, absolute=metric.absolute,
-    )  # fmt: skip
-    facts["power"] = _power(facts["visible"], metric, noise, count, size)
-    # What converges too fast is a fault as well.
-    if better.flagged and metric.better == "same":
+    both = metric.better == "same"
+
+    def least(higher: bool) -> float | None:
+        return visible(
+            noise, count, size, floor=metric.floor, rule=rule, higher=higher, confirmed=metric.timed,
+            absolute=metric.absolute,
+        )  # fmt: skip
+
+    # A drop is a fraction of what there was, and no rise with another sign: each has its own power.
+    seen, faster = least(metric.better == "higher"), least(True) if both else None
+    facts |= {"visible": seen, "visible_faster": faster}
+    facts["blind"] = seen is None or (both and faster is None)
+    facts["power"] = _power(seen, faster, metric, noise, count, size)
+    if better.flagged and both:
         return end(Verdict.REGRESSION, "faster than the baseline's runs ever were: it is not the same training")
     if worse.flagged and not metric.timed:
         slower = "slower to converge" if metric.name == "epochs_to_target" else "worse"
@@ -128,13 +146,17 @@ def _judge_metric(
     # Pairs that refute what a median shows say nothing of runs that it does not show.
     if why := spoilt(evidence, metric, runs, baseline, mine, theirs, rule):
         settled = {"confirmation": said.confirmation, "pairs_id": said.pairs_id} if said else {}
+        tail = ""  # it counts runs without a figure, and names one
         return end(Verdict.INCONCLUSIVE, "; ".join([why, *([said.why] if said else [])]), **settled)
-    if any(disagree(one, facts["visible"], rule) for one in (worse, *([better] * (metric.better == "same")))):
+    # What converges too fast is a fault as well.
+    if disagree(worse, seen, rule) or (both and disagree(better, faster, rule)):
         return end(Verdict.INCONCLUSIVE, "the runs disagree: run more")
     if said:
         return said
     if better.flagged:
         return end(Verdict.PASS, "better: if it is to stay so, accept it", improved=True)
+    if seen is None:
+        return end(Verdict.INCONCLUSIVE, "they say nothing: run more, or find out why they differ so much")
     return end(Verdict.PASS, "")
 
 
@@ -153,33 +175,81 @@ def _confirmed(
     cell: Cell, metric: Metric, runs: Sequence[Run], baseline: Sequence[Run], evidence: Evidence, suspicion: float,
     end: Any,
 ) -> Finding:  # fmt: skip
-    """What pairs say of a suspicion, by how much the median is worse."""
+    """What pairs say of a suspicion, by how much the median is worse.
+
+    All pairs of the same two commits are one sequence; where there are several, of several commits of the baseline, one
+    that confirms it is enough, and to refute it takes all.
+    """
     commits, before = {run.commit for run in runs}, {run.commit for run in baseline}
-    changes = {
-        one.pairs_id: _changes(one, cell, metric, evidence)
-        for one in evidence.pair_sets
-        if _fits(one, cell, commits, before, evidence)
-    }
-    said = {pairs_id: confirm(found) for pairs_id, found in changes.items()}
-    # A set that confirms it stands: to repeat pairs until a set does not would find that in the end, whatever is true.
-    for pairs_id, one in said.items():
-        if one.outcome == "worse":
-            why = f"confirmed by {one.pairs} interleaved pairs, {_much(one)}"
-            return end(Verdict.REGRESSION, why, confirmation=one, pairs_id=pairs_id)
-    settled = {pairs_id: one for pairs_id, one in said.items() if one.outcome != "open"}
-    why, command = _how_to_confirm(runs, baseline, metric, evidence)
-    if settled:
-        pairs_id, one = list(settled.items())[-1]
-        if not unclear(one, changes[pairs_id], suspicion):
-            return end(Verdict.PASS, f"suspected, but {_refuted(one)}", confirmation=one, pairs_id=pairs_id)
-        looked = changes[pairs_id][: one.pairs]
-        found = f"{one.pairs} of them, the median {_much(one)}, {max(looked) - min(looked):.1%} apart"
+    groups: dict[tuple[str, str], list[PairSet]] = {}
+    for pairs in sorted(evidence.pair_sets, key=lambda one: one.pairs_id):
+        if _fits(pairs, cell, commits, before, evidence):
+            a, b = (str(evidence.runs[run_id].commit) for run_id in pairs.pairs[0])
+            groups.setdefault((a, b), []).append(pairs)
+    sequences = {sides: _Sequence.of(sets, cell, metric, evidence) for sides, sets in groups.items()}
+    said = {sides: settle(one.changes, suspicion) for sides, one in sequences.items()}
+    for sides, found in said.items():
+        if found.said.outcome == "worse":
+            why = f"confirmed by {found.said.pairs} interleaved pairs, {_much(found.said)}"
+            return end(
+                Verdict.REGRESSION, why, confirmation=found.said, pairs_id=sequences[sides].set_at(found.stop)
+            )  # fmt: skip
+    left = [sides for sides, found in said.items() if not found.refuted or sequences[sides].cut]
+    why, command = _how_to_confirm(runs, baseline, metric, evidence, left[-1] if left else None)
+    if said and not left:
+        sides, found = list(said.items())[-1]
         return end(
-            Verdict.INCONCLUSIVE, f"suspected, and interleaved pairs neither confirm nor refute it: {found}; {why}",
-            confirmation=one, pairs_id=pairs_id, confirm_with=command,
+            Verdict.PASS, f"suspected, but {_refuted(found.said)}", confirmation=found.said,
+            pairs_id=sequences[sides].set_at(found.stop),
         )  # fmt: skip
-    begun = [f"; {pairs_id} ended after {one.pairs} of {PAIRS} pairs" for pairs_id, one in said.items()]
-    return end(Verdict.INCONCLUSIVE, f"suspected{''.join(begun[-1:])}; {why}", confirm_with=command)
+    if not left:
+        return end(Verdict.INCONCLUSIVE, f"suspected; {why}", confirm_with=command)
+    one, found = sequences[left[-1]], said[left[-1]]
+    facts = {"confirmation": found.said, "pairs_id": one.set_at(found.stop)}
+    if found.said.outcome == "open":
+        begun = f"{one.ids[-1]} ended after {found.said.pairs} of {PAIRS} pairs"
+        return end(Verdict.INCONCLUSIVE, f"suspected; {begun}; {why}", confirm_with=command)
+    if found.refuted:
+        why = f"suspected, and pairs that refute it are not all: {one.cut}"
+        return end(Verdict.INCONCLUSIVE, why, **facts)
+    apart = max(found.looked) - min(found.looked)
+    words = f"{found.said.pairs} of them, the median {_much(found.said)}, {apart:.1%} apart"
+    if found.final:
+        why, command = f"{MOST_SETS} times, so no further pairs count: measure more runs", ""
+    return end(
+        Verdict.INCONCLUSIVE, f"suspected, and interleaved pairs neither confirm nor refute it: {words}; {why}",
+        **facts, confirm_with=command,
+    )  # fmt: skip
+
+
+@dataclass
+class _Sequence:
+    """All pairs of two commits, in the order in which they ran.
+
+    Attributes:
+        changes: how much worse b is in each.
+        ids: of the set that each is of, and of sets without one.
+        cut: where a pair lacks the figure, which ends what counts of its set.
+    """
+
+    changes: list[float] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
+    cut: str = ""
+
+    @classmethod
+    def of(cls, sets: Iterable[PairSet], cell: Cell, metric: Metric, evidence: Evidence) -> "_Sequence":
+        found = cls()
+        for one in {one.pairs_id: one for one in sets}.values():  # once, where two stores have it
+            changes = [worsening(metric, *values) for values in _values(one, cell, metric, evidence)]
+            found.changes += changes
+            found.ids += [one.pairs_id] * max(1, len(changes))
+            if len(changes) < len(one.pairs):
+                found.cut = f"pair {len(changes) + 1} of {one.pairs_id} has no {metric.name}"
+        return found
+
+    def set_at(self, stop: int) -> str:
+        """The set of the last of the first `stop` pairs."""
+        return self.ids[max(0, stop - 1)]
 
 
 def _fits(one: PairSet, cell: Cell, commits: set[str | None], before: set[str | None], evidence: Evidence) -> bool:
@@ -194,26 +264,27 @@ def _fits(one: PairSet, cell: Cell, commits: set[str | None], before: set[str | 
     )  # fmt: skip
 
 
-def _changes(one: PairSet, cell: Cell, metric: Metric, evidence: Evidence) -> list[float]:
-    """How much worse b is in each pair; one without the figure, or not run to its end, ends the list: order matters."""
-    changes = []
+def _values(one: PairSet, cell: Cell, metric: Metric, evidence: Evidence) -> list[tuple[float, float]]:
+    """The figures of b and a of each pair; one without, or not run to its end, ends the list: order matters."""
+    found = []
     for a, b in one.pairs:
-        ours, theirs = evidence.runs.get(b), evidence.runs.get(a)
-        whole = [run if run and run.completed else None for run in (ours, theirs)]
-        values = [evidence.value(run, metric, cell.kernel).number if run else None for run in whole]
-        if None in values or any(map(math.isinf, values)):  # type: ignore[arg-type]
+        ours, theirs = (
+            evidence.value(run, metric, cell.kernel).number if run and run.completed else None
+            for run in (evidence.runs.get(b), evidence.runs.get(a))
+        )
+        if ours is None or theirs is None or not 0 < ours / theirs < math.inf:
             break
-        changes.append(worsening(metric, *values))  # type: ignore[arg-type]
-    return changes
+        found.append((ours, theirs))
+    return found
 
 
-def _changes_of_pairs(cell: Cell, metric: Metric, evidence: Evidence) -> list[list[float]]:
-    """How much the pairs of this cell differ, set by set, whatever commits they are of."""
+def _ratios_of_pairs(cell: Cell, metric: Metric, evidence: Evidence) -> list[list[float]]:
+    """The ratios b / a of the pairs of this cell, set by set, whatever commits they are of."""
     found = []
     for one in evidence.pair_sets:
         a, b = (evidence.runs.get(run_id) for run_id in one.pairs[0]) if one.pairs else (None, None)
         if a and b and a.key == b.key == cell.key:
-            found.append(_changes(one, cell, metric, evidence))
+            found.append([ours / theirs for ours, theirs in _values(one, cell, metric, evidence)])
     return found
 
 
@@ -228,9 +299,14 @@ def _much(said: Confirmation) -> str:
 
 
 def _how_to_confirm(
-    runs: Sequence[Run], baseline: Sequence[Run], metric: Metric, evidence: Evidence
-) -> tuple[str, str]:
-    """What to do, in words, and the command whose rows would settle it, "" where there is none."""
+    runs: Sequence[Run], baseline: Sequence[Run], metric: Metric, evidence: Evidence,
+    begun: tuple[str, str] | None = None,
+) -> tuple[str, str]:  # fmt: skip
+    """What to do, in words, and the command whose rows would settle it, "" where there is none.
+
+    Args:
+        begun: commits of pairs that did not settle it yet.
+    """
     ours = runs[-1]
     for run, what in ((ours, "candidate"), (baseline[-1], "baseline")):
         if run.commit is None:
@@ -246,7 +322,7 @@ def _how_to_confirm(
     recipe = config.get("recipe")
     config["recipe"] = recipe.get("name") if isinstance(recipe, dict) else recipe
     words = [f"{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in config.items()]
-    before, now = others[-1].commit or "", ours.commit or ""
+    before, now = begun or (others[-1].commit or "", ours.commit or "")
     length = 12 if before[:12] != now[:12] else None
     sides = [f"a=commit:{before[:length]}", f"b=commit:{now[:length]}"]
     here = [f"metric={metric.name}", f"results={evidence.root.resolve()}"]
@@ -260,9 +336,13 @@ def _interval(mine: Sequence[float], theirs: Sequence[float]) -> Interval | None
     return ratio_interval(theirs, mine)
 
 
-def _power(seen: float | None, metric: Metric, noise: Noise, count: int, size: int) -> str:
-    """The power statement: what would have been found, and on what that rests."""
-    word = "drop" if metric.better == "higher" else "change" if metric.better == "same" else "rise"
+def _power(seen: float | None, faster: float | None, metric: Metric, noise: Noise, count: int, size: int) -> str:
+    """The power statement: what would have been found, and on what that rests.
+
+    Args:
+        faster: of a metric of which a drop is a fault as well, the least that would have been found.
+    """
+    word = "drop" if metric.better == "higher" else "rise"
     runs = f"{count} against {size} runs"
     if seen is None:
         return f"could have seen no {word}, however large: {runs} differ too much"
@@ -273,7 +353,13 @@ def _power(seen: float | None, metric: Metric, noise: Noise, count: int, size: i
         spread = f"deviation {noise.total:.1%}"
     elif not noise.known_within:
         spread = f"{noise.total:.1%} between allocations, within unknown and taken as large"
-    return f"could have seen a {word} of {seen:.1%} or more with {POWER:.0%} ({runs}, {spread})"
+    found = f"a {word} of {seen:.1%} or more"
+    if metric.better == "same" and faster is not None:
+        found += f", or a drop of {faster:.1%} or more,"
+    found += f" with {POWER:.0%}"
+    if metric.better == "same" and faster is None:
+        found += ", and no drop, however large"
+    return f"could have seen {found} ({runs}, {spread})"
 
 
 def _first_reason(found: Samples) -> str:

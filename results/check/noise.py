@@ -65,9 +65,9 @@ def estimate(
 
     Args:
         values: one for each allocation, finite; positive unless `absolute`.
-        pair_sets: of each set of pairs, how much b differed from a in each pair, as a fraction. Where they have fewer
-            than `LEAST_DEGREES` degrees of freedom, `within` is all of the noise there is, which makes what is said of
-            the power a bound.
+        pair_sets: of each set of pairs, the ratio b / a of each pair, positive and finite. Where they have fewer than
+            `LEAST_DEGREES` degrees of freedom, `within` is all of the noise there is, which makes what is said of the
+            power a bound.
         absolute: whether the metric changes by differences: the noise is then in its unit, all of it between.
         whole: whether values may be whole numbers, of which `mad` says little: the noise is then no less than the
             ordinary deviation.
@@ -81,7 +81,7 @@ def estimate(
         return Noise(between=total, within=0.0, outliers=0.0)
     # Each set around its own mean, since b may differ from a. A set that stopped early ended with a pair that went the
     # other way: that makes its deviation a little too large, never too small.
-    sets = [np.log1p(np.asarray(one, dtype=float)) for one in pair_sets if len(one) > 1]
+    sets = [np.log(np.asarray(one, dtype=float)) for one in pair_sets if len(one) > 1]
     degrees = sum(len(one) - 1 for one in sets)
     if degrees < LEAST_DEGREES:
         return Noise(between=0.0, within=total, known_within=False)

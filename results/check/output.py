@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from results.check.verdict import Finding, Verdict, exit_status, worst
-from results.words import printable
+from results.words import counted, printable
 
 __all__ = ["as_arrow", "as_json", "as_junit", "as_rows", "as_table", "summary"]
 
@@ -28,8 +28,8 @@ SCHEMA = pa.schema(
         ("against", TEXT), ("verdict", TEXT), ("improved", FLAG), ("why", TEXT), ("confirm_with", TEXT),
         ("candidate_median", REAL), ("baseline_median", REAL), ("worsening", REAL), ("absolute", FLAG),
         ("ratio", REAL), ("ratio_low", REAL), ("ratio_high", REAL), ("ratio_level", REAL), ("p", REAL),
-        ("floor", REAL), ("visible", REAL), ("power", TEXT), ("pairs", INT), ("pairs_median", REAL),
-        ("pairs_outcome", TEXT), ("pairs_id", TEXT), ("candidates", TEXTS), ("baseline", TEXTS),
+        ("floor", REAL), ("visible", REAL), ("visible_faster", REAL), ("power", TEXT), ("pairs", INT),
+        ("pairs_median", REAL), ("pairs_outcome", TEXT), ("pairs_id", TEXT), ("candidates", TEXTS), ("baseline", TEXTS),
     ]
 )  # fmt: skip
 
@@ -49,7 +49,8 @@ def as_rows(findings: Sequence[Finding]) -> list[dict[str, Any]]:
                 "worsening": one.worsening, "absolute": one.absolute,
                 "ratio": interval.ratio if interval else None, "ratio_low": interval.low if interval else None,
                 "ratio_high": interval.high if interval else None, "ratio_level": interval.level if interval else None,
-                "p": one.p, "floor": one.floor, "visible": one.visible, "power": one.power or None,
+                "p": one.p, "floor": one.floor, "visible": one.visible,
+                "visible_faster": one.visible_faster, "power": one.power or None,
                 "pairs": pairs.pairs if pairs else None, "pairs_median": pairs.median if pairs else None,
                 "pairs_outcome": pairs.outcome if pairs else None, "pairs_id": one.pairs_id or None,
                 "candidates": one.candidates, "baseline": one.baseline,
@@ -132,7 +133,7 @@ def _change(one: Finding) -> str:
         words.append(f"ratio {one.interval.low:.3f}-{one.interval.high:.3f} with {level:g}%")
     if one.p is not None:
         words.append(f"p {one.p:.2g}")
-    words.append(f"{len(one.candidates)} against {len(one.baseline)} runs")
+    words.append(f"{len(one.candidates)} against {counted(len(one.baseline), 'run')}")
     return ", ".join(words)
 
 
@@ -158,9 +159,8 @@ def as_table(findings: Sequence[Finding], details: bool) -> Table:
     for one in findings:
         by_cell.setdefault((one.key, one.cell, one.kernel), []).append(one)
     for cell in sorted(by_cell.values(), key=lambda cell: list(Verdict).index(worst(one.verdict for one in cell))):
-        # What could have seen nothing at all is no pass to be passed over.
-        blind = [one for one in cell if one.p is not None and one.visible is None]
-        shown = [one for one in cell if details or one.verdict is not Verdict.PASS or one.improved or one in blind]
+        # A pass with a reservation is not to be passed over.
+        shown = [one for one in cell if details or one.verdict is not Verdict.PASS or one.why or one.blind]
         passed = [one for one in cell if one not in shown]
         # A cell that passes still has its power stated: its first metric's.
         if passed and not shown:
@@ -179,18 +179,29 @@ def as_table(findings: Sequence[Finding], details: bool) -> Table:
 
 
 def commands(findings: Sequence[Finding], python: str) -> list[str]:
-    """Return the commands that would settle what is suspected, of each cell and commit that of its first metric.
+    """Return the commands that would settle what is suspected: pairs of each cell and commit, and then the check again.
+
+    Of the metrics of a cell the first has its pairs, against each commit that one is suspected against: the last that
+    was accepted may not be the one that was pinned.
 
     Args:
         python: what runs them, as a shell takes it.
     """
-    found = {(one.key, one.cell, one.kernel): one for one in reversed(findings) if one.confirm_with}
-    lines = []
-    for one in reversed(found.values()):
+    cells: dict[tuple[str, str, str], dict[tuple[str, ...], list[str]]] = {}
+    last: dict[tuple[str, str, str], list[str]] = {}
+    for one in findings:
+        if not one.confirm_with:
+            continue
+        cell = (one.key, one.cell, one.kernel)
         _, *words = shlex.split(one.confirm_with)
+        sides = tuple(word for word in words if word.startswith(("a=", "b=")))
+        cells.setdefault(cell, {}).setdefault(sides, words)
         where = words[-1]  # results=ROOT
         again = ["-m", "results.check", f"candidate={','.join(one.beside or one.candidates)}", where]
-        lines += [f"{python} {shlex.join(words)}", f"{python} {shlex.join(again)}"]
+        last.setdefault(cell, again)
+    lines = []
+    for cell, pairs in cells.items():
+        lines += [f"{python} {shlex.join(words)}" for words in (*pairs.values(), last[cell])]
     return lines
 
 
@@ -201,5 +212,4 @@ def summary(findings: Sequence[Finding]) -> str:
         by_cell.setdefault((one.key, one.kernel), []).append(one.verdict)
     counts = [worst(verdicts) for verdicts in by_cell.values()]
     said = ", ".join(f"{counts.count(verdict)} {verdict}" for verdict in Verdict if verdict in counts)
-    cells = "1 cell" if len(counts) == 1 else f"{len(counts)} cells"
-    return f"{cells}: {said or 'nothing measured'}; exit status {exit_status(findings)}"
+    return f"{counted(len(counts), 'cell')}: {said or 'nothing measured'}; exit status {exit_status(findings)}"

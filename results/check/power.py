@@ -16,7 +16,7 @@ __all__ = ["LARGEST", "POWER", "least_found", "least_pairs_above", "visible"]
 
 POWER = 0.95
 DRAWS = 2000  # at 95% a share of them has a standard error of 0.5%
-LARGEST = 0.9  # of a fraction, beyond which there is no point in a figure
+LARGEST = 0.9  # drop, beyond which there is no point in a figure; as a rise it is one to ten times as much
 
 
 def least_found(
@@ -90,10 +90,11 @@ def visible(
     """Return the least worsening that is found with probability `POWER`; see `least_found` for the arguments.
 
     Returns:
-        A fraction, or in the metric's unit where that is absolute; None where not even `LARGEST` is found.
+        A fraction, or in the metric's unit where that is absolute; None where not even `LARGEST` is found, or a rise to
+        1 / (1 - `LARGEST`).
     """
     least = least_found(
         noise, candidates, baseline, floor=floor, rule=rule, higher=higher, confirmed=confirmed, absolute=absolute
     )
     found = float(np.sort(least)[math.ceil(POWER * DRAWS) - 1])
-    return found if found <= LARGEST else None
+    return found if found <= (LARGEST if absolute or higher else 1 / (1 - LARGEST) - 1) else None

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from results.identity import key_of, parts_of
+from results.identity import key_of, named_as_of_pairs, parts_of
 from results.store.files import read_table, table_files
 from results.store.load import stem
 from results.store.schema import Row, to_rows
@@ -45,7 +45,6 @@ NEVER = datetime(1, 1, 1, tzinfo=UTC)
 _NAME = re.compile(
     r"(?:(\d{8}T\d{6})-)?(.*?)(?:-[0-9a-f]{8})?(?:-job[\d_]+)?"
 )  # its time, what it is, chance or its job
-_OF_PAIRS = re.compile(r".+-pairs-[0-9a-f]{8}-(?:p\d+)?[ab]")  # as `bench.pairs` names runs of a Slurm job
 AHEAD = timedelta(hours=1)  # that a clock of another machine may be before ours
 CLOCKS = (("init_start", "init_stop"), ("init_start", "run_start"), ("run_start", "run_stop"))
 
@@ -173,11 +172,6 @@ def kind_of(run_id: str) -> str:
     """Return what an id says of the kind of its run, such as "resnet20A-digits"; "" where it says nothing."""
     found = _NAME.fullmatch(run_id)
     return found[2] if found else ""
-
-
-def named_as_of_pairs(run_id: str) -> bool:
-    """Return whether an id says that its run was made for interleaved pairs, whatever the table of pairs says."""
-    return _OF_PAIRS.fullmatch(run_id) is not None
 
 
 def began(run_id: str) -> datetime | None:

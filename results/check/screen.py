@@ -146,10 +146,11 @@ def disagree(said: Screen, visible: float | None, rule: Rule) -> bool:
 
     Args:
         said: by the screen.
-        visible: the least worsening that would have been found, see `results.check.power`; None where none would.
+        visible: the least worsening that would have been found, see `results.check.power`; None where none would: what
+            is beyond the screen's own floor is then as much as can be said.
         rule: of the screen.
     """
-    return visible is not None and said.worsening > visible and said.p >= rule.level
+    return said.worsening > (said.floor if visible is None else visible) and said.p >= rule.level
 
 
 def screen_many(

@@ -51,6 +51,8 @@ class Finding:
         p: exact, one-sided, of the direction that `worsening` has.
         floor: that the worsening had to be above.
         visible: the least worsening that would have been found with 95%; None where none would.
+        visible_faster: likewise of a drop, of a metric that is worse on either side; `visible` is then that of a rise.
+        blind: whether on a side that counts nothing would have been found, however large.
         power: the same in words, with what it rests on.
         confirmation: what pairs say.
         pairs_id: which pairs.
@@ -77,6 +79,8 @@ class Finding:
     p: float | None = None
     floor: float | None = None
     visible: float | None = None
+    visible_faster: float | None = None
+    blind: bool = False
     power: str = ""
     confirmation: Confirmation | None = None
     pairs_id: str = ""

@@ -18,8 +18,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from results.check.baselines import events, stands_by_id
-from results.check.runs import load, load_kernels, load_pairs
+from results.check.baselines import events, faults_of, stands_by_id
+from results.check.runs import load, load_kernels, load_pairs, named_as_of_pairs
 from results.history.render import csv_text, json_text, number, parts
 from results.history.series import KERNEL_METRIC, METRICS, History, histories
 from results.report.command import FILTERS, filter_options
@@ -27,7 +27,7 @@ from results.report.filters import find as find_runs
 from results.report.filters import matching
 from results.report.terminal import show
 from results.store.schema import SCHEMAS
-from results.words import ConfigError, printable, root_from
+from results.words import ConfigError, counted, printable, root_from
 
 FORMATS = ("table", "json", "csv")
 
@@ -58,9 +58,10 @@ def find(root: Path, metric: str, filters: Mapping[str, Sequence[Any]], form: st
     pairs = load_pairs(root)
     notes += pairs.unread
     # Two commits in turn, in one allocation: no points of a history.
-    runs = [run for run in loaded.by_id.values() if run.run_id not in pairs.run_ids]
+    paired = pairs.run_ids | set(filter(named_as_of_pairs, loaded.by_id))
+    runs = [run for run in loaded.by_id.values() if run.run_id not in paired]
     if left := len(loaded.by_id) - len(runs):
-        notes.append(f"{left} runs of interleaved pairs are left out")
+        notes.append(f"{counted(left, 'run')} of interleaved pairs left out")
     for column, wanted in filters.items():
         values = pa.chunked_array([[run.row[column] for run in runs]], SCHEMAS["runs"].field(column).type)
         runs = [run for run, suits in zip(runs, matching(values, wanted).to_pylist(), strict=True) if suits]
@@ -69,14 +70,15 @@ def find(root: Path, metric: str, filters: Mapping[str, Sequence[Any]], form: st
         raise ConfigError(f"no runs that can be used in {root}; {notes[0]}")
     kernels, faults = load_kernels(root, [run.run_id for run in runs]) if metric == KERNEL_METRIC else ({}, [])
     known, more = events(root)
-    stands = stands_by_id(known)
-    known = [event for event in known if stands(event.baseline_id)]  # a mark goes with what it came with
+    stands, odd = stands_by_id(known), faults_of(known)
+    # A mark goes with what it came with.
+    known = [event for event in known if stands(event.baseline_id) and event not in odd]
     notes += [*faults, *more]
     found = histories(runs, metric, kernels, known)
     counts = [len(history.points) for history in found]
     if sum(counts) == 0:
         reasons = sorted({reason for history in found for reason in history.without}) or ["no kernel was timed"]
-        raise ConfigError(f"metric={metric}: none of {len(runs)} runs has a value: {reasons[0]}")
+        raise ConfigError(f"metric={metric}: none of {counted(len(runs), 'run')} has a value: {reasons[0]}")
     if max(counts) == 1:
         history = next(history for history in found if history.points)
         point = history.points[0]

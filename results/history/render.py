@@ -45,7 +45,7 @@ def parts(metric: str, found: Sequence[History]) -> list[RenderableType]:
                 shown.append(Text(f"  too few points for a change: {len(points)} of {2 * LEAST_SEGMENT}"))
             shown.append(_segments(history.segments))
             shown += [
-                Text(f"  with segment {place}: {printable('; '.join(map(str, segment.differs)))}")
+                Text(f"  with segment {place}: {printable('; '.join(one.moved for one in segment.differs))}")
                 for place, segment in enumerate(history.segments, 1)
                 if segment.differs
             ]

@@ -8,8 +8,8 @@ A column of numbers or times is also filtered by a range: >V, >=V, <V, <=V or V.
 quotes, since < and > are the shell's own. A date is the whole of its day, UTC.
 
 Settings that differ between the rows have columns of their own. Below the runs stand the means and deviations of those
-that repeat one configuration; repeats=summary prints these alone. Figures that are missing have their reason below the
-table. CSV and JSON have exact values; notes go to stderr there.
+that repeat one configuration, runs of interleaved pairs apart; repeats=summary prints these alone. Figures that are
+missing have their reason below the table. CSV and JSON have exact values; notes go to stderr there.
 """
 
 import sys
@@ -28,6 +28,7 @@ from results.report.repeats import DOUBLE, NEEDED, Repeats, grouped, record
 from results.report.repeats_table import repeats_table, settings_of
 from results.report.settings import CHOSEN, FOLLOWING, Setting, differing
 from results.report.terminal import columns_table, failures, runs_table, show
+from results.store.files import read_table
 from results.store.schema import CHOICES, FLAG, INT, REAL, SCHEMAS, TEXT, TIME, Row, to_rows
 from results.words import ConfigError, printable, root_from
 
@@ -36,6 +37,7 @@ FILTERS: dict[str, pa.DataType] = {
     field.name: field.type for field in SCHEMAS["runs"] if field.type in KINDS and field.name != "run_id"
 }
 FORMATS = ("table", "csv", "json")
+UNREAD = "cannot be read"
 LIMIT = 100  # rows of a table, where nothing else was asked for
 # What csv and json have without columns=, the settings that differ put in before the figures.
 SETTINGS_SHOWN = (
@@ -88,7 +90,7 @@ def _limited(task: Task) -> tuple[pa.Table, int]:
 
 def _notes(task: Task, recovered: bool, left: int, what: str) -> list[str]:
     found = task.found
-    notes = [f"cannot be read: {file.path}: {file.reason}" for file in found.bad]
+    notes = [f"{UNREAD}: {file.path}: {file.reason}" for file in found.bad]
     if left:
         which = "older" if task.latest and what == "runs" else "more"
         notes.append(f"{left:,} {which} {what}: add limit=NUMBER, or filters")
@@ -109,7 +111,9 @@ def _groups(task: Task, several: bool) -> tuple[list[Repeats], list[Row], list[s
     Raises:
         ConfigError: no row is of a run that can be counted.
     """
-    groups, notes = grouped(to_rows(task.found.table.select(NEEDED)))
+    pairs, bad = read_table(task.found.root, "pairs", columns=["run_id"])
+    groups, notes = grouped(to_rows(task.found.table.select(NEEDED)), set(pairs["run_id"].to_pylist()))
+    notes += [f"{UNREAD}: {file.path}: {file.reason}" for file in bad]
     if several:
         groups = [one for one in groups if len(one.rows) > 1]
     elif not groups:
@@ -136,7 +140,7 @@ def _print_table(task: Task) -> None:
             notes += _notes(task, False, left, "configurations")
         elif left:
             notes.append(f"{left:,} more configurations have repeats: repeats=summary")
-        notes += said if groups else [note for note in said if DOUBLE in note]
+        notes += said if groups else [note for note in said if DOUBLE in note or note.startswith(UNREAD)]
     show(*parts, Text("\n".join(map(printable, notes)), style="dim") if notes else None)
 
 

@@ -1,12 +1,12 @@
 """Means and deviations over the repeats of one configuration: runs that differ in their seed alone."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from results.identity import PARTS_VERSION, key_of, parts_of
+from results.identity import PARTS_VERSION, key_of, named_as_of_pairs, parts_of
 from results.statistics import Mean, RunSummary, mean_of, summary_of_runs
 from results.store.schema import Row
 
@@ -30,6 +30,7 @@ class Repeats:
         rows: the last attempt of each run, in the order of the report, with the columns `NEEDED` at least.
         places: of these among the rows that were grouped.
         restarted: whether these are runs that were resumed, which are summarised apart.
+        paired: whether these are runs of interleaved pairs, which share an allocation, likewise.
         completed: how many ended as planned; images/s and top-1 are averaged over these.
         images_per_s, final_top1: over the completed runs that have them; None where none has.
         time: of time to accuracy, by MLPerf's rule.
@@ -41,6 +42,7 @@ class Repeats:
     rows: list[Row]
     places: list[int]
     restarted: bool
+    paired: bool
     completed: int
     images_per_s: Mean | None
     final_top1: Mean | None
@@ -50,11 +52,14 @@ class Repeats:
     left_out: int
 
 
-def grouped(rows: Sequence[Row]) -> tuple[list[Repeats], list[str]]:
+def grouped(rows: Sequence[Row], paired: Container[str] = ()) -> tuple[list[Repeats], list[str]]:
     """Group attempts by configuration, in the order in which these are first met.
 
-    A run counts once, by its last attempt; one that was resumed is summarised apart from those that were not. A run
-    without a configuration is alone.
+    A run counts once, by its last attempt; one that was resumed is summarised apart from those that were not, and so is
+    one of interleaved pairs. A run without a configuration is alone.
+
+    Args:
+        paired: runs that were made for pairs; those whose ids say so are as well.
 
     Returns:
         The groups, and notes on what was left out or could not be grouped.
@@ -81,7 +86,8 @@ def grouped(rows: Sequence[Row]) -> tuple[list[Repeats], list[str]]:
         row = rows[place]
         key = _key(*(row.get(column) for column in _OF_PARTS))
         alone += key is None
-        groups.setdefault((key or run_id, bool(row.get("restart_count"))), []).append(place)
+        of_pairs = run_id in paired or named_as_of_pairs(run_id)
+        groups.setdefault((key or run_id, bool(row.get("restart_count")), of_pairs), []).append(place)
     notes = []
     if nameless:
         notes.append(f"{nameless} rows without a run id are in no mean")
@@ -89,7 +95,7 @@ def grouped(rows: Sequence[Row]) -> tuple[list[Repeats], list[str]]:
         notes.append(f"{len(double)} {DOUBLE}: {', '.join(sorted(double)[:3])}")
     if alone:
         notes.append(f"{alone} runs have no configuration to be grouped by (config_json); each is by itself")
-    return [_summarised([rows[place] for place in places], places) for places in groups.values()], notes
+    return [_summarised([rows[place] for place in own], own, of_pairs) for (*_, of_pairs), own in groups.items()], notes
 
 
 @lru_cache(maxsize=65536)
@@ -123,7 +129,7 @@ def outcome(row: Row) -> str:
     return "not converged" if row.get("status") == "failed" and row.get("run_start") is not None else "left out"
 
 
-def _summarised(rows: list[Row], places: list[int]) -> Repeats:
+def _summarised(rows: list[Row], places: list[int], paired: bool) -> Repeats:
     outcomes = [outcome(row) for row in rows]
     converged = [row for row, said in zip(rows, outcomes, strict=True) if said == "converged"]
     time = summary_of_runs([row["tta_s"] for row in converged], outcomes.count("not converged"))
@@ -134,6 +140,7 @@ def _summarised(rows: list[Row], places: list[int]) -> Repeats:
         rows=rows,
         places=places,
         restarted=bool(rows[0].get("restart_count")),
+        paired=paired,
         completed=len(completed),
         images_per_s=_mean([row.get("images_per_s") for row in completed]),
         final_top1=_mean([row.get("final_top1") for row in completed]),
@@ -166,6 +173,7 @@ def record(one: Repeats) -> Row:
         "runs": len(one.rows),
         "completed": one.completed,
         "restarted": one.restarted,
+        "of_pairs": one.paired,
         **parts("images_per_s", one.images_per_s),
         **parts("final_top1", one.final_top1),
         **parts("epochs_to_target", one.epochs),

@@ -27,7 +27,11 @@ def repeats_table(groups: Sequence[Repeats], rows: Sequence[Row], width: int | N
     latest = [max(one.rows, key=lambda row: (row.get("run_start") is not None, row.get("run_start"))) for one in groups]
     columns = [
         Column("latest\nrun", [Text(ids[row["run_id"]]) for row in latest]),
-        Column("runs", [Text(f"{len(one.rows)}{' resumed' if one.restarted else ''}") for one in groups], right=True),
+        Column(
+            "runs",
+            [Text(f"{len(one.rows)}{' resumed' * one.restarted}{' of pairs' * one.paired}") for one in groups],
+            right=True,
+        ),
         *net_columns(rows),
     ]
     at = len(columns)

@@ -14,8 +14,9 @@ from bench.config.paths import ROOT
 from bench.config.resolve import Host, resolve
 from bench.config.run_config import RunConfig
 from bench.measure.failure import Stopped
-from launch import job
-from launch.job import Job, check_packages, new_run_id, run_id_in_slurm, set_ranks, stop_on_signals
+from launch import foreground, job
+from launch.foreground import Outcome
+from launch.job import Job, check_packages, given_run_id, new_run_id, run_id_in_slurm, set_ranks, stop_on_signals
 from results.words import ConfigError
 
 
@@ -116,7 +117,24 @@ def test_one_of_several_runs_in_a_job_has_the_id_that_it_is_given(slurm: pytest.
     ):
         run_id_in_slurm(config)
     slurm.setenv("RESNET_BENCH_RUN_ID", "")
-    assert run_id_in_slurm(config).endswith("-job77")
+    assert run_id_in_slurm(config).endswith("-job77") and given_run_id() == ""
+
+
+def test_a_name_from_the_starter_is_of_one_run(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESNET_BENCH_RUN_ID", "pairs-1-p01a")
+    started: list[str] = []
+
+    def run_one(config: RunConfig, run_id: str) -> Outcome:
+        started.append(run_id)
+        return Outcome(True)
+
+    monkeypatch.setattr(foreground, "run_one", run_one)
+    monkeypatch.setattr(foreground, "_show", lambda run_ids, roots: None)
+    with pytest.raises(ConfigError, match="^RESNET_BENCH_RUN_ID=pairs-1-p01a: names one run, and these are 2; unset"):
+        foreground.run_all([config, config])
+    assert not started and foreground.run_all([config]) == 0 and started == ["pairs-1-p01a"]
+    monkeypatch.delenv("RESNET_BENCH_RUN_ID")
+    assert foreground.run_all([config, config]) == 0 and len(set(started)) == 3
 
 
 def test_a_printed_scripts_rank_says_what_is_wrong_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

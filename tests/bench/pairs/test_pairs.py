@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from bench.pairs import command, process
+from results.identity import named_as_of_pairs
 from results.store.files import read_rows
 from results.store.writer import RunWriter
 
@@ -64,7 +65,8 @@ def start(repository) -> Iterator[Callable[..., subprocess.Popen[str]]]:
 def nothing_is_left(repository) -> None:
     assert len(repository.worktrees()) == 1
     assert os.listdir(repository.root.parent / "tmp") == ["resnet-bench-pairs.lock"]
-    assert not list(repository.results.glob("jobs/*pairs*"))
+    # The output of a run that failed stays, under the run's own name.
+    assert not [path for path in repository.results.glob("jobs/*pairs*") if not named_as_of_pairs(path.name)]
 
 
 def test_two_commits_run_in_turn_each_with_its_own_code(repository, capsys: pytest.CaptureFixture[str]) -> None:
@@ -92,6 +94,8 @@ def test_two_commits_run_in_turn_each_with_its_own_code(repository, capsys: pyte
     ]
     kept = {row["run_id"]: row for row in read_rows(repository.results, "runs")[0]}
     assert set(kept) == {*(row["run_id"] for row in rows), "run-zzz"}
+    # So that no check takes them for runs of a night once the table of pairs is lost.
+    assert [run_id for run_id in kept if not named_as_of_pairs(run_id)] == ["run-zzz"]
     for row, value in zip(rows, [100.0, 90.0, 110.0, 100.0], strict=True):
         run = kept[row["run_id"]]
         assert (run["images_per_s"], run["git_commit"]) == (value, row["commit"])
@@ -153,12 +157,12 @@ def test_eight_pairs_one_way_are_confirmed(repository, b: float, status: int, sa
 @pytest.mark.parametrize(
     ("does", "status", "said"),
     [
-        ("fail", 3, "b: its run ended with status 1: net failed (data): 1.jpg: truncated (logs in {rows}/jobs/run-"),
+        ("fail", 3, "b: its run ended with status 1: net failed (data): 1.jpg: truncated (logs in {rows}/jobs/2"),
         ("crash", 3, "b: its run ended with status 1: RuntimeError: no row was written"),
         ("silent", 3, "b: its run wrote 0 rows, expected the one of a completed run"),
         ("refuse", 2, "b: kernels=triton: there is no GPU; nearest is kernels=torch"),
-        ("null", 2, "metric=images_per_s: run run-"),
-        ("wrong", 3, "b: run run-"),
+        ("null", 2, "metric=images_per_s: run 2"),
+        ("wrong", 3, "b: run 2"),
         ("edit", 3, "b: {root} was changed while it ran"),
     ],
 )
@@ -179,7 +183,7 @@ def test_a_run_that_does_not_do_ends_the_pairs_and_keeps_those_that_did(
     statuses = [row["status"] for row in runs]
     assert statuses.count("completed") >= 2 and statuses.count("failed") == (does == "fail")
     if does == "fail":
-        assert [path.read_text() for path in repository.results.glob("jobs/run-*/0_log.err")] == ["why"]
+        assert [path.read_text() for path in repository.results.glob("jobs/*-p02b/0_log.err")] == ["why"]
     nothing_is_left(repository)
 
 

@@ -28,8 +28,9 @@ def test_b_is_this_checkout_unless_it_is_said(repository) -> None:
 
 def test_steps_that_do_not_count_are_no_more_than_those_that_do(repository) -> None:
     repository.commit()
-    assert command.read(repository.words("a=commit:main", "steps=1")).steps == 1
-    assert command.read(repository.words("a=commit:main", "steps=30")).steps == 2
+    assert command.read(repository.words("a=commit:main", "steps=1", "metric=final_top1")).steps == 1
+    for words in (["steps=30"], ["steps=11"], ["metric=tta_s", "steps=10"]):
+        assert command.read(repository.words("a=commit:main", *words)).steps == 2
 
 
 @pytest.mark.parametrize(
@@ -62,6 +63,13 @@ def test_steps_that_do_not_count_are_no_more_than_those_that_do(repository) -> N
             "seed=2147483641: seeds count up from it, one a pair; nearest is seed=2147483640",
         ),
         (["a=lr=1", "repeats=3"], "repeats=3: no such key"),
+        (
+            ["a=commit:main", "steps=10"],
+            "a: steps=10: images_per_s counts after the 10 steps of the warm-up; nearest is steps=11\n",
+        ),
+        (["a=steps=11", "b=steps=2", "metric=step_ms_p95"], "b: steps=2: step_ms_p95 counts after the 10 steps"),
+        (["a=commit:main", "steps=1", "metric=mfu"], "a: steps=1: mfu counts after"),
+        (["a=commit:main", "steps=1", "metric=step_ms_p50"], "a: steps=1: step_ms_p50 counts after"),
         (["a=engine=ddp zero_stage=1"], "zero_stage=1: ZeRO is DeepSpeed's"),
     ],
 )

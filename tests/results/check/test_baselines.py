@@ -2,12 +2,13 @@
 
 import dataclasses
 import getpass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from results.check.baselines import EARLIEST, Event, append, events, standing
+from results.check.baselines import EARLIEST, append, events, faults_of, standing
 from results.store.files import table_path, write_once
 from results.store.schema import to_table
 
@@ -68,17 +69,11 @@ def test_events_count_for_the_key_that_their_runs_have_today(tmp_path: Path) -> 
 def test_retiring_ends_a_key_until_it_is_accepted_again(tmp_path: Path) -> None:
     append(tmp_path, "accept", {"k": ["1"], "other": ["9"]}, reason="")
     append(tmp_path, "pin", {"k": ["1"]}, reason="")
-    append(tmp_path, "retire", {"k": []}, reason="measured no more")
+    append(tmp_path, "retire", {"k": ["1"]}, reason="measured no more")
     state = standing(events(tmp_path)[0])
     assert state.accepted == {"other": ["9"]} and state.pinned == {}
     append(tmp_path, "accept", {"k": ["4"]}, reason="again")
     assert standing(events(tmp_path)[0]).accepted["k"] == ["4"]
-
-
-def test_only_a_revert_undoes_what_it_names(tmp_path: Path) -> None:
-    accepted = append(tmp_path, "accept", {"k": ["1"]}, reason="")
-    append(tmp_path, "accept", {"k": ["2"]}, reason="", reverts=accepted)
-    assert standing(events(tmp_path)[0]).accepted == {"k": ["1", "2"]}
 
 
 def test_rows_from_before_there_were_kinds_are_accepted_first(tmp_path: Path) -> None:
@@ -88,31 +83,108 @@ def test_rows_from_before_there_were_kinds_are_accepted_first(tmp_path: Path) ->
     write_once(table_path(tmp_path, "baselines", "2026-01", "old", 0), [old.select(names)])
     history, faults = events(tmp_path)
     assert not faults and (history[0].kind, history[0].accepted_at) == ("accept", EARLIEST)
+    assert (EARLIEST.year, EARLIEST.month, EARLIEST.day) == (1970, 1, 1)
     assert standing(history).accepted == {"k": ["1", "2"]}
 
 
-@pytest.mark.parametrize("key", [None, ""])
-def test_a_row_without_a_key_and_a_spoilt_file_are_said(tmp_path: Path, key: str | None) -> None:
+def test_a_spoilt_file_is_said(tmp_path: Path) -> None:
     append(tmp_path, "accept", {"k": ["2"]}, reason="")
-    nobody = to_table("baselines", [{"key": key, "run_ids": ["1"]}])
-    write_once(table_path(tmp_path, "baselines", "2026-01", "nobody", 0), [nobody])
+    table_path(tmp_path, "baselines", "2026-01", "cut", 0).parent.mkdir()
     table_path(tmp_path, "baselines", "2026-01", "cut", 0).write_bytes(b"PAR1")
     history, faults = events(tmp_path)
-    assert len(history) == 1 and len(faults) == 2
-    assert any("cut.0.parquet" in line for line in faults) and any("no key" in line for line in faults)
+    assert len(history) == 1 and len(faults) == 1 and "cut.0.parquet" in faults[0]
 
 
-def test_a_row_of_which_only_the_key_is_known_is_an_event_of_nothing(tmp_path: Path) -> None:
-    write_once(table_path(tmp_path, "baselines", "2026-01", "bare", 0), [to_table("baselines", [{"key": "k"}])])
-    (event,) = events(tmp_path)[0]
-    assert event == Event("", "accept", "k", (), "", "", EARLIEST, None, ())
-    assert (EARLIEST.year, EARLIEST.month, EARLIEST.day) == (1970, 1, 1)
+LATE = datetime(2026, 10, 1, tzinfo=UTC)
+WHOLE = {
+    "key": "k", "run_ids": ["9"], "accepted_by": "me", "reason": "r", "change_marks": [], "baseline_id": "odd",
+    "kind": "pin", "accepted_at": LATE, "reverts": None,
+}  # fmt: skip
+OLD = dict.fromkeys(("baseline_id", "kind", "accepted_at", "reverts", "accepted_by", "change_marks"))
+
+
+def write(root: Path, *rows: dict[str, Any]) -> None:
+    write_once(table_path(root, "baselines", "2026-01", "odd", 0), [to_table("baselines", list(rows))])
+
+
+@pytest.mark.parametrize("kind", ["accept", "pin", "retire"])
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"key": None}, "baseline odd cannot be read: its key cannot be told"),
+        ({"key": ""}, "baseline odd cannot be read: its key cannot be told"),
+        ({"run_ids": None}, "it names no run"),
+        ({"run_ids": []}, "it names no run"),
+        ({"run_ids": [None]}, "it names no run"),
+        ({"run_ids": ["9", None]}, "its run_ids cannot be told"),
+        ({"run_ids": ["", "9"]}, "its run_ids cannot be told"),
+        ({"accepted_by": None}, "its accepted_by cannot be told"),
+        ({"reason": None, "change_marks": None}, "its reason, change_marks cannot be told"),
+        ({"change_marks": ["driver", None]}, "its change_marks cannot be told"),
+        ({"baseline_id": None}, "baseline without an id, of k, cannot be read: its baseline_id cannot be told"),
+        ({"accepted_at": None}, "its accepted_at cannot be told"),
+        ({"accepted_at": datetime(2226, 1, 1, tzinfo=UTC)}, "it is of 2226-01-01 00:00 UTC, which is yet to come"),
+        ({"reverts": "nobody"}, "it reverts nobody, which only a revert does"),
+        ({**OLD, "run_ids": None}, "baseline without an id, of k, cannot be read: it names no run"),
+        ({**OLD, "key": None}, "baseline without an id, of no key, cannot be read: its key cannot be told"),
+    ],
+)
+def test_an_event_that_lacks_anything_is_one_line_and_changes_nothing(
+    tmp_path: Path, kind: str, columns: dict[str, Any], words: str
+) -> None:
+    append(tmp_path, "accept", {"k": ["1", "2"]}, reason="")
+    append(tmp_path, "pin", {"k": ["1"]}, reason="")
+    before = standing(events(tmp_path)[0])
+    write(tmp_path, {**WHOLE, "kind": kind, **columns})
+    history, faults = events(tmp_path)
+    (line,) = faults
+    assert line.startswith(f"{tmp_path}: baseline ") and line.endswith(words) and len(history) == 3
+    assert standing(history) == before
+    if "without an id" not in words:
+        append(tmp_path, "revert", {"k": []}, reason="", reverts="odd")
+        assert events(tmp_path)[1] == [] and standing(events(tmp_path)[0]) == before
+
+
+def test_what_is_whole_is_no_fault_and_counts(tmp_path: Path) -> None:
+    write(tmp_path, WHOLE, {**WHOLE, "key": "other", "run_ids": ["8", "8"]})
+    history, faults = events(tmp_path)
+    assert not faults and standing(history).pinned == {"k": ["9"], "other": ["8"]}
+    soon = datetime.now(UTC) + timedelta(minutes=50)  # the clock of another machine
+    assert faults_of([dataclasses.replace(history[0], accepted_at=soon)]) == {}
+    late = dataclasses.replace(history[0], accepted_at=soon + timedelta(minutes=20))
+    assert list(faults_of([late])) == [late] and faults_of([late], now=late.accepted_at) == {}
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ({"run_ids": None}, "it names no run"),
+        ({"kind": "retire"}, "its rows are of two kinds, pin and retire"),
+        ({"kind": "revert", "reverts": "odd"}, "its rows are of two kinds, pin and revert"),
+    ],
+)
+def test_of_a_command_with_one_row_that_cannot_be_read_none_counts(
+    tmp_path: Path, other: dict[str, Any], words: str
+) -> None:
+    append(tmp_path, "accept", {"k": ["1"], "other": ["2"]}, reason="")
+    before = standing(events(tmp_path)[0])
+    write(tmp_path, WHOLE, {**WHOLE, "key": "other", **other})
+    history, faults = events(tmp_path)
+    assert faults == [f"{tmp_path}: baseline odd cannot be read: {words}"] and standing(history) == before
+
+
+@pytest.mark.parametrize("columns", [{"accepted_at": None}, {"accepted_by": None}, {"baseline_id": None}])
+def test_a_revert_that_lacks_anything_undoes_nothing(tmp_path: Path, columns: dict[str, Any]) -> None:
+    first = append(tmp_path, "accept", {"k": ["1"]}, reason="")
+    write(tmp_path, {**WHOLE, "run_ids": [], "kind": "revert", "reverts": first, **columns})
+    history, faults = events(tmp_path)
+    assert standing(history).accepted == {"k": ["1"]} and len(faults) == 1 and "cannot be told" in faults[0]
 
 
 def test_events_of_one_moment_are_in_the_order_of_their_ids(tmp_path: Path) -> None:
     moment = datetime(2026, 1, 1, tzinfo=UTC)
     for name in ("b", "a", "c"):
-        row = {"key": "k", "kind": "pin", "run_ids": [name, None], "baseline_id": name, "accepted_at": moment}
+        row = {**WHOLE, "run_ids": [name], "baseline_id": name, "accepted_at": moment}
         write_once(table_path(tmp_path, "baselines", "2026-01", name, 0), [to_table("baselines", [row])])
     history = events(tmp_path)[0]
     assert [event.baseline_id for event in history] == ["a", "b", "c"] and standing(history).pinned == {"k": ["c"]}

@@ -95,11 +95,19 @@ def test_the_table_has_what_a_person_needs(capsys: pytest.CaptureFixture[str]) -
     show(as_table([passing, second, WORST], True))
     assert "its own" in " ".join(capsys.readouterr().out.split())
     blind = finding(
-        Verdict.PASS, key="other", cell="good", why="", metric="step_ms_p50", p=0.4, power="could have seen no rise"
+        Verdict.PASS,
+        key="other",
+        cell="good",
+        why="",
+        metric="step_ms_p50",
+        blind=True,
+        power="could have seen no rise",
     )
+    resumed = finding(Verdict.PASS, key="other", cell="good", why="not judged: resumed", metric="epochs_to_target")
     pinned = finding(Verdict.PASS, key="other", cell="good", why="", against="pinned")
-    show(as_table([passing, second, blind, pinned], False))
+    show(as_table([passing, second, blind, pinned, resumed], False))
     text = " ".join(capsys.readouterr().out.split())
+    assert "epochs_to_target" in text and "not judged: resumed" in text
     assert "could have seen no rise" in text and "images_per_s (pinned)" in text and text.count("(pinned)") == 1
     assert summary([]) == "0 cells: nothing measured; exit status 2"
     assert summary([passing, second, WORST]) == "2 cells: 1 regression, 1 pass; exit status 1"

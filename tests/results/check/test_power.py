@@ -16,7 +16,7 @@ def test_noise_is_estimated_from_runs_and_pairs() -> None:
     draw = np.random.default_rng(0)
     truth = Noise(between=0.03, within=0.01, outliers=0.0)
     values = truth.allocations(draw, (4000,)).tolist()
-    sets = (1.07 * truth.ratios(draw, (500, PAIRS)) - 1).tolist()  # b is 7% apart, which is no noise
+    sets = (1.07 * truth.ratios(draw, (500, PAIRS))).tolist()  # b is 7% apart, which is no noise
     found = estimate(values, sets)
     assert found.between == pytest.approx(0.03, rel=0.05) and found.within == pytest.approx(0.01, rel=0.05)
     assert found.total == pytest.approx(math.hypot(0.03, 0.01), rel=0.05) and found.known_within
@@ -25,7 +25,7 @@ def test_noise_is_estimated_from_runs_and_pairs() -> None:
 def test_sets_that_stopped_early_make_the_noise_no_smaller() -> None:
     draw = np.random.default_rng(0)
     truth = Noise(between=0.0, within=0.01, outliers=0.0)
-    sets = [one[: confirm(one).pairs] for one in (truth.ratios(draw, (3000, PAIRS)) - 1).tolist()]
+    sets = [one[: confirm((one - 1).tolist()).pairs] for one in truth.ratios(draw, (3000, PAIRS))]
     found = estimate(truth.allocations(draw, (4000,)).tolist(), sets)
     assert 0.01 <= found.within < 0.0125
 
@@ -33,14 +33,14 @@ def test_sets_that_stopped_early_make_the_noise_no_smaller() -> None:
 def test_without_pairs_all_noise_is_taken_as_within() -> None:
     draw = np.random.default_rng(0)
     values = Noise(0.03, 0.0, outliers=0.0).allocations(draw, (4000,)).tolist()
-    for sets in ([], [[0.001, 0.002, 0.003]] * 2, [[0.1]] * 20):  # 0, 4 and 0 degrees of freedom
+    for sets in ([], [[1.001, 1.002, 1.003]] * 2, [[1.1]] * 20):  # 0, 4 and 0 degrees of freedom
         found = estimate(values, sets)
         assert not found.known_within and found.between == 0 and found.within == pytest.approx(0.03, rel=0.05)
-    assert estimate(values, [[0.001] * (LEAST_DEGREES + 1)]).known_within
+    assert estimate(values, [[1.001] * (LEAST_DEGREES + 1)]).known_within and LEAST_DEGREES == 5
 
 
 def test_pairs_noisier_than_runs_leave_nothing_between() -> None:
-    assert estimate([100, 100.1, 99.9], [[0.1, -0.1, 0.2, -0.2, 0.15, 0.1]]).between == 0.0
+    assert estimate([100, 100.1, 99.9], [[1.1, 0.9, 1.2, 0.8, 1.15, 1.1]]).between == 0.0
 
 
 def test_whole_numbers_have_at_least_their_ordinary_deviation() -> None:
@@ -183,6 +183,14 @@ def test_beyond_the_largest_nothing_is_said() -> None:
     assert rise(LARGEST) == LARGEST and rise(math.nextafter(LARGEST, 1)) is None
 
 
+@pytest.mark.parametrize(("floor", "seen"), [(8.9, True), (9.1, False)])
+def test_a_rise_is_told_up_to_ten_times(floor: float, seen: bool) -> None:
+    exact = Noise(0.0, 0.0, outliers=0.0)
+    found = visible(exact, 3, 20, floor=floor, rule=SUSPECT, higher=False, confirmed=False)
+    assert found == (pytest.approx(floor) if seen else None)
+    assert visible(exact, 3, 20, floor=0.91, rule=SUSPECT, higher=True, confirmed=False) is None
+
+
 def test_what_noise_is_where_nothing_else_is_said() -> None:
     found = Noise(0.03, 0.04)
     assert (found.outliers, found.outlier_loss, found.degrees, found.known_within) == (0.05, 0.05, 0.0, True)
@@ -199,8 +207,8 @@ def test_a_history_of_one_has_no_noise() -> None:
 
 
 def test_the_noise_within_is_pooled_over_sets_by_their_degrees() -> None:
-    sets = [[0.0, 0.02], [0.05] * 3, [0.01, 0.01, 0.01, 0.05]]
-    logs = [np.log1p(one) for one in sets]
+    sets = [[1.0, 1.02], [1.05] * 3, [1.01, 1.01, 1.01, 1.05]]
+    logs = [np.log(one) for one in sets]
     squares = sum(float(((one - one.mean()) ** 2).sum()) for one in logs)
     values = [90.0, 100.0, 111.0, 95.0]
     found = estimate(values, sets)

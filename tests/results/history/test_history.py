@@ -120,7 +120,8 @@ def test_what_came_with_a_change_and_known_reasons_stand_beside_it(tmp_path: Pat
     keys = sorted({run.key for run in load(tmp_path).by_id.values()})
     assert len(keys) == 2
     late = START + timedelta(days=17)
-    usual = {"run_ids": [], "kind": "accept", "accepted_at": late, "baseline_id": "one"}
+    usual = {"run_ids": ["1"], "kind": "accept", "accepted_at": late, "baseline_id": "one"}
+    usual |= {"accepted_by": "me", "reason": "r", "change_marks": []}
     marks = (["2026-10-11 driver 580"], ["2026-10-11 driver 580", "fans replaced"])
     rows = [{**usual, "key": key, "change_marks": those} for key, those in zip(keys, marks, strict=True)]
     rows.append(rows[0] | {"key": "of another cell", "change_marks": ["2026-10-11 not ours"]})
@@ -137,6 +138,7 @@ def test_what_came_with_a_change_and_known_reasons_stand_beside_it(tmp_path: Pat
     )
     rows.append(rows[0] | {"baseline_id": "two", "change_marks": ["2026-10-11 taken back"]})
     rows.append(usual | {"key": keys[0], "baseline_id": "three", "kind": "revert", "reverts": "two"})
+    rows.append(rows[0] | {"baseline_id": "odd", "change_marks": ["2026-10-11 of no run"], "run_ids": []})
     write_once(table_path(tmp_path, "baselines", "2026-10", "one", 0), [to_table("baselines", rows)])
     before, after = found(tmp_path)[0]["segments"]
     assert before["marks"] == ["2026-10-02 before it", "2026-10-10 its last day"]
@@ -146,7 +148,7 @@ def test_what_came_with_a_change_and_known_reasons_stand_beside_it(tmp_path: Pat
         {"part": "software.torch", "before": "2.12", "after": "2.13"},
     ]
     out = run()[1]
-    assert f"with segment 2: commit {'a' * 12} against {'b' * 12}; torch 2.12 against 2.13\n" in out
+    assert f"with segment 2: commit from {'a' * 12} to {'b' * 12}; torch from 2.12 to 2.13\n" in out
     assert re.search(r"\+10.0% +2026-10-11 driver 580; ", out) and "bbbbbbbbbbbb+" in out
 
 
@@ -200,7 +202,7 @@ def test_runs_of_pairs_are_no_points(add: Add, run: Run, tmp_path: Path) -> None
         row = {"pairs_id": "p", "pair": 1, "side": "a", "run_id": run_id}
         write_once(table_path(tmp_path, "pairs", "2026-10", f"p-{night}", 0), [to_table("pairs", [row])])
     status, out, err = run()
-    assert status == 0 and "20 points, no change" in out and "3 runs of interleaved pairs are left out" in out + err
+    assert status == 0 and "20 points, no change" in out and "3 runs of interleaved pairs left out" in out + err
 
 
 def test_change_points_of_a_long_history_are_looked_for_at_its_end(add: Add, run: Run, monkeypatch) -> None:

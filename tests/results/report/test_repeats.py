@@ -10,6 +10,8 @@ import pytest
 
 from results.identity import comparability
 from results.report.repeats import grouped, outcome, record
+from results.store.files import table_path, write_once
+from results.store.schema import to_table
 
 CONFIG = json.dumps({"depth": 20, "seed": 0, "lr": 0.1})
 START = datetime(2026, 11, 22, tzinfo=UTC)
@@ -190,3 +192,30 @@ def test_the_summary_as_json(add, report):
     assert one["run_ids"] == ["a-11111111", "b-22222222"] and one["final_top1_mean"] is None
     _, out, _ = report("repeats=summary", "format=csv")
     assert ",20.375," in out and "a-11111111 b-22222222" in out
+
+
+def test_runs_of_pairs_have_means_of_their_own():
+    rows = [row("1", images_per_s=1000.0), row("2", images_per_s=700.0), row("3", images_per_s=1002.0)]
+    rows.append(row("20261126T190000-pairs-0a1b2c3d-p01b", images_per_s=702.0))  # the table of pairs may be lost
+    groups, notes = grouped(rows, {"2"})
+    assert [([one["run_id"] for one in group.rows][:1], group.paired) for group in groups] == [
+        (["1"], False), (["2"], True),
+    ]  # fmt: skip
+    assert [record(group)["images_per_s_mean"] for group in groups] == [1001.0, 701.0] and not notes
+    assert [record(group)["of_pairs"] for group in groups] == [False, True]
+
+
+def test_the_report_says_which_runs_are_of_pairs(add, report, tmp_path):
+    for number in range(4):
+        add(f"run-{number}", figures={"images_per_s": 1000.0 - 100 * (number % 2)})
+    sides = [{"pairs_id": "p", "pair": 1, "side": "b", "run_id": f"run-{number}"} for number in (1, 3)]
+    write_once(table_path(tmp_path, "pairs", "2026-11", "p", 0), [to_table("pairs", sides)])
+    (tmp_path / "pairs" / "month=2026-11" / "cut.0.parquet").write_bytes(b"PAR1")
+    status, out, err = report("repeats=summary")
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert status == 0 and len([line for line in lines if " of pairs " in line]) == 1
+    (paired,) = [line for line in lines if " 2 of pairs " in line]
+    assert " 900 ±0 " in paired and "cut.0.parquet" in out
+    status, out, err = report("repeats=summary", "format=json")
+    assert [(one["of_pairs"], one["images_per_s_mean"]) for one in json.loads(out)] == [(False, 1000.0), (True, 900.0)]
+    assert "cut.0.parquet" in err

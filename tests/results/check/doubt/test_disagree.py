@@ -58,7 +58,14 @@ def test_a_median_that_the_check_could_not_have_seen_still_passes(memory: Memory
 
 @pytest.mark.parametrize(
     ("worsening", "visible", "p", "expected"),
-    [(0.05, 0.04, 0.05, True), (0.05, 0.04, 0.049, False), (0.04, 0.04, 0.5, False), (0.05, None, 0.5, False)],
+    [
+        (0.05, 0.04, 0.05, True),
+        (0.05, 0.04, 0.049, False),
+        (0.04, 0.04, 0.5, False),
+        (0.05, None, 0.5, True),
+        (0.05, None, 0.04, False),
+        (0.02, None, 0.5, False),
+    ],
 )
 def test_when_runs_disagree(worsening: float, visible: float | None, p: float, expected: bool) -> None:
     assert disagree(Screen(p, worsening, 0.02, False), visible, SUSPECT) is expected
@@ -108,3 +115,33 @@ def test_a_pair_of_which_a_run_was_killed_settles_nothing(memory: Memory) -> Non
     memory.pairs([0.01, -0.004], status="killed")
     one = of(check(memory, ids))
     assert one.verdict is Verdict.INCONCLUSIVE and "ended after 0 of 8 pairs" in one.why
+
+
+@pytest.mark.parametrize(
+    ("by", "epochs", "broken", "verdict", "power"),
+    [
+        # Epochs that lie far apart: rises show, and what is too fast does not, which is said.
+        (4, 13, 0, Verdict.PASS, "a rise of 4"),
+        (4, 2, 2, Verdict.PASS, "and no drop, however large"),
+        (4, 90, 2, Verdict.INCONCLUSIVE, "and no drop, however large"),
+        # Where both show, each has its own figure: less of a drop is needed than of a rise.
+        (1, 3, 2, Verdict.INCONCLUSIVE, "or a drop of 4"),
+        (1, 6, 2, Verdict.INCONCLUSIVE, "or a drop of 4"),
+        (1, 13, 0, Verdict.PASS, "or a drop of 4"),
+    ],
+)
+def test_too_fast_and_too_slow_have_a_power_each(
+    memory: Memory, by: int, epochs: int, broken: int, verdict: Verdict, power: str
+) -> None:
+    held = [memory.run(rate, epochs_to_target=13 + by * (index % 5 - 2)) for index, rate in enumerate(spread(20))]
+    accept(memory, held)
+    memory.count += 48
+    night(memory, {"epochs_to_target": epochs}, broken)
+    if not broken:
+        for row in memory.rows["runs"][-3:]:
+            row["epochs_to_target"] = 13
+    else:
+        memory.rows["runs"][-1]["epochs_to_target"] = 13
+    one = of(check(memory), "epochs_to_target")
+    assert power in one.power, one.power
+    assert one.verdict is verdict, (one.power, one.why, one.worsening, one.p, one.visible, one.visible_faster)

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,10 @@ pytestmark = pytest.mark.slow
 
 def write(root: Path, **columns: Any) -> None:
     """Write an event of any columns."""
-    row = {"key": "k", "run_ids": [], "reason": "r", "baseline_id": "odd", **columns}
+    row = {
+        "key": "k", "run_ids": [], "reason": "r", "baseline_id": "odd", "accepted_by": "me", "change_marks": [],
+        "accepted_at": datetime(2026, 1, 1, tzinfo=UTC), **columns,
+    }  # fmt: skip
     write_once(table_path(root, "baselines", "2026-01", "odd", 0), [to_table("baselines", [row])])
 
 
@@ -72,7 +76,7 @@ def test_a_revert_of_a_revert_that_is_there_is_no_fault(tmp_path: Path) -> None:
     first = append(tmp_path, "accept", {"k": ["1"], "other": ["2"]}, reason="")
     second = append(tmp_path, "revert", {"k": [], "other": []}, reason="", reverts=first)
     append(tmp_path, "revert", {"k": []}, reason="", reverts=second)
-    append(tmp_path, "retire", {"other": []}, reason="")
+    append(tmp_path, "retire", {"other": ["2"]}, reason="")
     append(tmp_path, "pin", {"k": ["1"]}, reason="")
     assert events(tmp_path)[1] == []
 
@@ -135,4 +139,4 @@ def test_of_accepts_at_once_the_later_one_waits_and_says_that_it_is_accepted(
     line = f"results.baseline: accept: what was measured tonight in {store.root} is accepted already\n"
     assert (late.communicate(timeout=120)[1], late.returncode) == (line, 2) and len(events(store.root)[0]) == 2
     assert main([*words, f"run={','.join(night)}"]) == 2
-    assert f"none of 3 runs will do; run={night[0]}: is accepted already" in capsys.readouterr().err
+    assert f"no run of 3 will do; run={night[0]}: is accepted already" in capsys.readouterr().err

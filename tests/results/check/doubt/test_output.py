@@ -15,6 +15,28 @@ def test_commands_are_whole_words_whatever_the_store_is_called(root: str) -> Non
         cell="net", key="k", verdict=Verdict.INCONCLUSIVE, why="", confirm_with=shlex.join(["python", *words]),
         candidates=["1", "2 3"],
     )  # fmt: skip
-    pairs, again = commands([one], "'/my python'")
+    pairs, again = commands([one, one], "'/my python'")
     assert shlex.split(pairs) == ["/my python", *words]
     assert shlex.split(again) == ["/my python", "-m", "results.check", "candidate=1,2 3", f"results={root}"]
+
+
+def test_each_commit_that_is_suspected_against_has_its_pairs_and_the_check_comes_after_all() -> None:
+    def finding(key: str, a: str, metric: str, **columns: str) -> Finding:
+        words = f"python -m bench.pairs a=commit:{a} b=commit:n lr=1 metric={metric} results=/r"
+        facts = {"cell": key, "key": key, "verdict": Verdict.INCONCLUSIVE, "why": "", **columns}
+        return Finding(**{"confirm_with": words, "candidates": [f"run of {key}"], **facts})  # type: ignore[arg-type]
+
+    found = [
+        finding("k", "new", "images_per_s"), finding("k", "new", "tta_s"),
+        finding("k", "old", "tta_s", against="pinned"), finding("k", "new", "p50", kernel="bn"),
+        finding("other", "old", "tta_s"), finding("none", "x", "y", confirm_with=""),
+    ]  # fmt: skip
+    assert commands(found, "py") == [
+        "py -m bench.pairs a=commit:new b=commit:n lr=1 metric=images_per_s results=/r",
+        "py -m bench.pairs a=commit:old b=commit:n lr=1 metric=tta_s results=/r",
+        "py -m results.check 'candidate=run of k' results=/r",
+        "py -m bench.pairs a=commit:new b=commit:n lr=1 metric=p50 results=/r",
+        "py -m results.check 'candidate=run of k' results=/r",
+        "py -m bench.pairs a=commit:old b=commit:n lr=1 metric=tta_s results=/r",
+        "py -m results.check 'candidate=run of other' results=/r",
+    ]

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from judging import accept, baseline, check, no_pass, spoil
@@ -220,3 +221,46 @@ def test_what_cannot_be_written_names_its_folder(
     assert main(["accept", f"results={store.root}", "reason=x", f"run={run_id}"]) == 2
     line = f"accept: {store.root / 'baselines'}: No space left on device; nothing is said"
     assert capsys.readouterr().err == f"results.baseline: {line}\n"
+
+
+@pytest.mark.parametrize(("lost", "status", "gone"), [(0, 0, False), (1, 3, False), (10, 2, True)])
+def test_a_run_of_kernels_without_its_kernels_is_lost_to_its_baseline(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], lost: int, status: int, gone: bool
+) -> None:
+    store = recent(tmp_path / "store")
+
+    def micro(count: int, **columns: Any) -> list[str]:
+        ids = [store.run(None, benchmark="micro", target_top1=None, **columns) for _ in range(count)]
+        for run_id, time in zip(ids, spread(count, 10.0), strict=True):
+            names = {"op": "bn_act", "backend": "triton", "shape": "8", "dtype": "bf16", "l2": "cold", "status": "ok"}
+            store.write("kernels", [{"run_id": run_id, **names, "p50": time}], run_id)
+        return ids
+
+    def spoil_kernels(ids: list[str]) -> None:
+        for run_id in ids:
+            (path,) = (store.root / "kernels").rglob(f"{run_id}.*.parquet")
+            path.unlink() if gone else path.write_bytes(b"PAR1")
+
+    held = micro(10)
+    for kind in ("accept", "pin"):
+        accept(store, held, kind)
+    night = micro(3, git_commit=NEW)
+    spoil_kernels(held[10 - lost :])
+    findings = check(store)
+    assert exit_status(findings) == status
+    said = [one for one in findings if one.verdict is Verdict.INCONCLUSIVE and not one.metric]
+    words = (
+        f"the kernels of {lost} of the runs that count in this baseline cannot be read, such as {held[-1]}; restore "
+        "them, or revert it and accept the others"
+    )
+    assert [one.why for one in said] == [words] * bool(lost)
+    root = f"results={store.root}"
+    assert main(["list", root]) == 0
+    assert (f" 10 {10 - lost} ({lost} cannot be read) " in " ".join(capsys.readouterr().out.split())) == bool(lost)
+    spoil_kernels(night[:1])
+    assert main(["accept", root, f"run={','.join(night)}", "reason=x"]) == 0
+    said = capsys.readouterr()
+    assert f"left out run={night[0]}: has no kernels that can be read" in said.err and "1 cell, 2 runs" in said.out
+    assert main(["accept", root, f"run={night[0]}", "reason=x"]) == 2
+    line = f"results.baseline: accept: no run of 1 will do; run={night[0]}: has no kernels that can be read\n"
+    assert capsys.readouterr().err == line

@@ -1,0 +1,130 @@
+"""Pairs that were run more than once: what they say first stands, whichever command ran them and where it stopped."""
+
+from typing import Any
+
+import pytest
+from judging import MAIN, accept, baseline, check, of
+from made_up import NEW, OLD, Memory, spread
+
+from results.check.gather import gather
+from results.check.judge import judge
+from results.check.verdict import Finding, Verdict
+
+LATER = "c" * 40
+WORSE, CLOSE, TORN = [0.05] * 8, [0.01, -0.004], [0.05, -0.05]
+
+
+def suspected(memory: Memory) -> list[str]:
+    """Write a baseline and runs that are 5% slower."""
+    baseline(memory)
+    return [memory.run(rate, git_commit=NEW) for rate in spread(3, 950.0, 0.001)]
+
+
+@pytest.mark.parametrize(
+    ("sets", "verdict", "words", "counts"),
+    [
+        ([CLOSE, WORSE], Verdict.PASS, "do not confirm it: 2 of them", 0),
+        ([CLOSE, WORSE, WORSE], Verdict.PASS, "do not confirm it: 2 of them", 0),
+        ([WORSE, CLOSE, CLOSE], Verdict.REGRESSION, "confirmed by 8 interleaved pairs, 5.0% worse", 0),
+        ([TORN, WORSE, CLOSE], Verdict.REGRESSION, "confirmed by 8", 1),
+        ([TORN, CLOSE, WORSE], Verdict.PASS, "do not confirm it: 2 of them", 1),
+        ([TORN, TORN, CLOSE], Verdict.PASS, "do not confirm it: 2 of them", 2),
+        # Alone the later pairs would refute it; all together they are worse by more than 1% in the median.
+        ([[0.05, 0.05, -0.01], CLOSE], Verdict.INCONCLUSIVE, "neither confirm nor refute it: 2 of them", 1),
+        # Stopped by hand where they went one way: the pairs that follow are the rest of the same set.
+        ([[0.05] * 5, [0.05] * 3], Verdict.REGRESSION, "confirmed by 8", 1),
+        ([[0.05] * 7, CLOSE], Verdict.REGRESSION, "confirmed by 8", 1),
+        ([[0.05] * 7, [-0.004]], Verdict.INCONCLUSIVE, "neither confirm nor refute it: 8 of them", 1),
+        ([[0.01], [-0.004]], Verdict.PASS, "do not confirm it: 2 of them", 1),
+        ([[0.05] * 3, [0.05] * 2], Verdict.INCONCLUSIVE, "ended after 5 of 8 pairs; confirm it with the command", None),
+        ([TORN, [0.05] * 2], Verdict.INCONCLUSIVE, "ended after 2 of 8 pairs; confirm it with the command", None),
+        ([TORN, TORN], Verdict.INCONCLUSIVE, "2 of them, the median 0.0% better, 10.0% apart; confirm it with the", 1),
+        ([TORN, TORN, TORN], Verdict.INCONCLUSIVE, "3 times, so no further pairs count: measure more runs", 2),
+        ([TORN, TORN, TORN, CLOSE], Verdict.INCONCLUSIVE, "3 times, so no further pairs count: measure more runs", 2),
+        ([TORN, TORN, TORN, WORSE], Verdict.INCONCLUSIVE, "3 times, so no further pairs count: measure more runs", 2),
+    ],
+)
+def test_what_pairs_say_first_stands(
+    memory: Memory, sets: list[list[float]], verdict: Verdict, words: str, counts: int | None
+) -> None:
+    ids = suspected(memory)
+    names = [memory.pairs(changes) for changes in sets]
+    one = of(check(memory, ids))
+    assert one.verdict is verdict and words in one.why, one.why
+    assert one.pairs_id == ("" if counts is None else names[counts])
+    assert bool(one.confirm_with) == (verdict is Verdict.INCONCLUSIVE and "no further" not in one.why)
+
+
+def both(memory: Memory, old: list[float], later: list[float]) -> tuple[Finding, str]:
+    """What is said where pairs were run against two commits of the baseline, and the set against the later one."""
+    accept(memory, [memory.run(rate) for rate in spread(10)])
+    accept(memory, [memory.run(rate, git_commit=LATER) for rate in spread(10)])
+    memory.count += 48
+    ids = [memory.run(rate, git_commit=NEW) for rate in spread(3, 950.0, 0.001)]
+    memory.pairs(old, a=OLD)
+    name = memory.pairs(later, a=LATER)
+    return of(check(memory, ids)), name
+
+
+@pytest.mark.parametrize(
+    ("old", "later", "verdict", "against"),
+    [
+        (CLOSE, CLOSE, Verdict.PASS, None),
+        (WORSE, CLOSE, Verdict.REGRESSION, None),
+        (CLOSE, WORSE, Verdict.REGRESSION, None),
+        (TORN, CLOSE, Verdict.INCONCLUSIVE, OLD),
+        ([0.05] * 7, CLOSE, Verdict.INCONCLUSIVE, OLD),
+        (CLOSE, TORN, Verdict.INCONCLUSIVE, LATER),
+    ],
+)
+def test_no_commit_of_a_baseline_is_chosen_because_it_refutes(
+    memory: Memory, old: list[float], later: list[float], verdict: Verdict, against: str | None
+) -> None:
+    one, name = both(memory, old, later)
+    assert one.verdict is verdict
+    assert f" a=commit:{against[:12]} " in one.confirm_with if against else not one.confirm_with
+    if verdict is Verdict.PASS:
+        assert one.pairs_id == name
+
+
+@pytest.mark.parametrize("columns", [{"tta_s": None}, {"status": "failed"}])
+def test_a_pair_without_the_figure_is_not_made_up_for_by_others(memory: Memory, columns: dict[str, Any]) -> None:
+    ids = suspected(memory)
+    for row in memory.rows["runs"]:
+        if row["run_id"] in ids:
+            row["tta_s"] = 20.0
+    name = memory.pairs([0.01, -0.004, 0.01])
+    first = [row for row in memory.rows["pairs"] if row["pair"] == 1 and row["side"] == "b"][0]["run_id"]
+    next(row for row in memory.rows["runs"] if row["run_id"] == first).update(columns)
+    memory.pairs(CLOSE)
+    one = of(check(memory, ids), "tta_s")
+    assert one.verdict is Verdict.INCONCLUSIVE and not one.confirm_with
+    assert one.why == f"suspected, and pairs that refute it are not all: pair 1 of {name} has no tta_s"
+
+
+def test_pairs_that_two_stores_have_count_once(memory: Memory) -> None:
+    ids = suspected(memory)
+    memory.pairs([0.05] * 4)
+    evidence = gather(memory.root, ids, now=memory.now)
+    evidence.pair_sets = [*evidence.pair_sets, *evidence.pair_sets]
+    assert "ended after 4 of 8 pairs" in of(judge(evidence), MAIN).why
+
+
+def test_pairs_are_in_the_order_in_which_they_ran_whichever_store_has_them(memory: Memory) -> None:
+    ids = suspected(memory)
+    names = [memory.pairs(changes) for changes in (CLOSE, WORSE)]
+    evidence = gather(memory.root, ids, now=memory.now)
+    evidence.pair_sets = evidence.pair_sets[::-1]
+    one = of(judge(evidence), MAIN)
+    assert (one.verdict, one.pairs_id) == (Verdict.PASS, names[0])
+
+
+def test_twice_as_fast_and_more_is_a_change_like_any_other(memory: Memory) -> None:
+    """Where a is the slower one by more than half, a fraction of a is beyond -100%."""
+    accept(memory, [memory.run(rate) for rate in spread(20, by=0.02)])
+    ids = [memory.run(rate) for rate in spread(3, by=0.02)]
+    unknown = of(check(memory, ids))
+    memory.pairs([-2.0, -2.001, -1.999, -2.002, -1.998, -2.0], b=LATER)
+    known = of(check(memory, ids))
+    assert "within unknown" in unknown.power and "0.0% within" in known.power
+    assert known.visible is not None and known.visible < unknown.visible  # type: ignore[operator]
