@@ -24,8 +24,8 @@ class Norm(NamedTuple):
 
     Attributes:
         stats: [2, C] fp32, mean and 1 / sqrt(variance + eps).
-        weight: [C] fp32, gamma.
-        bias: [C] fp32, beta.
+        weight: [C], gamma, in fp32 or the dtype of the image.
+        bias: [C], beta, likewise.
     """
 
     stats: Tensor
@@ -37,8 +37,8 @@ class Running(NamedTuple):
     """Running statistics to be updated in place, as `nn.BatchNorm2d` does: unbiased variance, `momentum` of the new.
 
     Attributes:
-        mean: [C] fp32.
-        var: [C] fp32.
+        mean: [C], in fp32 or the dtype of the image, rounded once at each update.
+        var: [C], likewise.
         momentum: weight of the batch's statistics, in [0, 1].
     """
 
@@ -160,10 +160,13 @@ def check_like(name: str, x: Tensor, like: Tensor) -> None:
         raise KernelError(f"{name}: on {x.device} beside {like.device}; nearest is {name}.to('{like.device}')")
 
 
-def check_vector(name: str, x: Tensor, shape: Sequence[int], device: torch.device) -> None:
-    """Check an fp32 vector (or [2, C] statistics) of channels; see `check_image`."""
-    if x.dtype != torch.float32:
-        raise KernelError(f"{name}: dtype {_word(x.dtype)}, but BN's values are float32; nearest is float32")
+def check_vector(
+    name: str, x: Tensor, shape: Sequence[int], device: torch.device, dtype: torch.dtype = torch.float32
+) -> None:
+    """Check a vector (or [2, C] statistics) of channels, in fp32 or in `dtype`; see `check_image`."""
+    if x.dtype not in (torch.float32, dtype):
+        own = "" if dtype == torch.float32 else f" or the image's {_word(dtype)}"
+        raise KernelError(f"{name}: dtype {_word(x.dtype)}, but BN's values are float32{own}; nearest is float32")
     if tuple(x.shape) != tuple(shape):
         raise KernelError(f"{name}: shape {tuple(x.shape)}, but the image's channels make it {tuple(shape)}")
     if x.device != device:
@@ -172,17 +175,17 @@ def check_vector(name: str, x: Tensor, shape: Sequence[int], device: torch.devic
         raise KernelError(f"{name}: strides {x.stride()} are not contiguous; nearest is {name}.contiguous()")
 
 
-def check_norm(name: str, norm: Norm, channels: int, device: torch.device) -> None:
-    """Check the three tensors of a BN; see `check_vector`."""
-    check_vector(f"{name}.stats", norm.stats, (2, channels), device)
-    check_vector(f"{name}.weight", norm.weight, (channels,), device)
-    check_vector(f"{name}.bias", norm.bias, (channels,), device)
+def check_norm(name: str, norm: Norm, channels: int, image: Tensor) -> None:
+    """Check the three tensors of a BN over an image; see `check_vector`."""
+    check_vector(f"{name}.stats", norm.stats, (2, channels), image.device)
+    check_vector(f"{name}.weight", norm.weight, (channels,), image.device, image.dtype)
+    check_vector(f"{name}.bias", norm.bias, (channels,), image.device, image.dtype)
 
 
-def check_running(mean: Tensor, var: Tensor, channels: int, device: torch.device) -> None:
-    """Check the two tensors of running statistics; see `check_vector`."""
-    check_vector("running.mean", mean, (channels,), device)
-    check_vector("running.var", var, (channels,), device)
+def check_running(mean: Tensor, var: Tensor, channels: int, image: Tensor) -> None:
+    """Check the two tensors of running statistics of a BN over an image; see `check_vector`."""
+    check_vector("running.mean", mean, (channels,), image.device, image.dtype)
+    check_vector("running.var", var, (channels,), image.device, image.dtype)
 
 
 def momentum_of(running: Running | None) -> float:
@@ -208,7 +211,7 @@ def check_mask(name: str, mask: Tensor, y: Tensor) -> None:
 def check_producer(name: str, producer: Producer, shape: Sequence[int], like: Tensor) -> None:
     """Check all that is known of the producer of a tensor of `shape`; see `check_image`."""
     check_image(f"{name}.y", producer.y, like=like, shape=shape)
-    check_norm(f"{name}.norm", producer.norm, shape[1], like.device)
+    check_norm(f"{name}.norm", producer.norm, shape[1], like)
     if producer.mask is not None:
         check_mask(f"{name}.mask", producer.mask, producer.y)
     if (producer.shortcut_y is None) != (producer.shortcut_norm is None):
@@ -217,7 +220,7 @@ def check_producer(name: str, producer: Producer, shape: Sequence[int], like: Te
         if producer.mask is None:
             raise KernelError(f"{name}.mask: None, but a join's sign cannot be computed again; give its bits")
         check_image(f"{name}.shortcut_y", producer.shortcut_y, like=like, shape=shape)
-        check_norm(f"{name}.shortcut_norm", producer.shortcut_norm, shape[1], like.device)
+        check_norm(f"{name}.shortcut_norm", producer.shortcut_norm, shape[1], like)
 
 
 def _word(dtype: torch.dtype) -> str:

@@ -79,9 +79,8 @@ def least_bytes(launch: Launch) -> int:
         # An expanded tensor, such as the gradient of an average, is as large as what lies behind it.
         size = min(tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes())
         total += size // _read_every(launch, name)
-    if launch.kernel == "pack_weights":  # whose operands are addresses: it reads in fp32 what it writes
-        out = tensors["out_ptr"]
-        total += out.numel() * 4
+    if launch.kernel == "pack_weights":  # whose operands are addresses: it reads once what it writes
+        total += tensors["out_ptr"].numel() * launch.arguments["SOURCE"].primitive_bitwidth // 8
     return total
 
 

@@ -15,8 +15,8 @@ from kernels.tiles.pointwise import affine, load_subsampled, pack, passes, relu
 def bn_act_kernel(
     y_ptr,  # [M, C]
     stats_ptr,  # [2, C] fp32
-    weight_ptr,  # [C] fp32
-    bias_ptr,  # [C] fp32
+    weight_ptr,  # [C]
+    bias_ptr,  # [C]
     shortcut_ptr,  # [M, C]; where STRIDED, [N * SHORTCUT_H * SHORTCUT_W, SHORTCUT_C]
     shortcut_stats_ptr,
     shortcut_weight_ptr,
@@ -126,7 +126,7 @@ def _prepare(operands: Operands, shortcut_stride: int, keep_mask: bool, relu: bo
     assert y is not None and norm is not None
     check_image("y", y)
     n, c, h, w = y.shape
-    check_norm("norm", norm, c, y.device)
+    check_norm("norm", norm, c, y)
     strided = False
     if shortcut is not None:
         strided = _check_shortcut(y, shortcut, shortcut_norm, shortcut_stride)
@@ -179,7 +179,7 @@ def _check_shortcut(y: Tensor, shortcut: Tensor, norm: Norm | None, stride: int)
         if stride != 1:
             raise KernelError(f"shortcut_stride: {stride} with shortcut_norm; nearest is 1")
         check_image("shortcut", shortcut, like=y, shape=y.shape)
-        check_norm("shortcut_norm", norm, c, y.device)
+        check_norm("shortcut_norm", norm, c, y)
         return False
     if stride < 1:
         raise KernelError(f"shortcut_stride: {stride} is below 1; nearest is 1")

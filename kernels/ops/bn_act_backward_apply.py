@@ -19,7 +19,7 @@ def coefficients(stats_ptr, weight_ptr, sums_ptr, channels, mask, C, count, K: t
     """
     mean = tl.load(stats_ptr + channels, mask=mask, other=0.0)
     invstd = tl.load(stats_ptr + C + channels, mask=mask, other=0.0)
-    slope = tl.load(weight_ptr + channels, mask=mask, other=0.0) * invstd
+    slope = tl.load(weight_ptr + channels, mask=mask, other=0.0).to(tl.float32) * invstd
     if FROZEN:
         slope_y = tl.zeros_like(slope)
         offset = tl.zeros_like(slope)
@@ -34,12 +34,12 @@ def bn_act_backward_apply_kernel(
     dz_ptr,  # [M, C]; [N, C] where DZ_EXPANDED
     y_ptr,  # [M, C]
     stats_ptr,  # [2, C] fp32
-    weight_ptr,  # [C] fp32
-    bias_ptr,  # [C] fp32
+    weight_ptr,  # [C]
+    bias_ptr,  # [C]
     mask_ptr,  # [M, ceil(C / 8)] uint8
     shortcut_y_ptr,  # [M, C]
     shortcut_stats_ptr,  # [2, C] fp32
-    shortcut_weight_ptr,  # [C] fp32
+    shortcut_weight_ptr,  # [C]
     sums_ptr,  # [2 or 3, C] fp32
     dy_ptr,  # [M, C]
     dy_shortcut_ptr,  # [M, C]

@@ -40,8 +40,8 @@ def bn_act_backward_reduce_kernel(
     skip_ptr,  # [M, C]; [N * SKIP_H * SKIP_W, SKIP_C] where SKIP_SPREAD
     y_ptr,  # [M, C]
     stats_ptr,  # [2, C] fp32
-    weight_ptr,  # [C] fp32
-    bias_ptr,  # [C] fp32
+    weight_ptr,  # [C]
+    bias_ptr,  # [C]
     mask_ptr,  # [M, ceil(C / 8)] uint8
     shortcut_y_ptr,  # [M, C]
     shortcut_stats_ptr,  # [2, C] fp32

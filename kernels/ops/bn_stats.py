@@ -19,8 +19,8 @@ def bn_stats_kernel(
     partials_ptr,  # [2, P, C] fp32
     counter_ptr,  # int32, one for each block of channels
     stats_ptr,  # [2, C] fp32
-    running_mean_ptr,  # [C] fp32
-    running_var_ptr,  # [C] fp32
+    running_mean_ptr,  # [C]
+    running_var_ptr,  # [C]
     M,
     C,
     TILES,
@@ -108,7 +108,7 @@ def _prepare(operands: Operands, eps: float) -> Prepared:
     if m < 2:
         raise ValueError(f"Expected more than 1 value per channel when training, got input size {y.shape}")
     if mean is not None and var is not None:
-        check_running(mean, var, c, y.device)
+        check_running(mean, var, c, y)
     tiling = pointwise.pointwise_tiling(m, c, y.device, sums=True, elements=ELEMENTS)
     constants = {
         "M": m,

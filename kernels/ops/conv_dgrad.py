@@ -86,8 +86,8 @@ def conv_dgrad_kernel(
     skip_ptr,  # [M, SKIP_C]; where SKIP_STRIDE > 1, [N * SKIP_H * SKIP_W, SKIP_C]
     y_ptr,  # [M, C]
     stats_ptr,  # [2, C] fp32
-    norm_weight_ptr,  # [C] fp32
-    norm_bias_ptr,  # [C] fp32
+    norm_weight_ptr,  # [C]
+    norm_bias_ptr,  # [C]
     mask_ptr,  # [M, C / 8] uint8
     shortcut_y_ptr,  # [M, C]
     shortcut_stats_ptr,  # [2, C] fp32

@@ -16,6 +16,7 @@ from kernels.prepared import Made, Prepared
 BLOCK = 1024
 ALIGNMENT = 128  # bytes between the beginnings of two weights
 NUM_WARPS = 4
+SOURCES = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
 MOST = 64  # lists of weights whose tables are kept; of ResNet-50's these take 200 KB
 
 
@@ -24,12 +25,13 @@ def pack_kernel(
     out_ptr,
     weights_ptr,  # [weights, 10] int64: address, strides of K, C, R, S, sizes of C, R * S, S, elements, place in out
     blocks_ptr,  # [programs, 2] int32: weight, block of it
+    SOURCE: tl.constexpr,  # what lies at the addresses
     BLOCK: tl.constexpr,
 ):
     program = tl.program_id(0)
     row_ptr = weights_ptr + tl.load(blocks_ptr + 2 * program) * 10
     start = tl.load(blocks_ptr + 2 * program + 1) * BLOCK
-    source_ptr = tl.load(row_ptr).to(tl.pointer_type(tl.float32))
+    source_ptr = tl.load(row_ptr).to(tl.pointer_type(SOURCE))
     stride_k, stride_c = tl.load(row_ptr + 1), tl.load(row_ptr + 2)
     stride_r, stride_s = tl.load(row_ptr + 3), tl.load(row_ptr + 4)
     c_size, taps, s_size = tl.load(row_ptr + 5), tl.load(row_ptr + 6), tl.load(row_ptr + 7)
@@ -49,17 +51,17 @@ def pack_kernel(
 
 
 def pack_weights(weights: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
-    """Copy of fp32 parameters in `dtype`, channels_last, whatever the strides of the parameters.
+    """Copy of parameters in `dtype`, channels_last, whatever the strides of the parameters.
 
-    One launch for all. The tables that it reads stay on the device: those of the `MOST` lists of weights that were
+    One launch for all, or two where some are in fp32 and some in `dtype`. The tables that it reads stay on the device: those of the `MOST` lists of weights that were
     packed last, and those that a CUDA graph reads. Bytes moved: every parameter once, every copy once.
 
     Args:
-        weights: each [K, C, R, S] fp32, of any strides, on one device.
+        weights: each [K, C, R, S] in fp32 or in `dtype`, of any strides, on one device.
         dtype: bf16, fp16 or fp32.
 
     Returns:
-        [K, C, R, S] each, memory in the order K, R, S, C, all in one buffer, each at a multiple of 128 bytes.
+        [K, C, R, S] each, memory in the order K, R, S, C, all of a launch in one buffer, each at a multiple of 128 bytes.
 
     Raises:
         KernelError: an operand that the kernel does not take.
@@ -68,9 +70,22 @@ def pack_weights(weights: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
         raise KernelError(f"dtype: {dtype} is not one of {', '.join(map(str, DTYPES))}; nearest is torch.float32")
     if not weights:
         return []
+    if len({weight.dtype for weight in weights}) > 1:
+        return _pack_mixed(weights, dtype)
     packing = _packing(weights, dtype)
     (out,) = packing.launch.launch((packing.table, packing.blocks))
     return [out.as_strided(*copy) for copy in packing.copies]
+
+
+def _pack_mixed(weights: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
+    """The copies of weights of which some are in fp32 and some in `dtype`: one launch for each."""
+    for i, weight in enumerate(weights):  # all, before any is packed
+        _check(f"weights[{i}]", weight, weights[0].device, dtype)
+    copies: dict[int, Tensor] = {}
+    for source in (torch.float32, dtype):
+        places = [i for i, weight in enumerate(weights) if weight.dtype == source]
+        copies |= dict(zip(places, pack_weights([weights[i] for i in places], dtype), strict=True))
+    return [copies[i] for i in range(len(weights))]
 
 
 @dataclass
@@ -101,7 +116,7 @@ def _packing(weights: Sequence[Tensor], dtype: torch.dtype) -> _Packing:
     found = _packings.pop(key, None)
     if found is None:
         for i, weight in enumerate(weights):
-            _check(f"weights[{i}]", weight, device)
+            _check(f"weights[{i}]", weight, device, dtype)
         found = _pack(weights, dtype, device)
         idle = [old for old, packing in _packings.items() if not packing.captured]
         for old in idle[: len(idle) + 1 - MOST]:
@@ -138,18 +153,19 @@ def _pack(weights: Sequence[Tensor], dtype: torch.dtype, device: torch.device) -
         device=device,
         operands=("weights_ptr", "blocks_ptr"),
         outputs={"out_ptr": Made((size,), dtype)},
-        constants={"BLOCK": BLOCK},
+        constants={"SOURCE": SOURCES[weights[0].dtype], "BLOCK": BLOCK},
         options={"num_warps": NUM_WARPS},
     )
     table, places = torch.tensor(rows, dtype=torch.int64), torch.tensor(blocks, dtype=torch.int32)
     return _Packing(launch, table.to(device), places.to(device), copies)
 
 
-def _check(name: str, weight: Tensor, device: torch.device) -> None:
+def _check(name: str, weight: Tensor, device: torch.device, dtype: torch.dtype) -> None:
     if weight.dim() != 4 or 0 in weight.shape:
         raise KernelError(f"{name}: shape {tuple(weight.shape)} is not [K, C, R, S]; nearest is a weight of nn.Conv2d")
-    if weight.dtype != torch.float32:
-        raise KernelError(f"{name}: dtype {weight.dtype} is not that of parameters; nearest is torch.float32")
+    if weight.dtype not in (torch.float32, dtype):
+        own = "" if dtype == torch.float32 else f" or {dtype}, which it is packed in"
+        raise KernelError(f"{name}: dtype {weight.dtype} is not torch.float32{own}; nearest is torch.float32")
     if weight.device != device:
         raise KernelError(f"{name}: on {weight.device} beside {device}; nearest is {name}.to('{device}')")
     if weight.numel() >= 2**31 - BLOCK:

@@ -48,8 +48,8 @@ def store_window(pooled_ptr, argmax_ptr, offsets, inside, key, R: tl.constexpr, 
 def stem_kernel(
     y_ptr,  # [N * H * W, C]
     stats_ptr,  # [2, C] fp32
-    weight_ptr,  # [C] fp32
-    bias_ptr,  # [C] fp32
+    weight_ptr,  # [C]
+    bias_ptr,  # [C]
     pooled_ptr,  # [N * OUT_H * OUT_W, C]
     argmax_ptr,  # [N * OUT_H * OUT_W, C] uint8
     M,  # quads, of 2 x 2 windows: N * ceil(OUT_H / 2) * ceil(OUT_W / 2)
@@ -156,7 +156,7 @@ def _prepare(operands: Operands) -> Prepared:
     assert y is not None and norm is not None
     check_image("y", y)
     n, c, h, w = y.shape
-    check_norm("norm", norm, c, y.device)
+    check_norm("norm", norm, c, y)
     out_h, out_w = -(-h // 2), -(-w // 2)
     m = n * -(-out_h // 2) * -(-out_w // 2)
     tiling = pointwise.pointwise_tiling(m, c, y.device, sums=False, elements=ELEMENTS, num_warps=NUM_WARPS)

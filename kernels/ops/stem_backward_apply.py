@@ -20,8 +20,8 @@ def stem_backward_apply_kernel(
     argmax_ptr,  # [M, C] uint8
     y_ptr,  # [N * H * W, C]
     stats_ptr,  # [2, C] fp32
-    weight_ptr,  # [C] fp32
-    bias_ptr,  # [C] fp32
+    weight_ptr,  # [C]
+    bias_ptr,  # [C]
     sums_ptr,  # [2, C] fp32
     dy_ptr,  # [N * H * W, C]
     M,

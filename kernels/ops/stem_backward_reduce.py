@@ -55,8 +55,8 @@ def stem_backward_reduce_kernel(
     argmax_ptr,  # [M, C] uint8
     y_ptr,  # [N * H * W, C]
     stats_ptr,  # [2, C] fp32
-    weight_ptr,  # [C] fp32
-    bias_ptr,  # [C] fp32
+    weight_ptr,  # [C]
+    bias_ptr,  # [C]
     partials_ptr,  # [2, P, C] fp32
     counter_ptr,  # int32, one for each block of channels
     sums_ptr,  # [2, C] fp32
@@ -166,7 +166,7 @@ def check_operands(operands: Operands) -> dict[str, object]:
     assert dp is not None and argmax is not None and y is not None and norm is not None
     check_image("y", y)
     n, c, h, w = y.shape
-    check_norm("norm", norm, c, y.device)
+    check_norm("norm", norm, c, y)
     check_image("dp", dp, like=y, shape=(n, c, -(-h // 2), -(-w // 2)))
     if argmax.dtype != torch.uint8 or argmax.shape != dp.shape or argmax.device != y.device:
         raise KernelError(

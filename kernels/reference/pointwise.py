@@ -21,8 +21,9 @@ def bn_stats(y: Tensor, eps: float = 1e-5, running: Running | None = None) -> Te
     wide = _wide(y)
     var, mean = torch.var_mean(wide, (0, 2, 3), correction=0)
     if running is not None:
-        running.mean.lerp_(mean.to(running.mean.dtype), running.momentum)
-        running.var.lerp_((var * (m / (m - 1))).to(running.var.dtype), running.momentum)
+        for kept, new in ((running.mean, mean), (running.var, var * (m / (m - 1)))):
+            old = _wide(kept)
+            kept.copy_(old.lerp(new.to(old.dtype), running.momentum))
     return torch.stack([mean, (var + eps).rsqrt()])
 
 

@@ -37,15 +37,15 @@ def conv_kernel(
     x_ptr,  # [N*H*W, C]
     weight_ptr,  # [K, TAPS, C]
     prologue_stats_ptr,  # [2, C] fp32
-    prologue_weight_ptr,  # [C] fp32
-    prologue_bias_ptr,  # [C] fp32
+    prologue_weight_ptr,  # [C]
+    prologue_bias_ptr,  # [C]
     y_ptr,  # [M, K]
     partials_ptr,  # [2, P, K] fp32
     groups_ptr,  # [2, Q, K] fp32
     counter_ptr,  # [blocks of columns, Q + 1] int32
     stats_ptr,  # [2, K] fp32
-    running_mean_ptr,  # [K] fp32
-    running_var_ptr,  # [K] fp32
+    running_mean_ptr,  # [K]
+    running_var_ptr,  # [K]
     M,
     H,
     W,
@@ -163,11 +163,11 @@ def _prepare(
     k = check_weight(x, weight, kernel=3 if op == "conv3x3" else 1)
     check_stride(stride)
     if prologue is not None:
-        check_norm("prologue", prologue, c, x.device)
+        check_norm("prologue", prologue, c, x)
     if mean is not None and var is not None:
         if not statistics:
             raise KernelError("running: given without statistics; nearest is statistics=True")
-        check_running(mean, var, k, x.device)
+        check_running(mean, var, k, x)
     out_h, out_w = -(-h // stride), -(-w // stride)
     m = n * out_h * out_w
     if statistics and m < 2:

@@ -165,8 +165,8 @@ def end_with_stats(
     groups_ptr,  # [2, Q, K] fp32: of GROUP tiles
     counter_ptr,  # [blocks of columns, Q + 1] int32
     stats_ptr,  # [2, K] fp32
-    running_mean_ptr,  # [K] fp32
-    running_var_ptr,  # [K] fp32
+    running_mean_ptr,  # [K]
+    running_var_ptr,  # [K]
     program,
     P,
     GROUP,

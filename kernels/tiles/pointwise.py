@@ -84,11 +84,11 @@ def norm_parameters(prefix: str = "") -> tuple[str, str, str]:
 
 @triton.jit
 def affine(stats_ptr, weight_ptr, bias_ptr, channels, mask, C):
-    """BN's scale and shift of `channels` [BLOCK_C]; z = tl.fma(y, scale, shift) wherever z or its sign is computed."""
+    """BN's scale and shift of `channels`, [BLOCK_C] fp32; z = tl.fma(y, scale, shift) wherever z or its sign is computed."""
     mean = tl.load(stats_ptr + channels, mask=mask, other=0.0)
     invstd = tl.load(stats_ptr + C + channels, mask=mask, other=0.0)
-    scale = tl.load(weight_ptr + channels, mask=mask, other=0.0) * invstd
-    return scale, tl.fma(-mean, scale, tl.load(bias_ptr + channels, mask=mask, other=0.0))
+    scale = tl.load(weight_ptr + channels, mask=mask, other=0.0).to(tl.float32) * invstd
+    return scale, tl.fma(-mean, scale, tl.load(bias_ptr + channels, mask=mask, other=0.0).to(tl.float32))
 
 
 @triton.jit
@@ -264,10 +264,13 @@ def finalize_stats(
     tl.store(stats_ptr + channels, mean_c, mask=mask)
     tl.store(stats_ptr + C + channels, invstd, mask=mask)
     if RUNNING:
-        old_mean = tl.load(running_mean_ptr + channels, mask=mask)
-        old_var = tl.load(running_var_ptr + channels, mask=mask)
-        tl.store(running_mean_ptr + channels, (1 - momentum) * old_mean + momentum * mean_c, mask=mask)
-        tl.store(running_var_ptr + channels, (1 - momentum) * old_var + momentum * (m2_c / (rows - 1)), mask=mask)
+        # Stored in their own dtype, each rounded once.
+        old_mean = tl.load(running_mean_ptr + channels, mask=mask).to(tl.float32)
+        old_var = tl.load(running_var_ptr + channels, mask=mask).to(tl.float32)
+        new_mean = (1 - momentum) * old_mean + momentum * mean_c
+        new_var = (1 - momentum) * old_var + momentum * (m2_c / (rows - 1))
+        tl.store(running_mean_ptr + channels, new_mean.to(running_mean_ptr.dtype.element_ty), mask=mask)
+        tl.store(running_var_ptr + channels, new_var.to(running_var_ptr.dtype.element_ty), mask=mask)
 
 
 @triton.jit

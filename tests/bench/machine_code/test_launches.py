@@ -93,13 +93,15 @@ def test_a_join_s_gradient_reads_the_bits_of_its_mask():
     assert least_bytes(one) == 2 * (rows * k + k * c + 3 * rows * c) + rows * c // 8 + 4 * (4 * c + 2 * c) + partials
 
 
-def test_packing_reads_in_fp32_what_it_writes():
+@pytest.mark.parametrize(("parameters", "size"), [(torch.float32, 4), (BF16, 2)])
+def test_packing_reads_once_what_it_writes(parameters, size):
     shapes = ((64, 64, 1, 1), (64, 64, 3, 3))
-    one = launched(lambda: pack_weights([torch.empty(shape, device="meta") for shape in shapes], BF16))
+    weights = [torch.empty(shape, dtype=parameters, device="meta") for shape in shapes]
+    one = launched(lambda: pack_weights(weights, BF16))
     tables = sum(
         one.arguments[name].numel() * one.arguments[name].element_size() for name in ("weights_ptr", "blocks_ptr")
     )
-    assert least_bytes(one) == 64 * 64 * 10 * (2 + 4) + tables
+    assert least_bytes(one) == 64 * 64 * 10 * (2 + size) + tables
 
 
 def test_a_launch_without_memory_is_the_same_launch():

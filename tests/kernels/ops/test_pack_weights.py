@@ -38,6 +38,31 @@ def test_every_stride(dtype, device):
         assert (copy.data_ptr() - copies[0].data_ptr()) % ALIGNMENT == 0
 
 
+@pytest.mark.interpreted
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("half", [range(8), (0, 3, 5)], ids=["all", "some"])
+def test_parameters_in_the_dtype_that_they_are_packed_in(half, dtype, device):
+    """As `nn.Module.half` makes them; where only some modules are converted, each dtype is read as what it is."""
+    weights = [weight.to(dtype) if i in half else weight for i, weight in enumerate(_weights(device))]
+    with runtime.record_launches() as launches:
+        copies = pack_weights(weights, dtype)
+    assert len(launches) == (2 if len(half) < 8 and dtype != torch.float32 else 1)
+    for copy, expected in zip(copies, reference.pack_weights(weights, dtype), strict=True):
+        assert copy.dtype == dtype and torch.equal(copy, expected)
+        assert copy.permute(0, 2, 3, 1).is_contiguous()
+
+
+@pytest.mark.interpreted
+def test_a_parameter_that_was_converted_in_its_place_is_read_as_what_it_is(device, made):
+    """The table knows addresses: another dtype at the same one is another table."""
+    memory = torch.arange(64.0, device=device)  # whose halves are finite, too
+    single, half = memory.view(8, 8, 1, 1), memory.view(torch.float16)[:64].view(8, 8, 1, 1)
+    assert single.data_ptr() == half.data_ptr()
+    for weight in (single, half, single):
+        assert torch.equal(pack_weights([weight], torch.float16)[0], weight.half())
+    assert len(made) == 2
+
+
 @pytest.fixture
 def made(monkeypatch):
     """The lists of weights whose tables were made, as many numbers as weights."""
@@ -115,7 +140,9 @@ def test_bad_operands_raise_before_anything_is_allocated(device, monkeypatch):
     monkeypatch.setattr(runtime, "empty", lambda *_: pytest.fail("allocated"))
     good = torch.randn(8, 8, 1, 1, device=device)
     for weights, dtype, message in (
-        ([good, good.half()], torch.float16, r"weights\[1\]: dtype torch.float16"),
+        ([good, good.half()], torch.float32, r"weights\[1\]: dtype torch.float16 is not torch.float32; nearest"),
+        ([good, good.half(), good.bfloat16()], torch.float16, r"weights\[2\]: dtype torch.bfloat16 .*packed in; nearest"),
+        ([good.double()], torch.bfloat16, r"weights\[0\]: dtype torch.float64 .*nearest is torch.float32$"),
         ([good[0]], torch.float16, r"weights\[0\]: shape"),
         ([good[:0]], torch.float16, r"weights\[0\]: shape"),
         ([good], torch.float64, "dtype: torch.float64"),
