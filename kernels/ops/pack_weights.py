@@ -53,15 +53,16 @@ def pack_kernel(
 def pack_weights(weights: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
     """Copy of parameters in `dtype`, channels_last, whatever the strides of the parameters.
 
-    One launch for all, or two where some are in fp32 and some in `dtype`. The tables that it reads stay on the device: those of the `MOST` lists of weights that were
-    packed last, and those that a CUDA graph reads. Bytes moved: every parameter once, every copy once.
+    One launch for all, or two where some are in fp32 and some in `dtype`. The tables that it reads stay on the device:
+    those of the `MOST` lists of weights that were packed last, and those that a CUDA graph reads. Bytes moved: every
+    parameter once, every copy once.
 
     Args:
         weights: each [K, C, R, S] in fp32 or in `dtype`, of any strides, on one device.
         dtype: bf16, fp16 or fp32.
 
     Returns:
-        [K, C, R, S] each, memory in the order K, R, S, C, all of a launch in one buffer, each at a multiple of 128 bytes.
+        [K, C, R, S] each, memory in the order K, R, S, C, those of a launch in one buffer at multiples of 128 bytes.
 
     Raises:
         KernelError: an operand that the kernel does not take.

@@ -84,7 +84,7 @@ def norm_parameters(prefix: str = "") -> tuple[str, str, str]:
 
 @triton.jit
 def affine(stats_ptr, weight_ptr, bias_ptr, channels, mask, C):
-    """BN's scale and shift of `channels`, [BLOCK_C] fp32; z = tl.fma(y, scale, shift) wherever z or its sign is computed."""
+    """BN's scale and shift of `channels`, fp32 [BLOCK_C]; z = tl.fma(y, scale, shift) where z or its sign is made."""
     mean = tl.load(stats_ptr + channels, mask=mask, other=0.0)
     invstd = tl.load(stats_ptr + C + channels, mask=mask, other=0.0)
     scale = tl.load(weight_ptr + channels, mask=mask, other=0.0).to(tl.float32) * invstd

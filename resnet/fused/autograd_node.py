@@ -248,8 +248,13 @@ def _broadcast(dz: Tensor) -> bool:
     return dz.stride()[1:] == (1, 0, 0) and (dz.stride(0) == c or n == 1) and h * w > 1
 
 
-def bn_gradients(sums: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients of gamma and beta, in this order, of `bn_act_backward_reduce`'s sums of g and of g * xhat."""
+def bn_gradients(sums: Tensor, layer: KeptLayer) -> tuple[Tensor, Tensor]:
+    """Gradients of gamma and beta, in this order, of `bn_act_backward_reduce`'s sums of g and of g * xhat.
+
+    In the dtype of gamma and beta where they share one; else in fp32, and autograd casts each.
+    """
+    if layer.gamma.dtype == layer.beta.dtype:
+        sums = sums.to(layer.gamma.dtype)  # both at once
     beta, gamma, *_ = sums.unbind()
     return gamma, beta
 

@@ -156,12 +156,13 @@ def _backward_block(ctx: Any, dz: Tensor) -> tuple[Any, ...]:
     # The skip connection needs the masked gradient itself; a projection's BN takes it through the mask again.
     write = plan.skip in ("identity", "padded")
     dz, sums, masked = take_reduced(ctx, dz, own, write)
-    gamma, beta = bn_gradients(sums)
+    gamma, beta = bn_gradients(sums, branch[-1])
     dy, dy_shortcut = apply_bn(dz, own, sums, masked, layers[-1], projection)
     projection_gamma, projection_beta = None, None
-    if projection is not None:
+    if kept_projection is not None:
         # Both BNs have the same gradient of beta, but two parameters may not share the memory of their gradients.
-        projection_gamma, projection_beta = sums[2], beta.clone()
+        projection_gamma = sums[2].to(kept_projection.gamma.dtype)
+        projection_beta = sums[0].to(kept_projection.beta.dtype, copy=True)
 
     # The branch, from its last layer to its second. A layer's turn begins with the gradient `dy` of its convolution's
     # output, and those of gamma and beta behind it, and ends with the same of the layer before.
@@ -188,7 +189,7 @@ def _backward_block(ctx: Any, dz: Tensor) -> tuple[Any, ...]:
         assert activation is not None and reduced is not None
         weight = weight_gradient(dy, activation, mine.weight, layer, like[i]) if needs[i].weight else None
         gradients.append(PerParameter(weight, gamma, beta))
-        gamma, beta = bn_gradients(reduced)
+        gamma, beta = bn_gradients(reduced, branch[i - 1])
         runtime.set_layer(before.name)
         dy, _ = apply_bn(inner, producer, reduced, masked, before, None)
 

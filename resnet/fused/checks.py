@@ -1,13 +1,21 @@
-"""What the fused path takes, and what it refuses: devices, hooks and modules other than those of these networks."""
+"""What the fused path takes, and what it refuses: devices, images, dtypes, hooks, modules that are not these networks'.
 
-from collections.abc import Iterable
+All of it is asked before a pass changes anything.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from kernels import runtime
-from resnet.layers import Block, Projection, StridedIdentity
+from kernels.operands import DTYPES
+from resnet.layers import Block, ConvBn, Projection, StridedIdentity
 from results.words import ConfigError
+
+# The method of a module or tensor that converts it.
+CONVERSIONS = {torch.float32: "float()", torch.float16: "half()", torch.bfloat16: "bfloat16()"}
 
 
 def check_device(word: str, device: torch.device) -> None:
@@ -21,6 +29,99 @@ def check_device(word: str, device: torch.device) -> None:
             f"kernels={word}: images on {device}, where Triton's kernels do not run; nearest is kernels=torch "
             "(TRITON_INTERPRET=1 in the environment runs them in the interpreter, for tests)"
         )
+
+
+def check_images(x: Tensor, channels: int) -> None:
+    """See that a tensor is a batch of images, which may be empty, as the first convolution reads them.
+
+    Raises:
+        ValueError: it is not; one line that names what is wrong and what would do.
+    """
+    if x.dim() != 4:
+        raise ValueError(f"images: expected [N, C, H, W], got shape {tuple(x.shape)}; nearest is images[None]")
+    n, c, h, w = x.shape
+    if c != channels:
+        raise ValueError(f"images: {c} channels in shape {tuple(x.shape)}; nearest is {(n, channels, h, w)}")
+    if 0 in (h, w):
+        raise ValueError(f"images: shape {tuple(x.shape)} is empty; nearest is {(n, c, max(h, 1), max(w, 1))}")
+    if not x.is_floating_point():
+        raise ValueError(f"images: dtype {_word(x.dtype)} is not floating; nearest is images.float()")
+
+
+def check_dtypes(
+    word: str, layers: Sequence[ConvBn], dtype: torch.dtype, classifier: nn.Module | None, *, autocast: bool
+) -> None:
+    """See that a pass can compute in a dtype: that kernels have it, and that parameters are in it or in fp32.
+
+    Args:
+        layers: what the pass goes through.
+        dtype: that it computes in: of the images, or of autocast.
+        classifier: the layer behind, None where the pass ends before it or something between them may cast.
+        autocast: whether it is on, under which the classifier is cast.
+
+    Raises:
+        ConfigError: it cannot; one line that names the tensor and what would do.
+    """
+    if dtype not in DTYPES:
+        raise ConfigError(
+            f"kernels={word}: images in {_word(dtype)}, in which Triton's kernels do not compute; "
+            "nearest is float32, by images.float() and model.float(); kernels=torch computes in any dtype"
+        )
+    computes, convert = _word(dtype), CONVERSIONS[torch.float32 if autocast else dtype]
+    for layer in layers:
+        for place, tensor in enumerate(_tensors(layer)):
+            if tensor is None or tensor.dtype is torch.float32 or tensor.dtype is dtype:
+                continue
+            where = f"autocast computes in {computes}" if autocast else f"images are in {computes}"
+            fits = "float32" if dtype == torch.float32 else "that or float32"
+            nearest = f"model.{convert}"
+            if not autocast and _converted(layers, classifier, tensor.dtype):
+                nearest = f"images.{CONVERSIONS[tensor.dtype]}"
+            raise ConfigError(
+                f"kernels={word}: {_names(layer)[place]} in {_word(tensor.dtype)}, where {where} and parameters may be "
+                f"in {fits}; nearest is {nearest}"
+            )
+    if type(classifier) is nn.Linear:
+        for name, parameter in classifier.named_parameters():
+            if parameter.dtype != dtype and (not autocast or parameter.dtype == torch.float64):
+                other = "" if autocast else ", or torch.autocast"
+                raise ConfigError(
+                    f"kernels={word}: fc.{name} in {_word(parameter.dtype)}, where its input comes in {computes}; "
+                    f"nearest is model.fc.{convert}{other}"
+                )
+
+
+def _converted(layers: Sequence[ConvBn], classifier: nn.Module | None, dtype: torch.dtype) -> bool:
+    """Whether a network is one of a dtype that kernels have, as `nn.Module.half` makes it, BN in fp32 or not."""
+    weights = [layer.conv.weight for layer in layers] + ([] if classifier is None else list(classifier.parameters()))
+    tensors = [tensor for layer in layers for tensor in _tensors(layer) if tensor is not None]
+    whole = all(one.dtype == dtype for one in weights) and {one.dtype for one in tensors} <= {dtype, torch.float32}
+    return dtype in DTYPES and whole
+
+
+def classifier_of(model: Any) -> nn.Module | None:
+    """The layer that takes a network's features as they come; None where a hook may cast them on their way."""
+    stage = model.stages()[-1]
+    before = any(one._forward_hooks for one in (stage, *stage[-1:]))
+    fc: nn.Module = model.fc
+    return None if before or fc._forward_pre_hooks else fc
+
+
+def _tensors(layer: ConvBn) -> tuple[Tensor | None, ...]:
+    """What kernels read of a layer; its names are `_names`."""
+    own, kept = layer.bn._parameters, layer.bn._buffers
+    return layer.conv._parameters["weight"], own["weight"], own["bias"], kept["running_mean"], kept["running_var"]
+
+
+def _names(layer: ConvBn) -> tuple[str, ...]:
+    """The names in the network of what `_tensors` gives."""
+    place, dot, conv = layer.name.rpartition(".")
+    bn = place + dot + ("1" if conv == "0" else conv.replace("conv", "bn"))
+    return f"{layer.name}.weight", f"{bn}.weight", f"{bn}.bias", f"{bn}.running_mean", f"{bn}.running_var"
+
+
+def _word(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def all_modules(module: nn.Module) -> list[nn.Module]:

@@ -6,11 +6,11 @@ keep the parameters and do not run themselves, so a hook on one of them would ne
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kernels import runtime
 from kernels.aten_conv import convolution
@@ -22,12 +22,15 @@ from kernels.ops.conv_inference import conv_inference, fold
 from kernels.ops.pack_weights import pack_weights
 from resnet.fused.autograd_node import PerParameter, flatten, without_autocast
 from resnet.fused.block import BlockFunction, BlockPlan, forward_block
-from resnet.fused.checks import check_device, check_modules
+from resnet.fused.checks import check_device, check_dtypes, check_images, check_modules, classifier_of
+from resnet.fused.empty import empty_block, empty_stem
 from resnet.fused.layer_choices import LayerChoices
 from resnet.fused.plans import Plans, Structure, frozen_norm, is_frozen
 from resnet.fused.sites import block_sites, conv_sites, skip_of
 from resnet.fused.stem import StemFunction, StemPlan, forward_stem
 from resnet.layers import Block, ConvBn, Projection, global_average
+
+NOTHING_CHOSEN = "kernels=auto: nothing chosen yet; run the whole network once, or choose_kernels"
 
 _passes = threading.local()
 
@@ -67,9 +70,10 @@ class Fused:
     @torch.compiler.disable
     def network(self, model: Any, images: Tensor) -> Tensor:
         """`ResNet.forward`: class scores of [N, 3, H, W]."""
-        dtype = self._ready(model, images)
         structure = self.plans.structure(model)
-        with self._opened(structure, structure.layers, dtype):
+        dtype = self._checked(images, structure, structure.layers, classifier_of(model))
+        self._choose(model, images, dtype)
+        with self._opened(structure, structure.layers, images, dtype):
             x = self._stem(model, images.to(dtype).contiguous(memory_format=torch.channels_last))
             for stage in model.stages():
                 x = stage(x)
@@ -78,28 +82,30 @@ class Fused:
     @torch.compiler.disable
     def stem(self, model: Any, images: Tensor) -> Tensor:
         """`ResNet.stem`, alone."""
-        dtype = self._ready(model, images)
         structure = self.plans.structure(model)
-        with self._opened(structure, structure.layers[:1], dtype):
+        dtype = self._checked(images, structure, structure.layers[:1], None)
+        self._choose(model, images, dtype)
+        with self._opened(structure, structure.layers[:1], images, dtype):
             return self._stem(model, images.to(dtype).contiguous(memory_format=torch.channels_last))
 
     @torch.compiler.disable
     def block(self, block: Block, x: Tensor) -> Tensor:
         """`Block.forward`."""
         if self._packed is None:  # a block alone
-            self._check_images(x)
-            dtype = compute_dtype(x)
+            structure = self.plans.structure(block)
+            dtype = self._checked(x, structure, structure.layers, None)
             if dtype in self.chosen:
                 self.choices, self.table = self.chosen[dtype]
-            elif self.word == "auto":
-                raise RuntimeError("kernels=auto: nothing chosen yet; run the whole network once, or choose_kernels")
-            else:
+            elif len(x) and self.word == "auto":
+                raise RuntimeError(NOTHING_CHOSEN)
+            elif len(x):
                 chip, found = runtime.chip(x.device), block_sites(block, x.shape, dtype, join=True)
                 self.choices = {name: static_choice(site, chip) for name, site in found}
-            structure = self.plans.structure(block)
-            with self._opened(structure, structure.layers, dtype):
+            with self._opened(structure, structure.layers, x, dtype):
                 return self.block(block, x.to(dtype).contiguous(memory_format=torch.channels_last))
         packed, parts = self._packed[0], self._packed[1].blocks[block]
+        if not len(x):
+            return empty_block(block, x, flatten(map(_parameters, parts)))
         keep = torch.is_grad_enabled()
         if not keep and all(is_frozen(part.bn) for part in parts):
             return self._infer(block, x)
@@ -108,16 +114,19 @@ class Fused:
         skip, skip_stride = skip_of(block)
         plan = BlockPlan(tuple(layers), projection, skip, skip_stride, keep)
         weights = [packed[part.name] for part in parts]
-        parameters = [PerParameter(conv.weight, bn.weight, bn.bias) for _, conv, bn in parts]
+        parameters = [_parameters(part) for part in parts]
         if keep:
             return BlockFunction.apply(x, plan, weights, *flatten(parameters))
         return without_autocast(x.device.type, forward_block, x, plan, weights, parameters)[0]
 
     def _stem(self, model: Any, x: Tensor) -> Tensor:
         assert self._packed is not None
-        layer = self.plans.layer(ConvBn("conv1", model.conv1, model.bn1), self.choices["conv1"])
+        part = ConvBn("conv1", model.conv1, model.bn1)
+        parameters = _parameters(part)
+        if not len(x):
+            return empty_stem(model, x, parameters)
+        layer = self.plans.layer(part, self.choices["conv1"])
         plan, weight = StemPlan(layer, model.maxpool is not None), self._packed[0]["conv1"]
-        parameters = PerParameter(model.conv1.weight, model.bn1.weight, model.bn1.bias)
         if torch.is_grad_enabled():
             return StemFunction.apply(x, plan, weight, *flatten([parameters]))
         return without_autocast(x.device.type, forward_stem, x, plan, weight, parameters)[0]
@@ -158,12 +167,16 @@ class Fused:
         return bn_act(y, frozen_norm(bn), shortcut=residual, shortcut_stride=stride, relu=relu)[0]
 
     @contextlib.contextmanager
-    def _opened(self, structure: Structure, parts: list[ConvBn], dtype: torch.dtype) -> Iterator[None]:
-        """Convolution weights in the kernels' dtype and layout, in one launch, and batches counted."""
-        check_modules(structure.inside)
+    def _opened(self, structure: Structure, parts: list[ConvBn], x: Tensor, dtype: torch.dtype) -> Iterator[None]:
+        """Convolution weights in the kernels' dtype and layout, in one launch, and batches counted.
+
+        Args:
+            x: what the pass reads; where it is empty, nothing reads weights.
+        """
+        read = parts if len(x) else []
         runtime.set_layer("weights")
         with torch.no_grad():
-            packed = pack_weights([part.conv.weight for part in parts], dtype)
+            packed = pack_weights([part.conv.weight for part in read], dtype)
         counting = [part.bn._buffers for part in parts if part.bn.training and part.bn.track_running_stats]
         counted = [own for own in counting if own["running_mean"] is not None]
         if counted:
@@ -173,24 +186,35 @@ class Fused:
             # Kernels write where autograd does not see it.
             written = [own[name] for own in counted for name in ("running_mean", "running_var")]
             torch.autograd.graph.increment_version([buffer for buffer in written if buffer is not None])
-        self._packed = dict(zip((part.name for part in parts), packed, strict=True)), structure
+        self._packed = dict(zip((part.name for part in read), packed, strict=True)), structure
         try:
             yield
         finally:
             self._packed = None
 
-    def _check_images(self, x: Tensor) -> None:
-        check_device(self.word, x.device)
-        if x.dim() != 4:
-            raise ValueError(f"images: expected [N, C, H, W], got shape {tuple(x.shape)}; nearest is images[None]")
-        if 0 in x.shape:
-            raise ValueError(f"images: shape {tuple(x.shape)} is empty; nearest is a batch of 1")
+    def _checked(
+        self, x: Tensor, structure: Structure, layers: Sequence[ConvBn], classifier: nn.Module | None
+    ) -> torch.dtype:
+        """See that a pass through some layers can run, before it changes anything; the dtype that it computes in.
 
-    def _ready(self, model: Any, images: Tensor) -> torch.dtype:
-        """Check that kernels can run, and see to it that every layer has a choice; the dtype to compute in."""
-        self._check_images(images)
-        dtype = compute_dtype(images)
+        Args:
+            x: what the first of the layers reads.
+            classifier: see `check_dtypes`.
+        """
+        check_device(self.word, x.device)
+        check_modules(structure.inside)
+        check_images(x, layers[0].conv.in_channels)
+        dtype, autocast = compute_dtype(x), _autocast(x)
+        check_dtypes(self.word, layers, dtype, classifier, autocast=autocast)
+        return dtype
+
+    def _choose(self, model: Any, images: Tensor, dtype: torch.dtype) -> None:
+        """See to it that every layer has a choice; of no images none is asked."""
         if dtype not in self.chosen:
+            if not len(images):
+                if self.word == "auto" and torch.distributed.is_initialized():
+                    raise RuntimeError(NOTHING_CHOSEN)  # the other ranks may have images, and wait for this one
+                return
             if self.word == "auto":
                 choose_kernels(model, tuple(images.shape), dtype, images.device)
             else:
@@ -198,14 +222,22 @@ class Fused:
                 static = {name: static_choice(site, chip) for name, site in found}
                 self.chosen[dtype] = {"conv1": TORCH, **static}, None
         self.choices, self.table = self.chosen[dtype]
-        return dtype
+
+
+def _parameters(part: ConvBn) -> PerParameter[Tensor]:
+    """Those of a layer."""
+    return PerParameter(part.conv.weight, part.bn.weight, part.bn.bias)
+
+
+def _autocast(x: Tensor) -> bool:
+    """Whether autocast is on where a tensor is."""
+    kind = x.device.type
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:
     """Autocast's dtype where it is on, else that of `x`."""
-    kind = x.device.type
-    enabled = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
-    return torch.get_autocast_dtype(kind) if enabled else x.dtype
+    return torch.get_autocast_dtype(x.device.type) if _autocast(x) else x.dtype
 
 
 def choose_kernels(

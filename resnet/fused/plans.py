@@ -86,5 +86,5 @@ def is_frozen(bn: nn.BatchNorm2d) -> bool:
 def frozen_norm(bn: nn.BatchNorm2d) -> Norm:
     """A BN over its running statistics."""
     assert bn.running_mean is not None and bn.running_var is not None
-    stats = torch.stack([bn.running_mean, torch.rsqrt(bn.running_var + bn.eps)])
+    stats = torch.stack([bn.running_mean.float(), torch.rsqrt(bn.running_var.float() + bn.eps)])
     return Norm(stats, bn.weight.detach(), bn.bias.detach())

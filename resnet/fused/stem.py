@@ -89,7 +89,7 @@ def _backward_stem(ctx: Any, dz: Tensor) -> tuple[Any, ...]:
     else:
         gradient, sums, masked = take_reduced(ctx, dz, mine.producer, False)
         dy, _ = apply_bn(gradient, mine.producer, sums, masked, layer, None)
-    gamma, beta = bn_gradients(sums)
+    gamma, beta = bn_gradients(sums, mine)
     weight = weight_gradient(dy, kept.x, mine.weight, layer, like) if needs.weight else None
     images = None  # of training images nobody asks for it
     if ctx.needs_input_grad[0]:

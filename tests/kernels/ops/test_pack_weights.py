@@ -141,7 +141,11 @@ def test_bad_operands_raise_before_anything_is_allocated(device, monkeypatch):
     good = torch.randn(8, 8, 1, 1, device=device)
     for weights, dtype, message in (
         ([good, good.half()], torch.float32, r"weights\[1\]: dtype torch.float16 is not torch.float32; nearest"),
-        ([good, good.half(), good.bfloat16()], torch.float16, r"weights\[2\]: dtype torch.bfloat16 .*packed in; nearest"),
+        (
+            [good, good.half(), good.bfloat16()],
+            torch.float16,
+            r"weights\[2\]: dtype torch.bfloat16 .*packed in; nearest",
+        ),
         ([good.double()], torch.bfloat16, r"weights\[0\]: dtype torch.float64 .*nearest is torch.float32$"),
         ([good[0]], torch.float16, r"weights\[0\]: shape"),
         ([good[:0]], torch.float16, r"weights\[0\]: shape"),
