@@ -39,6 +39,30 @@ class Basic(Architecture):
         return (64, 64, 72, 80)
 
 
+class TwoBlocks(Architecture):
+    """The first block and the first that halves the image, of a cifar net."""
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        return (1, 1)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        return (16, 32)
+
+
+class OneBottleneck(Architecture):
+    """A stem with pooling and one bottleneck."""
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        return (1,)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        return (16,)
+
+
 def network(name: str, seed: int = 0) -> ResNet:
     """ "cifar20-A", "bottleneck-v1.5-B", "basic-C" and so on: depth or kind, (stride,) shortcut; on the CPU, fp32."""
     torch.manual_seed(seed)
@@ -47,6 +71,10 @@ def network(name: str, seed: int = 0) -> ResNet:
         architecture = Architecture(
             family="cifar", depth=int(kind.removeprefix("cifar")), shortcut=shortcut, num_classes=10
         )
+    elif kind == "two":
+        architecture = TwoBlocks(family="cifar", depth=20, shortcut=shortcut, num_classes=10)
+    elif kind == "one":
+        architecture = OneBottleneck(family="imagenet", depth=50, shortcut=shortcut, stride=stride[0], num_classes=10)
     elif kind == "bottleneck":
         architecture = Narrow(family="imagenet", depth=50, shortcut=shortcut, stride=stride[0], num_classes=10)
     else:
@@ -64,7 +92,7 @@ def network(name: str, seed: int = 0) -> ResNet:
 def batch(name: str, step: int, size: int = 4, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Images [size, 3, H, W] in channels_last and labels, the same for a step whenever it is asked for."""
     generator = torch.Generator().manual_seed(1000 * seed + step)
-    side = 8 if name.startswith("cifar") else 40
+    side = 16 if name.startswith("one-") else 8 if name.startswith(("cifar", "two-")) else 40
     images = torch.randn(size, 3, side, side, generator=generator)
     labels = torch.randint(10, (size,), generator=generator)
     return images.contiguous(memory_format=torch.channels_last).to(DEVICE), labels.to(DEVICE)

@@ -285,13 +285,6 @@ def test_a_gradient_expanded_over_the_batch():
         assert distance(gradients["triton"][key], expected) < 1e-4, key
 
 
-@pytest.mark.parametrize(("shape", "line"), [((3, 8, 8), "expected \\[N, C, H, W\\]"), ((0, 3, 8, 8), "is empty")])
-def test_what_are_no_images_is_refused(shape, line):
-    model, _ = fused_net()
-    with pytest.raises(ValueError, match=f"^images: .*{line}"):
-        model(torch.zeros(shape, device=DEVICE))
-
-
 def test_words_are_checked_where_a_network_is_fused():
     with pytest.raises(ValueError, match="^kernels=tritn: .*nearest is triton"):
         fuse(network("cifar8-A"), "tritn")
