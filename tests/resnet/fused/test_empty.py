@@ -76,6 +76,19 @@ def test_parts_by_themselves(word):
     assert int(model.layer1[0].bn1.num_batches_tracked) == 0 and model.layer1[0].conv1.weight.grad is None
 
 
+@pytest.mark.parametrize("net", NETS)
+def test_every_part_s_output_has_the_shape_that_it_has_in_torch(net):
+    shapes = []
+    for word in ("torch", "triton"):
+        model = network(net).to(DEVICE)
+        fuse(model, word)
+        made = [model.stem(torch.zeros(0, 3, 41, 38, device=DEVICE))]
+        for block in model.residual_blocks():
+            made.append(block(made[-1]))
+        shapes.append([one.shape for one in made])
+    assert shapes[0] == shapes[1] and len(shapes[0]) > 1
+
+
 def test_nothing_is_measured_for_it_and_no_rank_is_left_waiting(monkeypatch):
     model, images = network("two-A").to(DEVICE), torch.zeros(0, 3, 8, 8, device=DEVICE)
     fuse(model, "auto")
