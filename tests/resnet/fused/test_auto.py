@@ -64,7 +64,7 @@ def test_without_a_gpu_nothing_is_timed():
         pytest.skip("there is a GPU to time on")
     model = build(family="cifar", depth=8, shortcut="A", num_classes=10, kernels="auto")
     with pytest.raises(ValueError, match="nothing is timed on cpu; expected a CUDA device"):
-        model(batch(NAME, 0)[0].half())
+        model.half()(batch(NAME, 0)[0].half())
 
 
 def test_a_block_alone_waits_for_its_network():
