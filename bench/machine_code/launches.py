@@ -80,7 +80,7 @@ def least_bytes(launch: Launch) -> int:
         size = min(tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes())
         total += size // _read_every(launch, name)
     if launch.kernel == "pack_weights":  # whose operands are addresses: it reads once what it writes
-        total += tensors["out_ptr"].numel() * launch.arguments["SOURCE"].primitive_bitwidth // 8
+        total += tensors["out_ptr"].numel() * PRECISIONS[launch.arguments["SOURCE"]].element_bytes
     return total
 
 

@@ -10,13 +10,14 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels import runtime
+from kernels.dtypes import PRECISIONS
 from kernels.operands import DTYPES, KernelError
 from kernels.prepared import Made, Prepared
 
 BLOCK = 1024
 ALIGNMENT = 128  # bytes between the beginnings of two weights
 NUM_WARPS = 4
-SOURCES = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
+SOURCES = {precision.torch_dtype: word for word, precision in PRECISIONS.items()}
 MOST = 64  # lists of weights whose tables are kept; of ResNet-50's these take 200 KB
 
 
@@ -25,13 +26,18 @@ def pack_kernel(
     out_ptr,
     weights_ptr,  # [weights, 10] int64: address, strides of K, C, R, S, sizes of C, R * S, S, elements, place in out
     blocks_ptr,  # [programs, 2] int32: weight, block of it
-    SOURCE: tl.constexpr,  # what lies at the addresses
+    SOURCE: tl.constexpr,  # what lies at the addresses: a word of PRECISIONS
     BLOCK: tl.constexpr,
 ):
     program = tl.program_id(0)
     row_ptr = weights_ptr + tl.load(blocks_ptr + 2 * program) * 10
     start = tl.load(blocks_ptr + 2 * program + 1) * BLOCK
-    source_ptr = tl.load(row_ptr).to(tl.pointer_type(SOURCE))
+    if SOURCE == "bf16":
+        source_ptr = tl.load(row_ptr).to(tl.pointer_type(tl.bfloat16))
+    elif SOURCE == "fp16":
+        source_ptr = tl.load(row_ptr).to(tl.pointer_type(tl.float16))
+    else:
+        source_ptr = tl.load(row_ptr).to(tl.pointer_type(tl.float32))
     stride_k, stride_c = tl.load(row_ptr + 1), tl.load(row_ptr + 2)
     stride_r, stride_s = tl.load(row_ptr + 3), tl.load(row_ptr + 4)
     c_size, taps, s_size = tl.load(row_ptr + 5), tl.load(row_ptr + 6), tl.load(row_ptr + 7)
