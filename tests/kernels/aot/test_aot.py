@@ -13,9 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from kernels import runtime
-from kernels.aot import command, compile, limits
+from kernels.aot import command, compile, limits, resident
 from kernels.aot.resources import failed
 from kernels.chips import CHIPS
+from kernels.tiles import tile_configs
 
 pytestmark = pytest.mark.slow
 
@@ -89,6 +90,14 @@ def test_first_has_every_kernel_with_every_flag_of_one(entries):
     first = command.collect(command.Options(per="first"))
     assert {entry.kernel for entry in first} == {entry.kernel for entry in entries}
     assert len(first) < len(entries) / 5
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_list_has_every_tile_config_of_every_list(chip):
+    found = command.collect(command.Options(per="list", chips=(chip,)))
+    listed = {(op, str(one)) for op in resident.OPS for one in tile_configs.listed(op, chip)}
+    assert {(entry.kernel, entry.config) for entry in found if entry.kernel in resident.OPS} == listed
+    assert {entry.dtype for entry in found} == {"bf16"}
 
 
 @pytest.mark.parametrize("chip", CHIPS)
@@ -229,8 +238,8 @@ def test_words(chosen):
     [
         (["chips=sm_91"], r"chips=sm_91: choose from .* \(nearest: chips=sm_90\)"),
         (["ops=conv1x2"], r"ops=conv1x2: choose from .* \(nearest: ops=conv1x1\)"),
-        (["per=each"], "per=each: choose from first, all .*"),
-        (["per=first,all"], "per=first,all: per takes one value, one of first, all"),
+        (["per=each"], "per=each: choose from first, list, all .*"),
+        (["per=first,all"], "per=first,all: per takes one value, one of first, list, all"),
         (["per=first", "per=all"], "per=all: per is given twice; it takes one value"),
         (["jobs=0"], r"jobs=0: jobs takes a whole number, at least 1 \(nearest: jobs=1\)"),
         (["jobs=two"], "jobs=two: jobs takes a whole number, .*"),
@@ -238,6 +247,9 @@ def test_words(chosen):
         (["limits=check"], "limits=check: limits are those of per=first; nearest is per=first limits=check"),
         (["per=all", "limits=write"], "limits=write: limits are those of per=first; .*"),
         (["per=first", "limits=read"], "limits=read: choose from check, write .*"),
+        (["resident=write"], "resident=write: it is written whole, of per=list; nearest is per=list resident=write"),
+        (["per=list", "resident=write", "chips=sm_90"], "resident=write: it is written whole, .*"),
+        (["per=list", "resident=check"], "resident=check: choose from write .*"),
         (["first"], r"first: words are key=value \(--help lists every key\)"),
         (["to="], "to=: to takes a path"),
         (["to=/tmp"], "to=/tmp: no file can be written there; nearest is to=/tmp/aot.parquet"),
