@@ -168,7 +168,11 @@ CHIPS: dict[str, Chip] = {
         tensor_memory_columns=512,
         matrix_instruction=("tcgen05.mma", r"\bUTC\w*MMA\b"),
         tile_configs=_HOPPER,
-        instead={"conv3x3": {"64x64x64/w4/s4": ("64x64x64/w4/s3",)}},  # spills
+        # These spill.
+        instead={
+            "conv3x3": {"64x64x64/w4/s4": ("64x64x64/w4/s3",)},
+            "conv_dgrad": {"128x32x32/w4/s3": ("128x32x32/w8/s3",)},
+        },
         gpus=(Gpu(name="B200", peak_flops_per_s=_dense(2250e12, 1125e12)),),
     ),
     "gfx942": Chip(

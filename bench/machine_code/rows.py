@@ -1,6 +1,5 @@
 """A row for every launch of a step: what its machine code takes and does, and how long the model says it is."""
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from math import prod
@@ -15,13 +14,13 @@ from bench.roofline.passes import Pass
 from bench.roofline.step import Step
 from kernels.aot.command import describe
 from kernels.aot.compile import compile_all, specialize, target_of
+from kernels.aot.counts import PATH, counts
 from kernels.aot.machine_code import MachineCode, compile_code, turns
 from kernels.aot.resources import Resources
 from kernels.aot.sass import CodeError, Path
 from kernels.chips import CHIPS, Chip, Gpu
 from kernels.runtime import Launch
 
-WIDTHS = (1, 2, 4, 8, 16)  # bytes of a load or store
 LIBRARY = "library "  # before the name of a pass that is torch's
 CALIBRATED = "no code of ours: the roofline's calibrated time"
 _TIMES = tuple(field.name for field in fields(Prediction) if field.name.endswith("_s"))
@@ -30,9 +29,7 @@ SCHEMA = pa.schema(
     # The place of the launch in the step, and which launches run the same code.
     + [(name, pa.int64()) for name in ("launch", "variant", "programs", "num_warps")]
     # Of a thread, on the path of every program: in loops (all turns), outside, and of the last programs alone.
-    + [(name, pa.int64()) for name in ("turns", "instructions_inside", "instructions_outside", "instructions_tail")]
-    + [(name, pa.int64()) for name in ("shuffles", "barriers")]
-    + [(f"{kind}_{width}b", pa.int64()) for kind in ("loads", "stores") for width in WIDTHS]
+    + [(name, pa.int64()) for name in ("turns", *PATH)]
     + [(name, pa.int64()) for name in ("regs", "shared_bytes", "stack_bytes", "spills", "resident", "bytes", "flops")]
     + [(name.replace("_s", "_us"), pa.float64()) for name in _TIMES]
     + [("bound", pa.string()), ("measured", pa.bool_())]
@@ -75,24 +72,6 @@ def targets() -> dict[str, Target]:
                 found[gpu.name] = Target(gpu.name, name, gpu)
         if not chip.gpus:
             found[name] = Target(name, name, None)
-    return found
-
-
-def counts(path: Path) -> dict[str, int]:
-    """Columns of what a thread executes on the path of every program."""
-    executed = list(path.executed())
-    names = Counter(one.name for one, _ in executed)
-    inside = sum(within for _, within in executed)
-    found = {
-        "instructions_inside": inside,
-        "instructions_outside": len(executed) - inside,
-        "instructions_tail": len(path.tail),
-        "shuffles": names["SHFL"],
-        "barriers": names["BAR"],
-    }
-    for kind, ops in (("loads", ("LDG", "LDGSTS")), ("stores", ("STG",))):
-        widths = Counter(one.access_bytes for one, _ in executed if one.name in ops)
-        found |= {f"{kind}_{width}b": widths[width] for width in WIDTHS}
     return found
 
 

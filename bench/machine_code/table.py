@@ -6,8 +6,9 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from bench.machine_code.rows import LIBRARY, WIDTHS, Target
+from bench.machine_code.rows import LIBRARY, Target
 from bench.roofline.step import Step
+from kernels.aot.counts import WIDTHS
 
 NOT_TIMED = "a model, nothing was timed"
 

@@ -1,44 +1,67 @@
 """Compile every kernel for every chip without a GPU, and write down what each takes of its chip.
 
-    python -m kernels.aot [chips=CHIP,CHIP] [ops=OP,OP] [per=first|all] [to=PATH] [jobs=N]
+    python -m kernels.aot [chips=CHIP,CHIP] [ops=OP,OP] [per=first|list|all] [limits=check|write] [resident=write]
+                          [to=PATH] [jobs=N]
     python -m kernels.aot chips=sm_90,sm_80 ops=conv1x1 per=first to=build/aot.parquet jobs=2
+    python -m kernels.aot per=first limits=check
 
-`per=first` compiles one configuration for each kernel, shape class and chip, in bf16; `per=all`, the default, every
-configuration of the chip's list, in bf16 and fp16. TRITON_CACHE_DIR is honoured. The exit status is 1 if a kernel
-fails: it spills, takes more shared memory than there is, misses its matrix instruction, or does not compile.
+`per=first` compiles one configuration for each kernel, shape class and chip, in bf16; `per=list` every configuration of
+the chip's list at the same shapes; `per=all`, the default, every one at all shapes, in bf16 and fp16. TRITON_CACHE_DIR
+is honoured. The exit status is 1 if a kernel fails: it spills, takes more shared memory than there is, misses its
+matrix instruction, or does not compile.
+
+The table has a row for each launch: registers, memory, programs on a multiprocessor at once (`resident`), and what its
+machine code does (`kernels/aot/counts.py`). Of AMD's code the path of a program is not told, and its columns are null.
+`limits=check` also fails where a count is more than 10% above that of `kernels/aot/limits.csv`, where fewer programs
+are resident, and where accesses are narrower; `limits=write` puts what was compiled there. A table of another version
+of Triton is not compared with: a line says so. `resident=write` with `per=list` writes `kernels/tiles/resident.csv`,
+from which the default tile configs follow on chips where none were measured.
 """
 
 import os
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
 from kernels import runtime
-from kernels.aot.cases import CASES
+from kernels.aot import limits, resident
+from kernels.aot.cases import CASES, Case
 from kernels.aot.compile import compile_all, compile_launch, one_line
+from kernels.aot.counts import PATH, WHOLE, launch_counts
+from kernels.aot.machine_code import MachineCode, compile_code, turns
 from kernels.aot.resources import Resources, failed
 from kernels.chips import CHIPS
 from kernels.dtypes import PRECISIONS, TUNED
+from kernels.operands import TileConfig
 from kernels.runtime import Launch
 from results.durable import replace_file
+from results.words import ConfigError
 
 __all__ = ["SCHEMA", "Resources", "collect", "compile_and_write", "compile_launch", "main"]
 
+PER = ("first", "list", "all")
 OPS = tuple(dict.fromkeys(case.op for case in CASES))
+_RESOURCES = fields(Resources)
 SCHEMA = pa.schema(
     [(name, pa.string()) for name in ("kernel", "chip", "dtype", "shape_class", "config")]
     + [(name, pa.int64()) for name in ("regs", "shared_bytes", "stack_bytes", "spills")]
     + [(name, pa.string()) for name in ("matrix_instruction", "status")]
+    + [(name, pa.int64()) for name in ("num_warps", "programs", "resident", "turns", *WHOLE, *PATH)]
+    # Operands that are accessed in less than 16 bytes though their channels allow it; why counts are missing.
+    + [(name, pa.string()) for name in ("narrow", "reason", "triton")]
 )
+KEYS = ("kernel", "chip", "dtype", "shape_class", "config")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +71,15 @@ class Options:
     chips: tuple[str, ...] = field(default_factory=lambda: tuple(CHIPS))
     ops: tuple[str, ...] = OPS
     per: str = "all"
+    limits: str | None = None
+    resident: str | None = None
     to: Path = Path("build/aot.parquet")
     jobs: int = len(os.sched_getaffinity(0))
+
+    @property
+    def whole(self) -> bool:
+        """Whether all operations are compiled for all chips."""
+        return set(self.chips) == set(CHIPS) and set(self.ops) == set(OPS)
 
 
 @dataclass(frozen=True)
@@ -87,25 +117,37 @@ def check_file(value: str, usual: Path) -> Path:
     return Path(value).expanduser()
 
 
+def calls(options: Options, chip: str, dtype: torch.dtype) -> Iterator[tuple[Case, TileConfig | None]]:
+    """The chosen cases with their configurations; None leaves the configuration to the op."""
+    cases = [case for case in CASES if case.op in options.ops]
+    if options.per == "first":
+        yield from ((case, None) for case in cases if case.sample)
+        return
+    covered = set()  # by a sample; some of a list's fit none
+    for case in sorted(cases, key=lambda case: not case.sample) if options.per == "list" else cases:
+        for tile_config in case.tile_configs(chip, dtype):
+            if options.per == "all" or case.sample or (case.op, tile_config) not in covered:
+                yield case, tile_config
+                covered.add((case.op, tile_config))
+
+
 def collect(options: Options) -> list[Entry]:
     """Every launch that the chosen cases make, on each chip."""
     entries = []
     for chip in options.chips:
-        for case in (case for case in CASES if case.op in options.ops and (case.sample or options.per == "all")):
-            for word in TUNED[: 1 if options.per == "first" else None]:
-                dtype = PRECISIONS[word].torch_dtype
-                for tile_config in (None,) if options.per == "first" else case.tile_configs(chip, dtype):
-                    try:
-                        with runtime.capture_launches(chip) as launches:
-                            case.call(dtype, tile_config)
-                    except Exception as error:  # of any kind: it is this row's, and the others are compiled
-                        reason = one_line(error)
-                        entries.append(Entry(case.op, chip, word, case.shape_class, str(tile_config), reason=reason))
-                        continue
-                    entries += [
-                        Entry(launch.kernel, chip, word, case.shape_class, describe(launch), launch)
-                        for launch in launches
-                    ]
+        for word in TUNED[: None if options.per == "all" else 1]:
+            dtype = PRECISIONS[word].torch_dtype
+            for case, tile_config in calls(options, chip, dtype):
+                try:
+                    with runtime.capture_launches(chip) as launches:
+                        case.call(dtype, tile_config)
+                except Exception as error:  # of any kind: it is this row's, and the others are compiled
+                    reason = one_line(error)
+                    entries.append(Entry(case.op, chip, word, case.shape_class, str(tile_config), reason=reason))
+                    continue
+                entries += [
+                    Entry(launch.kernel, chip, word, case.shape_class, describe(launch), launch) for launch in launches
+                ]
     return entries
 
 
@@ -145,23 +187,26 @@ def compile_and_write(options: Options) -> int:
     """Compile what is chosen, write the table and show it; returns 1 where a kernel fails.
 
     Raises:
-        OSError: the table cannot be written.
+        OSError: a table cannot be written.
+        ConfigError: the table of limits does not take what is chosen.
     """
     start = time.monotonic()
+    kept = kept_limits(options) if options.limits else None
     entries = collect(options)
     captured = [(entry, entry.launch) for entry in entries if entry.launch is not None]
-    outcomes = {id(entry): failed(entry.reason) for entry in entries if entry.launch is None}
+    found = {id(entry): row_of(entry, failed(entry.reason)) for entry in entries if entry.launch is None}
     compilations = 0
     console = Console(stderr=True)
     # Refreshed by hand: no thread of its own while processes are forked.
     with Progress(console=console, auto_refresh=False, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("compiling", total=len(captured))
-        for places, resources in compile_all([(launch, entry.chip) for entry, launch in captured], options.jobs):
+        launches = [(launch, entry.chip) for entry, launch in captured]
+        for places, resources in compile_all(launches, options.jobs, compile_code):
             compilations += 1
-            outcomes |= {id(captured[place][0]): resources for place in places}
+            # At once, since the instructions of thousands of kernels are too many to keep.
+            found |= {id(captured[place][0]): row_of(captured[place][0], resources) for place in places}
             progress.update(task, advance=len(places), refresh=True)
-    keys = ("kernel", "chip", "dtype", "shape_class", "config")
-    rows = [{key: getattr(entry, key) for key in keys} | asdict(outcomes[id(entry)]) for entry in entries]
+    rows = [found[id(entry)] for entry in entries]
     try:
         write(rows, options.to, SCHEMA)
     except OSError as error:
@@ -170,12 +215,68 @@ def compile_and_write(options: Options) -> int:
         Console().print(summarize(rows, options.chips))
     wrong = [row for row in rows if row["status"] != "ok"]
     for row in wrong:
-        print("kernels.aot:", *(row[key] for key in keys), row["status"], file=sys.stderr)
+        print("kernels.aot:", *(row[key] for key in KEYS), row["status"], file=sys.stderr)
+    worse = kept is not None and hold(options, rows, *kept)
+    if options.resident and not wrong:
+        print(f"{resident.write(row for row in rows if row['kernel'] in resident.OPS)} rows written to resident.csv")
     print(
         f"{compilations} compilations for {len(rows)} launches on {', '.join(options.chips)} in "
         f"{time.monotonic() - start:.0f} s, {len(wrong)} launches failed: {options.to}"
     )
-    return 1 if wrong or not rows else 0
+    return 1 if wrong or worse or not rows else 0
+
+
+def row_of(entry: Entry, resources: Resources) -> dict[str, Any]:
+    """The row of a launch and what came of it."""
+    row = {key: getattr(entry, key) for key in KEYS} | {one.name: getattr(resources, one.name) for one in _RESOURCES}
+    row["triton"] = limits.version()
+    if entry.launch is None or not isinstance(resources, MachineCode):
+        return row | {"reason": resources.status}
+    sizes = {"num_warps": entry.launch.options["num_warps"], "programs": prod(entry.launch.grid)}
+    counted = launch_counts(entry.launch, resources)
+    return row | sizes | {"resident": resources.resident, "turns": turns(entry.launch)} | counted
+
+
+def kept_limits(options: Options) -> tuple[str, limits.Limits]:
+    """The version of Triton that the kept table of limits is of, and its rows of what is compiled and of what is not.
+
+    Raises:
+        ConfigError: it cannot be read, or not be written with these options; one line.
+    """
+    if options.limits == "write" and not limits.TABLE.exists():
+        return limits.version(), {}
+    version, table = limits.read(limits.TABLE)
+    if options.limits == "write" and version != limits.version() and not options.whole:
+        raise ConfigError(
+            f"limits=write: {limits.TABLE.name} is of Triton {version}, and a part of it cannot be of "
+            f"{limits.version()}; nearest is {limits.WRITE}"
+        )
+    return version, table
+
+
+def hold(options: Options, rows: Sequence[dict[str, Any]], version: str, table: limits.Limits) -> bool:
+    """Check rows against a table of limits, or write them in place of those that it has; whether something is worse.
+
+    Raises:
+        OSError: the table cannot be written.
+    """
+    kernels = None if set(options.ops) == set(OPS) else {row["kernel"] for row in rows}
+    own = limits.chosen(table, options.chips, kernels)
+    if options.limits == "write":
+        if any(row["status"] != "ok" for row in rows):
+            print(f"limits=write: {limits.TABLE.name} is as it was, since kernels failed", file=sys.stderr)
+            return True
+        limits.write([*rows, *(row for key, row in table.items() if key not in own)], limits.TABLE)
+        print(*limits.changes(own, rows), f"{len(rows)} rows written to {limits.TABLE}", sep="\n")
+        return False
+    if version != limits.version():
+        print(f"not compared with {limits.TABLE.name}, which is of Triton {version}: here is {limits.version()}")
+        return False
+    worse = limits.regressions(own, rows)
+    for line in worse:
+        print("kernels.aot:", line, file=sys.stderr)
+    print(f"{len(rows)} launches, of which {len(worse)} are worse than {limits.TABLE.name} says (Triton {version})")
+    return bool(worse)
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -190,9 +291,22 @@ def main(words: Sequence[str] | None = None) -> int:
         chips: str | None = key("what is compiled for", "all", choices=tuple(CHIPS))
         ops: str | None = key("operations", "all", choices=OPS)
         per: str | None = key(
-            "first: one configuration a kernel, shape class and chip, in bf16; all: every one, in bf16 and fp16",
+            "first: one configuration a kernel, shape class and chip, in bf16; list: every one of the chip's list at "
+            "the same shapes; all: every one at every shape, in bf16 and fp16",
             defaults.per,
-            choices=("first", "all"),
+            choices=PER,
+            one=True,
+        )
+        limits: str | None = key(
+            "check: fail where a kernel takes or does more than the kept table says; write: write that table",
+            "neither",
+            choices=("check", "write"),
+            one=True,
+        )
+        resident: str | None = key(
+            "write: write the kept table of programs on a multiprocessor, by which default tile configs are chosen",
+            "not written",
+            choices=("write",),
             one=True,
         )
         to: str | None = key("the Parquet table", str(defaults.to), path=True, one=True)
@@ -202,9 +316,14 @@ def main(words: Sequence[str] | None = None) -> int:
         if runtime.INTERPRETED:
             raise ValueError("TRITON_INTERPRET=1 is set, under which Triton compiles nothing; unset it")
         given: dict[str, Any] = {name: tuple(dict.fromkeys(found)) for name, found in values(typed, Keys).items()}
-        given |= {name: given[name][0] for name in ("per", "to", "jobs") if name in given}
+        given |= {name: given[name][0] for name in ("per", "limits", "resident", "to", "jobs") if name in given}
         if "to" in given:
             given["to"] = check_file(given["to"], defaults.to)
+        if "limits" in given and given.get("per") != "first":
+            word = f"limits={given['limits']}"
+            raise ValueError(f"{word}: limits are those of per=first; nearest is per=first {word}")
+        if "resident" in given and (given.get("per") != "list" or "chips" in given or "ops" in given):
+            raise ValueError("resident=write: it is written whole, of per=list; nearest is per=list resident=write")
         return Options(**given)
 
     return command.run("kernels.aot", __doc__, Keys, read, compile_and_write, words, goes_on=True)

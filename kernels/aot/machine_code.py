@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 
 from kernels.aot.compile import compile_variant
 from kernels.aot.occupancy import resident_programs
+from kernels.aot.ptx import narrowest_accesses
 from kernels.aot.resources import Resources, disassemble, read_resources
 from kernels.aot.sass import Code, CodeError, Path, parse, straight_path
 from kernels.runtime import Launch
@@ -18,11 +19,15 @@ class MachineCode(Resources):
     Attributes:
         resident: programs on a multiprocessor at once.
         code: None where `reason` says why.
+        text: AMD's assembly; empty where there is `code`.
+        operand_bytes: of the narrowest access to each operand in global memory; None where they have no names.
     """
 
     resident: int | None = None
     code: Code | None = None
     reason: str = ""
+    text: str = ""
+    operand_bytes: dict[str, int] | None = None
 
     def path(self, launch: Launch) -> Path:
         """What every program of a launch of this kernel executes.
@@ -51,13 +56,19 @@ def read_code(compiled: object, launch: Launch, chip: str, multiplies: bool) -> 
     if resources.regs is None or resources.shared_bytes is None:
         return resources
     asm = compiled.asm  # type: ignore[attr-defined]
-    code, reason = None, NOT_SASS
+    code, reason, text, operand_bytes = None, NOT_SASS, "", None
     if "cubin" in asm:
         try:
-            code, reason = parse(disassemble(asm["cubin"], "--print-instruction-encoding")), ""
+            code, reason = parse(disassemble(asm["cubin"])), ""
         except (CodeError, RuntimeError) as error:
             reason = str(error)
+        kinds = compiled.src.signature  # type: ignore[attr-defined]
+        operand_bytes = narrowest_accesses(asm["ptx"], [name for name, kind in kinds.items() if kind != "constexpr"])
+    else:
+        text = asm["amdgcn"]
     resident = resident_programs(
         chip, registers=resources.regs, shared_bytes=resources.shared_bytes, num_warps=launch.options["num_warps"]
     )
-    return MachineCode(**asdict(resources), resident=resident, code=code, reason=reason)
+    return MachineCode(
+        **asdict(resources), resident=resident, code=code, reason=reason, text=text, operand_bytes=operand_bytes
+    )

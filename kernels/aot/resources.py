@@ -1,5 +1,6 @@
 """What a compiled kernel takes of a chip, read from its binary: registers, memory, spills, matrix instruction."""
 
+import functools
 import re
 import subprocess
 import tempfile
@@ -97,14 +98,16 @@ def _read_cubin(cubin: bytes, wanted: bool) -> tuple[int, int, int, str]:
     return int(numbers[1]), int(numbers[2]), len(re.findall(r"\b(?:STL|LDL)\b", sass)), sass
 
 
-def disassemble(cubin: bytes, *options: str) -> str:
-    """SASS of a cubin, as nvdisasm prints it with some options more."""
+@functools.lru_cache(maxsize=1)  # one is read for its resources, then for its instructions
+def disassemble(cubin: bytes) -> str:
+    """SASS of a cubin with its encoding, as nvdisasm prints it."""
     from triton import knobs
 
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-        return _run(knobs.nvidia.nvdisasm.path, "--print-code", "--no-dataflow", *options, file.name)
+        options = ("--print-code", "--no-dataflow", "--print-instruction-encoding")
+        return _run(knobs.nvidia.nvdisasm.path, *options, file.name)
 
 
 def _run(*command: str) -> str:

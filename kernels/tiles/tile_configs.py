@@ -10,7 +10,10 @@ import torch
 from kernels import runtime
 from kernels.chips import CHIPS
 from kernels.operands import KernelError, TileConfig
+from kernels.tiles.resident import resident_programs
 from results.words import nearest
+
+LONG = "conv3x3"  # whose product alone takes longer than what comes before and after it
 
 
 @functools.cache
@@ -81,6 +84,13 @@ def fitting_configs(
 ) -> tuple[TileConfig, ...]:
     """The tile configs of an op that fit a shape, the default one first: the first listed that keeps a chip busy.
 
+    A chip is busy where every multiprocessor has two programs at once, so that one computes while the other waits for
+    memory or merges sums. How many there are is told by the launch, and by the registers and shared memory of the
+    compiled kernel (`kernels.tiles.resident`); a 3x3 forward multiplies for so long that one large program does. Among
+    tile configs of which that is equal, those come first that lose less of the chip, in quarters, to a last wave of
+    programs that does not fill it and to the edges of the image. On a chip whose list begins with what was measured
+    (`first`), that decides, and programs of the launch alone are counted.
+
     Args:
         op: a convolution, such as "conv1x1".
         chip: one of `CHIPS`.
@@ -106,12 +116,22 @@ def fitting_configs(
     # Many narrow columns would read the image many times; they are left where nothing else fits.
     fit = [tile_config for tile_config in fit if tile_config.constexprs["BLOCK_N"] >= min(wide, 64) // 2] or fit
 
-    def idle(tile_config: TileConfig) -> int:
-        """How many programs are missing for every multiprocessor to have two."""
-        block_m, block_n, _ = (size for _, size in tile_config.blocks)
-        return max(2 * CHIPS[chip].processors - -(-M // block_m) * -(-N // block_n), 0)
+    processors = CHIPS[chip].processors
+    measured = bool(CHIPS[chip].first)
 
-    return tuple(sorted(fit, key=idle))
+    def order(tile_config: TileConfig) -> tuple[int, int]:
+        """Programs that are missing for every multiprocessor to have two, then quarters of the chip that are lost."""
+        block_m, block_n, _ = (size for _, size in tile_config.blocks)
+        programs = -(-M // block_m) * -(-N // block_n)
+        resident = None if measured else resident_programs(chip, op, str(tile_config))
+        if resident is None:
+            return max(2 * processors - programs, 0), 0
+        at_once = processors * resident
+        busy = min(programs, processors * (2 if op == LONG else min(resident, 2)))
+        room = -(-programs // at_once) * at_once * block_m * block_n  # of all waves
+        return max(2 * processors - busy, 0), 4 * (room - M * N) // room
+
+    return tuple(sorted(fit, key=order))
 
 
 def default_config(

@@ -15,12 +15,13 @@ from sass_text import stored
 from bench.machine_code import command, rows
 from bench.machine_code.launches import capture, least_bytes
 from bench.machine_code.predict import predict
-from bench.machine_code.rows import CALIBRATED, SCHEMA, counts, launch_rows, library_rows, predict_launch, targets
+from bench.machine_code.rows import CALIBRATED, SCHEMA, launch_rows, library_rows, predict_launch, targets
 from bench.machine_code.table import NOT_TIMED, launch_table, totals
 from bench.machine_code.timeline import alone
 from bench.roofline.step import net
 from kernels import runtime
 from kernels.aot import cases
+from kernels.aot.counts import WIDTHS, counts
 from kernels.aot.machine_code import MachineCode
 from kernels.aot.resources import failed
 from kernels.aot.sass import Path as CodePath
@@ -199,9 +200,7 @@ def test_a_whole_step_is_told(tmp_path):
     assert "a model, nothing was timed" in done.stdout
     for row in ours:
         threads = 32 * row["num_warps"] * row["programs"]
-        accessed = threads * sum(
-            row[f"{kind}_{width}b"] * width for kind in ("loads", "stores") for width in rows.WIDTHS
-        )
+        accessed = threads * sum(row[f"{kind}_{width}b"] * width for kind in ("loads", "stores") for width in WIDTHS)
         assert accessed >= 0.99 * row["bytes"], row  # no loop has too few turns, no access is too narrow
         if row["kernel"] in ("bn_stats", "bn_act") and row["turns"] > 10:  # the channels' own vectors are little
             assert accessed <= 1.2 * row["bytes"], row  # nor too many: each tile goes by once

@@ -14,8 +14,9 @@ import triton
 import triton.language as tl
 
 from kernels import runtime
-from kernels.aot import compile
+from kernels.aot import command, compile
 from kernels.aot.cases import CASES
+from kernels.aot.machine_code import compile_code
 from kernels.chips import CHIPS
 from kernels.runtime import Launch
 
@@ -42,6 +43,19 @@ def broken_kernel(x_ptr, BLOCK: tl.constexpr):
     tl.store(x_ptr + tl.arange(0, BLOCK), tl.zeros((2 * BLOCK,), tl.float32))
 
 
+@triton.jit(do_not_specialize=["TILES"])
+def sum_kernel(x_ptr, out_ptr, C, TILES, UNROLL: tl.constexpr, TWICE: tl.constexpr, BLOCK: tl.constexpr):
+    columns = tl.arange(0, 64)
+    offsets = tl.arange(0, BLOCK)[:, None] * C + columns[None, :]
+    total = tl.zeros((BLOCK, 64), tl.float32)
+    for i in tl.range(TILES, loop_unroll_factor=UNROLL):
+        total += tl.load(x_ptr + i * BLOCK * C + offsets).to(tl.float32)
+    found = tl.sum(total, axis=0)
+    if TWICE:
+        found += tl.sum(total * total, axis=0)
+    tl.store(out_ptr + columns, found)
+
+
 def image(dtype: torch.dtype = torch.bfloat16, size: int = 1 << 20) -> torch.Tensor:
     return torch.empty(size, dtype=dtype, device="meta")
 
@@ -57,6 +71,33 @@ def copy(name: str, dtype: torch.dtype = torch.bfloat16, **changed: Any) -> Laun
     tensors = {"x_ptr": image(dtype), "unused_ptr": None, "out_ptr": image(dtype)}
     arguments = {**tensors, "M": 48, "ONE": 1, "FAR": 2**31 + 2, "factor": 0.5, "BLOCK": 64, **changed}
     return Launch(name, "", copy_kernel, (1,), arguments, {"num_warps": 1})
+
+
+def sums(c: int = 64, unroll: int = 1, twice: bool = False, block: int = 64, num_warps: int = 4) -> Launch:
+    """A sound launch of the kernel that sums, or one with a fault."""
+    tensors = {"x_ptr": torch.empty((1024, c), dtype=torch.bfloat16, device="meta"), "out_ptr": image(torch.float32)}
+    flags = {"C": c, "TILES": 16, "UNROLL": unroll, "TWICE": twice, "BLOCK": block}
+    return Launch("sums", "", sum_kernel, (8,), {**tensors, **flags}, {"num_warps": num_warps})
+
+
+def held() -> dict[str, dict[str, dict[str, Any]]]:
+    """Rows as limits are held against, by fault and chip."""
+    launches = {
+        "sound": sums(),
+        "a reduction more": sums(twice=True),
+        "8 bytes at a time": sums(block=16, num_warps=8),
+        "2 bytes at a time": sums(c=72),  # no multiple of 16, which is all that Triton specializes on
+        "twice the unroll": sums(unroll=2),
+    }
+    places = [(name, chip) for name in launches for chip in CHIPS]
+    found: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in launches}
+    together = [(launches[name], chip) for name, chip in places]
+    for group, resources in compile.compile_all(together, 2, compile_code):
+        for place in group:
+            name, chip = places[place]
+            entry = command.Entry("sums", chip, "bf16", "planted", "64", launches[name])
+            found[name][chip] = command.row_of(entry, resources)
+    return found
 
 
 def main() -> None:
@@ -95,6 +136,7 @@ def main() -> None:
     groups = compile.compile_all([(launch, "sm_90") for launch in same], jobs=2)
     out["groups"] = sorted(sorted(group) for group, _ in groups)
 
+    out["held"] = held()
     compile.compile_launch = lambda launch, chip: launch.kernel == "nothing" or os._exit(3)
     out["dead"] = [resources.status for _, resources in compile.compile_all([(copy("copy"), "sm_90")], jobs=1)]
     json.dump(out, sys.stdout)
