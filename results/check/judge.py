@@ -8,19 +8,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from results.check.cells import Cell, Evidence, Samples, by_commit, cells_of, samples
-from results.check.confirm import MOST_SETS, PAIRS, Confirmation, settle
+from results.check.confirm import LEAST_MEDIAN, MOST_SETS, PAIRS, Confirmation, settle
 from results.check.gaps import kernel_words, missing, not_measured, without_baseline
 from results.check.metrics import RESUMED, Metric, worsening
-from results.check.noise import Noise, estimate
-from results.check.power import POWER, visible
+from results.check.noise import estimate
+from results.check.power import statement, visible
 from results.check.runs import PairSet, Run
 from results.check.screen import LEAST_RUNS, MOST_RUNS, SOLE, SUSPECT, Screen, disagree, least_baseline, least_p, screen
-from results.check.spoilt import beside, spoilt
+from results.check.spoilt import any_far, beside, spoilt
 from results.check.verdict import Finding, Verdict
 from results.statistics import Interval, ratio_interval
 from results.words import counted
 
 __all__ = ["judge"]
+
+MOST_CANDIDATES = 100  # allocations; the exact test of many more takes minutes
 
 
 def judge(evidence: Evidence) -> list[Finding]:
@@ -56,9 +58,15 @@ def _judge_cell(
 ) -> list[Finding]:
     findings = []
     for metric in cell.metrics:
-        mine, theirs = (samples(evidence, metric, side, cell.kernel, MOST_RUNS) for side in (runs, baseline))
+        mine = samples(evidence, metric, runs, cell.kernel)
+        theirs = samples(evidence, metric, baseline, cell.kernel, MOST_RUNS)
         if not (mine.values or theirs.values) and (cell.kernel or metric is not cell.metrics[0]):
-            continue  # what neither side has: a time to a target where there is none, a kernel that cannot run here
+            # What neither side has: a time to a target where there is none, a kernel that cannot run here.
+            if broken := [f"{why} ({one})" for one, why in mine.without.items() if why.startswith("failed")]:
+                evidence.faults.append(
+                    f"{cell.label} {kernel_words(cell)}: the baseline has none, and here {broken[0]}"
+                )
+            continue
         findings.append(_judge_metric(cell, metric, mine, theirs, runs, baseline, against, evidence))
     return findings
 
@@ -84,8 +92,11 @@ def _judge_metric(
         facts["baseline_median"] = math.inf
         none = f"none of {counted(len(theirs.values), 'accepted run')} reached the target"
         return end(Verdict.PASS, f"{none}, so nothing can be worse")
+    rule = SUSPECT if metric.timed else SOLE
     resumed = sum(reason == RESUMED for reason in mine.without.values())
-    if len(mine.values) < LEAST_RUNS <= len(mine.values) + resumed:
+    if len(mine.values) < LEAST_RUNS <= len(mine.values) + resumed and not any_far(
+        metric, mine, theirs, SUSPECT if metric.timed else SOLE
+    ):
         evidence.faults.append(f"{cell.label}: {metric.name} is not judged, since {counted(resumed, 'run')} resumed")
         of = f"{resumed} of {len(mine.without) + len(mine.runs)} runs were resumed, and their clocks have the pause"
         return end(Verdict.PASS, f"not judged: {of}")
@@ -96,11 +107,13 @@ def _judge_metric(
     reference = statistics.median(theirs.values)
     facts |= {"baseline_median": reference, "worsening": worsening(metric, facts["candidate_median"], reference)}
     facts["interval"] = _interval(mine.values, theirs.values)
-    rule = SUSPECT if metric.timed else SOLE
     count, size = len(mine.values), len(theirs.values)
     if count < LEAST_RUNS:
-        few = "1 run" if count == 1 else f"runs of {count} allocations"
-        return end(Verdict.INCONCLUSIVE, f"{few}; {LEAST_RUNS} in allocations of their own are needed{_others(mine)}")
+        there = "1 run" if count == 1 else f"runs of {count} allocations"
+        return end(Verdict.INCONCLUSIVE, f"{there}; {LEAST_RUNS} in allocations of their own are needed{_others(mine)}")
+    if count > MOST_CANDIDATES:
+        why = f"runs of {count} allocations, of which no more than {MOST_CANDIDATES} can be judged: name fewer"
+        return end(Verdict.INCONCLUSIVE, why)
     if size < (needed := least_baseline(count, rule)):
         why = f"{count} against {size} cannot reach p < {rule.level:g} (least: {least_p(count, size):.3f})"
         return end(Verdict.INCONCLUSIVE, f"{why}; {needed} accepted runs are needed{_others(theirs)}")
@@ -134,13 +147,14 @@ def _judge_metric(
     seen, faster = least(metric.better == "higher"), least(True) if both else None
     facts |= {"visible": seen, "visible_faster": faster}
     facts["blind"] = seen is None or (both and faster is None)
-    facts["power"] = _power(seen, faster, metric, noise, count, size)
+    facts["power"] = statement(seen, faster, metric, noise, count, size)
     if better.flagged and both:
         return end(Verdict.REGRESSION, "faster than the baseline's runs ever were: it is not the same training")
     if worse.flagged and not metric.timed:
         slower = "slower to converge" if metric.name == "epochs_to_target" else "worse"
         return end(Verdict.REGRESSION, f"{slower}, beyond what runs of the baseline differ by")
-    said = _confirmed(cell, metric, runs, baseline, evidence, worse.worsening, end) if worse.flagged else None
+    standing = _standing(metric, baseline, theirs)
+    said = _confirmed(cell, metric, runs, standing, evidence, worse.worsening, end) if worse.flagged else None
     if said and said.verdict is not Verdict.PASS:
         return said
     # Pairs that refute what a median shows say nothing of runs that it does not show.
@@ -158,6 +172,21 @@ def _judge_metric(
     if seen is None:
         return end(Verdict.INCONCLUSIVE, "they say nothing: run more, or find out why they differ so much")
     return end(Verdict.PASS, "")
+
+
+def _standing(metric: Metric, baseline: Sequence[Run], theirs: Samples) -> list[Run]:
+    """Runs of those commits of a baseline that are no worse than its median, by more than pairs call a difference.
+
+    What crept in is in the last commits that were accepted: pairs against them would find nothing, night after night.
+    There is always one, since not each commit's median can be worse than that of all.
+    """
+    of: dict[str | None, list[float]] = {}
+    for run in baseline:
+        if run.run_id in theirs.runs:
+            of.setdefault(run.commit, []).append(theirs.numbers[run.run_id])
+    reference = statistics.median(theirs.values)
+    stand = {one for one, has in of.items() if worsening(metric, statistics.median(has), reference) <= LEAST_MEDIAN}
+    return [run for run in baseline if run.commit in stand] or list(baseline)
 
 
 def _screen(metric: Metric, mine: Samples, theirs: Samples, sign: float) -> Screen:
@@ -178,16 +207,28 @@ def _confirmed(
     """What pairs say of a suspicion, by how much the median is worse.
 
     All pairs of the same two commits are one sequence; where there are several, of several commits of the baseline, one
-    that confirms it is enough, and to refute it takes all.
+    that confirms it is enough, and to refute it takes all. What pairs refuted before these runs began was another
+    suspicion: they count only where they confirm one.
+
+    Args:
+        baseline: runs of commits against which pairs can refute.
     """
     commits, before = {run.commit for run in runs}, {run.commit for run in baseline}
+    first = min(run.started for run in runs)
     groups: dict[tuple[str, str], list[PairSet]] = {}
     for pairs in sorted(evidence.pair_sets, key=lambda one: one.pairs_id):
         if _fits(pairs, cell, commits, before, evidence):
             a, b = (str(evidence.runs[run_id].commit) for run_id in pairs.pairs[0])
             groups.setdefault((a, b), []).append(pairs)
-    sequences = {sides: _Sequence.of(sets, cell, metric, evidence) for sides, sets in groups.items()}
-    said = {sides: settle(one.changes, suspicion) for sides, one in sequences.items()}
+    sequences, said = {}, {}
+    for sides, sets in groups.items():
+        since = [one for one in sets if evidence.runs[one.pairs[0][0]].started >= first]
+        for counted_sets in (sets, since):
+            one = _Sequence.of(counted_sets, cell, metric, evidence)
+            found = settle(one.changes, suspicion)
+            if counted_sets and (found.said.outcome == "worse" or counted_sets is since or len(since) == len(sets)):
+                sequences[sides], said[sides] = one, found
+                break
     for sides, found in said.items():
         if found.said.outcome == "worse":
             why = f"confirmed by {found.said.pairs} interleaved pairs, {_much(found.said)}"
@@ -334,32 +375,6 @@ def _interval(mine: Sequence[float], theirs: Sequence[float]) -> Interval | None
     if not all(math.isfinite(value) and value > 0 for value in (*mine, *theirs)):
         return None
     return ratio_interval(theirs, mine)
-
-
-def _power(seen: float | None, faster: float | None, metric: Metric, noise: Noise, count: int, size: int) -> str:
-    """The power statement: what would have been found, and on what that rests.
-
-    Args:
-        faster: of a metric of which a drop is a fault as well, the least that would have been found.
-    """
-    word = "drop" if metric.better == "higher" else "rise"
-    runs = f"{count} against {size} runs"
-    if seen is None:
-        return f"could have seen no {word}, however large: {runs} differ too much"
-    if metric.absolute:
-        return f"could have seen a {word} of {seen:.3f} or more with {POWER:.0%} ({runs}, deviation {noise.total:.4f})"
-    spread = f"{noise.between:.1%} between allocations, {noise.within:.1%} within"
-    if not metric.timed:
-        spread = f"deviation {noise.total:.1%}"
-    elif not noise.known_within:
-        spread = f"{noise.total:.1%} between allocations, within unknown and taken as large"
-    found = f"a {word} of {seen:.1%} or more"
-    if metric.better == "same" and faster is not None:
-        found += f", or a drop of {faster:.1%} or more,"
-    found += f" with {POWER:.0%}"
-    if metric.better == "same" and faster is None:
-        found += ", and no drop, however large"
-    return f"could have seen {found} ({runs}, {spread})"
 
 
 def _first_reason(found: Samples) -> str:

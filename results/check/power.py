@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from results.check.confirm import LEAST_MEDIAN, PAIRS
+from results.check.metrics import Metric
 from results.check.noise import Noise
 from results.check.screen import MAD_TO_SIGMA, Rule
 from results.statistics import u_tails
 
-__all__ = ["LARGEST", "POWER", "least_found", "least_pairs_above", "visible"]
+__all__ = ["LARGEST", "POWER", "least_found", "least_pairs_above", "statement", "visible"]
 
 POWER = 0.95
 DRAWS = 2000  # at 95% a share of them has a standard error of 0.5%
@@ -98,3 +99,30 @@ def visible(
     )
     found = float(np.sort(least)[math.ceil(POWER * DRAWS) - 1])
     return found if found <= (LARGEST if absolute or higher else 1 / (1 - LARGEST) - 1) else None
+
+
+def statement(seen: float | None, faster: float | None, metric: Metric, noise: Noise, count: int, size: int) -> str:
+    """Return in words what would have been found, and on what that rests.
+
+    Args:
+        seen: the least worsening that would have been found, None where none would.
+        faster: of a metric of which a drop is a fault as well, the least that would have been found.
+    """
+    word = "drop" if metric.better == "higher" else "rise"
+    runs = f"{count} against {size} runs"
+    if seen is None:
+        return f"could have seen no {word}, however large: {runs} differ too much"
+    if metric.absolute:
+        return f"could have seen a {word} of {seen:.3f} or more with {POWER:.0%} ({runs}, deviation {noise.total:.4f})"
+    spread = f"{noise.between:.1%} between allocations, {noise.within:.1%} within"
+    if not metric.timed:
+        spread = f"deviation {noise.total:.1%}"
+    elif not noise.known_within:
+        spread = f"{noise.total:.1%} between allocations, within unknown and taken as large"
+    found = f"a {word} of {seen:.1%} or more"
+    if metric.better == "same" and faster is not None:
+        found += f", or a drop of {faster:.1%} or more,"
+    found += f" with {POWER:.0%}"
+    if metric.better == "same" and faster is None:
+        found += ", and no drop, however large"
+    return f"could have seen {found} ({runs}, {spread})"

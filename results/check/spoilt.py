@@ -9,7 +9,7 @@ from results.check.metrics import RESUMED, Metric, worsening
 from results.check.runs import Run, kind_of
 from results.check.screen import MOST_RUNS, Rule
 
-__all__ = ["MOST_SPOILT", "beside", "far_limit", "is_far", "lost", "spoils", "spoilt", "too_many"]
+__all__ = ["MOST_SPOILT", "any_far", "beside", "far_limit", "is_far", "lost", "spoils", "spoilt", "too_many"]
 
 # More than this make what is left no fair sample, after MLPerf's rule for runs that do not converge.
 MOST_SPOILT = 1 / 5
@@ -65,6 +65,14 @@ def far_limit(metric: Metric, baseline: Sequence[float], rule: Rule) -> float:
     deviation = rule.spread([value for value in baseline if math.isfinite(value)]) / rule.deviations
     scale = 1.0 if metric.absolute else abs(statistics.median(baseline))
     return max(metric.far, FAR_DEVIATIONS * deviation / scale)
+
+
+def any_far(metric: Metric, mine: Samples, theirs: Samples, rule: Rule) -> bool:
+    """Return whether one run is broken by itself, or missed a target: too few to judge, and no night to pass over."""
+    if not theirs.values or not math.isfinite(reference := statistics.median(theirs.values)):
+        return False
+    limit = far_limit(metric, theirs.values, rule)
+    return any(is_far(metric, value, reference, limit) for value in mine.numbers.values())
 
 
 def spoilt(
