@@ -34,7 +34,7 @@ ROOMS = {
         "architecture", "recipe", "layers", "fused", "model", "counts", "comparators", "weights", "data",
     ],
     "resnet/data": [
-        "errors", "dataset_table", "cache", "batch", "images", "datasets", "loaders", "mean_image",
+        "errors", "dataset_table", "listing", "cache", "batch", "images", "datasets", "loaders", "mean_image",
     ],
     "results": [
         "words", "durable", "identity", "statistics", "store", "selection", "recover", "export", "report", "check",
@@ -78,6 +78,7 @@ WITHOUT = [
     ("bench/training/progress.py", HEAVY, "anywhere"),
     ("resnet/architecture.py", HEAVY, "anywhere"),
     ("resnet/data/dataset_table.py", HEAVY, "anywhere"),
+    ("resnet/data/listing.py", HEAVY, "anywhere"),
     ("resnet/recipe.py", HEAVY, "anywhere"),
 ]
 # What loads without any of HEAVY, everything that it imports in turn included.
@@ -97,6 +98,7 @@ LIGHT = [
     "results.compare.command",
     "results.history.command",
     "results.plot.command",
+    "resnet.data.datasets.open",
     "launch.cli",
     "launch.job",
     "launch.foreground",
