@@ -9,34 +9,51 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from resnet.data.batch import Batch, Loader, Split, Splits
     from resnet.data.dataset_table import DATA_VARIABLE, DATASETS, Dataset, dataset_of_family
-    from resnet.data.datasets.archives import unpack_archive
+    from resnet.data.datasets.archives import (
+        ARCHIVES,
+        data_folder,
+        dataset_in_environment,
+        is_archive,
+        unpack_archive,
+    )
     from resnet.data.datasets.folders import file_list
     from resnet.data.datasets.open import open_dataset
     from resnet.data.errors import DataError
+    from resnet.data.images.encoded import decode_image
+    from resnet.data.listing import Found, class_folders, probe
     from resnet.data.loaders.make import LOADERS, make_loader
     from resnet.data.loaders.synthetic import synthetic_splits
     from resnet.data.mean_image import compute_mean_image
 
 __all__ = [
+    "ARCHIVES",
     "DATASETS",
     "DATA_VARIABLE",
     "LOADERS",
     "Batch",
     "DataError",
     "Dataset",
+    "Found",
     "Loader",
     "Split",
     "Splits",
+    "class_folders",
     "compute_mean_image",
+    "data_folder",
+    "dataset_in_environment",
     "dataset_of_family",
+    "decode_image",
     "file_list",
+    "is_archive",
     "make_loader",
     "open_dataset",
+    "probe",
     "synthetic_splits",
     "unpack_archive",
 ]
 
 _MODULES = {
+    "ARCHIVES": "datasets.archives",
     "DATASETS": "dataset_table",
     "DATA_VARIABLE": "dataset_table",
     "LOADERS": "loaders.make",
@@ -48,10 +65,17 @@ _MODULES = {
     "Splits": "batch",
     "compute_mean_image": "mean_image",
     "dataset_of_family": "dataset_table",
+    "decode_image": "images.encoded",
     "file_list": "datasets.folders",
     "make_loader": "loaders.make",
     "open_dataset": "datasets.open",
     "synthetic_splits": "loaders.synthetic",
+    "Found": "listing",
+    "class_folders": "listing",
+    "data_folder": "datasets.archives",
+    "dataset_in_environment": "datasets.archives",
+    "is_archive": "datasets.archives",
+    "probe": "listing",
     "unpack_archive": "datasets.archives",
 }
 

@@ -61,6 +61,11 @@ def decode(path: str, content: bytes) -> Image.Image:
     return load_image(path, image)
 
 
+def decode_image(path: str) -> Image.Image:
+    """Read and decode a whole image file strictly, with PIL, to RGB; errors as of `decode`."""
+    return decode(path, read_file(path))
+
+
 def open_image(path: str, content: bytes) -> Image.Image:
     """Read an image's header with PIL; `DataError` where there is none."""
     if not content:
