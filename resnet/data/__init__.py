@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from resnet.data.datasets.open import open_dataset
     from resnet.data.errors import DataError
     from resnet.data.images.encoded import decode_image
-    from resnet.data.listing import Found, class_folders, probe
+    from resnet.data.listing import Found, class_folders, probe, shown_left_out
     from resnet.data.loaders.make import LOADERS, make_loader
     from resnet.data.loaders.synthetic import synthetic_splits
     from resnet.data.mean_image import compute_mean_image
+    from resnet.data.strict import Damage, damaged_files, files_to_check
 
 __all__ = [
     "ARCHIVES",
@@ -31,6 +32,7 @@ __all__ = [
     "DATA_VARIABLE",
     "LOADERS",
     "Batch",
+    "Damage",
     "DataError",
     "Dataset",
     "Found",
@@ -39,15 +41,18 @@ __all__ = [
     "Splits",
     "class_folders",
     "compute_mean_image",
+    "damaged_files",
     "data_folder",
     "dataset_in_environment",
     "dataset_of_family",
     "decode_image",
     "file_list",
+    "files_to_check",
     "is_archive",
     "make_loader",
     "open_dataset",
     "probe",
+    "shown_left_out",
     "synthetic_splits",
     "unpack_archive",
 ]
@@ -58,6 +63,7 @@ _MODULES = {
     "DATA_VARIABLE": "dataset_table",
     "LOADERS": "loaders.make",
     "Batch": "batch",
+    "Damage": "strict",
     "DataError": "errors",
     "Dataset": "dataset_table",
     "Loader": "batch",
@@ -67,15 +73,18 @@ _MODULES = {
     "dataset_of_family": "dataset_table",
     "decode_image": "images.encoded",
     "file_list": "datasets.folders",
+    "files_to_check": "strict",
     "make_loader": "loaders.make",
     "open_dataset": "datasets.open",
     "synthetic_splits": "loaders.synthetic",
     "Found": "listing",
     "class_folders": "listing",
+    "damaged_files": "strict",
     "data_folder": "datasets.archives",
     "dataset_in_environment": "datasets.archives",
     "is_archive": "datasets.archives",
     "probe": "listing",
+    "shown_left_out": "listing",
     "unpack_archive": "datasets.archives",
 }
 

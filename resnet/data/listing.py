@@ -6,7 +6,7 @@ Needs the standard library alone, so that a launcher can look before anything is
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -20,6 +20,7 @@ ENDINGS = (
 IMAGES = "images (*.jpg, *.png, *.webp, *.bmp, *.gif, *.tif, *.ppm)"
 PICKLES, BINARIES = "cifar-10-batches-py", "cifar-10-batches-bin"
 RECORD_BYTES = 1 + 3 * 32 * 32  # of a binary file: one label, three planes
+_SHOWN = 6  # endings of files that are left out
 _CIFAR_PARTS = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
 
 
@@ -234,3 +235,13 @@ def probe(dataset: str, root: Path, enough: int) -> Found:
                 while count < enough and next(images, None) is not None:
                     count += 1
     return Found(len(folders.classes), count)
+
+
+def shown_left_out(left_out: Mapping[str, int]) -> str:
+    """Say how many files are left out, such as "12 files left out (10 .txt, 2 no ending)"."""
+    most = sorted(left_out.items(), key=lambda item: (-item[1], item[0]))
+    parts = [f"{count:,} {name}" for name, count in most[:_SHOWN]]
+    if rest := sum(count for _, count in most[_SHOWN:]):
+        parts.append(f"{rest:,} others")
+    total = sum(left_out.values())
+    return f"{total:,} file{'s' if total > 1 else ''} left out ({', '.join(parts)})"
