@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from resnet.data.datasets.open import open_dataset
     from resnet.data.errors import DataError
     from resnet.data.images.encoded import decode_image
+    from resnet.data.images.jpeg import mended_images
     from resnet.data.listing import Found, class_folders, probe, shown_left_out
     from resnet.data.loaders.make import LOADERS, make_loader
     from resnet.data.loaders.synthetic import synthetic_splits
@@ -50,6 +51,7 @@ __all__ = [
     "files_to_check",
     "is_archive",
     "make_loader",
+    "mended_images",
     "open_dataset",
     "probe",
     "shown_left_out",
@@ -75,6 +77,7 @@ _MODULES = {
     "file_list": "datasets.folders",
     "files_to_check": "strict",
     "make_loader": "loaders.make",
+    "mended_images": "images.jpeg",
     "open_dataset": "datasets.open",
     "synthetic_splits": "loaders.synthetic",
     "Found": "listing",

@@ -155,7 +155,7 @@ def class_folders(root: Path) -> ClassFolders:
         if not _is_dir(split):
             what = "a file, not a folder" if os.path.lexists(split) else f"no such folder{also}"
             there = ", ".join(sorted(entry.name for entry in _entries(str(root)))[:6])
-            raise DataError(f"{split}: {what}; expected {layout} in {root}, found {there or 'nothing'}")
+            raise DataError(f"{split}: {what}; expected {layout}, found {there or 'nothing'}")
     left_out: Counter[str] = Counter()
     names = {split: _class_names(split, left_out) for split in (train, test)}
     if odd := sorted(set(names[train]) ^ set(names[test])):

@@ -123,7 +123,7 @@ class StrictDecoder:
         size = os.fstat(self._printed).st_size
         printed = os.pread(self._printed, size - self._read, self._read)
         self._read = size
-        return whole, jpeg.mended(printed)
+        return whole, jpeg.mended_images(printed)
 
 
 def _pipeline() -> Any:

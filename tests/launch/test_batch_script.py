@@ -99,7 +99,7 @@ def test_scripts_are_these(name: str) -> None:
     subprocess.run(["bash", "-n"], input=text, text=True, check=True)
 
 
-@pytest.mark.parametrize("more", ["", "recipe=paper ranks_per_node=4", "dataset=digits depth=20 lr=0.1"])
+@pytest.mark.parametrize("more", ["", "recipe=paper ranks_per_node=4", "dataset=digits depth=20 lr=0.1 batch=16"])
 def test_the_number_of_nodes_is_in_its_line_alone(more: str) -> None:
     base = more if "depth" in more else f"depth=152 {more}"
     two, eight = (batch_script.script(cell(f"{base} nodes={nodes}")).splitlines() for nodes in (2, 8))

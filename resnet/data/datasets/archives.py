@@ -22,7 +22,7 @@ SAMPLES = {
     "imagenet-samples-100": ("imagenet-samples-100",),
 }
 _SAY_S = 5.0  # between two lines of progress
-_STAMP_BYTES = 1 << 16
+_STAMP_BYTES, _READ_BYTES = 1 << 16, 1 << 20
 
 Say = Callable[[str], None]
 
@@ -140,6 +140,9 @@ def _extract(archive: Path, folder: Path, say: Say) -> None:
                 said = time.monotonic()
                 say(f"unpacking {archive.name}: {count:,} files")
         end = tar.offset
+        # gzip's checksum stands at the end of the file, beyond what tarfile reads.
+        while tar.fileobj and tar.fileobj.read(_READ_BYTES):
+            pass
     # A tar file ends with blocks of zeros. One that was cut between two members has none, which tarfile does not mind;
     # where it is compressed, its compression does.
     if archive.name.lower().endswith(".tar"):

@@ -64,6 +64,6 @@ def _one_scan_is_left(content: bytes, at: int) -> bool:
     return int(np.count_nonzero(odd)) == 1
 
 
-def mended(printed: bytes) -> list[str]:
+def mended_images(printed: bytes) -> list[str]:
     """Return libjpeg's messages about images whose pixels it made up in part, from what was printed on stderr."""
     return [match.decode("ascii", "replace").strip() for match in _MADE_UP.findall(printed)]

@@ -4,13 +4,12 @@ import pickle
 import shutil
 import subprocess
 import sys
-import tarfile
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from resnet.data import DataError, file_list, open_dataset, unpack_archive
+from resnet.data import DataError, file_list, open_dataset
 from resnet.data.cache import publish
 from resnet.data.datasets.cifar import CLASSES, read_binary, read_pickle
 
@@ -277,27 +276,6 @@ def test_a_split_holds_one_kind_of_images(digits, monkeypatch):
         dataclasses.replace(split, images=np.zeros((360, 32, 32, 3), np.uint8))
     with pytest.raises(ValueError, match="359 images but 360 labels"):
         dataclasses.replace(split, paths=split.paths[1:])
-
-
-def test_unpack_takes_an_archive_once(tmp_path, monkeypatch):
-    source = tmp_path / "archives"
-    source.mkdir()
-    (tmp_path / "x.JPEG").write_bytes(b"image")
-    with tarfile.open(source / "imagenet-samples-100.tar", "w") as tar:
-        tar.add(tmp_path / "x.JPEG", "x.JPEG")
-    monkeypatch.setenv("RESNET_BENCH_DATA", str(source))
-    folder = unpack_archive("imagenet-samples-100")
-    assert folder == tmp_path / "cache" / "resnet-bench" / "imagenet-samples-100"
-    assert (folder / "x.JPEG").read_bytes() == b"image"
-    monkeypatch.delenv("RESNET_BENCH_DATA")
-    assert unpack_archive("imagenet-samples-100") == folder
-    with pytest.raises(FileNotFoundError, match="imagenette-128.tar.xz: RESNET_BENCH_DATA is unset"):
-        unpack_archive("imagenette-128")
-    monkeypatch.setenv("RESNET_BENCH_DATA", str(source))
-    with pytest.raises(FileNotFoundError, match="imagenette-128.tar.xz: no such archive"):
-        unpack_archive("imagenette-128")
-    with pytest.raises(ValueError, match="expected one of cifar10-jpeg"):
-        unpack_archive("imagenet")
 
 
 def test_publish_leaves_nothing_behind_when_building_fails(tmp_path):
