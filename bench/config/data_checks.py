@@ -2,12 +2,16 @@
 
 import functools
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from bench.config import paths
 from bench.config.grammar import WordError
 from bench.config.run_config import RunConfig
-from resnet.data import DATASETS, DataError, Found, data_folder, is_archive, probe
+from resnet.data import DATASETS, DataError, Found, class_folders, data_folder, is_archive, probe
+
+Seen = TypeVar("Seen")
 
 _NEAR = 200  # folders that are looked at for one that would do
 
@@ -39,12 +43,25 @@ def check_data(config: RunConfig, *, unpack: bool = True) -> None:
     _check_batch(config, images)
 
 
+def classes_in(dataset: str, path: str) -> int:
+    """How many class folders a dataset's folder or archive has.
+
+    Raises:
+        WordError: it is no image folder; one line with the nearest that is.
+    """
+    return _seen(dataset, path, lambda folder: len(class_folders(folder).classes))
+
+
 @functools.lru_cache
 def _look(dataset: str, path: str, enough: int) -> Found:
+    return _seen(dataset, path, lambda folder: probe(dataset, folder, enough))
+
+
+def _seen(dataset: str, path: str, look: Callable[[Path], Seen]) -> Seen:
     with paths.of_data(path):
         folder = data_folder(path)
         try:
-            return probe(dataset, folder, enough)
+            return look(folder)
         except DataError as error:
             near = _nearest(dataset, folder)
             raise DataError(f"{error}{f'; nearest is data={near}' if near else ''}") from None

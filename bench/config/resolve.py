@@ -6,11 +6,12 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from bench.config import grammar, paths
+from bench.config.data_checks import classes_in
 from bench.config.grammar import WordError
 from bench.config.keys import DEFAULT_DATASET, RunKeys
 from bench.config.run_config import RunConfig
 from resnet.architecture import IMAGENET_STAGES
-from resnet.data import DATA_VARIABLE, DATASETS, Dataset, class_folders, data_folder, dataset_in_environment
+from resnet.data import DATA_VARIABLE, DATASETS, Dataset, dataset_in_environment
 from resnet.recipe import Recipe
 from resnet.recipe import load as load_recipe
 from results.words import DEFAULT_ROOT, PATH_KEYS
@@ -167,10 +168,8 @@ def _num_classes(keys: RunKeys, dataset: Dataset, data: str | None, host: Host) 
     source = f"dataset={dataset.name}"
     known = None if dataset.counted else dataset.num_classes
     if known is None and data is not None and (os.path.isdir(data) or host.visible):
-        with paths.of_data(data):
-            folder = data_folder(data)
-            known = len(class_folders(folder).classes)
-        source = str(folder / "train")
+        known = classes_in(dataset.name, data)
+        source = f"data={data}"
     if known is None and keys.num_classes is None:
         raise WordError(f"data={data}: not on this machine, so its classes cannot be counted; add num_classes=N")
     if known is not None and keys.num_classes not in (None, known):

@@ -15,7 +15,6 @@ from bench.config.run_config import RunConfig
 from bench.training.engine import Engine, get_momentum, set_momentum
 from bench.training.process_group import World
 from bench.training.state import RunState
-from resnet.data import Splits
 from results.durable import replace_file
 from results.words import ConfigError
 
@@ -95,22 +94,6 @@ def _from_version_1(values: dict[str, Any]) -> dict[str, Any]:
 def net_of(config: RunConfig) -> dict[str, str]:
     """The part of a configuration in which a resumed run may not differ, as words that a person can compare."""
     return {word: str(getattr(config, word)) for word in NET} | {"recipe": config.recipe.name}
-
-
-def data_of(splits: Splits) -> dict[str, str]:
-    """What a checkpoint says of the images that it was trained on, beside `net_of`."""
-    return {"data": f"{splits.name}:{splits.hash}"}
-
-
-def check_data(path: str, checkpoint: Checkpoint, splits: Splits) -> None:
-    """See that a resumed run reads the images of the run that was stopped; older checkpoints do not know theirs.
-
-    Raises:
-        CheckpointError: it reads others.
-    """
-    theirs, ours = checkpoint.net.get("data"), data_of(splits)["data"]
-    if theirs not in (None, ours):
-        raise CheckpointError(f"resume={path}: was trained on other images, data {theirs} (here {ours})")
 
 
 def save(path: str, engine: Engine, world: World, checkpoint: Checkpoint) -> None:

@@ -44,9 +44,7 @@ class DecoderWarnings:
         if not recorder:
             return
         if any(unknown for *_, unknown in ranks):
-            recorder.null(
-                self._unknown or "stderr of another rank is no file that can be read back", "decoder_warnings"
-            )
+            recorder.null(self._unknown or f"{_NO_FILE} on another rank", "decoder_warnings")
             return
         # Ranks that share a file have all seen the same.
         total = int(sum({(device, inode): count for device, inode, count, _ in ranks}.values()))

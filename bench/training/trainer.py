@@ -85,8 +85,6 @@ class Trainer:
         self.state = self._resumed(saved) if saved else RunState(cold=config.recipe.cold_lr is not None)
         self.begun = dataclasses.replace(self.state)  # where this attempt begins
         self._open_data()
-        if saved and config.resume:
-            checkpoint.check_data(config.resume, saved, self.splits)
 
     def _open_data(self) -> None:
         """Start the run's clock, then touch the data for the first time.
@@ -318,7 +316,7 @@ class Trainer:
         found = checkpoint.Checkpoint(
             run_id=self.run_id,
             restart=self.restart,
-            net=checkpoint.net_of(self.config) | checkpoint.data_of(self.splits),
+            net=checkpoint.net_of(self.config),
             saved_at=wall_s(),
             state=self.state,
         )

@@ -117,11 +117,10 @@ def unpacked(archive: Path, say: Say = say_on_stderr) -> Path:
         return publish(target, build, lambda: say(f"waiting for another process that unpacks {archive}"))
     except tarfile.FilterError as error:
         raise DataError(f"{archive}: not unpacked, since {_reason(error)}") from error
-    except (tarfile.TarError, EOFError) as error:
-        raise DataError(f"{archive}: damaged or truncated archive ({_reason(error)})") from error
-    except OSError as error:
-        raise DataError(f"{archive}: cannot be unpacked ({_reason(error)})") from error
-    except Exception as error:  # each compression has errors of its own, such as lzma.LZMAError and zlib.error
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise DataError(f"{archive}: cannot be unpacked ({_reason(error)})") from error
+        # Each compression has errors of its own: lzma.LZMAError, zlib.error, an OSError without a number.
         raise DataError(f"{archive}: damaged or truncated archive ({_reason(error)})") from error
 
 

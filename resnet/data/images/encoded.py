@@ -74,7 +74,9 @@ def open_image(path: str, content: bytes) -> Image.Image:
         return Image.open(io.BytesIO(content))
     except Exception as error:
         # PIL's plugins raise OSError, SyntaxError, ValueError, struct.error and others on damaged headers.
-        raise DataError(f"{path}: not an image that can be read; expected JPEG or PNG") from error
+        raise DataError(
+            f"{path}: not an image that can be read; expected JPEG, PNG, WebP, BMP, GIF, TIFF or PPM"
+        ) from error
 
 
 def load_image(path: str, image: Image.Image) -> Image.Image:
