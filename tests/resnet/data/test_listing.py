@@ -1,6 +1,7 @@
 """Which files of a folder are images, which are left out and said to be, and which folders can be a dataset's."""
 
 import errno
+import itertools
 import os
 from collections import Counter
 from pathlib import Path
@@ -65,7 +66,7 @@ def test_links_are_followed_once_for_each_place(tmp_path: Path) -> None:
     (folder / "up").symlink_to(tmp_path / "train")
     (folder / "circle").symlink_to("circle")
     (folder / "nowhere.png").symlink_to(tmp_path / "gone.png")
-    found, left_out = list(images_below(str(folder))), Counter[str]()
+    found, left_out = list(itertools.islice(images_below(str(folder)), 100)), Counter[str]()
     assert len(found) == len(set(map(os.path.realpath, found))) == 7  # its own, the other class's through up, nowhere
     list(images_below(str(folder), left_out))
     assert left_out == {"no ending": 1}

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from resnet.data.errors import DataError
+from resnet.data.images import jpeg
 from resnet.data.images.encoded import check, read_file, to_rgb
 
 
@@ -115,3 +116,30 @@ def test_what_is_not_a_whole_image_is_refused_by_name(content):
     with pytest.raises(DataError, match="^some/file.jpg: ") as caught:
         check("some/file.jpg", content)
     assert "\n" not in str(caught.value)
+
+
+def noise(side):
+    """A picture whose JPEG is long for its size."""
+    pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+@pytest.mark.parametrize("side", [48, 160])  # short and long: looked at in two ways
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_rows": 1}, {"subsampling": 0}])
+def test_a_jpeg_whose_marks_are_not_as_usual_is_left_to_its_decoder(side, options):
+    content = encoded(noise(side), "JPEG", quality=95, **options)
+    data = content.rindex(b"\xff\xda") + 14
+    assert (len(content) - data > 1 << 14) == (side == 160 and "progressive" not in options)
+    assert jpeg.frame(content) == (side, side)
+    middle = data + (len(content) - data) // 2
+    for name, changed in {
+        "an odd marker": content[:middle] + b"\xff\x5a" + content[middle:],
+        "an end in the middle": content[:middle] + b"\xff\xd9" + content[middle:],
+        "no end": content[:-2],
+        "more after the end": content + b"\0",
+        "another file after the end": content + content,
+        "half an end": content[:-1],
+    }.items():
+        assert jpeg.frame(changed) is None, name
+    closed = content[:middle].rstrip(b"\xff") + b"\xff\xd9"
+    assert jpeg.frame(closed) == (side, side)  # what only decoding can notice
