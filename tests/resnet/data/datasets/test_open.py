@@ -11,6 +11,7 @@ from PIL import Image
 
 from resnet.data import DataError, file_list, open_dataset
 from resnet.data.cache import publish
+from resnet.data.datasets import folders
 from resnet.data.datasets.cifar import CLASSES, read_binary, read_pickle
 
 
@@ -100,6 +101,30 @@ def test_the_hash_follows_names_and_content_but_not_the_place(tmp_path):
     assert changed != first
     path.rename(second / "val" / "a" / "9.png")
     assert open_dataset("imagefolder", second, image_size=64).hash not in (first, changed)
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_the_hash_is_of_names_and_sizes_and_of_small_folders_contents(tmp_path, large, monkeypatch):
+    monkeypatch.setattr(folders, "_HASH_CONTENT_FILES", 0 if large else 2_000)
+    root = write_folders(tmp_path / "d")
+    hashes = [open_dataset("imagefolder", root, image_size=64).hash]
+
+    def differs():
+        hashes.append(open_dataset("imagefolder", root, image_size=64).hash)
+        return hashes[-1] not in hashes[:-1]
+
+    last = root / "val" / "b" / "2.png"
+    last.rename(root / "val" / "b" / "9.png")  # still the last
+    assert differs()
+    for split in ("train", "val"):
+        (root / split / "b").rename(root / split / "c")
+    assert differs()
+    (root / "val" / "c" / "9.png").write_bytes(bytes(50))
+    assert differs()
+    (root / "val" / "c" / "9.png").write_bytes(bytes([1] * 50))
+    assert differs() != large
+    (root / "val" / "c" / "9.png").unlink()
+    assert differs()
 
 
 def break_nothing(root):

@@ -7,7 +7,7 @@ from PIL import Image
 
 from resnet.data.errors import DataError
 from resnet.data.images import jpeg
-from resnet.data.images.encoded import check, read_file, to_rgb
+from resnet.data.images.encoded import check, decode, encode_ppm, read_file, to_rgb
 
 
 def photograph(height=40, width=56):
@@ -143,3 +143,21 @@ def test_a_jpeg_whose_marks_are_not_as_usual_is_left_to_its_decoder(side, option
         assert jpeg.frame(changed) is None, name
     closed = content[:middle].rstrip(b"\xff") + b"\xff\xd9"
     assert jpeg.frame(closed) == (side, side)  # what only decoding can notice
+
+
+def test_a_png_whose_marks_are_wrong_is_left_to_pillow():
+    """It forgives some wrong lengths, which DALI does not: both loaders then read what Pillow made of it."""
+    at = PNG.index(b"IDAT") - 4
+    forgiven = 0
+    for bit in range(32):
+        changed = bytearray(PNG)
+        changed[at + bit // 8] ^= 1 << bit % 8
+        try:
+            expected = decode("a", bytes(changed))
+        except DataError:
+            with pytest.raises(DataError):
+                check("a", bytes(changed))
+        else:
+            forgiven += bit // 8 > 1 and changed[at : at + 4] < PNG[at : at + 4]
+            assert check("a", bytes(changed)) == (encode_ppm(expected), 40, 56)
+    assert forgiven
