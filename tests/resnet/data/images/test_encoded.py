@@ -161,3 +161,6 @@ def test_a_png_whose_marks_are_wrong_is_left_to_pillow():
             forgiven += bit // 8 > 1 and changed[at : at + 4] < PNG[at : at + 4]
             assert check("a", bytes(changed)) == (encode_ppm(expected), 40, 56)
     assert forgiven
+    wrong_sum = bytearray(PNG)
+    wrong_sum[-14] ^= 1  # of the pixels
+    assert check("a", bytes(wrong_sum))[0] == encode_ppm(decode("a", bytes(wrong_sum)))
