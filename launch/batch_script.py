@@ -22,7 +22,7 @@ from bench.config.run_config import RunConfig
 from launch.cluster import ClusterConfig
 from launch.job import Job, new_run_id
 from launch.plan import Cell, Plan
-from resnet.data import DATASETS
+from resnet.data import DataError, open_dataset
 from results.store.files import read_rows
 
 
@@ -180,21 +180,36 @@ def _exports(cluster: ClusterConfig) -> list[str]:
 
 def _without_done(cells: Sequence[Cell]) -> list[Cell]:
     """Leave out configurations that have a completed row, and say so."""
-    done: dict[str, set[str]] = {}
+    done: dict[str, dict[str, set[str | None]]] = {}  # by folder of rows and configuration: hashes of images
     for root in {cell.config.results for cell in cells}:
         rows, _ = read_rows(root, "runs")
-        done[root] = {row["config_hash"] for row in rows if row["status"] == "completed"}
+        images = done.setdefault(root, {})
+        for row in rows:
+            if row["status"] == "completed":
+                images.setdefault(row["config_hash"], set()).add(row["dataset_hash"])
     wanted = []
     for cell in cells:
-        # A row holds no path: whether it was this folder of images, or left these weights, cannot be told from it.
-        known = not DATASETS[cell.config.dataset].counted and cell.config.save is None
-        if known and cell.config.config_hash() in done[cell.config.results]:
+        # A row holds no path: whether it left these weights cannot be told from it.
+        found = done[cell.config.results].get(cell.config.config_hash())
+        if found and cell.config.save is None and _same_images(cell.config, found):
             what = f"{cell.config.name()} nodes={cell.config.nodes} seed={cell.config.seed}"
             where = f"has a completed result in {cell.config.results}"
             print(f"launch: {what} {where} and is not submitted; rerun=true submits it again", file=sys.stderr)
         else:
             wanted.append(cell)
     return wanted
+
+
+def _same_images(config: RunConfig, hashes: set[str | None]) -> bool:
+    """Whether runs whose images have these hashes have read those of a configuration; no where that is not known."""
+    if config.data is None or config.loader == "synthetic":
+        return True
+    try:
+        # All names and many sizes are read for it, which takes seconds on millions of files.
+        splits = open_dataset(config.dataset, config.data, image_size=config.image_size)
+    except DataError:  # not on this machine
+        return False
+    return splits.hash in hashes
 
 
 def _cluster(cell: Cell) -> ClusterConfig:

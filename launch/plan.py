@@ -1,11 +1,13 @@
 """From a command line to checked configurations."""
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from bench.config import grammar
+from bench.config.data_checks import check_data
 from bench.config.grammar import WordError, key
 from bench.config.keys import RunKeys
 from bench.config.resolve import Host, resolve
@@ -14,6 +16,8 @@ from launch import cluster as clusters
 from launch.cluster import ClusterConfig
 
 Program = Literal["local", "slurm"]
+HERE = "this machine"
+RANKS_A_CORE = 4  # of processors alone: tests may have more ranks than cores, a slip of a zero should not
 
 
 @dataclass(kw_only=True)
@@ -78,6 +82,7 @@ def make_plan(program: Program, argv: Sequence[str]) -> Plan:
         for repeat in range(keys.repeats):
             seeded = replace(keys, seed=(keys.seed or 0) + repeat)
             config, said = resolve(seeded, host)
+            check_data(config, unpack=mode != "print")
             cells.append(Cell(seeded, config, cluster))
             notices += said
     unique: dict[tuple[RunConfig, str | None], Cell] = {}
@@ -100,7 +105,7 @@ def make_plan(program: Program, argv: Sequence[str]) -> Plan:
 def _local_host(keys: LaunchKeys, cluster: ClusterConfig | None, gpus: int) -> Host:
     if (keys.nodes or 1) > 1:
         raise WordError(f"nodes={keys.nodes}: local.py has this machine alone; nodes=1, or python launch/slurm.py")
-    return _host(keys, cluster, "this machine", gpus)
+    return _host(keys, cluster, HERE, gpus)
 
 
 def _slurm_host(keys: LaunchKeys, cluster: ClusterConfig | None, mode: str) -> Host:
@@ -114,5 +119,14 @@ def _host(keys: LaunchKeys, cluster: ClusterConfig | None, where: str, gpus: int
         raise WordError(
             f"ranks_per_node={keys.ranks_per_node}: {where} has {gpus} GPUs; nearest is ranks_per_node={gpus}"
         )
+    if where == HERE and not gpus and (keys.ranks_per_node or 1) > (most := max(2, RANKS_A_CORE * _cores())):
+        raise WordError(
+            f"ranks_per_node={keys.ranks_per_node}: {where} has {_cores()} cores and no GPU, and more than "
+            f"{RANKS_A_CORE} ranks a core only wait for one another; nearest is ranks_per_node={most}"
+        )
     host = Host(ranks_per_node=gpus or 2, gpus=gpus, data=cluster.data if cluster else {})
     return replace(host, results=cluster.results) if cluster and cluster.results else host
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))

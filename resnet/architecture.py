@@ -97,6 +97,28 @@ class Architecture:
         """Channels of the 3x3 convolutions in each stage; a bottleneck puts out four times as many."""
         return (64, 128, 256, 512) if self.family == "imagenet" else (16, 32, 64)
 
+    def last_side(self, image_size: int) -> int:
+        """Side, in values, of the last stage's output: what halves an image on the way rounds up."""
+        return -(-image_size // (32 if self.family == "imagenet" else 4))
+
+
+def check_bn_values(architecture: Architecture, image_size: int, batch: int) -> None:
+    """See that every batch normalization of a training step has more than one value a channel.
+
+    Args:
+        image_size: pixels a side.
+        batch: images that one batch normalization sees.
+
+    Raises:
+        ConfigError: the last stage has one, whose deviation is 0; one line with what would do.
+    """
+    if batch * architecture.last_side(image_size) ** 2 == 1:
+        more = 33 if architecture.family == "imagenet" else 5
+        raise ConfigError(
+            f"batch={batch}: at image_size={image_size} the last stage of family={architecture.family} has one value a "
+            f"channel, on which batch normalization cannot train; nearest is batch=2, or image_size={more}"
+        )
+
 
 def _is_int(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)

@@ -22,8 +22,8 @@ EDGES = {
 # those before it, and none after it.
 ROOMS = {
     "bench": [
-        "config", "roofline", "machine_code", "measure", "training", "micro", "step", "peers", "pairs", "gpu", "plain",
-        "plot",
+        "config", "check_data", "roofline", "machine_code", "measure", "training", "micro", "step", "peers", "pairs",
+        "gpu", "plain", "plot",
     ],
     "kernels": [
         "dtypes", "interpreter", "child_process", "chips", "runtime", "operands", "prepared", "aten_conv", "tiles",
@@ -34,7 +34,7 @@ ROOMS = {
         "architecture", "recipe", "layers", "fused", "model", "counts", "comparators", "weights", "data",
     ],
     "resnet/data": [
-        "errors", "dataset_table", "cache", "batch", "images", "datasets", "loaders", "mean_image",
+        "errors", "dataset_table", "listing", "cache", "batch", "images", "datasets", "loaders", "mean_image", "strict",
     ],
     "results": [
         "words", "durable", "identity", "statistics", "store", "selection", "recover", "export", "report", "check",
@@ -78,6 +78,7 @@ WITHOUT = [
     ("bench/training/progress.py", HEAVY, "anywhere"),
     ("resnet/architecture.py", HEAVY, "anywhere"),
     ("resnet/data/dataset_table.py", HEAVY, "anywhere"),
+    ("resnet/data/listing.py", HEAVY, "anywhere"),
     ("resnet/recipe.py", HEAVY, "anywhere"),
 ]
 # What loads without any of HEAVY, everything that it imports in turn included.
@@ -97,6 +98,7 @@ LIGHT = [
     "results.compare.command",
     "results.history.command",
     "results.plot.command",
+    "resnet.data.datasets.open",
     "launch.cli",
     "launch.job",
     "launch.foreground",

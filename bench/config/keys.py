@@ -46,7 +46,9 @@ class RunKeys:
         DEFAULT_DATASET.name,
         choices=tuple(DATASETS),
     )
-    data: str | None = key("folder of the dataset", f"site profile, else ${DATA_VARIABLE}/DATASET", path=True)
+    data: str | None = key(
+        "folder of the dataset, or an archive of it", f"site profile, else what ${DATA_VARIABLE} has", path=True
+    )
     image_size: int | None = key("side of the images that the network sees", _image_sizes(), unit="pixels", least=8)
     num_classes: int | None = key("outputs of the network", "the dataset's", unit="classes", least=2)
     recipe: str | None = key(

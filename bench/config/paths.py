@@ -1,6 +1,8 @@
 """Where the checkout lies, and paths that were typed: made absolute, and looked at where they can be."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from bench.config.grammar import WordError
@@ -15,7 +17,7 @@ def absolute(path: str) -> Path:
 
 
 def existing(name: str, path: str, *, visible: bool) -> str:
-    """An absolute path that exists: a folder for the key `data`, a file for any other.
+    """An absolute path that exists: a folder or an archive of images for the key `data`, a file for any other.
 
     Args:
         name: of the key.
@@ -25,18 +27,50 @@ def existing(name: str, path: str, *, visible: bool) -> str:
     Raises:
         WordError: there is none; one line with the nearest that is there.
     """
+    from resnet.data import ARCHIVES, is_archive  # late: most commands have no data
+
     found = absolute(path)
-    suits = found.is_dir() if name == "data" else found.is_file()
-    if suits or (not visible and not found.exists()):
+    try:
+        there = os.stat(found) is not None
+    except (FileNotFoundError, NotADirectoryError):
+        there = False
+    except OSError as error:  # such as a folder on the way that may not be entered
+        raise WordError(f"{name}={path}: {error.strerror}") from None
+    suits = found.is_dir() or is_archive(found) if name == "data" else found.is_file()
+    if suits or (not visible and not there):
         return str(found)
     what = "folder" if name == "data" else "file"
-    if found.exists():
-        raise WordError(f"{name}={path}: not a {what}; nearest is {found.parent}")
+    if there:
+        archives = f" or an archive ({', '.join(ARCHIVES)})" if name == "data" else ""
+        raise WordError(f"{name}={path}: not a {what}{archives}; nearest is {found.parent}")
     missing = found
     while not missing.parent.is_dir():
         missing = missing.parent
-    close = suggestion(missing.name, os.listdir(missing.parent))
+    try:
+        close = suggestion(missing.name, os.listdir(missing.parent))
+    except PermissionError:  # whoever may enter a folder need not be allowed to list it
+        close = ""
     raise WordError(f"{name}={path}: no such {what}; nearest is {missing.parent / close if close else missing.parent}")
+
+
+@contextlib.contextmanager
+def of_data(path: str) -> Iterator[None]:
+    """Turn what is wrong with a dataset's folder into what is wrong with the word `data`.
+
+    Args:
+        path: of the folder or archive, absolute.
+
+    Raises:
+        WordError: one line that names the word, and what of the folder it is.
+    """
+    from resnet.data import DataError
+
+    try:
+        yield
+    except DataError as error:
+        text = str(error)
+        inside = text.removeprefix(path)
+        raise WordError(f"data={path}: {inside.lstrip('/: ') if inside != text else text}") from None
 
 
 def check_folder(name: str, path: str, *, visible: bool = True) -> Path:

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from bench.config import grammar, paths
+from bench.config.data_checks import classes_in
 from bench.config.grammar import WordError
 from bench.config.keys import DEFAULT_DATASET, RunKeys
 from bench.config.run_config import RunConfig
 from resnet.architecture import IMAGENET_STAGES
-from resnet.data import DATA_VARIABLE, DATASETS, Dataset
+from resnet.data import DATA_VARIABLE, DATASETS, Dataset, dataset_in_environment
 from resnet.recipe import Recipe
 from resnet.recipe import load as load_recipe
 from results.words import DEFAULT_ROOT, PATH_KEYS
@@ -138,10 +139,14 @@ def _images(keys: RunKeys, dataset: Dataset, host: Host) -> tuple[str, str | Non
         return loader, None, []
     if keys.data is None and loader == "synthetic" and not dataset.counted:
         return loader, None, []
-    if folder := keys.data or host.data.get(dataset.name) or _in_environment(dataset.name):
+    known = keys.data or host.data.get(dataset.name)
+    if folder := known or _in_environment(dataset.name):
         folder = paths.existing("data", folder, visible=host.visible)
-        here = os.path.isdir(folder)
-        return loader, folder, [] if here else [f"data={folder} is not on this machine; it is taken as it stands"]
+        if not os.path.exists(folder):
+            return loader, folder, [f"data={folder} is not on this machine; it is taken as it stands"]
+        # A folder of the dataset's own name is what one expects to be read.
+        expected = known or Path(folder).name == dataset.name
+        return loader, folder, [] if expected else [f"dataset={dataset.name}: data={folder}, of ${DATA_VARIABLE}"]
     if dataset.counted and keys.num_classes is None:
         raise WordError(f"dataset={dataset.name}: add data=PATH (or loader=synthetic num_classes=N)")
     if loader == "synthetic":
@@ -155,20 +160,16 @@ def _images(keys: RunKeys, dataset: Dataset, host: Host) -> tuple[str, str | Non
 
 
 def _in_environment(dataset: str) -> str | None:
-    folder = Path(os.environ.get(DATA_VARIABLE) or "/nonexistent") / dataset
-    return str(folder) if folder.is_dir() else None
+    found = dataset_in_environment(dataset)
+    return str(found) if found else None
 
 
 def _num_classes(keys: RunKeys, dataset: Dataset, data: str | None, host: Host) -> int:
     source = f"dataset={dataset.name}"
     known = None if dataset.counted else dataset.num_classes
     if known is None and data is not None and (os.path.isdir(data) or host.visible):
-        train = Path(data) / "train"
-        if not train.is_dir():
-            found = ", ".join(sorted(entry.name for entry in os.scandir(data))[:6])
-            raise WordError(f"data={data}: expected a folder train of class folders in it; found {found or 'nothing'}")
-        known = sum(entry.is_dir() and not entry.name.startswith(".") for entry in os.scandir(train))
-        source = str(train)
+        known = classes_in(dataset.name, data)
+        source = f"data={data}"
     if known is None and keys.num_classes is None:
         raise WordError(f"data={data}: not on this machine, so its classes cannot be counted; add num_classes=N")
     if known is not None and keys.num_classes not in (None, known):

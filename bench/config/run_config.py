@@ -8,6 +8,7 @@ from bench.config import grammar
 from bench.config.grammar import WordError
 from bench.config.keys import RunKeys
 from resnet import Architecture
+from resnet.architecture import check_bn_values
 from resnet.recipe import Recipe
 from results import identity
 
@@ -61,7 +62,7 @@ class RunConfig:
             if option.name != "recipe":
                 grammar.check(option, getattr(self, option.name))
         try:
-            self.architecture  # noqa: B018 (it checks itself)
+            check_bn_values(self.architecture, self.image_size, self.batch)
         except ValueError as error:
             raise WordError(str(error)) from None
         if self.engine == "ddp" and self.zero_stage:

@@ -14,11 +14,12 @@ import torch
 
 from bench.config import command
 from bench.config.command import Terminal
-from bench.config.grammar import key, parse
+from bench.config.grammar import WordError, key, parse
 from bench.measure.machine import cpu_model, gpu_name
 from bench.peers.loaders import compare_loaders
-from bench.peers.training import compare_training
+from bench.peers.training import BLOCK_IMAGES, RANKS, compare_training
 from resnet import Architecture
+from resnet.data import DataError
 
 
 @dataclass(kw_only=True)
@@ -36,6 +37,11 @@ def _read(words: Sequence[str]) -> list[Keys]:
     cells = parse([*parts, *words], Keys)
     for keys in cells:
         Architecture(family="cifar", depth=keys.depth, shortcut="A", num_classes=10)  # checks itself
+        if keys.part == "training" and keys.batch > (most := BLOCK_IMAGES // RANKS):
+            raise WordError(
+                f"batch={keys.batch}: a block of training has {BLOCK_IMAGES} images for {RANKS} ranks; "
+                f"nearest is batch={most}"
+            )
     return cells
 
 
@@ -43,11 +49,14 @@ def _compare(cells: Sequence[Keys]) -> int:
     console = Terminal(140)
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     console.print(f"{cpu_model()}, {len(os.sched_getaffinity(0))} cores, {gpu_name(device) or 'no GPU'}")
-    for keys in cells:
-        if keys.part == "loaders":
-            compare_loaders(keys.rounds, console)
-        else:
-            compare_training(keys.depth, keys.batch, keys.rounds, console)
+    try:
+        for keys in cells:
+            if keys.part == "loaders":
+                compare_loaders(keys.rounds, console)
+            else:
+                compare_training(keys.depth, keys.batch, keys.rounds, console)
+    except DataError as error:
+        raise command.Failure(str(error)) from None
     return 0
 
 

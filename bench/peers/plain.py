@@ -24,7 +24,7 @@ from bench.config.grammar import WordError, key, parse
 from bench.measure.clock import now_s
 from bench.training.progress import clock
 from resnet import Architecture
-from resnet.data import Split, Splits, open_dataset
+from resnet.data import DataError, Split, Splits, decode_image, open_dataset
 
 EVAL_BATCH = 500
 
@@ -130,14 +130,16 @@ class PlainLoop:
 
 
 def decode(split: Split) -> Tensor:
-    """All images of a split as one float32 [n, 3, h, w] tensor of values from 0 to 255."""
+    """All images of a split as one float32 [n, 3, h, w] tensor of values from 0 to 255.
+
+    Raises:
+        DataError: one is damaged or missing.
+    """
     if split.images is not None:
         array = split.images
     else:
-        from PIL import Image
-
         assert split.paths is not None
-        array = np.stack([np.asarray(Image.open(path).convert("RGB")) for path in split.paths])
+        array = np.stack([np.asarray(decode_image(path)) for path in split.paths])
     return torch.from_numpy(array).permute(0, 3, 1, 2).float()
 
 
@@ -146,14 +148,21 @@ def _read(words: Sequence[str]) -> tuple[Keys, Splits]:
     if keys.data is None:
         raise WordError("data is missing: add data=PATH, a folder with CIFAR-10")
     Architecture(family="cifar", depth=keys.depth, shortcut="A", num_classes=10)  # checks itself
-    return keys, open_dataset("cifar10", keys.data, image_size=32, num_classes=10)
+    splits = open_dataset("cifar10", keys.data, image_size=32, num_classes=10)
+    if keys.batch > (images := len(splits.train)):
+        raise WordError(f"batch={keys.batch}: there are {images} training images; nearest is batch={images}")
+    return keys, splits
 
 
 def _train(task: tuple[Keys, Splits]) -> int:
     """Run the yardstick; returns 1 where the target was never reached."""
     keys, splits = task
-    loop = PlainLoop(splits.train, keys)
-    test = ((decode(splits.test) - loop.mean) / loop.std).contiguous(memory_format=torch.channels_last)
+    try:
+        loop = PlainLoop(splits.train, keys)
+        pixels = decode(splits.test)
+    except DataError as error:
+        raise command.Failure(str(error)) from None
+    test = ((pixels - loop.mean) / loop.std).contiguous(memory_format=torch.channels_last)
     labels = torch.from_numpy(np.asarray(splits.test.labels))
     loop.warm_up()
     start, reached, rates = now_s(), None, []

@@ -8,7 +8,7 @@ from bench.config.paths import check_folder
 from bench.roofline.step import Step, net
 from bench.step.variants import KERNELS, Variant
 from kernels.dtypes import TUNED
-from resnet.architecture import FAMILIES, SHORTCUTS, STRIDES
+from resnet.architecture import FAMILIES, SHORTCUTS, STRIDES, check_bn_values
 from results.words import DEFAULT_ROOT
 
 
@@ -60,6 +60,7 @@ def plan(words: Sequence[str]) -> list[Plan]:
             depth=keys.depth, stride=keys.stride, family=keys.family, shortcut=keys.shortcut,
             image_size=keys.image_size, batch=keys.batch, precision=keys.precision,
         )  # fmt: skip
+        check_bn_values(step.architecture, step.image_size, step.batch)
         typed = dict.fromkeys(cell.kernels for cell in cells)
         kernels = [one for one in typed if one] or ["torch", "compile", "triton", "auto"]
         graphs = [one for one in dict.fromkeys(cell.graphs for cell in cells) if one is not None] or [False, True]

@@ -21,13 +21,14 @@ from bench.measure.failure import Diverged
 from bench.measure.metrics import Throughput
 from bench.training import checkpoint
 from bench.training.dataset import prepare
+from bench.training.decoder_warnings import DecoderWarnings
 from bench.training.engine import Engine, build, set_lr
 from bench.training.evaluate import evaluate
 from bench.training.model import build_model, describe_choices, warm_up
 from bench.training.process_group import World
 from bench.training.recorder import Recorder, outcome
 from bench.training.state import RunState
-from resnet.data import Batch, Loader, Split, make_loader
+from resnet.data import Batch, Loader, Split, make_loader, shown_left_out
 from resnet.recipe import lr_factor
 
 DRAIN_S = 1.0  # between two looks at the steps' times and losses
@@ -99,6 +100,7 @@ class Trainer:
         self.splits, mean, prepare_s = prepare(config, world)
         if world.rank == 0:
             world.barrier()
+        self.warnings = DecoderWarnings(config, self.splits, world.device)
         prepare_s = world.all_reduce([prepare_s if world.rank == 0 else 0.0])[0]
         self.origin_s = start_s + prepare_s - self.begun.elapsed_s
         self.energy_j = machine.energy_j(world.device)
@@ -116,8 +118,11 @@ class Trainer:
                 **self._before(),
                 dataset_hash=None if config.loader == "synthetic" else self.splits.hash,
                 sample=self.splits.name,
+                files_left_out=None if config.loader == "synthetic" else sum(self.splits.left_out.values()),
                 images_per_epoch=self.train_loader.images_per_epoch,
             )
+            if self.splits.left_out:
+                self.recorder.say(f"{self.splits.name}: {shown_left_out(self.splits.left_out)}")
             where = machine.gpu_name(world.device) or "CPU"
             images = "SYNTHETIC images" if config.loader == "synthetic" else self.splits.name
             self.recorder.progress.emit(
@@ -351,6 +356,7 @@ class Trainer:
         used_j = float("nan") if energy_j is None or self.energy_j is None else energy_j - self.energy_j
         mine = torch.tensor([[machine.peak_memory_bytes(self.world.device), used_j]], dtype=torch.float64)
         memory_bytes, ranks_j = torch.cat(self.world.gather(mine)).T.tolist()
+        self.warnings.conclude(self.world, self.recorder)
         if not self.recorder:
             return
         row, reasons = outcome(
@@ -362,7 +368,7 @@ class Trainer:
             self.recorder.null("no energy counter", "energy_j")
         if not state.top1:
             self.recorder.null("synthetic images: nothing to evaluate", "final_top1", "best_top1", "tta_s")
-            self.recorder.null("synthetic images", "dataset_hash", "epochs_to_target")
+            self.recorder.null("synthetic images", "dataset_hash", "files_left_out", "epochs_to_target")
         elif self.config.target is None:
             self.recorder.null("no target", "tta_s", "epochs_to_target")
         else:

@@ -1,11 +1,13 @@
 """The shapes that datasets, loaders and the training loop hand to each other."""
 
 import dataclasses
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:  # a launcher opens datasets too, without torch
+    import torch
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,6 +60,7 @@ class Splits:
         hash: Content hash, 16 hexadecimal digits (see `resnet.data.datasets.folders.hash_files`).
         classes: Class names in label order.
         prepare_s: Seconds of one-time preparation that this call spent (0.0 where it was found in the cache).
+        left_out: Files of the folder that are no images by their ending and were not taken, by ending.
     """
 
     train: Split
@@ -66,6 +69,7 @@ class Splits:
     hash: str
     classes: list[str]
     prepare_s: float = 0.0
+    left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -79,9 +83,9 @@ class Batch:
             are False.
     """
 
-    images: torch.Tensor
-    labels: torch.Tensor
-    valid: torch.Tensor | None = None
+    images: "torch.Tensor"
+    labels: "torch.Tensor"
+    valid: "torch.Tensor | None" = None
 
 
 class Loader(Protocol):

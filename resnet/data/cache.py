@@ -2,8 +2,10 @@
 
 import contextlib
 import fcntl
+import glob
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,20 +18,33 @@ def cache_root() -> Path:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock beside `path`; file systems without locks do the work twice instead."""
+def _locked(path: Path, waiting: Callable[[], None]) -> Iterator[bool]:
+    """Hold an exclusive lock beside `path`; file systems without locks do the work twice instead.
+
+    Yields:
+        Whether the lock is held.
+    """
     with open(path.with_name(path.name + ".lock"), "a") as handle:
+        locked = False
         with contextlib.suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                waiting()
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            locked = True
+        yield locked
 
 
-def publish(target: Path, build: Callable[[Path], None]) -> Path:
+def publish(target: Path, build: Callable[[Path], None], waiting: Callable[[], None] = lambda: None) -> Path:
     """Make `target` appear whole or not at all, once, whoever else tries at the same time.
+
+    What a process that was killed left half made is removed by the next one.
 
     Args:
         target: The file or folder to make. Returned untouched where it exists already.
         build: Writes the file or folder at the temporary path it is given (beside `target`, not existing yet).
+        waiting: Called where another process is at it, before its end is waited for.
 
     Returns:
         `target`. A process that waited for another's lock, or lost the race without one, returns the winner's.
@@ -37,10 +52,14 @@ def publish(target: Path, build: Callable[[Path], None]) -> Path:
     if target.exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(target):
+    prefix = f".{target.name}.{socket.gethostname()}."
+    with _locked(target, waiting) as locked:
         if target.exists():
             return target
-        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        if locked:  # whoever made these on this host is gone, or the lock would be its
+            for left in target.parent.glob(f"{glob.escape(prefix)}????????"):
+                shutil.rmtree(left, ignore_errors=True)
+        scratch = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
         try:
             made = scratch / target.name
             build(made)

@@ -23,6 +23,8 @@ class Dataset:
         test_images: images of the evaluation split; see `counted`.
         counted: the folder may be any, so that its classes and images are counted there; the numbers above are then of
             the synthetic images that stand in for it.
+        stored_as: names of its folders and archives in the folder that `DATA_VARIABLE` names, the first that is there
+            counts.
         comes_with: the package that brings the images; None where they lie in a folder that has to be given.
         small: an image is seen whole and shifted by a few pixels, not through a window of it.
         mirrored: an image's mirror image is as good as the image.
@@ -37,6 +39,7 @@ class Dataset:
     train_images: int
     test_images: int
     counted: bool = False
+    stored_as: tuple[str, ...] = ()
     comes_with: str | None = None
     small: bool = False
     mirrored: bool = True
@@ -69,6 +72,14 @@ _CIFAR10 = Dataset(
     num_classes=10,
     train_images=50_000,
     test_images=10_000,
+    stored_as=(
+        "cifar10",
+        "cifar-10-batches-bin",
+        "cifar-10-batches-py",
+        "cifar-10-binary",
+        "cifar-10-python",
+        "cifar10-jpeg",
+    ),  # fmt: skip
     small=True,
     mean=(0.4914, 0.4822, 0.4465),
     std=(0.2470, 0.2435, 0.2616),
@@ -80,10 +91,11 @@ _IMAGENET = Dataset(
     num_classes=1000,
     train_images=1_281_167,
     test_images=50_000,
+    stored_as=("imagenet",),
     mean=(0.485, 0.456, 0.406),
     std=(0.229, 0.224, 0.225),
 )
-_IMAGEFOLDER = replace(_IMAGENET, name="imagefolder", counted=True)
+_IMAGEFOLDER = replace(_IMAGENET, name="imagefolder", counted=True, stored_as=("imagefolder", "imagenette-128"))
 
 # By name, in the order in which they are listed to people.
 DATASETS: Mapping[str, Dataset] = {dataset.name: dataset for dataset in (_DIGITS, _CIFAR10, _IMAGENET, _IMAGEFOLDER)}

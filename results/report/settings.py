@@ -36,7 +36,7 @@ OUTCOMES = (
     "failure_message", "init_start", "init_stop", "run_start", "run_stop", "prepare_s", "downtime_s", "best_top1",
     "final_top1", "epochs_to_target", "tta_s", "images_per_s", "step_ms_p50", "step_ms_p95", "data_wait_frac", "mfu",
     "peak_mem_bytes", "energy_j", "null_reasons", "epochs_completed", "steps_completed", "elapsed_s", "active_s",
-    "train_s", "instrumentation_s", "recovered",
+    "train_s", "instrumentation_s", "recovered", "files_left_out", "decoder_warnings",
 )  # fmt: skip
 # Null where a run ended before it was known, or its file is older than the column: not another setting.
 _UNKNOWN = {
@@ -100,10 +100,15 @@ def clean(value: Any) -> Any:
 
 def look(row: Row) -> tuple[Hashable, ...]:
     """Return what a table always shows of a row's settings: rows of one look cannot be told apart by it."""
-    data = row.get("sample") or row.get("dataset")
+    data = data_name(row)
     loader = "SYNTHETIC" if is_synthetic(row) else row.get("loader")
     shown = (row.get(name) for name in ("family", "depth", "shortcut", "extension", "kernels", "precision"))
     return (*shown, data, loader, ran(row), row.get("world_size"))
+
+
+def data_name(row: Row) -> Any:
+    """Return what the images of a run are called."""
+    return row.get("sample") or row.get("dataset")
 
 
 def is_synthetic(row: Row) -> bool:
@@ -135,7 +140,9 @@ def differing(rows: Sequence[Row], also: Sequence[str] = ()) -> list[Setting]:
         if setting is None:
             continue
         alike: dict[Any, set[Any]] = {}
-        for key, value in zip(looks, setting.values, strict=True):
+        # Two folders of images that are called the same are never to be taken for one, whatever else differs.
+        keys = [data_name(row) for row in rows] if name == "dataset_hash" else looks
+        for key, value in zip(keys, setting.values, strict=True):
             if value is not None or name not in _UNKNOWN:
                 alike.setdefault(key, set()).add(value)
         if any(len(values) > 1 for values in alike.values()):

@@ -76,6 +76,8 @@ SCHEMAS: dict[str, pa.Schema] = {
         kernels_choices=TEXT,
         benchmark=TEXT,  # what the run was: training; step or micro, which time without training (`engine` is null)
         comparability_parts=TEXT,  # what comparability_key is the hash of, as JSON; see `results.identity`
+        files_left_out=INT,  # of the images' folder: no images by their ending
+        decoder_warnings=INT,  # decodes of damaged JPEGs, over all ranks, in which libjpeg made up pixels
     ),
     "epochs": _columns(
         run_id=TEXT, restart=INT,

@@ -2,17 +2,22 @@
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from bench.config.paths import ROOT
 from bench.config.run_config import RunConfig
 from launch import batch_script, job
 from launch.cli import main
 from launch.plan import Cell, make_plan
+from resnet.data import open_dataset
+from resnet.data.datasets.cifar import CLASSES
 from results.store.writer import RunWriter
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -99,7 +104,7 @@ def test_scripts_are_these(name: str) -> None:
     subprocess.run(["bash", "-n"], input=text, text=True, check=True)
 
 
-@pytest.mark.parametrize("more", ["", "recipe=paper ranks_per_node=4", "dataset=digits depth=20 lr=0.1"])
+@pytest.mark.parametrize("more", ["", "recipe=paper ranks_per_node=4", "dataset=digits depth=20 lr=0.1 batch=16"])
 def test_the_number_of_nodes_is_in_its_line_alone(more: str) -> None:
     base = more if "depth" in more else f"depth=152 {more}"
     two, eight = (batch_script.script(cell(f"{base} nodes={nodes}")).splitlines() for nodes in (2, 8))
@@ -204,3 +209,53 @@ def test_what_has_a_completed_result_is_not_submitted_again(slurm: Path, capsys:
     assert "resnet18B-imagenet nodes=1 seed=0 has a completed result in" in err and "rerun=true" in err
     assert main("slurm", f"{line} seed=0,1 rerun=true".split()) == 0
     assert capsys.readouterr().out.count("job ") == 2
+
+
+def images(root: Path, pixel: int, form: str = "png", classes: Sequence[str] = CLASSES) -> Path:
+    for split in ("train", "test"):
+        for name in classes:
+            (root / split / name).mkdir(parents=True)
+            for index in range(2):
+                Image.new("RGB", (4, 4), (pixel, index, 0)).save(root / split / name / f"{index}.{form}")
+    return root
+
+
+def binaries(root: Path) -> Path:
+    root.mkdir()
+    for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"):
+        (root / f"{name}.bin").write_bytes(bytes(3073 * 8))
+    return root
+
+
+# What a completed run has read, what the next would read, and whether these are the same images.
+DATA = {
+    "the same folder": (lambda root: images(root, 1), None, True),
+    "a copy elsewhere": (lambda root: images(root, 1), lambda root: images(root, 1), True),
+    "another folder": (lambda root: images(root, 1), lambda root: images(root, 2), False),
+    "a JPEG copy": (binaries, lambda root: images(root, 1, "jpg"), False),
+    "one image more": (
+        lambda root: images(root, 1),
+        lambda root: (shutil.copy(images(root, 1) / "train/cat/0.png", root / "train/cat/9.png"), root)[1],
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("dataset", ["cifar10", "imagefolder"])
+@pytest.mark.parametrize("name", DATA)
+def test_a_result_counts_for_its_own_images_alone(
+    slurm: Path, capsys: pytest.CaptureFixture[str], name: str, dataset: str
+) -> None:
+    first, second, same = DATA[name]
+    if dataset == "imagefolder" and first is binaries:
+        pytest.skip("CIFAR-10's own files are no image folder")
+    done = first(slurm / "first")
+    line = f"depth=20 family=cifar dataset={dataset} image_size=32 batch=1 results={slurm}/rows"
+    config = cell(f"{line} data={done}").config
+    splits = open_dataset(dataset, done, image_size=32)
+    row = {"run_id": "good", "config_hash": config.config_hash(), "config_json": config.to_json()}
+    RunWriter(slurm / "rows", row | {"dataset_hash": splits.hash}).finish("completed")
+    following = second(slurm / "second") if second else done
+    assert main("slurm", f"{line} data={following}".split()) == 0
+    out, err = capsys.readouterr()
+    assert out.count("job ") == (0 if same else 1) and ("has a completed result" in err) == same

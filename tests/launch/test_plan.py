@@ -72,11 +72,13 @@ def test_a_notice_is_said_once_for_a_whole_sweep() -> None:
 
 
 def test_a_profile_gives_data_and_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "images").mkdir()
+    for part in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"):
+        (tmp_path / "images").mkdir(exist_ok=True)
+        (tmp_path / "images" / f"{part}.bin").write_bytes(bytes(100 * 3073))
     (tmp_path / "mine.yaml").write_text(f"data: {{cifar10: {tmp_path}/images}}\nresults: {tmp_path}/rows\n")
     monkeypatch.setenv("RESNET_BENCH_CLUSTERS", str(tmp_path))
     for program in ("local", "slurm"):
-        (cell,) = plan("depth=20 dataset=cifar10 cluster=mine", program).cells
+        (cell,) = plan("depth=20 dataset=cifar10 cluster=mine batch=8", program).cells
         assert (cell.config.data, cell.config.results) == (f"{tmp_path}/images", f"{tmp_path}/rows")
 
 

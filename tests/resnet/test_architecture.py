@@ -3,8 +3,11 @@
 import dataclasses
 
 import pytest
+import torch
 
-from resnet.architecture import Architecture, check_choice
+import resnet
+from resnet.architecture import Architecture, check_bn_values, check_choice
+from results.words import ConfigError
 
 GOOD = {"family": "imagenet", "depth": 50, "shortcut": "B", "stride": "v1", "num_classes": 1000}
 
@@ -78,3 +81,28 @@ def test_imagenet_blocks(depth, layers_per_block):
 def test_extension_is_what_the_paper_does_not_have(family: str, depth: int, shortcut: str, extension: bool) -> None:
     net = Architecture(family=family, depth=depth, shortcut=shortcut, num_classes=10)
     assert net.extension is extension
+
+
+@pytest.mark.parametrize("family", ["imagenet", "cifar"])
+@pytest.mark.parametrize("image_size", [8, 32, 33, 64, 65])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_net_that_batch_normalization_cannot_train_is_refused_and_no_other(
+    family: str, image_size: int, batch: int
+) -> None:
+    net = Architecture(family=family, depth={"imagenet": 18, "cifar": 8}[family], shortcut="A", num_classes=2)
+    model = resnet.build(**dataclasses.asdict(net)).train()
+    sides: list[int] = []
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.register_forward_pre_hook(lambda module, inputs: sides.append(inputs[0].shape[-1]))
+    images = torch.randn(batch, 3, image_size, image_size)
+    if batch * net.last_side(image_size) ** 2 > 1:
+        check_bn_values(net, image_size, batch)
+        model(images)
+        assert min(sides) == net.last_side(image_size)
+        return
+    with pytest.raises(ConfigError, match=f"batch=1: at image_size={image_size} .*nearest is batch=2, or ") as refused:
+        check_bn_values(net, image_size, batch)
+    check_bn_values(net, int(str(refused.value).rpartition("=")[2]), batch)
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        model(images)

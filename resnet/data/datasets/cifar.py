@@ -9,13 +9,11 @@ from typing import Any
 import numpy as np
 
 from resnet.data.batch import Split, Splits
-from resnet.data.datasets.folders import has_folders, open_folders
+from resnet.data.datasets.folders import open_folders
 from resnet.data.errors import DataError
+from resnet.data.listing import RECORD_BYTES, cifar_files
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
-_PICKLES = "cifar-10-batches-py"
-_BINARIES = "cifar-10-batches-bin"
-_RECORD_BYTES = 1 + 3 * 32 * 32
 
 
 def _encode(text: str, encoding: str = "latin1") -> bytes:
@@ -87,9 +85,9 @@ def read_binary(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raw = np.fromfile(path, np.uint8)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    if raw.size == 0 or raw.size % _RECORD_BYTES:
-        raise DataError(f"{path}: {raw.size} bytes; expected a multiple of {_RECORD_BYTES}")
-    records = raw.reshape(-1, _RECORD_BYTES)
+    if raw.size == 0 or raw.size % RECORD_BYTES:
+        raise DataError(f"{path}: {raw.size} bytes; expected a multiple of {RECORD_BYTES}")
+    records = raw.reshape(-1, RECORD_BYTES)
     return _check(path, records[:, 1:], records[:, 0].astype(np.int64))
 
 
@@ -97,13 +95,6 @@ def _check(path: Path, data: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray
     if len(labels) == 0 or labels.min() < 0 or labels.max() > 9:
         raise DataError(f"{path}: labels outside 0 to 9, or none")
     return np.ascontiguousarray(data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)), labels
-
-
-def _find(root: Path, folder: str, probe: str) -> Path | None:
-    for candidate in (root / folder, root):
-        if (candidate / probe).exists():
-            return candidate
-    return None
 
 
 def open_cifar10(root: Path) -> Splits:
@@ -115,22 +106,14 @@ def open_cifar10(root: Path) -> Splits:
     Raises:
         DataError: None of the three forms is there, or a file is missing or damaged.
     """
-    if not root.is_dir():
-        raise DataError(f"{root}: no such folder; expected CIFAR-10 in it")
-    if has_folders(root):
+    files = cifar_files(root)
+    if files is None:
         return open_folders("cifar10", root, name="cifar10-jpeg")
-    pickles = _find(root, _PICKLES, "data_batch_1")
-    binaries = _find(root, _BINARIES, "data_batch_1.bin")
-    if pickles is not None:
-        folder, suffix, read = pickles, "", read_pickle
-    elif binaries is not None:
-        folder, suffix, read = binaries, ".bin", read_binary
-    else:
-        raise DataError(f"{root}: no CIFAR-10 in it; expected {_PICKLES}/, {_BINARIES}/, or train/CLASS and test/CLASS")
-    parts = [read(folder / f"data_batch_{i}{suffix}") for i in range(1, 6)]
+    read = read_pickle if files.python else read_binary
+    parts = [read(path) for path in files.train]
     images = np.concatenate([part[0] for part in parts])
     labels = np.concatenate([part[1] for part in parts])
-    test_images, test_labels = read(folder / f"test_batch{suffix}")
+    test_images, test_labels = read(files.test)
     digest = hashlib.sha256()
     for array in (images, labels, test_images, test_labels):
         digest.update(array.tobytes())

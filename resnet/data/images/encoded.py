@@ -3,15 +3,15 @@
 import io
 import os
 import stat
+import zlib
 
 import numpy as np
 from PIL import Image
 
 from resnet.data.errors import DataError
+from resnet.data.images import jpeg
 
-_JPEG, _PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
-# Baseline, extended and progressive frames; others (lossless, arithmetic) go through PIL.
-_FRAMES = (0xC0, 0xC1, 0xC2)
+_PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def read_file(path: str) -> bytes:
@@ -61,6 +61,11 @@ def decode(path: str, content: bytes) -> Image.Image:
     return load_image(path, image)
 
 
+def decode_image(path: str) -> Image.Image:
+    """Read and decode a whole image file strictly, with PIL, to RGB; errors as of `decode`."""
+    return decode(path, read_file(path))
+
+
 def open_image(path: str, content: bytes) -> Image.Image:
     """Read an image's header with PIL; `DataError` where there is none."""
     if not content:
@@ -69,7 +74,9 @@ def open_image(path: str, content: bytes) -> Image.Image:
         return Image.open(io.BytesIO(content))
     except Exception as error:
         # PIL's plugins raise OSError, SyntaxError, ValueError, struct.error and others on damaged headers.
-        raise DataError(f"{path}: not an image that can be read; expected JPEG or PNG") from error
+        raise DataError(
+            f"{path}: not an image that can be read; expected JPEG, PNG, WebP, BMP, GIF, TIFF or PPM"
+        ) from error
 
 
 def load_image(path: str, image: Image.Image) -> Image.Image:
@@ -87,31 +94,17 @@ def encode_ppm(image: Image.Image) -> bytes:
     return b"P6\n%d %d\n255\n" % image.size + image.tobytes()
 
 
-def _jpeg_frame(content: bytes) -> tuple[int, int] | None:
-    """Return height and width from a JPEG's header where it is 8-bit grey or three-channel, else None."""
-    at = 2
-    try:
-        while True:
-            if content[at] != 0xFF:
-                return None
-            marker = content[at + 1]
-            if marker == 0xFF:
-                at += 1
-            elif marker in _FRAMES:
-                if content[at + 4] != 8 or content[at + 9] not in (1, 3):
-                    return None
-                return (content[at + 5] << 8) | content[at + 6], (content[at + 7] << 8) | content[at + 8]
-            elif marker == 0xDA or 0xC3 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-                return None
-            else:
-                at += 2 + (content[at + 2] << 8) + content[at + 3]
-    except IndexError:
-        return None
-
-
 def _png_header(content: bytes) -> tuple[int, int] | None:
-    """Return height and width from a PNG's header where it is 8-bit grey or RGB, else None."""
-    if len(content) < 33 or content[12:16] != b"IHDR" or content[24] != 8 or content[25] not in (0, 2):
+    """Return height and width of a PNG as usual: 8-bit grey or RGB, whole to its last chunk, checksums right."""
+    if content[12:16] != b"IHDR" or content[24:25] != b"\x08" or content[25:26] not in (b"\0", b"\2"):
+        return None
+    at = len(_PNG)
+    while content[at + 4 : at + 8] != b"IEND":
+        end = at + 12 + int.from_bytes(content[at : at + 4], "big")
+        if end > len(content) or zlib.crc32(content[at + 4 : end - 4]) != int.from_bytes(content[end - 4 : end], "big"):
+            return None
+        at = end
+    if at + 12 != len(content):
         return None
     return int.from_bytes(content[20:24], "big"), int.from_bytes(content[16:20], "big")
 
@@ -119,10 +112,12 @@ def _png_header(content: bytes) -> tuple[int, int] | None:
 def check(path: str, content: bytes) -> tuple[bytes, int, int]:
     """Make sure that an encoded image is whole, and give it in a form that every decoder reads alike.
 
-    A JPEG ends with its end-of-image marker and a PNG with its last chunk, which is all that is looked at in the usual
-    case (JPEG decoders paint the missing rest of a truncated file grey and say nothing). Where the end is not as
-    expected PIL decodes the file strictly: trailing bytes pass, a truncated image does not. Other formats and modes
-    (CMYK, palette, alpha, 16 bits) are decoded by PIL and passed on as PPM.
+    In the usual case it is enough to look at the marks between its parts (`jpeg.frame`, and the checksums of a PNG).
+    Where these are not as usual PIL decides by decoding the file strictly: trailing bytes pass, a truncated image does
+    not. Other formats and modes (CMYK, palette, alpha, 16 bits) are decoded by PIL and passed on as PPM.
+
+    JPEG decoders mend what is wrong within a scan's data, and paint grey what is missing: `python -m bench.check_data`
+    finds that, by decoding.
 
     Returns:
         The bytes to decode, height and width.
@@ -130,13 +125,10 @@ def check(path: str, content: bytes) -> tuple[bytes, int, int]:
     Raises:
         DataError: It is no image, damaged or truncated.
     """
-    size = None
-    if content.startswith(_JPEG):
-        size = _jpeg_frame(content)
-        if size is not None and content[-2:] != b"\xff\xd9":
-            decode(path, content)
-    elif content.startswith(_PNG):
-        size = _png_header(content) if content[-8:-4] == b"IEND" else None
+    if content.startswith(jpeg.MAGIC):
+        size = jpeg.frame(content)
+    else:
+        size = _png_header(content) if content.startswith(_PNG) else None
     if size is None:
         image = decode(path, content)
         return encode_ppm(image), image.height, image.width

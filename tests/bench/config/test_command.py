@@ -20,9 +20,10 @@ from kernels import runtime
 
 ROOT = Path(__file__).resolve().parents[3]
 MODULES = [
-    "bench.gpu", "bench.machine_code", "bench.micro", "bench.pairs", "bench.peers", "bench.peers.plain", "results.plot",
-    "bench.roofline", "bench.step", "kernels.aot", "results.baseline", "results.calibrate", "results.check",
-    "results.compare", "results.export", "results.history", "results.query", "results.recover", "results.report",
+    "bench.check_data", "bench.gpu", "bench.machine_code", "bench.micro", "bench.pairs", "bench.peers",
+    "bench.peers.plain", "results.plot", "bench.roofline", "bench.step", "kernels.aot", "results.baseline",
+    "results.calibrate", "results.check", "results.compare", "results.export", "results.history", "results.query",
+    "results.recover", "results.report",
 ]  # fmt: skip
 # These take words that are no key=value: verbs, or whatever may be a folder's name. Their own tests say more.
 VERBS, ANY_WORD = {"results.baseline"}, {"results.compare", "results.query"}
@@ -123,11 +124,15 @@ def test_a_bad_word_is_one_line_and_exit_status_2(name, words, said, elsewhere, 
 @pytest.mark.parametrize(
     "line",
     [
+        "bench.check_data data=/none",
+        "bench.check_data data=/etc/passwd",
+        "bench.check_data data=/tmp workers=1,2",
         "bench.gpu minutes=1,2",
         "bench.gpu to=/proc/x",
         "bench.micro op=conv1x1 tile_config=64x64x64/w4/s4 backend=eager",
         "bench.micro results=/proc/x",
         "bench.peers depth=21",
+        "bench.peers part=training batch=5000",
         "bench.peers.plain data=/none",
         "bench.peers.plain data=/tmp depth=21",
         "bench.peers.plain data=/tmp epochs=1,2",

@@ -111,7 +111,7 @@ def test_classes_of_a_folder_are_counted(folder: Path) -> None:
     assert (found.num_classes, found.image_size, found.family) == (3, 64, "imagenet")
     assert config("depth=18 dataset=imagefolder loader=synthetic num_classes=7").num_classes == 7
     (folder / "train").rename(folder / "training")
-    with pytest.raises(WordError, match="expected a folder train of class folders in it; found training, val$"):
+    with pytest.raises(WordError, match=": train: no such folder; expected train/CLASS.* found training, val$"):
         config(f"depth=18 dataset=imagefolder data={folder}")
 
 
@@ -188,7 +188,7 @@ def test_a_missing_folder_is_named_with_its_nearest_neighbour(folder: Path) -> N
     with pytest.raises(WordError, match=f"; nearest is {folder}$"):
         config(f"depth=50 data={folder}/unlike/anything")
     (folder / "file").touch()
-    with pytest.raises(WordError, match=f"data={folder}/file: not a folder; nearest is {folder}$"):
+    with pytest.raises(WordError, match=f"data={folder}/file: not a folder or an archive .*; nearest is {folder}$"):
         config(f"depth=50 data={folder}/file")
 
 

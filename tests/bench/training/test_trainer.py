@@ -255,6 +255,16 @@ def test_the_time_left_is_at_the_pace_of_this_attempt(
     assert [event["reached"] for event in epochs] == [False, True, False]
 
 
+def test_files_that_are_left_out_are_said_once_and_summed_in_the_row(
+    fake: FakeRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(bench.training.recorder.Recorder, "say", lambda self, line: said.append(line))
+    fake.splits = dataclasses.replace(fake.splits, left_out={".txt": 10, ".xml": 2})
+    row = fake.train(config(tmp_path))
+    assert row["files_left_out"] == 12 and said == ["digits: 12 files left out (10 .txt, 2 .xml)"]
+
+
 def test_an_evaluation_that_missed_images_is_a_fault(
     fake: FakeRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -105,6 +105,7 @@ def test_figures_that_are_no_numbers_are_in_no_mean():
         ({"config_json": CONFIG.replace("0.1", "0.2")}, 2),
         ({"hardware": "4xEPYC;torch2.13;python3.11"}, 2),
         ({"sample": "other"}, 2),
+        ({"dataset_hash": "other"}, 2),
         ({"threads_per_rank": 2}, 2),
         ({"choices_hash": "0" * 16}, 2),
         ({"benchmark": "step"}, 2),

@@ -93,6 +93,23 @@ def test_null_is_another_setting_only_where_it_can_be_one():
     assert differing([{**RUN, "lr": float("nan")}, {**RUN, "lr": float("nan")}]) == []
 
 
+@pytest.mark.parametrize(
+    ("ours", "theirs", "shown"),
+    [
+        ({"sample": "imagefolder", "dataset_hash": "1"}, {"sample": "imagefolder", "dataset_hash": "2"}, True),
+        ({"sample": "imagefolder", "dataset_hash": "1"}, {"sample": "imagefolder", "dataset_hash": "1"}, False),
+        ({"sample": "cifar10", "dataset_hash": "1"}, {"sample": "cifar10-jpeg", "dataset_hash": "2"}, False),
+        ({"dataset": "imagefolder", "dataset_hash": "1"}, {"dataset": "imagefolder", "dataset_hash": None}, False),
+    ],
+)
+@pytest.mark.parametrize("depth", [20, 56])
+def test_folders_of_one_name_are_told_apart_whatever_else_differs(ours, theirs, shown, depth):
+    rows = [{**RUN, **ours}, {**RUN, **theirs, "depth": depth}]
+    assert [setting.name for setting in differing(rows)] == (["dataset_hash"] if shown else [])
+    told = settings.look(rows[0]) != settings.look({**rows[1], "depth": 20})
+    assert shown or told == (ours.get("sample") != theirs.get("sample"))
+
+
 def test_systems_are_told_apart_by_the_part_that_differs():
     rows = [RUN, {**RUN, "hardware": RUN["hardware"].replace("torch2.13", "torch2.11").replace("2xEPYC", "4xEPYC")}]
     found = {setting.name: setting.texts for setting in differing(rows)}

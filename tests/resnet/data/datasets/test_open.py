@@ -4,14 +4,14 @@ import pickle
 import shutil
 import subprocess
 import sys
-import tarfile
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from resnet.data import DataError, file_list, open_dataset, unpack_archive
+from resnet.data import DataError, file_list, open_dataset
 from resnet.data.cache import publish
+from resnet.data.datasets import folders
 from resnet.data.datasets.cifar import CLASSES, read_binary, read_pickle
 
 
@@ -101,6 +101,30 @@ def test_the_hash_follows_names_and_content_but_not_the_place(tmp_path):
     assert changed != first
     path.rename(second / "val" / "a" / "9.png")
     assert open_dataset("imagefolder", second, image_size=64).hash not in (first, changed)
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_the_hash_is_of_names_and_sizes_and_of_small_folders_contents(tmp_path, large, monkeypatch):
+    monkeypatch.setattr(folders, "_HASH_CONTENT_FILES", 0 if large else 2_000)
+    root = write_folders(tmp_path / "d")
+    hashes = [open_dataset("imagefolder", root, image_size=64).hash]
+
+    def differs():
+        hashes.append(open_dataset("imagefolder", root, image_size=64).hash)
+        return hashes[-1] not in hashes[:-1]
+
+    last = root / "val" / "b" / "2.png"
+    last.rename(root / "val" / "b" / "9.png")  # still the last
+    assert differs()
+    for split in ("train", "val"):
+        (root / split / "b").rename(root / split / "c")
+    assert differs()
+    (root / "val" / "c" / "9.png").write_bytes(bytes(50))
+    assert differs()
+    (root / "val" / "c" / "9.png").write_bytes(bytes([1] * 50))
+    assert differs() != large
+    (root / "val" / "c" / "9.png").unlink()
+    assert differs()
 
 
 def break_nothing(root):
@@ -277,27 +301,6 @@ def test_a_split_holds_one_kind_of_images(digits, monkeypatch):
         dataclasses.replace(split, images=np.zeros((360, 32, 32, 3), np.uint8))
     with pytest.raises(ValueError, match="359 images but 360 labels"):
         dataclasses.replace(split, paths=split.paths[1:])
-
-
-def test_unpack_takes_an_archive_once(tmp_path, monkeypatch):
-    source = tmp_path / "archives"
-    source.mkdir()
-    (tmp_path / "x.JPEG").write_bytes(b"image")
-    with tarfile.open(source / "imagenet-samples-100.tar", "w") as tar:
-        tar.add(tmp_path / "x.JPEG", "x.JPEG")
-    monkeypatch.setenv("RESNET_BENCH_DATA", str(source))
-    folder = unpack_archive("imagenet-samples-100")
-    assert folder == tmp_path / "cache" / "resnet-bench" / "imagenet-samples-100"
-    assert (folder / "x.JPEG").read_bytes() == b"image"
-    monkeypatch.delenv("RESNET_BENCH_DATA")
-    assert unpack_archive("imagenet-samples-100") == folder
-    with pytest.raises(FileNotFoundError, match="imagenette-128.tar.xz: RESNET_BENCH_DATA is unset"):
-        unpack_archive("imagenette-128")
-    monkeypatch.setenv("RESNET_BENCH_DATA", str(source))
-    with pytest.raises(FileNotFoundError, match="imagenette-128.tar.xz: no such archive"):
-        unpack_archive("imagenette-128")
-    with pytest.raises(ValueError, match="expected one of cifar10-jpeg"):
-        unpack_archive("imagenet")
 
 
 def test_publish_leaves_nothing_behind_when_building_fails(tmp_path):

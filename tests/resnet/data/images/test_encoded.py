@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from resnet.data.errors import DataError
-from resnet.data.images.encoded import check, read_file, to_rgb
+from resnet.data.images import jpeg
+from resnet.data.images.encoded import check, decode, encode_ppm, read_file, to_rgb
 
 
 def photograph(height=40, width=56):
@@ -72,6 +73,9 @@ def test_an_embedded_thumbnail_does_not_confuse_the_size():
         encoded(photograph(), "BMP"),
         encoded(photograph(), "WEBP"),
         encoded(photograph(), "PNG")[:-12],
+        encoded(photograph(), "PNG") + b"\0\0 trailing",
+        encoded(photograph(), "JPEG") + b"\0\0 trailing",
+        encoded(photograph(), "JPEG") + encoded(photograph(8, 8), "JPEG"),
     ],
 )
 def test_other_forms_become_ppm_with_the_same_pixels(content):
@@ -86,11 +90,6 @@ def test_sixteen_bits_keep_their_upper_eight():
     image = Image.open(io.BytesIO(encoded(Image.fromarray(wide), "PNG")))
     rgb = np.asarray(to_rgb(image))
     assert (rgb == (wide >> 8).astype(np.uint8)[:, :, None]).all()
-
-
-def test_bytes_after_the_end_are_allowed():
-    content = encoded(photograph(), "JPEG") + b"\0\0 trailing"
-    assert check("a", content) == (content, 40, 56)
 
 
 JPEG = encoded(photograph(), "JPEG")
@@ -117,3 +116,51 @@ def test_what_is_not_a_whole_image_is_refused_by_name(content):
     with pytest.raises(DataError, match="^some/file.jpg: ") as caught:
         check("some/file.jpg", content)
     assert "\n" not in str(caught.value)
+
+
+def noise(side):
+    """A picture whose JPEG is long for its size."""
+    pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+@pytest.mark.parametrize("side", [48, 160])  # short and long: looked at in two ways
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_rows": 1}, {"subsampling": 0}])
+def test_a_jpeg_whose_marks_are_not_as_usual_is_left_to_its_decoder(side, options):
+    content = encoded(noise(side), "JPEG", quality=95, **options)
+    data = content.rindex(b"\xff\xda") + 14
+    assert (len(content) - data > 1 << 14) == (side == 160 and "progressive" not in options)
+    assert jpeg.frame(content) == (side, side)
+    middle = data + (len(content) - data) // 2
+    for name, changed in {
+        "an odd marker": content[:middle] + b"\xff\x5a" + content[middle:],
+        "an end in the middle": content[:middle] + b"\xff\xd9" + content[middle:],
+        "no end": content[:-2],
+        "more after the end": content + b"\0",
+        "another file after the end": content + content,
+        "half an end": content[:-1],
+    }.items():
+        assert jpeg.frame(changed) is None, name
+    closed = content[:middle].rstrip(b"\xff") + b"\xff\xd9"
+    assert jpeg.frame(closed) == (side, side)  # what only decoding can notice
+
+
+def test_a_png_whose_marks_are_wrong_is_left_to_pillow():
+    """It forgives some wrong lengths, which DALI does not: both loaders then read what Pillow made of it."""
+    at = PNG.index(b"IDAT") - 4
+    forgiven = 0
+    for bit in range(32):
+        changed = bytearray(PNG)
+        changed[at + bit // 8] ^= 1 << bit % 8
+        try:
+            expected = decode("a", bytes(changed))
+        except DataError:
+            with pytest.raises(DataError):
+                check("a", bytes(changed))
+        else:
+            forgiven += bit // 8 > 1 and changed[at : at + 4] < PNG[at : at + 4]
+            assert check("a", bytes(changed)) == (encode_ppm(expected), 40, 56)
+    assert forgiven
+    wrong_sum = bytearray(PNG)
+    wrong_sum[-14] ^= 1  # of the pixels
+    assert check("a", bytes(wrong_sum))[0] == encode_ppm(decode("a", bytes(wrong_sum)))

@@ -43,6 +43,43 @@ def damaged_png(path):
     return "damaged or truncated image"
 
 
+def scan(content, share):
+    """A place in the last scan's data of a JPEG."""
+    start = content.rindex(b"\xff\xda") + 14
+    return start + int((len(content) - 2 - start) * share)
+
+
+def odd_marker(path):
+    """libjpeg paints what follows grey, and fails only where it reads on to the end: DALI need not for a window."""
+    content = path.read_bytes()
+    at = scan(content, 0.7)
+    path.write_bytes(content[:at] + b"\xff\x5a" + content[at + 2 :])
+    return "damaged or truncated image"
+
+
+def png_with_the_start_of_a_jpeg(path):
+    content = path.read_bytes()
+    Image.effect_noise((60, 60), 90).convert("RGB").save(path, format="png")
+    path.write_bytes(content[:60] + path.read_bytes()[60:])
+    return "not an image that can be read"
+
+
+def cut_closed(content):
+    return content[: scan(content, 0.5)] + b"\xff\xd9"
+
+
+def end_in_the_middle(content):
+    return content[: scan(content, 0.5)] + b"\xff\xd9" + content[scan(content, 0.5) :]
+
+
+def flipped(content):
+    changed = bytearray(content)
+    at = next(i for i in range(scan(content, 0.5), len(content)) if 0xFF not in content[i - 1 : i + 2])
+    changed[at] ^= 0x04
+    assert changed[at] != 0xFF
+    return bytes(changed)
+
+
 @pytest.fixture
 def breakable(tmp_path):
     for split in ("train", "val"):
@@ -54,7 +91,9 @@ def breakable(tmp_path):
 
 
 @pytest.mark.parametrize("kind", READERS)
-@pytest.mark.parametrize("damage", [truncated, text, empty, missing, damaged_png])
+@pytest.mark.parametrize(
+    "damage", [truncated, text, empty, missing, damaged_png, odd_marker, png_with_the_start_of_a_jpeg]
+)
 @pytest.mark.parametrize("dataset", ["imagefolder", "cifar10"])
 def test_a_broken_file_is_named_and_the_loader_still_closes(kind, damage, dataset, breakable):
     splits = open_dataset("imagefolder", breakable, image_size=32)
@@ -72,6 +111,18 @@ def test_a_broken_file_is_named_and_the_loader_still_closes(kind, damage, datase
     made.close()
     assert time.perf_counter() - started < 20
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("dali")]
+
+
+@pytest.mark.parametrize("kind", READERS)
+@pytest.mark.parametrize("change", [cut_closed, end_in_the_middle, flipped])
+@pytest.mark.parametrize("dataset", ["imagefolder", "cifar10"])
+def test_what_libjpeg_mends_is_read_by_both(kind, change, dataset, breakable):
+    """Only decoding finds these, so neither loader refuses one: `bench.check_data` does, what it can notice."""
+    splits = open_dataset("imagefolder", breakable, image_size=32)
+    culprit = breakable / "val" / "a" / "13.jpg"
+    culprit.write_bytes(change(culprit.read_bytes()))
+    images, _ = stacked(read(kind, dataclasses.replace(splits.test, dataset=dataset), batch=5))
+    assert len(images) == 20
 
 
 @pytest.mark.parametrize("kind", READERS)
