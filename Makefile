@@ -1,6 +1,7 @@
 # make bench      train ResNet-20 on digits over two ranks and show throughput and time to accuracy
 # make test       run all tests
 # make test-fast  run those that start no ranks and interpret no kernels: a minute on two cores
+# make soak       run what takes minutes to find what is rare: damaged checkpoints, kills in the middle of a save
 # make slurm      install Debian's Slurm (as root) and run the tests that need a real one, on two virtual nodes
 # make gpu        everything that wants a GPU, in parts that can be resumed: tests, times, rows (see python -m bench.gpu help)
 # make check      ruff (lint and format) and mypy
@@ -10,7 +11,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.complete
 
-.PHONY: bench test test-fast slurm gpu check setup clean
+.PHONY: bench test test-fast soak slurm gpu check setup clean
 .DELETE_ON_ERROR:
 
 bench: setup
@@ -20,12 +21,15 @@ bench: setup
 # both cores.
 TWO := OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 --dist=loadfile
 test: setup
-	@$(TWO) -m "not (ranks or interpreted or slurm)"; without=$$?; \
-	  $(RUN) -m pytest -q -m "ranks and not slurm"; ranks=$$?; \
-	  $(TWO) -m "interpreted and not ranks" && exit $$((without | ranks))
+	@$(TWO) -m "not (ranks or interpreted or slurm or soak)"; without=$$?; \
+	  $(RUN) -m pytest -q -m "ranks and not (slurm or soak)"; ranks=$$?; \
+	  $(TWO) -m "interpreted and not (ranks or soak)" && exit $$((without | ranks))
 
 test-fast: setup
-	@$(TWO) -m "not (ranks or interpreted or slurm or slow)"
+	@$(TWO) -m "not (ranks or interpreted or slurm or slow or soak)"
+
+soak: setup
+	@$(RUN) -m pytest -q -m soak -o addopts="--import-mode=importlib -ra --strict-markers -s"
 
 slurm: setup
 	@if ! command -v slurmctld >/dev/null; then \

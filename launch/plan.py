@@ -95,11 +95,33 @@ def make_plan(program: Program, argv: Sequence[str]) -> Plan:
     for path, count in saves.items():
         if count > 1:
             raise WordError(f"save={path}: {count} configurations would write it, each over the other; run them apart")
+    for cell in kept:
+        notices += _check_checkpoints(cell.config, program, mode)
     if mode == "print" and len(kept) > 1:
         raise WordError(
             f"mode=print: writes the script of one configuration, and these are {len(kept)}; one value a key"
         )
     return Plan(kept, list(dict.fromkeys(notices)), mode, rerun)
+
+
+def _check_checkpoints(config: RunConfig, program: Program, mode: str) -> list[str]:
+    """See that a run can go on from where it is told to, and save where it is told to, as far as that shows from here.
+
+    Raises:
+        CheckpointError: it cannot.
+    """
+    if config.save is None and config.resume is None:
+        return []
+    # Late: they take their time, and most command lines have neither key.
+    from bench.training.checkpoint import compatibility, contents, writer
+
+    if config.save and program == "local":  # a job may wait in the queue for the end of who writes there now
+        writer.refuse_if_taken(config.save)
+    if config.resume is None or (mode == "print" and not os.path.exists(config.resume)):
+        return []
+    found = contents.read(config.resume)
+    compatibility.check(config.resume, found, config)
+    return compatibility.notices(config.resume, found, config)
 
 
 def _local_host(keys: LaunchKeys, cluster: ClusterConfig | None, gpus: int) -> Host:

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["create_file", "publish", "replace_file", "sync_folder", "temporary_beside"]
+__all__ = ["NO_LINKS", "create_file", "publish", "replace_file", "sync_folder", "temporary_beside"]
 
 # Errors of filesystems without hard links.
-_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)
+NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)
 
 
 def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -91,7 +91,7 @@ def publish(temporary: Path, path: Path) -> None:
     try:
         os.link(temporary, path)  # never overwrites, unlike a rename
     except OSError as error:
-        if error.errno not in _NO_LINKS:
+        if error.errno not in NO_LINKS:
             raise
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))  # claim the name, then rename over it
         try:

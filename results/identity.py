@@ -113,6 +113,8 @@ def parts_of(row: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"run {row.get('run_id')}: config_json is {type(config).__name__}, expected an object")
     processors, software = system_parts(row.get("hardware"))
     names = [*(key for key in LEADING if key in config), *(key for key in config if key not in LEADING)]
+    # Only where there is any: the keys of all other runs stay as they were.
+    mixed = {"mixed": row["mixed"]} if row.get("mixed") else {}
     return {
         "version": PARTS_VERSION,
         "benchmark": benchmark_of(row),
@@ -122,6 +124,7 @@ def parts_of(row: Mapping[str, Any]) -> dict[str, Any]:
         "software": software,
         "threads": {"per_rank": row.get("threads_per_rank"), "loader": row.get("loader_threads")},
         "kernels": row.get("choices_hash"),
+        **mixed,
     }
 
 

@@ -22,7 +22,7 @@ if INTERPRETED:
 
 import triton  # noqa: E402
 
-LONG = ("ranks", "interpreted", "slurm", "slow")
+LONG = ("ranks", "interpreted", "slurm", "slow", "soak")
 # Processor time, since wall time is the load's: what an unmarked test and its children may take on each core. Whatever
 # a child process does unseen (a run of the launcher, the interpreter, a compiler) takes more on the two cores of CI.
 CORE_S = 4.0

@@ -77,7 +77,7 @@ def test_what_is_not_marked_fails(tmp_path: Path) -> None:
     expected = {"test_kernel": "FAILED", "test_group": "FAILED", "test_rank": "FAILED", "test_child": "ERROR"}
     expected |= {name: "PASSED" for name in ("test_nothing", "test_marked_kernel", "test_marked_group")}
     assert found == expected | {"test_marked_rank": "PASSED", "test_marked_child": "PASSED"}, output
-    for said in ("@pytest.mark.interpreted", "@pytest.mark.ranks", "none of ranks, interpreted, slurm, slow"):
+    for said in ("@pytest.mark.interpreted", "@pytest.mark.ranks", "none of ranks, interpreted, slurm, slow, soak"):
         assert said in output
 
 

@@ -192,3 +192,13 @@ def set_momentum(engine: Engine, parameter: nn.Parameter, value: Tensor) -> None
         safe_set_full_optimizer_state(parameter, value, "momentum_buffer")
     else:
         engine.optimizer.state[parameter]["momentum_buffer"] = value.to(parameter).clone()
+
+
+def loss_scaler(engine: Engine) -> torch.amp.GradScaler | None:
+    """What scales the loss of fp16, in either engine and under each stage of ZeRO; None where nothing does."""
+    if isinstance(engine, DeepSpeedEngine):
+        found = getattr(engine.engine, "torch_autocast_z0_gradscaler", None)
+        found = found or getattr(engine.optimizer, "torch_autocast_gradscaler", None)
+    else:
+        found = getattr(engine, "scaler", None)
+    return found if found is not None and found.is_enabled() else None

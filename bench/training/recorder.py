@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from bench.config.run_config import RunConfig
 from bench.measure import machine, metrics
 from bench.measure.clock import COLUMNS
 from bench.measure.failure import Failure
+from bench.training.checkpoint import compatibility
 from bench.training.engine import COMM_DTYPE
 from bench.training.process_group import World
 from bench.training.progress import Emitter
@@ -75,6 +77,7 @@ class Recorder:
         self._finished = False
         self._fields: dict[str, Any] = {}
         self._null_reasons: dict[str, str] = {}
+        self.facts: dict[str, list[str | None]] = {}  # what computed this attempt and those before it
         self._writer = RunWriter(Path(config.results), run_row(config, run_id, restart))
         self.progress = Emitter(config)
 
@@ -96,9 +99,15 @@ class Recorder:
         self.update(kernels_choices=choices.to_json(), choices_hash=choices.hash())
         self.progress.emit("choices", table=table, layers=choices.layers)
 
-    def begin(self, **fields: Any) -> None:
-        """Columns that are known when the clock has started; with them stands what the run may be compared with."""
+    def begin(self, before: Mapping[str, list[str | None]] | None = None, **fields: Any) -> None:
+        """Columns that are known when the clock has started; with them stands what the run may be compared with.
+
+        Args:
+            before: what computed the attempts that this one goes on from, see `compatibility.joined`.
+        """
         self.update(**fields)
+        self.facts = compatibility.joined(before, self._writer.row)
+        self.update(mixed=compatibility.mixed(self.facts))
         self.update(**identity.comparability(self._writer.row))
 
     def say(self, line: str) -> None:

@@ -1,6 +1,5 @@
 """One run on one rank, from its start to its rows, whatever ends it."""
 
-import contextlib
 import os
 import signal
 import sys
@@ -9,7 +8,8 @@ import traceback
 from bench.config.environment import RankEnvironment
 from bench.config.run_config import RunConfig
 from bench.measure.failure import Failure, classify, one_line
-from bench.training import checkpoint
+from bench.training.checkpoint.of_run import claim, restart_of
+from bench.training.checkpoint.writer import Writer
 from bench.training.process_group import World, start_process_group
 from bench.training.recorder import Recorder
 from bench.training.trainer import Trainer
@@ -26,13 +26,14 @@ def run(config: RunConfig, *, run_id: str, restart: int = 0) -> None:
     """
     rank = RankEnvironment.from_env(os.environ).rank
     if config.resume:
-        with contextlib.suppress(checkpoint.CheckpointError):  # it is raised again where the run's row can say so
-            restart = max(restart, checkpoint.read(config.resume).restart + 1)
+        restart = max(restart, restart_of(config.resume))
     recorder = Recorder(config, run_id, restart) if rank == 0 else None
     world: World | None = None
+    writer: Writer | None = None
     try:
         world = start_process_group(lambda failure: _write_down(recorder, failure) if recorder else None)
-        trainer = Trainer(config, world, recorder, run_id, restart)
+        writer = claim(config, run_id, restart) if rank == 0 else None
+        trainer = Trainer(config, world, recorder, run_id, restart, writer=writer)
         trainer.fit()
         world.barrier()
     except BaseException as error:
@@ -45,6 +46,8 @@ def run(config: RunConfig, *, run_id: str, restart: int = 0) -> None:
         if world and world.watchdog:
             failure = world.watchdog.report(failure)
         print(f"rank {rank}: run {failure}", file=sys.stderr, flush=True)
+        if writer:
+            writer.release()
         if recorder:
             _write_down(recorder, failure)
             if world and world.watchdog:
@@ -52,6 +55,8 @@ def run(config: RunConfig, *, run_id: str, restart: int = 0) -> None:
         # Leaving through the interpreter's end would wait for collectives that no rank will join any more.
         sys.stdout.flush()
         os._exit(1)
+    if writer:
+        writer.release()
     world.close()
 
 

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +18,8 @@ from bench.measure import machine
 from bench.measure.clock import StepClock, Stopwatch, now_s, synchronize, wall_s
 from bench.measure.failure import Diverged
 from bench.measure.metrics import Throughput
-from bench.training import checkpoint
+from bench.training.checkpoint.of_run import RunCheckpoints
+from bench.training.checkpoint.writer import Writer
 from bench.training.dataset import prepare
 from bench.training.decoder_warnings import DecoderWarnings
 from bench.training.engine import Engine, build, set_lr
@@ -53,6 +53,7 @@ class Trainer:
         recorder: on rank 0; None elsewhere.
         run_id, restart: written into checkpoints.
         measured: False leaves out whatever measures a step, to see what that costs.
+        writer: on rank 0, the claim to where checkpoints go.
     """
 
     def __init__(
@@ -63,9 +64,10 @@ class Trainer:
         run_id: str = "",
         restart: int = 0,
         measured: bool = True,
+        writer: Writer | None = None,
     ) -> None:
-        self.config, self.world, self.recorder, self.run_id, self.restart = config, world, recorder, run_id, restart
-        self.measured = measured
+        self.config, self.world, self.recorder, self.measured = config, world, recorder, measured
+        self.checkpoints = RunCheckpoints(config, world, run_id, restart, writer)
         self.accounting = Stopwatch()
         self.throughput = Throughput()
         self.clock = StepClock(world.device)
@@ -79,10 +81,10 @@ class Trainer:
         warm_up(self.model, config, world.device, recorder.say if recorder else None)
         if recorder and getattr(self.model, "fused", None) is not None:
             recorder.choices(*describe_choices(self.model.fused))
-        saved = self._read_checkpoint(config.resume) if config.resume else None
+        self.checkpoints.open(self.model)
         self.engine: Engine = build(config, self.model, world.device)
         self.cold_seen = torch.zeros(2, dtype=torch.float64, device=world.device)
-        self.state = self._resumed(saved) if saved else RunState(cold=config.recipe.cold_lr is not None)
+        self.state = self._begin()
         self.begun = dataclasses.replace(self.state)  # where this attempt begins
         self._open_data()
 
@@ -108,6 +110,8 @@ class Trainer:
         # Synthetic images have nothing to evaluate.
         self.test_loader = self._loader(self.splits.test, mean) if config.loader != "synthetic" else None
         per_epoch = self.train_loader.steps_per_epoch
+        dataset_hash = None if config.loader == "synthetic" else self.splits.hash
+        self.checkpoints.check_data(dataset_hash, per_epoch)
         self.total_steps = min(config.epochs * per_epoch, config.steps or sys.maxsize)
         self.epochs = -(-self.total_steps // per_epoch)
         if self.recorder:
@@ -115,8 +119,9 @@ class Trainer:
                 init_stop=started,
                 run_start=started,
                 prepare_s=prepare_s,
-                **self._before(),
-                dataset_hash=None if config.loader == "synthetic" else self.splits.hash,
+                before=self.checkpoints.saved.facts if self.checkpoints.saved else None,
+                **self.checkpoints.row(self.begun),
+                dataset_hash=dataset_hash,
                 sample=self.splits.name,
                 files_left_out=None if config.loader == "synthetic" else sum(self.splits.left_out.values()),
                 images_per_epoch=self.train_loader.images_per_epoch,
@@ -274,6 +279,7 @@ class Trainer:
         """Leave the cold start once the training error of the last steps, over all ranks, is low enough."""
         wrong, seen = self.world.all_reduce(self.cold_seen.tolist())
         self.cold_seen.zero_()
+        self.state.cold_wrong = self.state.cold_images = 0
         assert self.config.recipe.cold_error is not None
         self.state.cold = wrong / seen >= self.config.recipe.cold_error
 
@@ -311,44 +317,23 @@ class Trainer:
     def _save(self) -> float:
         """Write a checkpoint; the seconds that it took."""
         start = now_s()
-        assert self.config.save is not None
         self.state.elapsed_s = self.elapsed_s()
-        found = checkpoint.Checkpoint(
-            run_id=self.run_id,
-            restart=self.restart,
-            net=checkpoint.net_of(self.config),
-            saved_at=wall_s(),
-            state=self.state,
-        )
-        checkpoint.save(self.config.save, self.engine, self.world, found)
+        if self.state.cold:
+            self.state.cold_wrong, self.state.cold_images = map(round, self.world.all_reduce(self.cold_seen.tolist()))
+        self.checkpoints.save(self.engine, self.state, wall_s(), self.recorder.facts if self.recorder else {})
         return now_s() - start
 
-    def _read_checkpoint(self, path: str) -> checkpoint.Checkpoint:
-        """Weights of the checkpoint to go on from, before an engine makes master copies of them."""
-        saved = checkpoint.read(path)
-        checkpoint.check(path, saved, self.config)
-        resnet.load_weights(self.model, path)
-        return saved
-
-    def _before(self) -> dict[str, Any]:
-        """What earlier attempts came to: it counts also where this one is killed before it adds to it."""
-        state = self.state
-        if not self.config.resume:
-            return {}
-        known = {"tta_s": state.tta_s, "epochs_to_target": state.epochs_to_target} if state.tta_s is not None else {}
-        return {
-            **known,
-            "downtime_s": state.downtime_s,
-            "epochs_completed": state.epoch,
-            "best_top1": max(state.top1, default=None),
-        }
-
-    def _resumed(self, saved: checkpoint.Checkpoint) -> RunState:
-        """The state after the last epoch of a checkpoint; the time since it was written counts as downtime."""
-        assert self.config.resume is not None
-        checkpoint.load_momentum(self.config.resume, saved, self.engine)
-        saved.state.resumed(wall_s() - saved.saved_at)
-        return saved.state
+    def _begin(self) -> RunState:
+        """A new state, or that of the checkpoint to go on from, where the time since it was written is downtime."""
+        saved = self.checkpoints.saved
+        if saved is None:
+            return RunState(cold=self.config.recipe.cold_lr is not None)
+        self.checkpoints.load(self.engine)
+        state = saved.state
+        state.resumed(wall_s() - saved.saved_at)
+        if self.world.rank == 0:
+            self.cold_seen += torch.tensor([state.cold_wrong, state.cold_images]).to(self.cold_seen)
+        return state
 
     def _conclude(self) -> None:
         elapsed_s, state = self.elapsed_s(), self.state

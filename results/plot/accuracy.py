@@ -52,7 +52,7 @@ class Curve:
 
 
 def read(rows: RunRows) -> Curve | None:
-    """Read a run's accuracy; None where it has no epochs.
+    """Read a run's accuracy, that of the runs that it went on from included; None where it has no epochs.
 
     Raises:
         ConfigError: it has epochs, and none was evaluated.
@@ -61,7 +61,7 @@ def read(rows: RunRows) -> Curve | None:
     if not epochs:
         return None
     attempts: dict[int, list[tuple[float, float, int]]] = {}
-    for row in epochs:
+    for row in [*rows.before("epochs"), *epochs]:
         if row.get("epoch") is not None and _finite(row.get("top1")) and _finite(row.get("elapsed_s")):
             attempts.setdefault(row["restart"] or 0, []).append((row["elapsed_s"], row["top1"], row["epoch"]))
     attempts = {restart: sorted(points) for restart, points in sorted(attempts.items())}
@@ -101,7 +101,7 @@ def _reached(
 
 def _notes(rows: RunRows, attempts: dict[int, list[tuple[float, float, int]]]) -> list[str]:
     """What lies before the clock, what the clock has in it, and what came between."""
-    runs = rows.attempts
+    runs = [*rows.before("runs"), *rows.attempts]
     # Only the first attempt starts up before the clock; what later ones take is downtime.
     first = next((row for row in runs if not row["restart_count"]), {})
     start, stop = first.get("init_start"), first.get("init_stop")
@@ -125,6 +125,9 @@ def _notes(rows: RunRows, attempts: dict[int, list[tuple[float, float, int]]]) -
         downtime_s = rows.about.get("downtime_s")
         away = "an unknown time" if not _finite(downtime_s) else f"{downtime_s:.1f} s"
         notes.append(f"The run was restarted: {away} of the clock went by between a checkpoint and the next start.")
+    if rows.lineage:
+        chain = ", ".join(f"{run_id} (to epoch {epoch})" for run_id, _, epoch in rows.lineage)
+        notes.append(f"It went on from {chain}.")
     if (status := rows.about.get("status")) != "completed":
         kind = rows.about.get("failure_kind")
         notes.append(f"The run's status is {status or 'unknown'}{f' ({kind})' if kind else ''}.")

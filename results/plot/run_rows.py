@@ -1,5 +1,6 @@
 """One run's rows, and which runs have any."""
 
+import re
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ import pyarrow.compute as pc
 
 from results.store.files import read_table, table_files
 from results.store.schema import Row, to_rows
+
+_ANCESTOR = re.compile(r"(?P<run_id>.+)\.(?P<restart>\d{1,9})@(?P<epoch>\d{1,9})", re.ASCII)  # of column `lineage`
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,26 @@ class RunRows:
     def systems(self) -> list[Row]:
         """Its rows of `system`, that of the first attempt first."""
         return sorted(self.rows("system"), key=lambda row: row.get("restart") or 0)
+
+    @cached_property
+    def lineage(self) -> list[tuple[str, int, int]]:
+        """The attempts of other runs that this one goes on from, as run, restart and epochs done, the first first."""
+        found = []
+        for word in (self.about.get("lineage") or "").split():
+            match = _ANCESTOR.fullmatch(word)
+            if match and match["run_id"] != self.run_id:
+                found.append((match["run_id"], int(match["restart"]), int(match["epoch"])))
+        return found
+
+    def before(self, name: str) -> list[Row]:
+        """The rows of a table that the attempts of `lineage` have, up to where the next one went on."""
+        found = []
+        for run_id, restart, epoch in self.lineage:
+            for row in RunRows(self.store, run_id).rows(name):
+                own = row["restart_count" if name == "runs" else "restart"]
+                if (own or 0) == restart and (name != "epochs" or (row["epoch"] or 0) <= epoch):
+                    found.append(row)
+        return found
 
     @property
     def about(self) -> Row:

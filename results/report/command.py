@@ -27,7 +27,7 @@ from results.report.filters import COLUMNS, SORT, Found, column_named, find
 from results.report.repeats import DOUBLE, NEEDED, Repeats, grouped, record
 from results.report.repeats_table import repeats_table, settings_of
 from results.report.settings import CHOSEN, FOLLOWING, Setting, differing
-from results.report.terminal import columns_table, failures, runs_table, show
+from results.report.terminal import columns_table, failures, lineages, runs_table, show
 from results.store.files import read_table
 from results.store.schema import CHOICES, FLAG, INT, REAL, SCHEMAS, TEXT, TIME, Row, to_rows
 from results.words import ConfigError, printable, root_from
@@ -48,11 +48,13 @@ FIGURES_SHOWN = (
     "images_per_s", "data_wait_frac", "final_top1", "epochs_to_target", "tta_s", "status", "failure_kind",
     "failure_message",
 )  # fmt: skip
+# What they have as well where a run went on from a checkpoint.
+LINEAGE_SHOWN = ("resumed_from", "resumed_epoch", "lineage")
 
 
 # What a row without columns= is made of, and what may differ.
 _READ = tuple(dict.fromkeys((
-    *SETTINGS_SHOWN, *FIGURES_SHOWN, *CHOSEN, *FOLLOWING, "config_json", "null_reasons", "recovered",
+    *SETTINGS_SHOWN, *FIGURES_SHOWN, *LINEAGE_SHOWN, *CHOSEN, *FOLLOWING, "config_json", "null_reasons", "recovered",
 )))  # fmt: skip
 
 
@@ -129,7 +131,11 @@ def _print_table(task: Task) -> None:
     if task.repeats != "summary":
         shown, left = _limited(task)
         rows = to_rows(shown)
-        parts += [columns_table(rows, task.columns) if task.columns else runs_table(rows), failures(rows)]
+        parts += [
+            columns_table(rows, task.columns) if task.columns else runs_table(rows),
+            failures(rows),
+            lineages(rows),
+        ]
         notes += _notes(task, any(row.get("recovered") for row in rows), left, "runs")
     if task.repeats != "list" and not task.columns:
         groups, rows, said, left = _groups(task, several=task.repeats != "summary")
@@ -158,7 +164,8 @@ def _print_rows(task: Task) -> None:
         extra = [] if task.columns else differing(stored)
         named = [one.name for one in extra if one.name in COLUMNS and one.name not in SETTINGS_SHOWN]
         others = [one for one in extra if one.name not in COLUMNS]
-        columns = task.columns or (*SETTINGS_SHOWN, *named, *FIGURES_SHOWN)
+        chain = LINEAGE_SHOWN if not task.columns and any(row["resumed_from"] for row in stored) else ()
+        columns = task.columns or (*SETTINGS_SHOWN, *named, *FIGURES_SHOWN, *chain)
         rows = []
         for index, row in enumerate(stored):
             rows.append({**formats.exact(row, columns), **{one.name: one.values[index] for one in others}})

@@ -186,6 +186,18 @@ def failures(rows: Sequence[Row]) -> Text | None:
     return lines or None
 
 
+def lineages(rows: Sequence[Row]) -> Text | None:
+    """Return a line for each run that went on from a checkpoint, with all attempts before it; None without any."""
+    ids = short_ids(rows)
+    lines = []
+    for row in rows:
+        if row.get("resumed_from"):
+            chain = [word.partition("@") for word in (row.get("lineage") or "").split()]
+            before = ", ".join(f"{one} (to epoch {epoch})" for one, _, epoch in chain) or row["resumed_from"]
+            lines.append(f"{attempt(row, ids)} went on from {printable(before)}")
+    return Text("\n".join(lines), style="dim") if lines else None
+
+
 def width_of(stream: TextIO) -> int:
     """Return how many characters a line has: of the terminal, else as COLUMNS says, else 120."""
     if stream.isatty():

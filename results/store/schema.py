@@ -78,6 +78,10 @@ SCHEMAS: dict[str, pa.Schema] = {
         comparability_parts=TEXT,  # what comparability_key is the hash of, as JSON; see `results.identity`
         files_left_out=INT,  # of the images' folder: no images by their ending
         decoder_warnings=INT,  # decodes of damaged JPEGs, over all ranks, in which libjpeg made up pixels
+        resumed_from=TEXT,  # the attempt RUN.RESTART whose checkpoint this one went on from; null: from scratch
+        resumed_epoch=INT,  # epochs done in that checkpoint
+        lineage=TEXT,  # the attempts that it goes on from as RUN.RESTART@EPOCHS, by blanks, the first one first
+        mixed=TEXT,  # in what these were computed differently: JSON of column: values in order, null where not known
     ),
     "epochs": _columns(
         run_id=TEXT, restart=INT,

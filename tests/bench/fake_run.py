@@ -16,7 +16,8 @@ from bench.config.keys import RunKeys
 from bench.config.resolve import Host, resolve
 from bench.config.run_config import RunConfig
 from bench.measure.metrics import WARMUP_STEPS
-from bench.training import checkpoint
+from bench.training.checkpoint import tensors
+from bench.training.checkpoint.contents import Checkpoint
 from bench.training.evaluate import Accuracy
 from bench.training.process_group import World
 from bench.training.recorder import Recorder
@@ -56,7 +57,7 @@ class FakeRun:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now, self.wall, self.steps, self.evaluations = 1000.0, 5e8, 0, 0
         self.grad_accum = 1
-        self.saved: list[checkpoint.Checkpoint] = []
+        self.saved: list[Checkpoint] = []
         self.step_s: Callable[[int], float] = lambda step: (
             SLOW_S if step <= WARMUP_STEPS else LATE_S if step in (30, 31) else FAST_S
         )
@@ -79,7 +80,7 @@ class FakeRun:
             monkeypatch.setattr(bench.training.trainer, name, fake)
         counts = SimpleNamespace(multiply_adds=7, parameters=40)
         monkeypatch.setattr(bench.training.trainer.resnet, "count", lambda *arguments: counts)
-        monkeypatch.setattr(bench.training.trainer.checkpoint, "save", self.save)
+        monkeypatch.setattr(tensors, "save", self.save)
         machine = bench.training.trainer.machine
         monkeypatch.setattr(machine, "energy_j", lambda device: 2.0 * self.now)
         monkeypatch.setattr(machine, "peak_memory_bytes", lambda device: 1234)
@@ -122,7 +123,7 @@ class FakeRun:
         self.evaluations += 1
         return Accuracy(top1, 1.0, STEPS * BATCH)
 
-    def save(self, path: str, engine: Any, world: World, found: checkpoint.Checkpoint) -> None:
+    def save(self, path: str, engine: Any, world: World, found: Checkpoint) -> None:
         state = dataclasses.replace(found.state, top1=list(found.state.top1))
         self.saved.append(dataclasses.replace(found, state=state))
         self.pass_time(SAVE_S)

@@ -26,7 +26,8 @@ from fake_run import (
 )
 
 import bench.training.trainer
-from bench.training import checkpoint
+from bench.training.checkpoint import compatibility, of_run, tensors
+from bench.training.checkpoint.contents import Ancestor, Checkpoint
 from bench.training.evaluate import Accuracy
 from bench.training.process_group import World
 from bench.training.state import RunState
@@ -179,22 +180,35 @@ def test_what_a_checkpoint_holds_is_the_state_as_it_was(fake: FakeRun, tmp_path:
         RunState(epoch=3, step=36, elapsed_s=81.0, top1=[0.5, 0.9, 0.8], tta_s=59.0, epochs_to_target=2),
     ]
     first = fake.saved[0]
-    assert first.saved_at == 5e8 + 100.0 + PREPARE_S + 41.0 and first.net == checkpoint.net_of(config(tmp_path))
+    assert first.saved_at == 5e8 + 100.0 + PREPARE_S + 41.0 and first.net == compatibility.net_of(config(tmp_path))
     assert (first.run_id, first.restart) == ("run-3", 0)
 
 
 def resume(
-    fake: FakeRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, state: RunState, away_s: float
+    fake: FakeRun,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    state: RunState,
+    away_s: float,
+    facts: dict[str, list[str | None]] | None = None,
 ) -> dict[str, Any]:
     chosen = config(tmp_path, resume=str(tmp_path / "w.safetensors"), save=None)
-    net = checkpoint.net_of(chosen)
     # The warm-up of the network, 100 s, comes before the checkpoint is read.
-    saved = checkpoint.Checkpoint(
-        run_id="r", restart=0, net=net, saved_at=fake.wall + 100.0 - away_s, state=state, momentum="m"
+    saved = Checkpoint(
+        run_id="r",
+        restart=0,
+        net=compatibility.net_of(chosen),
+        saved_at=fake.wall + 100.0 - away_s,
+        state=state,
+        chain=(Ancestor(run_id="q", restart=0, epoch=1),),
+        facts=facts or {},
+        dataset_hash="abc",
+        steps_per_epoch=STEPS,
     )
-    monkeypatch.setattr(bench.training.trainer.checkpoint, "read", lambda path: saved)
-    monkeypatch.setattr(bench.training.trainer.checkpoint, "load_momentum", lambda *arguments: None)
-    monkeypatch.setattr(bench.training.trainer.resnet, "load_weights", lambda *arguments: None)
+    monkeypatch.setattr(of_run, "read_at", lambda path, weights: saved)
+    monkeypatch.setattr(tensors, "agreed", lambda path, world: path)
+    monkeypatch.setattr(tensors, "load_momentum", lambda *arguments: None)
+    monkeypatch.setattr(tensors, "load_weights", lambda *arguments: None)
     return fake.train(chosen, restart=1)
 
 
