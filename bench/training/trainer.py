@@ -329,7 +329,7 @@ class Trainer:
         if saved is None:
             return RunState(cold=self.config.recipe.cold_lr is not None)
         self.checkpoints.load(self.engine)
-        state = saved.state
+        state = dataclasses.replace(saved.state, top1=list(saved.state.top1))  # the checkpoint stays what it was
         state.resumed(wall_s() - saved.saved_at)
         if self.world.rank == 0:
             self.cold_seen += torch.tensor([state.cold_wrong, state.cold_images]).to(self.cold_seen)

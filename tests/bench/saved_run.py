@@ -108,8 +108,8 @@ def load(path: Path | str, engine: Any = None, config: RunConfig | None = CONFIG
     checkpoint = read_at(str(path), Path(found))
     if config:
         compatibility.check(str(path), checkpoint, config)
-    tensors.load_weights(found, engine.model)
-    tensors.load_momentum(found, checkpoint, engine)
+    tensors.load_weights(str(path), found, engine.model)
+    tensors.load_momentum(str(path), found, checkpoint, engine)
     return checkpoint, engine
 
 

@@ -45,12 +45,12 @@ class RunCheckpoints:
         self._found = tensors.agreed(path, self.world)
         self.saved = read_at(path, Path(self._found))
         compatibility.check(path, self.saved, self.config)
-        tensors.load_weights(self._found, model)
+        tensors.load_weights(path, self._found, model)
 
     def load(self, engine: Engine) -> None:
         """Load what the engine keeps, once it is there."""
-        assert self.saved
-        tensors.load_momentum(self._found, self.saved, engine)
+        assert self.saved and self.config.resume
+        tensors.load_momentum(self.config.resume, self._found, self.saved, engine)
 
     def check_data(self, dataset_hash: str | None, steps_per_epoch: int) -> None:
         """See that the images are the same; see `compatibility.check_data`."""

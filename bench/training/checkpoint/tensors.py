@@ -19,6 +19,7 @@ from bench.training.checkpoint.folder import MOMENTUM, STATE, WEIGHTS, Checkpoin
 from bench.training.engine import Engine, get_momentum, loss_scaler, set_momentum
 from bench.training.process_group import World
 from results.durable import replace_file
+from results.words import printable
 
 LATE_S = 30.0  # after which a file that another node has written counts as missing
 _LONGEST = 4096  # bytes of a path
@@ -112,35 +113,37 @@ def agreed(path: str, world: World) -> str:
     return found
 
 
-def load_weights(path: str, model: torch.nn.Module) -> None:
+def load_weights(path: str, found: str, model: torch.nn.Module) -> None:
     """Load the weights of a checkpoint, before an engine makes master copies of them.
 
     Args:
-        path: its weights file.
+        path: what was typed, for messages.
+        found: its weights file, see `agreed`.
 
     Raises:
         CheckpointError: they cannot be read, do not fit the network, or are not finite.
     """
     try:
-        resnet.load_weights(model, path)
+        resnet.load_weights(model, found)
     except resnet.WeightsError as error:
-        raise CheckpointError(f"resume={path}: {error}") from error.__cause__
+        raise CheckpointError(f"resume={path}: {printable(str(error))}") from error.__cause__
     for name, value in model.state_dict().items():
         if value.is_floating_point() and not torch.isfinite(value).all():
-            raise CheckpointError(f"resume={path}: {name} has values that are not finite; resume from an earlier one")
+            raise CheckpointError(f"resume={path}: {found}: {name} has values that are not finite")
 
 
-def load_momentum(path: str, checkpoint: Checkpoint, engine: Engine) -> None:
+def load_momentum(path: str, found: str, checkpoint: Checkpoint, engine: Engine) -> None:
     """Load the momentum of a checkpoint, and what fp16 scales its loss by, into the engine; every rank must call it.
 
     Args:
-        path: its weights file.
+        path: what was typed, for messages.
+        found: its weights file, see `agreed`.
 
     Raises:
         CheckpointError: it cannot be read, is not finite, or is not of each parameter one value of its shape; nothing
             is loaded then.
     """
-    file = Path(path).with_name(checkpoint.momentum)
+    file = Path(found).with_name(checkpoint.momentum)
     try:
         momenta = safetensors.torch.load_file(file)
     except (OSError, SafetensorError) as error:
@@ -155,7 +158,7 @@ def load_momentum(path: str, checkpoint: Checkpoint, engine: Engine) -> None:
         elif not torch.isfinite(value).all():
             problems.append(f"{name} has values that are not finite")
     if problems:
-        raise CheckpointError(f"resume={path}: its momentum {file} does not fit the network: {problems[0]}")
+        raise CheckpointError(f"resume={path}: its momentum {file} does not fit the network: {printable(problems[0])}")
     for name, parameter in parameters.items():
         set_momentum(engine, parameter, momenta[name])
     scaler = loss_scaler(engine)

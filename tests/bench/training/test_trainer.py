@@ -4,6 +4,7 @@ A time is told by its binary fraction of a second, so that all sums are exact.
 """
 
 import dataclasses
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +28,7 @@ from fake_run import (
 
 import bench.training.trainer
 from bench.training.checkpoint import compatibility, of_run, tensors
-from bench.training.checkpoint.contents import Ancestor, Checkpoint
+from bench.training.checkpoint.contents import Ancestor, Checkpoint, CheckpointError
 from bench.training.evaluate import Accuracy
 from bench.training.process_group import World
 from bench.training.state import RunState
@@ -181,7 +182,9 @@ def test_what_a_checkpoint_holds_is_the_state_as_it_was(fake: FakeRun, tmp_path:
     ]
     first = fake.saved[0]
     assert first.saved_at == 5e8 + 100.0 + PREPARE_S + 41.0 and first.net == compatibility.net_of(config(tmp_path))
-    assert (first.run_id, first.restart) == ("run-3", 0)
+    assert (first.run_id, first.restart, first.chain) == ("run-3", 0, ())
+    assert (first.dataset_hash, first.steps_per_epoch) == ("abc", STEPS)
+    assert first.facts["kernels"] == ["torch"] and first.facts["loader_threads"] == ["3"]
 
 
 def resume(
@@ -191,8 +194,10 @@ def resume(
     state: RunState,
     away_s: float,
     facts: dict[str, list[str | None]] | None = None,
+    dataset_hash: str = "abc",
+    **changes: Any,
 ) -> dict[str, Any]:
-    chosen = config(tmp_path, resume=str(tmp_path / "w.safetensors"), save=None)
+    chosen = config(tmp_path, **{"resume": str(tmp_path / "w.safetensors"), "save": None} | changes)
     # The warm-up of the network, 100 s, comes before the checkpoint is read.
     saved = Checkpoint(
         run_id="r",
@@ -202,7 +207,7 @@ def resume(
         state=state,
         chain=(Ancestor(run_id="q", restart=0, epoch=1),),
         facts=facts or {},
-        dataset_hash="abc",
+        dataset_hash=dataset_hash,
         steps_per_epoch=STEPS,
     )
     monkeypatch.setattr(of_run, "read_at", lambda path, weights: saved)
@@ -227,6 +232,71 @@ def test_downtime_is_on_the_clock_of_a_resumed_run(
     assert (row["images_per_s"], row["steps_completed"], row["final_top1"]) == (4 * 14 / 14.0, 36, 0.8)
     epochs, _ = read_rows(tmp_path, "epochs")
     assert [epoch["epoch"] for epoch in epochs] == [2, 3]
+
+
+def test_a_resumed_run_names_what_it_went_on_from(
+    fake: FakeRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    whole = fake.train(config(tmp_path / "whole"))
+    assert [whole[name] for name in ("resumed_from", "resumed_epoch", "lineage", "mixed")] == [None] * 4
+    facts = fake.saved[0].facts | {"kernels": ["triton"], "threads_per_rank": ["1", "2", "1"]}
+    fake.evaluations, fake.steps = 1, 0
+    state = RunState(epoch=1, step=12, elapsed_s=41.0, top1=[0.5])
+    row = resume(fake, monkeypatch, tmp_path, state, away_s=1.0, facts=facts)
+    assert (row["resumed_from"], row["resumed_epoch"], row["lineage"]) == ("r.0", 1, "q.0@1 r.0@1")
+    threads = ["1", "2", "1", *([str(row["threads_per_rank"])] if row["threads_per_rank"] != 1 else [])]
+    assert json.loads(row["mixed"]) == {"kernels": ["triton", "torch"], "threads_per_rank": threads}
+    assert json.loads(row["comparability_parts"])["mixed"] == row["mixed"]
+    assert row["comparability_key"] != whole["comparability_key"]
+
+
+def test_the_chain_goes_on_in_the_next_checkpoint(
+    fake: FakeRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fake.evaluations = 1
+    state = RunState(epoch=1, step=12, elapsed_s=41.0, top1=[0.5])
+    resume(fake, monkeypatch, tmp_path, state, away_s=1.0, save=str(tmp_path / "v.safetensors"))
+    assert [str(each) for each in fake.saved[-1].chain] == ["q.0@1", "r.0@1"]
+    assert (fake.saved[-1].restart, fake.saved[-1].facts["kernels"]) == (1, [None, "torch"])  # r did not say
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"step": 24}, "state.step=24 after 1 epochs, which have 12 steps each here"),
+        ({"dataset_hash": "other"}, r"dataset_hash=other \(here abc\)"),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_the_data_ends_the_run(
+    fake: FakeRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    state = RunState(epoch=1, step=changes.get("step", 12), elapsed_s=41.0, top1=[0.5])
+    with pytest.raises(CheckpointError, match=message):
+        resume(fake, monkeypatch, tmp_path, state, 1.0, dataset_hash=changes.get("dataset_hash", "abc"))
+
+
+def test_a_cold_start_goes_on_where_it_was(fake: FakeRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What was seen since the last look at the training error is part of the next one."""
+    monkeypatch.setattr(bench.training.trainer, "COLD_STEPS", 16)
+    plain = config(tmp_path)
+    recipe = dataclasses.replace(
+        plain.recipe, cold_lr=0.01, cold_error=0.8, schedule="multistep", milestones=(0.5,), lr=0.1
+    )
+    looks: list[list[float]] = []
+    real = World.all_reduce
+    monkeypatch.setattr(World, "all_reduce", lambda self, values: looks.append(list(values)) or real(self, values))
+    Trainer(dataclasses.replace(plain, recipe=recipe), World(0, 1, 0, 1, CPU, 1), None).fit()
+    first = fake.saved[0].state
+    assert first.cold and first.cold_images == STEPS * BATCH and 0 <= first.cold_wrong <= first.cold_images
+    whole = [look for look in looks if len(look) == 2 and look[1] == 16 * BATCH]
+    assert whole and fake.saved[1].state.cold_images == 8 * BATCH
+    looks.clear()
+    fake.evaluations, fake.steps = 1, 12
+    seen = dataclasses.replace(first, cold_wrong=first.cold_images)
+    chosen = dataclasses.replace(plain, recipe=recipe)
+    resume(fake, monkeypatch, tmp_path, seen, away_s=1.0, recipe=chosen.recipe)
+    (look, *_) = [look for look in looks if len(look) == 2 and look[1] > 0]
+    assert look[1] == 16 * BATCH and look[0] >= STEPS * BATCH
 
 
 def test_what_came_before_a_resume_is_journalled_before_anything_is_trained(

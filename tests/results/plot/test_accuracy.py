@@ -71,6 +71,27 @@ def test_attempts_are_told_apart(training, drawn, tmp_path, said, svg_of):
     assert "The run's status" not in words and "No rows here" not in words
 
 
+def test_the_curves_of_a_chain_of_runs_join(training, drawn, tmp_path, said, svg_of):
+    """Each up to where the next one went on: what an attempt did after that is of no chain."""
+    first, second = "19990101T000000-first.run", "19990102T000000-second"
+    training.attempt(first, 0, rows(EPOCHS[:3]), status="killed", failure_kind="preempted")
+    training.attempt(second, 1, rows([(3, 63.3, 0.55), (4, 74.4, 0.58)]), status="killed", failure_kind="preempted",
+                     resumed_from=f"{first}.0", resumed_epoch=2, lineage=f"{first}.0@2")  # fmt: skip
+    again = [(4, 94.4, 0.61), (5, 99.9, 0.62)]
+    root = training.attempt(RUN, 2, rows(again), resumed_from=f"{second}.1", resumed_epoch=3, downtime_s=65.4,
+                            lineage=f"{first}.0@2 {second}.1@3", init_start=None)  # fmt: skip
+    svg = drawn(root, tmp_path, "accuracy", f"run={RUN}")
+    times = [svg_of(svg).on_scale("x", svg_of(svg).marks(f"attempt-{restart}", "x")) for restart in (0, 1, 2)]
+    assert times[0] == pytest.approx([11.11, 22.22], rel=1e-3)
+    assert times[1] == pytest.approx([63.3], rel=1e-3)
+    assert times[2] == pytest.approx([94.4, 99.9], rel=1e-3)
+    words = said(svg)
+    assert f"It went on from {first} (to epoch 2), {second} (to epoch 3)." in words
+    assert "12.3 s of start-up" in words and "No rows here" not in words
+    alone = drawn(root, tmp_path, "accuracy", f"run={first}")
+    assert len(svg_of(alone).marks("attempt-0", "x")) == 3 and "It went on from" not in said(alone)
+
+
 def test_an_attempt_that_is_lost_is_said(training, drawn, tmp_path, said):
     root = training.attempt(RUN, 1, rows(EPOCHS[2:]), status="failed", failure_kind="oom", **MET)
     words = said(drawn(root, tmp_path, "accuracy"))

@@ -40,7 +40,7 @@ def test_every_specified_column_is_there(table):
 @pytest.mark.parametrize(
     ("table", "last"),
     [
-        ("runs", ["kernels_choices", "benchmark", "comparability_parts", "files_left_out", "decoder_warnings"]),
+        ("runs", ["files_left_out", "decoder_warnings", "resumed_from", "resumed_epoch", "lineage", "mixed"]),
         ("kernels", ["status", "copy_bytes_per_s", "matrix_flops_per_s", "config", "predicted_us"]),
     ],
 )

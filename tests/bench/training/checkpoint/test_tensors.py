@@ -207,7 +207,7 @@ def test_the_engine_is_given_no_momentum_but_its_own(tmp_path: Path, damage: str
         stored = {} if damage == "empty" else {name: value for name, value in stored.items() if name != "fc.bias"}
     torch_save(stored, tmp_path / saved.momentum)
     with pytest.raises(CheckpointError, match=r"does not fit the network: [a-z0-9.]+ (is|has)"):
-        tensors.load_momentum(str(path), saved, trained())
+        tensors.load_momentum(str(path), str(path), saved, trained())
 
 
 def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
