@@ -95,5 +95,9 @@ class RunKeys:
         "processes on each machine, one a GPU", "its GPUs; 2 without any", unit="ranks", least=1
     )
     results: str | None = key("folder that rows are written to", "results/v1 of the checkout", path=True)
-    save: str | None = key("weights to write after each epoch, as .safetensors", "not written", path=True)
-    resume: str | None = key("weights, written by save=, to go on from", "from scratch", path=True)
+    save: str | None = key(
+        "weights to write after each epoch, as .safetensors; its checkpoints lie beside it", "not written", path=True
+    )
+    resume: str | None = key(
+        "weights, written by save=, to go on from: everything else as in that run", "from scratch", path=True
+    )

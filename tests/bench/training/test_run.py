@@ -65,12 +65,18 @@ def test_saved_weights_give_the_run_s_accuracy_and_a_resumed_run_its_losses(tmp_
         [*LOCAL, *words, f"save={tmp_path}/part.safetensors", f"results={tmp_path}/part"], stdout=subprocess.DEVNULL
     )
     wait(lambda: (tmp_path / "part.safetensors").exists())
+    marker = json.loads((tmp_path / "part.checkpoints" / "writer.json").read_text())  # others are refused by it
+    assert psutil.pid_exists(marker["owner"]["pid"]) and marker["attempt"].endswith(".0")
     part.send_signal(signal.SIGTERM)
     assert part.wait(60) != 0
+    assert not (tmp_path / "part.checkpoints" / "writer.json").exists()
     resumed = launch(*words, f"resume={tmp_path}/part.safetensors", f"results={tmp_path}/resumed")
     assert resumed.returncode == 0, resumed.stderr
     row = only_row(tmp_path / "resumed")
     assert row["restart_count"] == 1 and row["downtime_s"] > 0
+    parent = only_row(tmp_path / "part")
+    assert row["resumed_from"] == f"{parent['run_id']}.0" and row["mixed"] is None
+    assert row["lineage"] == f"{row['resumed_from']}@{row['resumed_epoch']}" and row["resumed_epoch"] >= 1
     assert row["elapsed_s"] == pytest.approx(row["active_s"] + row["downtime_s"])
     losses = {epoch["epoch"]: epoch["loss"] for epoch in read_rows(tmp_path / "whole", "epochs")[0]}
     again = {epoch["epoch"]: epoch["loss"] for epoch in read_rows(tmp_path / "resumed", "epochs")[0]}

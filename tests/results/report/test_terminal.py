@@ -245,19 +245,17 @@ def test_as_a_command_with_a_reader_that_stops_early(store):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_run_that_went_on_from_others_names_them(add_in, tmp_path, call):
-    add = add_in(tmp_path)
+def test_a_run_that_went_on_from_others_names_them(add, report):
     add("20261101T000000-first-aaaaaaaa")
     chain = {"resumed_from": "20261101T000000-first-aaaaaaaa.0", "resumed_epoch": 3}
     mixed = '{"kernels": ["torch", "triton"]}'
     add("20261102T000000-again-bbbbbbbb", restart_count=1, lineage="zero.0@1 20261101T000000-first-aaaaaaaa.0@3",
         mixed=mixed, **chain)  # fmt: skip
-    status, out, _ = call(f"results={tmp_path}")
+    status, out, _ = report()
     assert status == 0
     assert "bbbbbbbb.1 went on from zero.0 (to epoch 1), 20261101T000000-first-aaaaaaaa.0 (to epoch 3)" in out
     assert out.count("went on from") == 1 and "mixed" in out
     for form in ("json", "csv"):
-        _, out, _ = call(f"results={tmp_path}", f"format={form}")
+        out = report(f"format={form}")[1]
         assert "resumed_from" in out and "zero.0@1 20261101T000000-first-aaaaaaaa.0@3" in out
-    _, out, _ = call(f"results={tmp_path}", "run=aaaaaaaa", "format=csv")
-    assert "resumed_from" not in out
+    assert "resumed_from" not in report("run=aaaaaaaa", "format=csv")[1]
