@@ -260,6 +260,8 @@ def shown(value: object, most: int = 60) -> str:
     except (ValueError, RecursionError):  # an integer of more digits than Python writes
         text = f"a huge {type(value).__name__}"
     text = printable(text.encode("utf-8", "backslashreplace").decode())
+    # What no character stands for is no control character, and no terminal shows it.
+    text = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 

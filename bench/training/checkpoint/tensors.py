@@ -15,11 +15,10 @@ import resnet
 from bench.measure.failure import Diverged
 from bench.training.checkpoint import folder
 from bench.training.checkpoint.contents import KEY, VERSION, Checkpoint, locate, read
-from bench.training.checkpoint.folder import MOMENTUM, STATE, WEIGHTS, CheckpointError
+from bench.training.checkpoint.folder import MOMENTUM, STATE, WEIGHTS, CheckpointError, shown
 from bench.training.engine import Engine, get_momentum, loss_scaler, set_momentum
 from bench.training.process_group import World
 from results.durable import replace_file
-from results.words import printable
 
 LATE_S = 30.0  # after which a file that another node has written counts as missing
 _LONGEST = 4096  # bytes of a path
@@ -126,7 +125,7 @@ def load_weights(path: str, found: str, model: torch.nn.Module) -> None:
     try:
         resnet.load_weights(model, found)
     except resnet.WeightsError as error:
-        raise CheckpointError(f"resume={path}: {printable(str(error))}") from error.__cause__
+        raise CheckpointError(f"resume={path}: {shown(str(error), 400)}") from error.__cause__
     for name, value in model.state_dict().items():
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise CheckpointError(f"resume={path}: {found}: {name} has values that are not finite")
@@ -158,7 +157,7 @@ def load_momentum(path: str, found: str, checkpoint: Checkpoint, engine: Engine)
         elif not torch.isfinite(value).all():
             problems.append(f"{name} has values that are not finite")
     if problems:
-        raise CheckpointError(f"resume={path}: its momentum {file} does not fit the network: {printable(problems[0])}")
+        raise CheckpointError(f"resume={path}: its momentum {file} does not fit the network: {shown(problems[0], 400)}")
     for name, parameter in parameters.items():
         set_momentum(engine, parameter, momenta[name])
     scaler = loss_scaler(engine)

@@ -194,6 +194,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"version": 2}, "version=2: expected 3"),
     ({"run_id": "../x"}, "run_id=../x: expected"),
     ({"run_id": "a\nb"}, "run_id=a b: expected"),
+    ({"run_id": "\U00018d09\x1b[31m"}, r"run_id=\U00018d09\x1b[31m: expected"),
     ({"run_id": 5}, "run_id=5: expected"),
     ({"restart": -1}, "restart=-1: expected"),
     ({"restart": True}, "restart=True: expected"),

@@ -41,6 +41,8 @@ EVIL = (
     "a\nb",
     "\0",
     "\ud800",
+    "\U00018d09",
+    "\ue000",
     "w.safetensors",
     "",
     "@huge",
