@@ -13,7 +13,7 @@ from bench.config.grammar import WordError
 from bench.config.keys import RunKeys
 from bench.config.resolve import Host, resolve
 from bench.measure.failure import Diverged, Failure, RankLost, Stopped, classify
-from bench.training.checkpoint import CheckpointError
+from bench.training.checkpoint.folder import CheckpointError
 from bench.training.ranks import free_port, rank_environment
 from kernels.operands import KernelError
 from resnet.data import DataError
