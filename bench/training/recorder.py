@@ -99,6 +99,11 @@ class Recorder:
         self.update(kernels_choices=choices.to_json(), choices_hash=choices.hash())
         self.progress.emit("choices", table=table, layers=choices.layers)
 
+    def network(self, world: World, multiply_adds: int, parameters: int) -> None:
+        """What the network costs and the device could do: a run that ends early needs it for its figures too."""
+        row, reasons = of_network(self._config, world, multiply_adds, parameters)
+        self.update(**row, null_reasons=reasons)
+
     def begin(self, before: Mapping[str, list[str | None]] | None = None, **fields: Any) -> None:
         """Columns that are known when the clock has started; with them stands what the run may be compared with.
 
@@ -149,8 +154,7 @@ class Recorder:
             self.progress.close()
 
     def fail(self, failure: Failure) -> None:
-        """Write the tables of a run that a failure ended."""
-        self.null(f"the run {failure.status}: {failure.kind}", "images_per_s", "tta_s", "final_top1", "best_top1")
+        """Write the tables of a run that a failure ended; its figures are those of `results.store.early_end`."""
         self.finish(failure.status, failure)
 
 
@@ -168,26 +172,40 @@ def outcome(
         Columns of `runs`, reasons by column.
     """
     rate = throughput.images_per_s
-    gpu = machine.gpu_name(world.device)
-    peak = metrics.peak_flops(gpu, config.precision)
+    network, unknown = of_network(config, world, multiply_adds, parameters)
+    peak = network["peak_flops_per_s"]
     steps = throughput.step_ms[metrics.WARMUP_STEPS :]
     row = {
         "images_per_s": rate,
         "step_ms_p50": percentile(steps, 0.5) if steps else None,
         "step_ms_p95": percentile(steps, 0.95) if steps else None,
         "data_wait_frac": throughput.data_wait_frac,
-        "flops_per_image": 6 * multiply_adds,
-        "parameters": parameters,
-        "multiply_adds": multiply_adds,
         "mfu": metrics.mfu(rate / world.size, multiply_adds, peak) if rate and peak else None,
-        "peak_flops_per_s": peak,
-        "peak_name": f"dense {config.precision} peak of {gpu}" if peak else None,
+        **network,
     }
     reasons: dict[str, str] = {}
     if rate is None:
         short = f"no longer than the warm-up of {metrics.WARMUP_STEPS} steps"
         reasons |= dict.fromkeys(("images_per_s", "step_ms_p50", "step_ms_p95", "mfu"), short)
-    if peak is None:
-        unknown = f"the peak of {gpu or 'this CPU'} in {config.precision} is not known"
-        reasons |= {"mfu": unknown, "peak_flops_per_s": unknown}
-    return row, reasons
+    return row, reasons | unknown
+
+
+def of_network(
+    config: RunConfig, world: World, multiply_adds: int, parameters: int
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """What is known of a run's network and device before a step is taken.
+
+    Returns:
+        Columns of `runs`, reasons by column.
+    """
+    gpu = machine.gpu_name(world.device)
+    peak = metrics.peak_flops(gpu, config.precision)
+    row = {
+        "flops_per_image": 6 * multiply_adds,
+        "parameters": parameters,
+        "multiply_adds": multiply_adds,
+        "peak_flops_per_s": peak,
+        "peak_name": f"dense {config.precision} peak of {gpu}" if peak else None,
+    }
+    unknown = f"the peak of {gpu or 'this CPU'} in {config.precision} is not known"
+    return row, {} if peak else {"mfu": unknown, "peak_flops_per_s": unknown}

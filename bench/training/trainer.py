@@ -78,6 +78,8 @@ class Trainer:
         torch.backends.cudnn.benchmark = True
         self.model = build_model(config).to(world.device)
         self.counts = resnet.count(self.model, config.image_size)
+        if recorder:
+            recorder.network(world, self.counts.multiply_adds, self.counts.parameters)
         warm_up(self.model, config, world.device, recorder.say if recorder else None)
         if recorder and getattr(self.model, "fused", None) is not None:
             recorder.choices(*describe_choices(self.model.fused))

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from results.durable import sync_folder
 from results.identity import system_id
+from results.store import early_end
 from results.store.files import (
     attempt_name,
     journal_path,
@@ -20,7 +21,6 @@ from results.store.files import (
 )
 from results.store.journal import Contents, Journal, Owner, encode_steps, read, read_steps
 from results.store.schema import (
-    FIGURES,
     SCHEMA_VERSION,
     STATUSES,
     Row,
@@ -79,6 +79,11 @@ def write_attempt(root: Path, contents: Contents, row: Row, file: BinaryIO) -> l
     if exists:
         raise exists
     return written
+
+
+def final_row(contents: Contents, file: BinaryIO) -> Row:
+    """Return the row of `runs` of an attempt that has ended by itself: as it says, or with the figures of an early end."""
+    return contents.row if contents.row["status"] == "completed" else early_end.row_of(contents, file)
 
 
 def _step_tables(file: BinaryIO, run_id: str, restart: int) -> Iterator[pa.Table]:
@@ -175,6 +180,8 @@ class RunWriter:
     ) -> list[Path]:
         """End the attempt: write its files and remove the journal.
 
+        Where it did not complete, its figures are those of `results.store.early_end`.
+
         Should writing fail, the journal stays and says how the run ended: call again, or leave it to `recover`.
 
         Args:
@@ -193,27 +200,17 @@ class RunWriter:
         """
         check_status(status, failure_kind)
         outcome = {"status": status, "failure_kind": failure_kind, "failure_message": failure_message}
-        ended = {**outcome, **_stripped(fields)}
-        if status != "completed":
-            ended["null_reasons"] = self._reasons(ended, f"{status} ({failure_kind}) before it was measured")
-        self._merge("finish", ended)
+        self._merge("finish", {**outcome, **_stripped(fields)})
         path = self._journal.path
         try:
             with path.open("rb") as file:
                 contents = read(file, str(path))
-                files = write_attempt(self.root, contents, contents.row, file)
+                files = write_attempt(self.root, contents, final_row(contents, file), file)
         except (FileNotFoundError, FileExistsError) as error:
             raise StoreError(f"{self.name}: recovered as dead while it ran; those rows stay ({error})") from None
         self._ended = True
         self._journal.close()
         return files
-
-    def _reasons(self, ended: Row, reason: str) -> dict[str, str]:
-        """Give every figure that is still null a reason, where it has none."""
-        whole = {**self._row, **ended}
-        reasons = {**(self._row.get("null_reasons") or {}), **(ended.get("null_reasons") or {})}
-        reasons = {**dict.fromkeys(FIGURES, reason), **reasons}
-        return {column: why for column, why in reasons.items() if whole.get(column) is None}
 
     def _merge(self, kind: str, fields: Mapping[str, Any]) -> None:
         merged = merge("runs", self._row, fields)

@@ -173,14 +173,34 @@ def test_a_failure_is_in_the_row_and_only_the_first_end_counts(tmp_path: Path) -
     recorder = Recorder(config(tmp_path), "r", 0)
     recorder.null("no counter", "energy_j")
     recorder.fail(Failure("failed", "oom", "out of memory", 1))
-    recorder.fail(Failure("killed", "unknown", "later", 0))
+    recorder.fail(Failure("killed", "interrupted", "later", 0))
     recorder.finish("completed")
     row = only_row(tmp_path)
     assert (row["status"], row["failure_kind"], row["failure_message"]) == ("failed", "oom", "out of memory")
     reasons = row["null_reasons"]
-    own = {name: reasons[name] for name in ("images_per_s", "tta_s", "final_top1", "best_top1")}
-    assert own == dict.fromkeys(own, "the run failed: oom")
-    assert reasons["energy_j"] == "no counter" and "before it was measured" in reasons["train_s"]
+    assert reasons["tta_s"] == "failed after epoch 0, before top-1 0.9 was reached"
+    assert reasons["final_top1"] == "failed after epoch 0 of 4"
+    assert reasons["energy_j"] == "no counter" and reasons["peak_mem_bytes"] == "failed (oom) before it was measured"
+
+
+def test_what_the_network_costs_is_known_however_early_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "gpu_name", lambda device: "NVIDIA H100 80GB HBM3")
+    recorder = Recorder(config(tmp_path), "r", 0)
+    recorder.network(World(0, 6, 0, 2, CPU, 1), 1_000_000_000, 11)
+    for epoch in (1, 2, 3):
+        recorder.epoch(epoch=epoch, elapsed_s=10.0 * epoch, images=9600, top1=0.5, eval_s=2.0)
+    recorder.fail(Failure("killed", "interrupted", "rank 0 was stopped by SIGTERM", 0))
+    row = only_row(tmp_path)
+    assert (row["flops_per_image"], row["parameters"], row["multiply_adds"]) == (6_000_000_000, 11, 1_000_000_000)
+    rate = 9600 / 8.0
+    assert row["images_per_s"] == rate and row["mfu"] == pytest.approx(rate / 6 * 6e9 / 989.4e12, rel=1e-12)
+
+
+def test_an_unknown_peak_is_said_from_the_start(tmp_path: Path) -> None:
+    recorder = Recorder(config(tmp_path), "r", 0)
+    recorder.network(World(0, 6, 0, 2, CPU, 1), 1, 11)
+    recorder.fail(Failure("killed", "interrupted", "rank 0 was stopped by SIGTERM", 0))
+    assert only_row(tmp_path)["null_reasons"]["mfu"] == "the peak of this CPU in bf16 is not known"
 
 
 def test_steps_and_epochs_carry_the_attempt_and_their_rank(tmp_path: Path) -> None:

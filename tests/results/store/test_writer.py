@@ -66,7 +66,8 @@ def test_a_failed_run_without_rows_has_only_its_row_and_reasons(tmp_path):
     )
     assert path.parent.parent.name == "runs"
     [run], _ = read_rows(tmp_path, "runs")
-    assert run["null_reasons"]["images_per_s"] == "failed (data) before it was measured"
+    assert run["null_reasons"]["energy_j"] == "failed (data) before it was measured"
+    assert run["null_reasons"]["images_per_s"] == "failed before a whole epoch after the warm-up"
     assert run["null_reasons"]["mfu"] == "no peak known"
     assert "peak_mem_bytes" not in run["null_reasons"]
     assert read_table(tmp_path, "steps")[0].num_rows == 0
