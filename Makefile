@@ -1,7 +1,7 @@
 # make bench      train ResNet-20 on digits over two ranks and show throughput and time to accuracy
 # make test       run all tests
 # make test-fast  run those that start no ranks and interpret no kernels: a minute on two cores
-# make soak       run what takes minutes to find what is rare: damaged checkpoints, kills in the middle of a save
+# make soak       run what takes minutes to find what is rare: damaged checkpoints, killed saves, ends of runs at 30 moments
 # make slurm      install Debian's Slurm (as root) and run the tests that need a real one, on two virtual nodes
 # make gpu        everything that wants a GPU, in parts that can be resumed: tests, times, rows (see python -m bench.gpu help)
 # make check      ruff (lint and format) and mypy

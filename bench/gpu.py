@@ -20,7 +20,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -226,7 +226,7 @@ def run(part: Part, limit_s: float, logs: Path) -> int | None:
     """Run a part in a process group of its own, which ends with it; shows and logs what it prints."""
     logs.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + limit_s
-    with (logs / f"{part.name}.log").open("a") as log:
+    with kept_log(logs / f"{part.name}.log") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", *part.words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             text=True, errors="replace", start_new_session=True, preexec_fn=die_with_parent,
@@ -236,13 +236,29 @@ def run(part: Part, limit_s: float, logs: Path) -> int | None:
         try:
             for line in process.stdout:
                 sys.stdout.write(line)
-                log.write(line)
+                log(line)
             status = process.wait()
         finally:  # a signal, say: what the part started must not go on beside the next run
             expired = overdue()
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
     return None if expired else status
+
+
+@contextlib.contextmanager
+def kept_log(path: Path) -> Iterator[Callable[[str], None]]:
+    """A function that adds to a log as long as its disk has room: a full one ends no part."""
+    file = path.open("a", buffering=1)
+
+    def add(text: str) -> None:
+        with contextlib.suppress(OSError):
+            file.write(text)
+
+    try:
+        yield add
+    finally:
+        with contextlib.suppress(OSError):
+            file.close()
 
 
 def watch_deadline(process: "subprocess.Popen[str]", deadline: float) -> Callable[[], bool]:

@@ -28,7 +28,7 @@ from bench.training.progress import VARIABLE as PROGRESS_VARIABLE
 from bench.training.progress import Display, Follower
 from bench.training.ranks import free_port
 from launch.cluster import gpus_here
-from launch.job import Job, given_run_id, new_run_id
+from launch.job import Cause, Job, given_run_id, new_run_id
 from results.recover import recover
 from results.report.terminal import failures, show, summary
 from results.store.files import read_rows, table_files
@@ -38,16 +38,25 @@ POLL_S = 0.1
 # When a rank is gone the others mostly see it and write down why; those stuck in a collective never do.
 PATIENCE_S = 15.0
 STOP_S = 10.0  # from SIGTERM to SIGKILL
+SAME_S = 1.0  # signals no further apart are of one doing
+TERMINAL_SIGNALS = (signal.SIGINT, signal.SIGHUP)
+STOP_SIGNALS = (*TERMINAL_SIGNALS, signal.SIGTERM)
 NO_TIMEOUT_MIN = 60 * 24 * 365  # submitit's default of two minutes would end a run; here its own end does
 TAIL_LINES = 15
 
 
 class Interrupted(BaseException):
-    """A signal told the launcher to stop."""
+    """A signal told the launcher to stop.
 
-    def __init__(self, number: int) -> None:
+    Args:
+        number: of the signal.
+        cause: what it says.
+    """
+
+    def __init__(self, number: int, cause: Cause) -> None:
         super().__init__(signal.Signals(number).name)
         self.exit_status = 128 + number
+        self.cause = cause
 
 
 @dataclass(frozen=True)
@@ -78,9 +87,21 @@ class Ranks:
         self._find()
         return self.job.done()
 
-    def lost(self) -> list[int]:
-        """Ranks that ended without success; submitit's controller would wait for the others."""
-        return [rank for rank, process in self.processes.items() if not _alive([process]) and not self._succeeded(rank)]
+    def lost(self) -> Cause | None:
+        """What to say of ranks that ended without success, or None; submitit's controller would wait for the others."""
+        held = [rank for rank, process in self.processes.items() if _suspended(process)]
+        gone = [rank for rank, process in self.processes.items() if not _alive([process]) and not self._succeeded(rank)]
+        if not gone:
+            return None
+        if held:  # its siblings took it for lost and left
+            return Cause("rank_lost", f"{_named(held)} {'was' if len(held) == 1 else 'were'} suspended, as by SIGSTOP")
+        return Cause("rank_lost", f"{_named(gone)} {'is' if len(gone) == 1 else 'are'} gone")
+
+    def orphaned(self) -> Cause | None:
+        """What to say where the controller has ended before its ranks, or None."""
+        if not self.job.done() or not _alive(list(self.processes.values())):
+            return None
+        return Cause("interrupted", f"the process that started the ranks (submitit, {self.controller.pid}) is gone")
 
     def stop(self) -> None:
         """End all processes of the run, in order if they can, and wait until they are gone."""
@@ -98,7 +119,8 @@ class Ranks:
                         told.add(rank)
                         with contextlib.suppress(psutil.NoSuchProcess):
                             process.terminate()
-                if self.job.done() or (len(ranks) == self.size and not _alive(ranks)):
+                # Without their controller there may be fewer ranks than there were to be.
+                if (self.job.done() or len(ranks) == self.size) and not _alive(ranks):
                     break
                 time.sleep(POLL_S)
         finally:
@@ -179,31 +201,37 @@ def run_one(config: RunConfig, run_id: str) -> Outcome:
         Interrupted: a signal told the launcher to stop; the ranks are gone and the rows written.
     """
     folder = Path(config.results) / "jobs" / run_id
-    progress = folder / "progress.jsonl"
+    progress, said = folder / "progress.jsonl", folder / "cause.json"
     display, follower = Display(config, sys.stdout), Follower(progress)
-    ranks = _start(config, run_id, folder, progress)
-    lost_at: float | None = None
-    cause, kind = "the process of rank 0 ended", "unknown"
+    ranks: Ranks | None = None
+    causes: list[Cause] = []  # the first is the true one: what comes later may be its consequence
     try:
+        with held_back():
+            ranks = _start(config, run_id, folder, progress, said)
+        lost_at: float | None = None
         while not ranks.ended():
             for event in follower.new_events():
                 display.feed(event)
             if lost_at is None and (lost := ranks.lost()):
                 lost_at = time.monotonic()
-                cause, kind = f"rank {lost[0]} is gone", "rank_lost"
+                causes.append(lost)
             if lost_at is not None and time.monotonic() - lost_at > PATIENCE_S:
-                ranks.stop()
+                break
             time.sleep(POLL_S)
+        causes += filter(None, [ranks.orphaned()])
     except Interrupted as interrupt:
-        cause = f"stopped by {interrupt}"
+        causes.append(interrupt.cause)
         raise
     finally:
-        ranks.stop()
-        for event in follower.new_events():
-            display.feed(event)
-        display.close()
-        recover(config.results, [run_id], failure_kind=kind, failure_message=cause)
-    outcome = _outcome(config, run_id, ranks, folder, f"{kind}: {cause}")
+        causes.append(Cause("unknown", "the process of rank 0 ended"))
+        try:
+            if ranks:
+                causes[0].write(said)
+                ranks.stop()
+        finally:  # a second signal hurries the ranks; their rows are written all the same
+            with held_back():
+                _conclude(config, run_id, display, follower, causes[0])
+    outcome = _outcome(config, run_id, ranks, folder, f"{causes[0].kind}: {causes[0].message}")
     if outcome.completed:
         shutil.rmtree(folder)
         with contextlib.suppress(OSError):  # not empty: there are others
@@ -211,26 +239,75 @@ def run_one(config: RunConfig, run_id: str) -> Outcome:
     return outcome
 
 
+def _conclude(config: RunConfig, run_id: str, display: Display, follower: Follower, cause: Cause) -> None:
+    """Show the last of a run's progress, and write its rows where it did not."""
+    for event in follower.new_events():
+        display.feed(event)
+    display.close()
+    try:
+        recover(config.results, [run_id], failure_kind=cause.kind, failure_message=cause.message)
+    except OSError as error:  # a full disk, say; a signal that is under way must not be lost over it
+        print(f"launch: the rows of {run_id} stay in its journal: {error}", file=sys.stderr, flush=True)
+
+
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Turn the signals that stop a command into `Interrupted`, but for those that it was started to ignore."""
+    """Turn the signals that stop a command into `Interrupted`, but for those that it was started to ignore.
+
+    A second one hurries what the first one ends. What follows at once is of the same doing: a terminal that closes may
+    say so twice. More than two change nothing.
+    """
+    raised: list[float] = []
+    had_terminal = _has_terminal()
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        raise Interrupted(number)
+        now = time.monotonic()
+        if len(raised) == 2 or (raised and now - raised[-1] < SAME_S):
+            return
+        raised.append(now)
+        cause = Cause.of_signal(number, "the launcher", os.environ)
+        if number == signal.SIGHUP and had_terminal and not _has_terminal():
+            cause = Cause("interrupted", "the terminal of the launcher was closed (SIGHUP)")
+        raise Interrupted(number, cause)
 
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.getsignal(number) for number in numbers}
-    for number in numbers:
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    for number in STOP_SIGNALS:
         if before[number] != signal.SIG_IGN:
             signal.signal(number, interrupt)
     try:
         yield
     finally:
-        for number in numbers:
+        for number in STOP_SIGNALS:
             signal.signal(number, before[number])
 
 
-def _start(config: RunConfig, run_id: str, folder: Path, progress: Path) -> Ranks:
+@contextlib.contextmanager
+def held_back() -> Iterator[None]:
+    """Let the signals that stop a command wait until the `with` block is over."""
+    waiting: list[int] = []
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    for number in STOP_SIGNALS:
+        if before[number] != signal.SIG_IGN:
+            # Not blocked: what is started in the meantime would inherit that.
+            signal.signal(number, lambda number, frame: waiting.append(number))
+    try:
+        yield
+    finally:
+        for number in STOP_SIGNALS:
+            signal.signal(number, before[number])
+        if waiting:
+            os.kill(os.getpid(), waiting[0])
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
+def _start(config: RunConfig, run_id: str, folder: Path, progress: Path, said: Path) -> Ranks:
     environment = _environment(config, progress)
     folder.mkdir(parents=True)
     executor = submitit.LocalExecutor(folder, max_num_timeout=0)
@@ -239,15 +316,24 @@ def _start(config: RunConfig, run_id: str, folder: Path, progress: Path) -> Rank
     )
     # submitit sets CUDA_VISIBLE_DEVICES; the ranks see what the launcher sees.
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    job = Job(config=config, run_id=run_id, environment={"CUDA_VISIBLE_DEVICES": visible}, launcher_pid=os.getpid())
-    # A Ctrl-C reaches every process of the terminal; only the launcher is to act on it.
-    ignored = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGHUP)}
+    job = Job(
+        config=config,
+        run_id=run_id,
+        environment={"CUDA_VISIBLE_DEVICES": visible},
+        launcher_pid=os.getpid(),
+        cause_file=str(said.absolute()),
+    )
+    # A Ctrl-C reaches every process of the terminal; only the launcher is to act on it. Blocked as well, one that comes
+    # now waits in place of being ignored here too.
+    signal.pthread_sigmask(signal.SIG_BLOCK, TERMINAL_SIGNALS)
+    ignored = {number: signal.signal(number, signal.SIG_IGN) for number in TERMINAL_SIGNALS}
     try:
         with environment_variables(**environment):
             submitted = executor.submit(job)
     finally:
         for number, handler in ignored.items():
             signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, TERMINAL_SIGNALS)
     assert isinstance(submitted, submitit.LocalJob)
     return Ranks(submitted, config.world_size)
 
@@ -294,6 +380,17 @@ def _alive(processes: Sequence[psutil.Process]) -> list[psutil.Process]:
             if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
                 alive.append(process)
     return alive
+
+
+def _suspended(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return bool(process.status() == psutil.STATUS_STOPPED)
+    return False
+
+
+def _named(ranks: Sequence[int]) -> str:
+    """Ranks in words, such as "rank 1" or "ranks 0, 2"."""
+    return f"rank{'s' if len(ranks) > 1 else ''} {', '.join(map(str, sorted(ranks)))}"
 
 
 def _descendants(process: psutil.Process) -> list[psutil.Process]:

@@ -1,13 +1,15 @@
 """What a worker runs: one rank of one run, unpickled by submitit or started by `python -m launch.job key=value ...`."""
 
+import contextlib
 import importlib.util
+import json
 import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
 
@@ -15,6 +17,7 @@ import psutil
 import submitit
 
 from bench.config import grammar
+from bench.config.command import unfailing_streams
 from bench.config.environment import RUN_ID_VARIABLE, RankEnvironment, VariableError
 from bench.config.grammar import WordError
 from bench.config.keys import RunKeys
@@ -23,14 +26,58 @@ from bench.config.resolve import Host, resolve
 from bench.config.run_config import RunConfig
 from bench.measure.failure import Stopped
 from results import identity
+from results.durable import create_file
 from results.store.files import attempt_name
 from results.words import ConfigError
 
 PACKAGES = ("kernels", "bench", "resnet", "results", "launch")
-STOP_SIGNALS = {
-    signal.SIGTERM: "stopped by SIGTERM",
-    signal.SIGUSR2: "stopped by SIGUSR2, which Slurm sends before the time limit: timeout",
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT, signal.SIGHUP)
+# Who sends them, as far as that is known.
+SENDERS = {signal.SIGINT: ", as Ctrl-C sends it", signal.SIGHUP: ", as a terminal sends it that closes"}
+SENDERS_IN_SLURM = {
+    signal.SIGTERM: ", which Slurm sends at a cancel, a preemption and the time limit",
+    signal.SIGUSR2: ", which Slurm sends before the time limit",
 }
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why a run is stopped.
+
+    Attributes:
+        kind: one of `results.store.schema.FAILURE_KINDS`.
+        message: one line.
+    """
+
+    kind: str
+    message: str
+
+    def write(self, path: Path) -> None:
+        """Say it to ranks that are about to be sent SIGTERM, unless the disk refuses or another was said before."""
+        with contextlib.suppress(OSError):
+            create_file(path, lambda file: file.write(json.dumps(asdict(self)).encode()))
+
+    @classmethod
+    def read(cls, path: str) -> "Cause | None":
+        """What was written, or None where nothing was."""
+        try:
+            return cls(**json.loads(Path(path).read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    @classmethod
+    def of_signal(cls, number: int, who: str, environ: Mapping[str, str]) -> "Cause":
+        """What a signal says by itself.
+
+        Args:
+            number: of the signal.
+            who: got it, such as "rank 1".
+            environ: of that process.
+        """
+        in_slurm = "SLURM_JOB_ID" in environ
+        sender = {**SENDERS, **(SENDERS_IN_SLURM if in_slurm else {})}.get(signal.Signals(number), "")
+        kind = "timeout" if in_slurm and number == signal.SIGUSR2 else "interrupted"
+        return cls(kind, f"{who} was stopped by {signal.Signals(number).name}{sender}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +89,14 @@ class Job:
         run_id: names the run's rows; the same on every rank and after a requeue.
         environment: variables to set before torch is imported; None unsets one.
         launcher_pid: process without which the rank is pointless, or None.
+        cause_file: where the launcher says why it sends SIGTERM, see `Cause.write`; or None.
     """
 
     config: RunConfig
     run_id: str
     environment: Mapping[str, str | None] = field(default_factory=dict)
     launcher_pid: int | None = None
+    cause_file: str | None = None
 
     def __call__(self) -> None:
         for name, value in self.environment.items():
@@ -57,9 +106,14 @@ class Job:
                 os.environ[name] = value
         check_packages()
         set_ranks(self.config)
-        stop_on_signals()
+        with unfailing_streams():
+            self._run()
+
+    def _run(self) -> None:
+        known: list[Cause] = []
+        stop_on_signals(known, self.cause_file)
         if self.launcher_pid is not None:
-            threading.Thread(target=_outlive, args=(self.launcher_pid,), name="launcher", daemon=True).start()
+            threading.Thread(target=_outlive, args=(self.launcher_pid, known), name="launcher", daemon=True).start()
         from bench.training import run  # torch comes with it: only after the environment is set
 
         run.run(self.config, run_id=self.run_id, restart=int(os.environ.get("SLURM_RESTART_COUNT") or 0))
@@ -104,15 +158,25 @@ def set_ranks(config: RunConfig) -> None:
     os.environ.update(place.to_env())
 
 
-def stop_on_signals() -> None:
-    """Let the signals that ask a job to stop raise `Stopped` in the main thread, in place of submitit's requeue."""
+def stop_on_signals(known: Sequence[Cause] = (), cause_file: str | None = None) -> None:
+    """Let the signals that ask a job to stop raise `Stopped` in the main thread, in place of submitit's requeue.
+
+    What this process was started to ignore stays ignored: what a terminal sends is the launcher's to act on.
+
+    Args:
+        known: why this process is stopped, as soon as that is known in it.
+        cause_file: where its launcher says so.
+    """
+    numbers = [number for number in STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
 
     def stop(number: int, frame: FrameType | None) -> None:
-        for each in STOP_SIGNALS:  # the run is ending: a second signal must not end the ending
+        for each in numbers:  # the run is ending: a second signal must not end the ending
             signal.signal(each, signal.SIG_IGN)
-        raise Stopped(STOP_SIGNALS[signal.Signals(number)])
+        told = known[0] if known else Cause.read(cause_file) if cause_file and number == signal.SIGTERM else None
+        cause = told or Cause.of_signal(number, f"rank {os.environ.get('RANK')}", os.environ)
+        raise Stopped(cause.message, cause.kind)
 
-    for number in STOP_SIGNALS:
+    for number in numbers:
         signal.signal(number, stop)
 
 
@@ -145,7 +209,7 @@ def run_id_in_slurm(config: RunConfig) -> str:
     return given_run_id() or identity.slurm_run_id(config.name(), config.config_hash(), os.environ)
 
 
-def _outlive(pid: int, patience_s: float = 10.0) -> None:
+def _outlive(pid: int, known: list[Cause], patience_s: float = 10.0) -> None:
     """End this process once `pid` is gone: in order if the main thread still can, else at once."""
     try:
         launcher = psutil.Process(pid)
@@ -153,6 +217,7 @@ def _outlive(pid: int, patience_s: float = 10.0) -> None:
             time.sleep(1.0)
     except psutil.NoSuchProcess:
         pass
+    known.append(Cause("interrupted", f"the launcher (process {pid}) is gone"))
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(patience_s)
     os._exit(1)

@@ -12,6 +12,7 @@ import pytest
 
 from results.identity import benchmark_of
 from results.store.files import read_rows
+from results.store.schema import FAILURE_KINDS
 from results.words import RECORD_ROOT
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,6 +46,13 @@ def test_the_table_of_results_is_that_of_the_kept_rows() -> None:
         words = machine.replace("2 cores of an ", "").split()
         assert all(word in system["cpu_model"] for word in words), (machine, system["cpu_model"])
         assert (row["status"], row["world_size"], row["precision"]) == ("completed", 2, "bf16")
+
+
+def test_what_ends_a_run_has_the_kinds_of_the_schema() -> None:
+    lines = re.findall(r"^\| `(\w+)` \| (.+) \|$", (ROOT / "docs" / "figures.md").read_text(), re.M)
+    assert [line for line in lines if line[0] in FAILURE_KINDS] == list(FAILURE_KINDS.items())
+    words = re.findall(r"`failure_kind` is `(\w+)`", "\n".join(page.read_text() for page in PAGES))
+    assert words and set(words) <= set(FAILURE_KINDS)
 
 
 def test_quoted_epochs_are_those_of_the_kept_run() -> None:

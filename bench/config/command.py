@@ -4,6 +4,7 @@ A body that raises is no traceback where a person can mend what is wrong: see `r
 """
 
 import contextlib
+import errno
 import io
 import os
 import signal
@@ -20,6 +21,7 @@ from results.words import ConfigError, printable
 Task = TypeVar("Task")
 
 HELP = ("-h", "--help", "help")
+UNREAD = (errno.EPIPE, errno.EIO)  # of a pipe without a reader, and of a terminal that has closed
 SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
 
@@ -64,6 +66,8 @@ def run(
     - SIGTERM, SIGHUP and SIGINT end it through `finally` clauses: 128 + the signal. What it was started to ignore, as
       SIGHUP is under nohup, stays ignored.
     - A reader of stdout that has read enough is no error: 0, or the body's status where that is known.
+    - A disk that is too full for stdout is one line: 1. A command that goes on does so to its end first, and keeps its
+      body's status where that is not 0.
     - Else it is the body's.
 
     Args:
@@ -73,14 +77,14 @@ def run(
         read: turns words into what is to be done; writes nothing.
         do: does it.
         words: of the command line; None for those of this process.
-        goes_on: whether the command does more than print: it then goes on to its end when nobody reads on.
+        goes_on: whether the command does more than print: it then goes on to its end whatever becomes of stdout.
 
     Raises:
         SystemExit: a signal.
     """
     given = list(sys.argv[1:] if words is None else words)
     status = 0
-    with _streams(goes_on), _exit_on_signals():
+    with _streams(goes_on) as output, _exit_on_signals():
         try:
             if any(word in HELP for word in given):
                 print(f"{(about or program).strip()}\n\n{help_text(keys)}")
@@ -97,6 +101,8 @@ def run(
             pass
         except (Failure, OSError) as error:
             status = _complain(program, error, 1)
+        if output is not None and output.error is not None:
+            status = _complain(program, output.error, status or 1)
     return status
 
 
@@ -126,49 +132,68 @@ def _exit_on_signals() -> Iterator[None]:
 
 
 class _Output(io.FileIO):
-    """A descriptor of stdout or stderr that nobody may read any more.
+    """A descriptor of stdout or stderr that nobody may read any more, or whose disk is full.
 
     Args:
         goes_on: whether that is no error of whoever writes.
+
+    Attributes:
+        error: the first that a writer that goes on did not hear of, and a person should.
     """
 
     def __init__(self, descriptor: int, goes_on: bool) -> None:
         super().__init__(descriptor, "w", closefd=False)
         self.goes_on = goes_on
+        self.error: OSError | None = None
 
     def write(self, data) -> int:  # type: ignore[no-untyped-def,override]
         try:
             return super().write(data)
-        except BrokenPipeError:
+        except OSError as error:
             if not self.goes_on:
-                raise _Unread from None
+                if isinstance(error, BrokenPipeError):
+                    raise _Unread from None
+                raise
+            if error.errno not in UNREAD:
+                self.error = self.error or error
             return len(data)
 
 
 @contextlib.contextmanager
-def _streams(goes_on: bool) -> Iterator[None]:
-    """Stdout and stderr that can be printed to, also where they are closed, unread or cannot write every character."""
+def unfailing_streams() -> Iterator[None]:
+    """Stdout and stderr, for the `with` block, that fail nobody who writes to them: viewing never ends measuring."""
+    with _streams(True):
+        yield
+
+
+@contextlib.contextmanager
+def _streams(goes_on: bool) -> Iterator[_Output | None]:
+    """Stdout and stderr that can be printed to, also where they are closed, unread or cannot write every character.
+
+    Returns:
+        What stdout ends in; None where it is closed or in memory.
+    """
     before = sys.stdout, sys.stderr
     with contextlib.ExitStack() as stack:
         try:
-            sys.stdout = stack.enter_context(_stream(sys.stdout, goes_on))
-            sys.stderr = stack.enter_context(_stream(sys.stderr, True))
-            yield
+            sys.stdout, output = stack.enter_context(_stream(sys.stdout, goes_on))
+            sys.stderr, _ = stack.enter_context(_stream(sys.stderr, True))
+            yield output
         finally:
             sys.stdout, sys.stderr = before
 
 
 @contextlib.contextmanager
-def _stream(stream: TextIO | None, goes_on: bool) -> Iterator[TextIO]:
+def _stream(stream: TextIO | None, goes_on: bool) -> Iterator[tuple[TextIO, _Output | None]]:
     if stream is None:  # closed before this process began; print(file=None) would go to the other one
         with open(os.devnull, "w", errors="backslashreplace") as nowhere:
-            yield nowhere
+            yield nowhere, None
         return
     try:
         stream.flush()
         output = _Output(stream.fileno(), goes_on)
     except (OSError, ValueError):  # in memory
-        yield stream
+        yield stream, None
         return
     raw = isinstance(getattr(stream, "buffer", None), io.RawIOBase)  # python -u
     text = io.TextIOWrapper(
@@ -179,7 +204,7 @@ def _stream(stream: TextIO | None, goes_on: bool) -> Iterator[TextIO]:
         write_through=raw,
     )
     try:
-        yield text
+        yield text, output
     finally:
         try:
             text.flush()

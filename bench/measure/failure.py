@@ -15,7 +15,16 @@ class Diverged(ArithmeticError):
 
 
 class Stopped(BaseException):
-    """A signal asked the run to end: not an error of the run, so no `except Exception` may swallow it."""
+    """A signal asked the run to end: not an error of the run, so no `except Exception` may swallow it.
+
+    Args:
+        message: who or what stopped it, in one line.
+        kind: one of `results.store.schema.FAILURE_KINDS`.
+    """
+
+    def __init__(self, message: str, kind: str = "interrupted") -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class RankLost(RuntimeError):
@@ -64,15 +73,15 @@ def one_line(error: BaseException) -> str:
 
 def classify(error: BaseException, rank: int) -> Failure:
     """Name the failure behind an exception that ended a rank."""
+    if isinstance(error, Stopped):
+        return Failure("killed", error.kind, one_line(error), rank)
+    if isinstance(error, KeyboardInterrupt):
+        return Failure("killed", "interrupted", f"rank {rank} was stopped by SIGINT, as Ctrl-C sends it", rank)
     kind, message = _kind(error), one_line(error)
     if kind == "rank_lost" and not isinstance(error, RankLost):
         # Collectives lead with a source file and end with advice: what happened is in between.
         message = "another rank is gone: " + re.sub(r"\[\S+:\d+\]\s*", "", message).partition(". This is")[0]
-    return Failure(_status(error), kind, message, rank)
-
-
-def _status(error: BaseException) -> str:
-    return "killed" if isinstance(error, (Stopped, KeyboardInterrupt)) else "failed"
+    return Failure("failed", kind, message, rank)
 
 
 def _kind(error: BaseException) -> str:

@@ -163,7 +163,7 @@ def ended_rows(folder: Path) -> list[Row]:
     Args:
         folder: of the command, see `scratch`.
     """
-    recover(folder / STORE, failure_kind="unknown", failure_message="its launcher ended before it")
+    recover(folder / STORE, failure_kind="interrupted", failure_message="its launcher ended before it")
     return read_rows(folder / STORE, "runs")[0]
 
 

@@ -62,4 +62,4 @@ def _compare(cells: Sequence[Keys]) -> int:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command; see `command.run`."""
-    return command.run("bench.peers", __doc__, Keys, _read, _compare, words)
+    return command.run("bench.peers", __doc__, Keys, _read, _compare, words, goes_on=True)

@@ -187,7 +187,7 @@ def _train(task: tuple[Keys, Splits]) -> int:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command; see `command.run`."""
-    return command.run("bench.peers.plain", __doc__, Keys, _read, _train, words)
+    return command.run("bench.peers.plain", __doc__, Keys, _read, _train, words, goes_on=True)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What a person sees while a run goes: a live line on a terminal, plain lines elsewhere."""
 
+import contextlib
 import json
 import os
 import sys
@@ -22,22 +23,37 @@ class Emitter:
 
     def __init__(self, config: RunConfig) -> None:
         path = os.environ.get(VARIABLE)
-        self._file = open(path, "a", buffering=1) if path else None  # noqa: SIM115 (closed by close)
+        self._file: TextIO | None = None
         self._display = None if path else Display(config, sys.stdout)
+        if path:
+            try:
+                self._file = open(path, "a", buffering=1)  # noqa: SIM115 (closed by close)
+            except OSError as error:
+                self._give_up(error)
 
     def emit(self, event: str, **fields: Any) -> None:
-        """Send one event."""
-        if self._file:
-            self._file.write(json.dumps({"event": event, **fields}) + "\n")
-        elif self._display:
-            self._display.feed({"event": event, **fields})
+        """Send one event. What cannot be shown ends the showing, never the run."""
+        try:
+            if self._file:
+                self._file.write(json.dumps({"event": event, **fields}) + "\n")
+            elif self._display:
+                self._display.feed({"event": event, **fields})
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        with contextlib.suppress(OSError):
+            print(f"progress is no longer shown: {error}", file=sys.stderr, flush=True)
+        self.close()
 
     def close(self) -> None:
         """End the display or the file; more than once does no harm."""
-        if self._file:
-            self._file.close()
-        if self._display:
-            self._display.close()
+        file, display, self._file, self._display = self._file, self._display, None, None
+        with contextlib.suppress(OSError):  # what it still holds is not to be written either
+            if file:
+                file.close()
+            if display:
+                display.close()
 
 
 class Follower:
@@ -53,12 +69,22 @@ class Follower:
             with self._path.open("rb") as file:
                 file.seek(self._offset)
                 data = file.read()
-        except FileNotFoundError:
+        except OSError:  # not there yet, or a disk that does not answer: there is nothing to show
             return
         whole = data[: data.rfind(b"\n") + 1]
         self._offset += len(whole)
         for line in whole.splitlines():
-            yield json.loads(line)
+            try:
+                event = json.loads(line)
+            except ValueError:  # torn by a full disk
+                continue
+            yield event
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to who writes: Rich would end the process."""
+        raise
 
 
 class Display:
@@ -72,7 +98,7 @@ class Display:
     def __init__(self, config: RunConfig, stream: TextIO) -> None:
         self._config = config
         self._terminal = stream.isatty()
-        self._console = Console(file=stream, highlight=False, soft_wrap=not self._terminal)
+        self._console = _Console(file=stream, highlight=False, soft_wrap=not self._terminal)
         self._live: Live | None = None
         self._start: dict[str, Any] = {}
         self._epoch: dict[str, Any] = {}

@@ -38,7 +38,7 @@ def run(config: RunConfig, *, run_id: str, restart: int = 0) -> None:
         world.barrier()
     except BaseException as error:
         # What ends the siblings may reach this rank too: it must not cut short the writing down.
-        for number in (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         failure = classify(error, rank)
         if failure.status == "failed":  # whatever the kind: a name that is wrong must not hide the cause

@@ -45,7 +45,7 @@ class Watchdog:
         self.reported = False
         now = time.monotonic()
         self.beats = [(0, now)] * size
-        self.looked_s = now
+        self.looked_s = self.counted_s = now
         self.thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         self.thread.start()
         threading.Thread(target=self._guard, name="watchdog-guard", daemon=True).start()
@@ -123,8 +123,12 @@ class Watchdog:
 
     def _guard(self) -> None:
         """End the process where the store no longer answers: a stopped rank 0 closes no connection, and calls wait."""
+        woke_s = time.monotonic()
         while not self.closed.wait(self.interval_s):
-            if time.monotonic() - self.looked_s > self.stale_s:
+            before_s, woke_s = woke_s, time.monotonic()
+            if woke_s - before_s > self.stale_s / 2:  # it is this process that was suspended, as by Ctrl-Z
+                self.looked_s = woke_s
+            elif woke_s - self.looked_s > self.stale_s:
                 lost = f"rank 0, which serves the store, has been silent for {self.stale_s:.0f} s"
                 failure = Failure("failed", "rank_lost", lost, self.rank)
                 print(f"rank {self.rank}: run {failure}", file=sys.stderr, flush=True)
@@ -145,6 +149,9 @@ class Watchdog:
 
     def _silent(self) -> Failure | None:
         now = time.monotonic()
+        if now - self.counted_s > self.stale_s / 2:  # this rank was suspended itself, and the others with it perhaps
+            self.beats = [(count, now) for count, _ in self.beats]
+        self.counted_s = now
         for rank in range(1, self.size):
             count = self.store.add(f"beat/{rank}", 0)
             if count != self.beats[rank][0]:

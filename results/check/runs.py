@@ -12,7 +12,7 @@ from typing import Any
 from results.identity import key_of, named_as_of_pairs, parts_of
 from results.store.files import read_table, table_files
 from results.store.load import stem
-from results.store.schema import Row, to_rows
+from results.store.schema import STOPPED_KINDS, Row, to_rows
 
 __all__ = [
     "Kernel",
@@ -77,10 +77,11 @@ class Run:
     def failed(self) -> bool:
         """Whether it ended badly by itself; so does one that does not say how it ended.
 
-        One that was killed did where its failure has a kind: out of memory, a lost rank. Somebody's signal has none.
+        One that was killed did where its failure has a kind of its own: out of memory, a lost rank. One that somebody
+        stopped did not, nor one that ended without a word.
         """
         if self.row["status"] == "killed":
-            return self.row["failure_kind"] not in (None, "unknown", "preempted")
+            return self.row["failure_kind"] not in (None, "unknown", *STOPPED_KINDS)
         return not self.completed
 
     @property

@@ -149,12 +149,25 @@ REQUIRED: dict[str, tuple[str, ...]] = {
     "pairs": ("pairs_id", "pair", "side", "run_id"),
 }
 STATUSES = ("completed", "failed", "killed")
-FAILURE_KINDS = (
-    "data", "config", "diverged", "oom", "rank_lost", "timeout", "preempted", "network", "storage", "unknown",
-)
+# What ended a run that did not complete.
+FAILURE_KINDS: dict[str, str] = {
+    "data": "the training or test data cannot be read, or are not what they should be",
+    "config": "what was asked for cannot be done",
+    "diverged": "the training loss is not finite",
+    "oom": "no memory, of the device or the host",
+    "rank_lost": "a rank is gone or no longer answers",
+    "timeout": "a time limit was met, or a wait took too long",
+    "preempted": "the cluster took the nodes away",
+    "interrupted": "somebody stopped it: a signal, Ctrl-C, a closed terminal, the end of its launcher",
+    "network": "ranks cannot reach each other",
+    "storage": "a disk refuses",
+    "unknown": "none of these: a fault of the suite, or a run that ended without a word",
+}
+# Of these, what comes from outside and says nothing of the run.
+STOPPED_KINDS = ("preempted", "interrupted")
 CHOICES: dict[tuple[str, str], tuple[str, ...]] = {
     ("runs", "status"): (*STATUSES, "running"),  # running: in journals only
-    ("runs", "failure_kind"): FAILURE_KINDS,
+    ("runs", "failure_kind"): tuple(FAILURE_KINDS),
     ("runs", "family"): ("imagenet", "cifar"),
     ("runs", "shortcut"): ("none", "A", "B", "C"),
     ("runs", "stride"): ("v1", "v1.5"),

@@ -82,7 +82,7 @@ def write_attempt(root: Path, contents: Contents, row: Row, file: BinaryIO) -> l
 
 
 def final_row(contents: Contents, file: BinaryIO) -> Row:
-    """Return the row of `runs` of an attempt that has ended by itself: as it says, or with the figures of an early end."""
+    """Return the row of `runs` of an attempt that has said how it ended, with the figures of an early end."""
     return contents.row if contents.row["status"] == "completed" else early_end.row_of(contents, file)
 
 

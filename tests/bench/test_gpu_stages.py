@@ -120,6 +120,14 @@ def test_a_part_is_shown_logged_and_ended_in_time(tmp_path: Path, capfd: pytest.
     assert time.monotonic() - start < 20
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full here")
+def test_a_log_without_room_ends_no_part(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "p.log").symlink_to("/dev/full")
+    part = Part(1, "p", ("json.tool", "--help"))
+    assert gpu.run(part, 60.0, tmp_path / "logs") == 0
+
+
 @pytest.mark.parametrize("word", ["stages=7", "stage=1", "minutes=0", "minutes=1,2"])
 def test_a_bad_word_is_one_line_and_exit_status_2(word: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert gpu.main([word]) == 2

@@ -62,7 +62,7 @@ def run(config: RunConfig, *, run_id: str, restart: int) -> None:
             time.sleep(600)
         except Stopped as stopped:
             if writer:
-                writer.finish("killed", failure_kind="unknown", failure_message=str(stopped))
+                writer.finish("killed", failure_kind=stopped.kind, failure_message=str(stopped))
             os._exit(1)
     else:
         os._exit(1)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -24,13 +25,14 @@ HERE = Path(__file__).parent
 
 # What launch/local.py does, with ranks that train nothing and less patience.
 LOCAL = """
+import os
 import sys
 import launch.foreground
 from launch.cli import main
 from stub import StubJob
 launch.foreground.Job = StubJob
 launch.foreground.PATIENCE_S = 0.5
-launch.foreground.STOP_S = 1.0
+launch.foreground.STOP_S = float(os.environ.get("STOP_S", 1.0))
 sys.exit(main("local", sys.argv[1:]))
 """
 
@@ -41,12 +43,14 @@ Start = Callable[..., subprocess.Popen[str]]
 def start(tmp_path: Path) -> Iterator[Start]:
     started: list[subprocess.Popen[str]] = []
 
-    def popen(does: str, *words: str, **environment: str) -> subprocess.Popen[str]:
+    def popen(does: str, *words: str, shell: str = "", **environment: str) -> subprocess.Popen[str]:
         variables = {**os.environ, "STUB": does, "PYTHONPATH": f"{ROOT}{os.pathsep}{HERE}", **environment}
         for name in ("OMP_NUM_THREADS", "RESNET_BENCH_PROGRESS"):
             if name not in environment:
                 variables.pop(name, None)
         command = [sys.executable, "-c", LOCAL, "dataset=digits", f"results={tmp_path}/rows", *words]
+        if shell:
+            command = ["bash", "-o", "pipefail", "-c", f"{shlex.join(command)} {shell}"]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         # The tests themselves may run where these are ignored (nohup, a shell's background), and children inherit that.
         numbers = (signal.SIGINT, signal.SIGHUP)
@@ -161,24 +165,33 @@ def test_a_killed_rank_takes_its_siblings_along_and_the_row_is_kept(
     assert all(gone(rank) for rank in both)
     (row,) = rows(tmp_path)
     assert row["status"] == "killed", err
+    assert row["failure_kind"] == "rank_lost" and f"rank {victim} is gone" in str(row["failure_message"])
     assert bool(row["recovered"]) == (victim == 0 or does == "deaf")
     assert not list((tmp_path / "rows" / "journal").glob("*.jsonl"))
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(
+    ("number", "status", "sender"),
+    [
+        (signal.SIGINT, 130, ", as Ctrl-C sends it"),
+        (signal.SIGTERM, 143, ""),
+        (signal.SIGHUP, 129, ", as a terminal sends it that closes"),
+    ],
+)
 def test_a_signal_ends_the_ranks_in_order_and_the_sweep(
-    start: Start, tmp_path: Path, number: signal.Signals, status: int
+    start: Start, tmp_path: Path, number: signal.Signals, status: int, sender: str
 ) -> None:
     process = start("sleep", "depth=20,32")
     both = ranks(tmp_path)
     os.killpg(process.pid, number) if number != signal.SIGTERM else process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == status, err
-    assert "killed (unknown): stopped by SIGTERM" in out
+    message = f"the launcher was stopped by {number.name}{sender}"
+    assert f"killed (interrupted): {message}" in out
     assert all(gone(rank) for rank in both)
     assert f"launch: stopped by {number.name}; 2 of 2 not run to their end" in err
     (row,) = rows(tmp_path)
-    assert (row["status"], row["failure_message"]) == ("killed", "stopped by SIGTERM")
+    assert (row["status"], row["failure_kind"], row["failure_message"]) == ("killed", "interrupted", message)
 
 
 def test_ranks_do_not_outlive_a_killed_launcher(start: Start, tmp_path: Path) -> None:
@@ -186,6 +199,9 @@ def test_ranks_do_not_outlive_a_killed_launcher(start: Start, tmp_path: Path) ->
     both = ranks(tmp_path)
     process.kill()
     assert until(lambda: all(gone(rank) for rank in both), 20)
+    (row,) = rows(tmp_path)
+    said = f"the launcher (process {process.pid}) is gone"
+    assert (row["status"], row["failure_kind"], row["failure_message"]) == ("killed", "interrupted", said)
 
 
 @pytest.mark.parametrize("delay_s", [0.0, 0.05, 0.3])
@@ -214,3 +230,82 @@ def test_a_signal_before_there_are_ranks_ends_those_that_are_about_to_start(
     assert not left()
     time.sleep(3)
     assert not left()
+
+
+def test_a_second_ctrl_c_hurries_the_ranks_and_their_rows_are_written_all_the_same(
+    start: Start, tmp_path: Path
+) -> None:
+    process = start("deaf", "depth=20", STOP_S="30")
+    both = ranks(tmp_path)
+    process.send_signal(signal.SIGINT)
+    time.sleep(1.5)
+    assert process.poll() is None  # it waits for a rank that no signal reaches
+    for _ in range(3):  # the last two are of the same doing
+        process.send_signal(signal.SIGINT)
+    hurried_at = time.monotonic()
+    _, err = process.communicate(timeout=60)
+    assert time.monotonic() - hurried_at < 20 and process.returncode == 130, err
+    assert all(gone(rank) for rank in both)
+    (row,) = rows(tmp_path)
+    assert (row["failure_kind"], row["recovered"]) == ("interrupted", True)
+    assert str(row["failure_message"]).startswith("the launcher was stopped by SIGINT, as Ctrl-C sends it (last line")
+
+
+def test_the_death_of_the_controller_is_said_and_its_ranks_end_in_order(start: Start, tmp_path: Path) -> None:
+    process = start("sleep", "depth=20")
+    both = ranks(tmp_path)
+    controller = both[0].parent()
+    assert controller
+    controller.kill()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1 and all(gone(rank) for rank in both), err
+    (row,) = rows(tmp_path)
+    said = f"the process that started the ranks (submitit, {controller.pid}) is gone"
+    assert (row["failure_kind"], row["failure_message"], row["recovered"]) == ("interrupted", said, None)
+
+
+def test_siblings_that_leave_a_suspended_rank_are_not_the_cause(start: Start, tmp_path: Path) -> None:
+    process = start("deaf", "depth=20")
+    both = ranks(tmp_path)
+    both[0].suspend()
+    both[1].kill()  # as its watchdog does
+    _, err = process.communicate(timeout=60)
+    (row,) = rows(tmp_path)
+    assert row["failure_kind"] == "rank_lost", err
+    assert str(row["failure_message"]).startswith("rank 0 was suspended, as by SIGSTOP")
+
+
+def test_signals_that_are_held_back_come_when_the_block_is_over() -> None:
+    before = {number: signal.getsignal(number) for number in foreground.STOP_SIGNALS}
+    seen: list[str] = []
+    try:
+        for number in foreground.STOP_SIGNALS:
+            signal.signal(number, lambda number, frame: seen.append(signal.Signals(number).name))
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        with foreground.held_back():
+            for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+                signal.raise_signal(number)
+            assert seen == []
+        assert seen == ["SIGINT"]  # the first says enough
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+# A reader that leaves after two lines, closed streams, and disks that are full.
+@pytest.mark.parametrize(
+    ("where", "status", "said"),
+    [
+        ("| head -2", 0, ""),
+        (">&- 2>&-", 0, ""),
+        (">/dev/full", 1, "launch: [Errno 28] No space left on device\n"),
+        (">/dev/full 2>/dev/full", 1, ""),
+    ],
+)
+def test_what_becomes_of_the_output_ends_no_sweep(
+    start: Start, tmp_path: Path, where: str, status: int, said: str
+) -> None:
+    process = start("complete", "depth=8,14", shell=where)
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (status, said), out
+    assert sorted((row["depth"], row["status"]) for row in rows(tmp_path)) == [(8, "completed"), (14, "completed")]

@@ -5,6 +5,7 @@ import pickle
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,10 @@ from bench.config.run_config import RunConfig
 from bench.measure.failure import Stopped
 from launch import foreground, job
 from launch.foreground import Outcome
-from launch.job import Job, check_packages, given_run_id, new_run_id, run_id_in_slurm, set_ranks, stop_on_signals
+from launch.job import (
+    Cause, Job, check_packages, given_run_id, new_run_id, run_id_in_slurm, set_ranks, stop_on_signals,
+)  # fmt: skip
+from results.store.schema import FAILURE_KINDS
 from results.words import ConfigError
 
 
@@ -86,18 +90,74 @@ def test_our_packages_are_ours_and_others_are_named(tmp_path: Path) -> None:
         check_packages(["nowhere"])
 
 
-@pytest.mark.parametrize(("number", "message"), [(signal.SIGTERM, "SIGTERM"), (signal.SIGUSR2, "SIGUSR2.*timeout")])
-def test_a_signal_stops_a_run_once(number: signal.Signals, message: str) -> None:
+TERM, USR2, INT, HUP = signal.SIGTERM, signal.SIGUSR2, signal.SIGINT, signal.SIGHUP
+IN_SLURM = {"SLURM_JOB_ID": "77"}
+TOLD = Cause("interrupted", "the launcher was stopped by SIGINT, as Ctrl-C sends it")
+GONE = Cause("interrupted", "the launcher (process 7) is gone")
+LOST = Cause("rank_lost", "rank 0 is gone")
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
     before = {each: signal.getsignal(each) for each in job.STOP_SIGNALS}
-    try:
-        stop_on_signals()
-        with pytest.raises(Stopped, match=message):
-            signal.raise_signal(number)
-        for each in job.STOP_SIGNALS:
-            signal.raise_signal(each)  # the run is ending: nothing disturbs it
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+    for each in job.STOP_SIGNALS:  # whatever the tests were started to ignore
+        signal.signal(each, signal.SIG_DFL)
+    yield
+    for each, handler in before.items():
+        signal.signal(each, handler)
+
+
+@pytest.mark.usefixtures("handlers")
+@pytest.mark.parametrize(
+    ("number", "environ", "told", "known", "kind", "message"),
+    [
+        (TERM, {}, None, [], "interrupted", "rank 1 was stopped by SIGTERM"),
+        (INT, {}, None, [], "interrupted", "rank 1 was stopped by SIGINT, as Ctrl-C sends it"),
+        (HUP, {}, None, [], "interrupted", "rank 1 was stopped by SIGHUP, as a terminal sends it that closes"),
+        (USR2, {}, None, [], "interrupted", "rank 1 was stopped by SIGUSR2"),
+        (USR2, IN_SLURM, None, [], "timeout", "rank 1 was stopped by SIGUSR2, which Slurm sends before the time limit"),
+        (TERM, IN_SLURM, None, [], "interrupted", "rank 1 was stopped by SIGTERM, which Slurm sends at a cancel, a "
+                                                  "preemption and the time limit"),
+        (TERM, {}, TOLD, [], TOLD.kind, TOLD.message),
+        (TERM, {}, LOST, [], LOST.kind, LOST.message),
+        (TERM, {}, None, [GONE], GONE.kind, GONE.message),
+        (TERM, {}, LOST, [GONE], GONE.kind, GONE.message),
+        (USR2, {}, TOLD, [], "interrupted", "rank 1 was stopped by SIGUSR2"),  # which no launcher sends
+    ],
+)  # fmt: skip
+def test_a_signal_stops_a_run_once_and_says_why(
+    number: signal.Signals, environ: dict[str, str], told: Cause | None, known: list[Cause], kind: str, message: str,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(os, "environ", {"RANK": "1", **environ})
+    path = tmp_path / "cause.json"
+    if told:
+        told.write(path)
+        Cause("unknown", "said later").write(path)  # the first stands
+    stop_on_signals(known, str(path))
+    with pytest.raises(Stopped) as caught:
+        signal.raise_signal(number)
+    assert (caught.value.kind, str(caught.value)) == (kind, message) and kind in FAILURE_KINDS
+    for each in job.STOP_SIGNALS:
+        signal.raise_signal(each)  # the run is ending: nothing disturbs it
+
+
+@pytest.mark.usefixtures("handlers")
+def test_what_a_rank_was_started_to_ignore_stays_ignored() -> None:
+    signal.signal(INT, signal.SIG_IGN)
+    signal.signal(HUP, signal.SIG_IGN)
+    stop_on_signals()
+    signal.raise_signal(INT)
+    signal.raise_signal(HUP)
+    with pytest.raises(Stopped):
+        signal.raise_signal(TERM)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "7", '{"kind": "interrupted"}', '{"kind": 1, "x": 2}'])
+def test_a_cause_that_cannot_be_read_is_none(text: str, tmp_path: Path) -> None:
+    (tmp_path / "cause.json").write_text(text)
+    assert Cause.read(str(tmp_path / "cause.json")) is None and Cause.read(str(tmp_path / "none")) is None
+    Cause("interrupted", "x").write(tmp_path / "no" / "folder")  # which refuses, and is no error
 
 
 def test_run_ids_differ_and_those_of_a_slurm_job_do_not(slurm: pytest.MonkeyPatch, config: RunConfig) -> None:

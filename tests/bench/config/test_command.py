@@ -1,4 +1,4 @@
-"""Every command alike: its help, a word that cannot be used, a reader that leaves, closed streams and signals."""
+"""Every command alike: its help, a word that cannot be used, signals, and who goes on when nobody looks on."""
 
 import importlib
 import os
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from made_up import BODIES, shell
 
 from bench.config import command
 from bench.config.grammar import WordError, key, parse
@@ -53,15 +54,6 @@ def main_of(name: str) -> Callable[[Sequence[str]], int]:
 def line_of(name: str, *words: str) -> list[str]:
     """A command as it is started."""
     return [sys.executable, name, *words] if name in LAUNCHERS else [sys.executable, "-m", name, *words]
-
-
-def shell(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a line of bash in the checkout, with $PYTHON, in an environment where kernels are not interpreted."""
-    unwanted = ("TRITON_INTERPRET", "PYTHONUNBUFFERED")
-    inherited = {name: value for name, value in os.environ.items() if name not in unwanted}
-    variables = {**inherited, "PYTHON": sys.executable, **environment}
-    words = ["bash", "-o", "pipefail", "-c", script]
-    return subprocess.run(words, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=300)
 
 
 @pytest.fixture
@@ -168,72 +160,6 @@ class Keys:
     rounds: int = key("turns", "1", default=1, least=1)
 
 
-BODIES = """
-import os, sys, time
-from pathlib import Path
-from bench.config import command
-from dataclasses import dataclass
-from bench.config.grammar import key, parse
-
-@dataclass
-class Keys:
-    rounds: int = key("turns", "1", default=1, least=1)
-
-def prints(cells):
-    for number in range(50_000):
-        print(number)
-    Path(sys.argv[1]).write_text("done")
-    return 7
-
-def prints_little(cells):
-    print("x")
-    return 7
-
-def says(cells):
-    print("x", file=sys.stderr)
-    os.system("echo child")
-    print("\\udcff \\u2713 \\u4e2d")
-    return 7
-
-def naps(cells):
-    try:
-        print("ready", flush=True)
-        time.sleep(60)
-    finally:
-        Path(sys.argv[1]).write_text("done")
-    return 7
-
-def forks(cells):
-    try:
-        if not os.fork():
-            print("ready", flush=True)
-            time.sleep(1)
-            Path(sys.argv[1]).write_text("done")
-            os._exit(0)
-        time.sleep(60)
-    finally:
-        os.wait()
-
-def drops(cells):
-    class Dropping:
-        def __del__(self):
-            print("ready", flush=True)
-            time.sleep(60)  # what is raised here is dropped
-
-    Dropping()
-    naps(cells)
-
-body, goes_on = globals()[sys.argv[2]], sys.argv[3] == "on"
-sys.exit(command.run("made.up", "", Keys, lambda words: parse(words, Keys), body, [], goes_on=goes_on))
-"""
-
-
-@pytest.fixture
-def made_up(tmp_path: Path) -> dict[str, str]:
-    """Variables for a line of bash that runs a command of BODIES: `$PYTHON -c "$CODE" $DONE NAME on|off`."""
-    return {"CODE": BODIES, "DONE": str(tmp_path / "done"), "PYTHONPATH": str(ROOT)}
-
-
 def test_a_command_ends_with_its_body_s_status(capsys) -> None:
     def run(body: Callable[[list[Keys]], int], *words: str) -> int:
         return command.run("made.up", "Does nothing.", Keys, lambda typed: parse(typed, Keys), body, words)
@@ -261,50 +187,6 @@ def test_a_command_ends_with_its_body_s_status(capsys) -> None:
     assert capsys.readouterr().out.startswith(
         "Does nothing.\n\nrounds  turns\n        type: a whole number, at least 1"
     )
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("script", "status", "done"),
-    [
-        # More than a pipe holds: what only prints stops, and what does more is done to its end.
-        ('"$PYTHON" -c "$CODE" "$DONE" prints off | head -1', 0, False),
-        ('"$PYTHON" -u -c "$CODE" "$DONE" prints off | head -1', 0, False),
-        ('"$PYTHON" -c "$CODE" "$DONE" prints on | head -1', 7, True),
-        ('"$PYTHON" -u -c "$CODE" "$DONE" prints on | head -1', 7, True),
-        # So little that it is written at the end, when nobody is there any more.
-        ('(sleep 0.1; "$PYTHON" -c "$CODE" "$DONE" prints_little off) | true', 7, False),
-        ('(sleep 0.1; "$PYTHON" -c "$CODE" "$DONE" prints_little on) | true', 7, False),
-        ('(sleep 0.1; "$PYTHON" -c "$CODE" "$DONE" says on 2>&1) | true', 7, False),
-        # Closed before it began.
-        ('"$PYTHON" -c "$CODE" "$DONE" prints off >&-', 7, True),
-        ('"$PYTHON" -c "$CODE" "$DONE" says off >&- 2>&-', 7, False),
-    ],
-)  # fmt: skip
-def test_a_reader_that_leaves_is_no_error(script, status, done, made_up) -> None:
-    ended = shell(script, **made_up)
-    assert (ended.returncode, ended.stderr) == (status, "")
-    assert Path(made_up["DONE"]).exists() == done
-
-
-@pytest.mark.slow
-def test_with_stderr_closed_nothing_of_it_goes_to_stdout(made_up) -> None:
-    ended = shell('"$PYTHON" -c "$CODE" "$DONE" says off 2>&-', **made_up, LC_ALL="C.UTF-8", PYTHONIOENCODING="utf-8")
-    assert (ended.returncode, ended.stdout, ended.stderr) == (7, "child\n\\udcff ✓ 中\n", "")
-
-
-@pytest.mark.slow
-def test_what_a_stream_cannot_write_is_written_in_escapes(made_up) -> None:
-    ended = shell('"$PYTHON" -c "$CODE" "$DONE" says off', **made_up, PYTHONIOENCODING="ascii")
-    assert (ended.returncode, ended.stdout) == (7, "child\n\\udcff \\u2713 \\u4e2d\n")
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full here")
-@pytest.mark.parametrize("words", ["prints on", "prints off", "prints_little on", "prints_little off"])
-def test_a_full_disk_is_one_line(words, made_up) -> None:
-    ended = shell(f'"$PYTHON" -c "$CODE" "$DONE" {words} >/dev/full', **made_up)
-    assert (ended.returncode, ended.stderr) == (1, "made.up: [Errno 28] No space left on device\n")
 
 
 @pytest.mark.slow
@@ -363,10 +245,19 @@ def test_help_into_a_closed_pipe_is_quiet(name) -> None:
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
-@pytest.mark.slow
-def test_peers_into_a_closed_pipe_ends_at_its_first_line() -> None:
-    ended = shell('"$PYTHON" -m bench.peers part=loaders rounds=2 | true', RESNET_BENCH_DATA="/nonexistent")
-    assert (ended.returncode, ended.stderr) == (0, "")
+def test_no_command_that_measures_is_ended_by_who_looks_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each goes on to its end; what only computes from files or models may stop when nobody reads on."""
+    seen: dict[str, bool] = {}
+
+    def run(program: str, *arguments: object, goes_on: bool = False, **keywords: object) -> int:
+        seen[program] = goes_on
+        return 0
+
+    monkeypatch.setattr(command, "run", run)
+    computes = {"bench.roofline"}
+    for name in (*(name for name in MODULES if name.startswith("bench.")), "launch/local.py"):
+        main_of(name)([])
+    assert {name for name, on in seen.items() if not on} == computes
 
 
 @pytest.mark.slow

@@ -55,8 +55,10 @@ def caused(error: Exception, cause: Exception) -> Exception:
         (RuntimeError("Timed out after 5 minutes"), "failed", "timeout"),
         (BrokenPipeError(errno.EPIPE, "Broken pipe"), "failed", "network"),
         (KeyError("x"), "failed", "unknown"),
-        (Stopped("signal SIGTERM"), "killed", "unknown"),
-        (KeyboardInterrupt(), "killed", "unknown"),
+        (Stopped("rank 3 was stopped by SIGTERM"), "killed", "interrupted"),
+        (Stopped("rank 1 is gone", "rank_lost"), "killed", "rank_lost"),
+        (Stopped("the time limit", "timeout"), "killed", "timeout"),
+        (KeyboardInterrupt(), "killed", "interrupted"),
     ],
 )
 def test_kind_of_an_error(error: BaseException, status: str, kind: str) -> None:
@@ -80,6 +82,8 @@ def test_the_message_is_the_first_line_that_says_something() -> None:
     assert classify(ConfigError("batch=0: expected\n1"), 0).message == "batch=0: expected 1"
     assert classify(ValueError("bad\nmore"), 0).message == "ValueError: bad"
     assert classify(KeyError(), 0).message == "KeyError"
+    assert classify(Stopped("the launcher (process 7) is gone"), 0).message == "the launcher (process 7) is gone"
+    assert classify(KeyboardInterrupt(), 2).message == "rank 2 was stopped by SIGINT, as Ctrl-C sends it"
 
 
 @pytest.mark.ranks

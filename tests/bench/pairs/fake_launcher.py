@@ -76,7 +76,7 @@ def main() -> int:
             while time.monotonic() < deadline:
                 time.sleep(0.05)  # a signal just before a long one would be seen after it
         finally:
-            writer.finish("killed", failure_kind="unknown", failure_message="stopped by SIGTERM")
+            writer.finish("killed", failure_kind="interrupted", failure_message="the launcher was stopped by SIGTERM")
     if does == "edit":
         (ROOT / "plan.json").write_text(json.dumps({**plan, "edited": True}))
     if does == "null":

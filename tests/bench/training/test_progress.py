@@ -101,6 +101,46 @@ def test_events_reach_the_follower_whole(tmp_path: Path, monkeypatch: pytest.Mon
     emitter.close()
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full here")
+@pytest.mark.parametrize("path", ["/dev/full", "/proc/none/progress"])
+def test_progress_that_cannot_be_written_ends_no_run(
+    path: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(VARIABLE, path)
+    emitter = Emitter(CONFIG)
+    for _ in range(3):
+        emitter.emit("step", epoch=1)
+    emitter.close()
+    assert capsys.readouterr().err.count("progress is no longer shown") == 1
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(32, "Broken pipe"), OSError(28, "No space left"), OSError(5, "EIO")])
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_display_that_nobody_can_see_ends_no_run(
+    error: OSError, terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Closed(Terminal if terminal else io.StringIO):  # type: ignore[misc]
+        def write(self, text: str) -> int:
+            raise error
+
+        flush = write  # type: ignore[assignment]
+
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.setattr("sys.stdout", Closed())
+    emitter = Emitter(CONFIG)
+    for event in (START, STEP, EPOCH):
+        emitter.emit(**event)
+    emitter.close()
+    assert capsys.readouterr().err.count("progress is no longer shown") == 1
+
+
+def test_what_a_full_disk_tore_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "progress"
+    path.write_text('{"event": "st\n{"event": "end"}\n')
+    assert list(Follower(path).new_events()) == [{"event": "end"}]
+    assert list(Follower(tmp_path).new_events()) == []  # no file
+
+
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (3601, "1:00:01"), (-3, "0:00")])
 def test_clock(seconds: float, text: str) -> None:
     assert clock(seconds) == text

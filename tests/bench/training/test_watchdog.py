@@ -3,9 +3,11 @@
 import threading
 import time
 
+import pytest
 import torch.distributed as dist
 
 from bench.measure.failure import Failure
+from bench.training import watchdog
 from bench.training.watchdog import Watchdog
 
 
@@ -74,6 +76,21 @@ def test_a_rank_that_left_in_order_is_not_lost() -> None:
     dogs[1].close()
     time.sleep(1.0)
     dogs[0].close()
+    assert handled == [] and ended == []
+
+
+def test_ranks_that_were_suspended_together_are_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    handled: list[Failure] = []
+    ended = Ended()
+    ahead_s, monotonic = [0.0], time.monotonic
+    monkeypatch.setattr(watchdog.time, "monotonic", lambda: monotonic() + ahead_s[0])
+    dogs = watchdogs(2, {1}, handled, ended, stale_s=60.0)  # the other rank has not beaten again yet
+    for _ in range(3):
+        ahead_s[0] += 100.0  # a Ctrl-Z, and `fg` much later
+        time.sleep(0.3)
+    monkeypatch.undo()
+    for dog in dogs.values():
+        dog.close()
     assert handled == [] and ended == []
 
 

@@ -65,6 +65,7 @@ def test_five_runs_are_averaged_without_the_fastest_and_the_slowest():
         ({"tta_s": None, "epochs_to_target": None, "status": "failed", "failure_kind": "oom"}, "not converged"),
         ({"tta_s": None, "epochs_to_target": None, "status": "killed", "failure_kind": "timeout"}, "not converged"),
         ({"tta_s": None, "epochs_to_target": None, "status": "killed", "failure_kind": "preempted"}, "left out"),
+        ({"tta_s": None, "epochs_to_target": None, "status": "killed", "failure_kind": "interrupted"}, "left out"),
         ({"tta_s": None, "epochs_to_target": None, "status": "killed", "failure_kind": "unknown"}, "left out"),
         ({"tta_s": None, "epochs_to_target": None, "status": "failed", "failure_kind": "data", "run_start": None},
          "left out"),

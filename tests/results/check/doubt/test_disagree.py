@@ -100,7 +100,10 @@ def test_where_the_accepted_runs_missed_it_as_often_it_is_no_fault(
     assert of(check(memory), "epochs_to_target").verdict is verdict
 
 
-@pytest.mark.parametrize(("kind", "status"), [("oom", 3), ("rank_lost", 3), ("unknown", 0), (None, 0)])
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [("oom", 3), ("rank_lost", 3), ("timeout", 3), ("interrupted", 0), ("preempted", 0), ("unknown", 0), (None, 0)],
+)
 def test_runs_that_something_killed_failed_and_those_that_somebody_stopped_did_not(
     memory: Memory, kind: str | None, status: int
 ) -> None:
