@@ -24,7 +24,8 @@ from bench.config.keys import RunKeys
 from bench.config.paths import ROOT
 from bench.config.resolve import Host, resolve
 from bench.config.run_config import RunConfig
-from bench.measure.failure import Stopped
+from bench.measure.failure import Failure, Stopped
+from bench.training.stop_request import REQUEST
 from results import identity
 from results.durable import create_file
 from results.store.files import attempt_name
@@ -161,6 +162,7 @@ def set_ranks(config: RunConfig) -> None:
 def stop_on_signals(known: Sequence[Cause] = (), cause_file: str | None = None) -> None:
     """Let the signals that ask a job to stop raise `Stopped` in the main thread, in place of submitit's requeue.
 
+    Where the main thread waits in a collective, which no handler interrupts, the watchdog ends the run in its place.
     What this process was started to ignore stays ignored: what a terminal sends is the launcher's to act on.
 
     Args:
@@ -169,15 +171,30 @@ def stop_on_signals(known: Sequence[Cause] = (), cause_file: str | None = None) 
     """
     numbers = [number for number in STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
 
+    def cause_of(number: int) -> Cause:
+        told = known[0] if known else Cause.read(cause_file) if cause_file and number == signal.SIGTERM else None
+        return told or Cause.of_signal(number, f"rank {os.environ.get('RANK')}", os.environ)
+
     def stop(number: int, frame: FrameType | None) -> None:
         for each in numbers:  # the run is ending: a second signal must not end the ending
             signal.signal(each, signal.SIG_IGN)
-        told = known[0] if known else Cause.read(cause_file) if cause_file and number == signal.SIGTERM else None
-        cause = told or Cause.of_signal(number, f"rank {os.environ.get('RANK')}", os.environ)
+        cause = cause_of(number)
         raise Stopped(cause.message, cause.kind)
+
+    def listen() -> None:
+        while got := os.read(heard, 1):
+            if got[0] in numbers:
+                cause = cause_of(got[0])
+                REQUEST.ask(Failure("killed", cause.kind, cause.message, int(os.environ.get("RANK") or 0)))
 
     for number in numbers:
         signal.signal(number, stop)
+    # Python writes a signal's number there at once, whatever the main thread does.
+    heard, said = os.pipe()
+    os.set_blocking(said, False)
+    signal.set_wakeup_fd(said, warn_on_full_buffer=False)
+    os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))  # what ends a worker is not ours
+    threading.Thread(target=listen, name="signals", daemon=True).start()
 
 
 def new_run_id(config: RunConfig) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import torch.distributed as dist
 
 from bench.measure.failure import Failure
+from bench.training.stop_request import REQUEST
 
 FAILURE_KEY, HANDLED_KEY = "failure", "handled"
 
@@ -139,6 +140,8 @@ class Watchdog:
         try:
             # A beat is a counter, not a time: clocks of nodes differ, and rank 0 only asks whether it went on.
             self.store.add(f"beat/{self.rank}", 1)
+            if stopped := REQUEST.overdue():
+                self._set_first(stopped)
             if self.store.check([FAILURE_KEY]):
                 return Failure.from_json(self.store.get(FAILURE_KEY).decode())
             if self.rank == 0:

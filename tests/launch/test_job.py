@@ -5,6 +5,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from bench.config.keys import RunKeys
 from bench.config.paths import ROOT
 from bench.config.resolve import Host, resolve
 from bench.config.run_config import RunConfig
-from bench.measure.failure import Stopped
+from bench.measure.failure import Failure, Stopped
+from bench.training import stop_request
 from launch import foreground, job
 from launch.foreground import Outcome
 from launch.job import (
@@ -100,9 +102,11 @@ LOST = Cause("rank_lost", "rank 0 is gone")
 @pytest.fixture
 def handlers() -> Iterator[None]:
     before = {each: signal.getsignal(each) for each in job.STOP_SIGNALS}
+    wakeup = signal.set_wakeup_fd(-1)
     for each in job.STOP_SIGNALS:  # whatever the tests were started to ignore
         signal.signal(each, signal.SIG_DFL)
     yield
+    signal.set_wakeup_fd(wakeup)
     for each, handler in before.items():
         signal.signal(each, handler)
 
@@ -130,6 +134,9 @@ def test_a_signal_stops_a_run_once_and_says_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(os, "environ", {"RANK": "1", **environ})
+    request = stop_request.StopRequest()
+    monkeypatch.setattr(job, "REQUEST", request)
+    monkeypatch.setattr(stop_request, "PATIENCE_S", 0.0)
     path = tmp_path / "cause.json"
     if told:
         told.write(path)
@@ -138,6 +145,10 @@ def test_a_signal_stops_a_run_once_and_says_why(
     with pytest.raises(Stopped) as caught:
         signal.raise_signal(number)
     assert (caught.value.kind, str(caught.value)) == (kind, message) and kind in FAILURE_KINDS
+    deadline = time.monotonic() + 10  # a thread hears of it too, should the main thread wait in a collective
+    while not request.overdue() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert request.overdue() == Failure("killed", kind, message, 1)
     for each in job.STOP_SIGNALS:
         signal.raise_signal(each)  # the run is ending: nothing disturbs it
 
@@ -151,6 +162,27 @@ def test_what_a_rank_was_started_to_ignore_stays_ignored() -> None:
     signal.raise_signal(HUP)
     with pytest.raises(Stopped):
         signal.raise_signal(TERM)
+
+
+@pytest.mark.slow
+def test_what_ends_a_worker_does_not_end_its_rank() -> None:
+    code = """
+import os, signal, time
+from bench.training import stop_request
+from launch import job
+stop_request.PATIENCE_S = 0.0
+job.stop_on_signals()
+worker = os.fork()
+if not worker:
+    time.sleep(30)
+time.sleep(0.5)
+os.kill(worker, signal.SIGTERM)
+os.waitpid(worker, 0)
+time.sleep(0.5)
+print(job.REQUEST.overdue())
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stdout) == (0, "None\n"), done.stderr
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "7", '{"kind": "interrupted"}', '{"kind": 1, "x": 2}'])

@@ -7,7 +7,7 @@ import pytest
 import torch.distributed as dist
 
 from bench.measure.failure import Failure
-from bench.training import watchdog
+from bench.training import stop_request, watchdog
 from bench.training.watchdog import Watchdog
 
 
@@ -77,6 +77,23 @@ def test_a_rank_that_left_in_order_is_not_lost() -> None:
     time.sleep(1.0)
     dogs[0].close()
     assert handled == [] and ended == []
+
+
+@pytest.mark.parametrize("stuck", [0, 1])
+def test_a_stop_that_the_main_thread_does_not_hear_of_ends_the_run(stuck: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    handled: list[Failure] = []
+    ended = Ended()
+    request = stop_request.StopRequest()
+    asked = Failure("killed", "interrupted", f"rank {stuck} was stopped by SIGTERM", stuck)
+    monkeypatch.setattr(stop_request, "PATIENCE_S", 0.4)
+    dogs = watchdogs(2, set(), handled, ended)
+    monkeypatch.setattr(watchdog, "REQUEST", request)  # of both, as where each rank gets the signal
+    request.ask(asked)
+    request.ask(Failure("killed", "unknown", "later", 0))
+    time.sleep(0.2)
+    assert ended == []  # the main thread has its time first
+    assert wait(lambda: sorted(ended) == [(0, 1), (1, 1)])
+    assert handled == [asked] and len(dogs) == 2
 
 
 def test_ranks_that_were_suspended_together_are_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
