@@ -173,6 +173,7 @@ def _streams(goes_on: bool) -> Iterator[_Output | None]:
     Returns:
         What stdout ends in; None where it is closed or in memory.
     """
+    _reserve_descriptors()
     before = sys.stdout, sys.stderr
     with contextlib.ExitStack() as stack:
         try:
@@ -181,6 +182,19 @@ def _streams(goes_on: bool) -> Iterator[_Output | None]:
             yield output
         finally:
             sys.stdout, sys.stderr = before
+
+
+def _reserve_descriptors() -> None:
+    """Keep files from getting the number of a standard stream that was closed: libraries print to these numbers."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != descriptor:
+                os.dup2(nowhere, descriptor)
+                os.close(nowhere)
+            os.set_inheritable(descriptor, True)
 
 
 @contextlib.contextmanager

@@ -36,6 +36,14 @@ def waits(cells):
     Path(sys.argv[1]).write_text("done")
     return 7
 
+def opens(cells):
+    with open(sys.argv[1], "w") as file:
+        for descriptor in (1, 2):
+            os.write(descriptor, b"of a library")
+        os.system("echo of a child; echo of a child >&2")
+        file.write("done")
+    return 7
+
 def prints_little(cells):
     print("x")
     return 7

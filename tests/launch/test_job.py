@@ -164,6 +164,27 @@ def test_what_a_rank_was_started_to_ignore_stays_ignored() -> None:
         signal.raise_signal(TERM)
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full here")
+@pytest.mark.parametrize("where", [">/dev/full 2>/dev/full", ">&- 2>&-", ">/dev/full 2>&-"])
+def test_a_log_that_cannot_be_written_ends_no_rank(where: str, tmp_path: Path) -> None:
+    code = f"""
+import sys
+from pathlib import Path
+from launch import job
+from launch.job import Job
+def body(self):
+    for stream in (sys.stdout, sys.stderr):
+        print("x" * 100_000, file=stream, flush=True)
+    Path({str(tmp_path / "done")!r}).touch()
+job.set_ranks = lambda config: None
+Job._run = body
+Job(config=None, run_id="a")()
+"""
+    words = ["bash", "-c", f'exec "$0" -c "$1" {where}', sys.executable, code]
+    assert subprocess.run(words, cwd=ROOT, timeout=100).returncode == 0
+    assert (tmp_path / "done").exists()
+
+
 @pytest.mark.slow
 def test_what_ends_a_worker_does_not_end_its_rank() -> None:
     code = """

@@ -35,6 +35,12 @@ def test_a_reader_that_leaves_is_no_error(script, status, done, made_up) -> None
 
 
 @pytest.mark.slow
+def test_what_libraries_print_to_a_closed_stream_is_in_no_file(made_up) -> None:
+    ended = shell('"$PYTHON" -c "$CODE" "$DONE" opens on <&- >&- 2>&-', **made_up)
+    assert (ended.returncode, Path(made_up["DONE"]).read_text()) == (7, "done")
+
+
+@pytest.mark.slow
 def test_with_stderr_closed_nothing_of_it_goes_to_stdout(made_up) -> None:
     ended = shell('"$PYTHON" -c "$CODE" "$DONE" says off 2>&-', **made_up, LC_ALL="C.UTF-8", PYTHONIOENCODING="utf-8")
     assert (ended.returncode, ended.stdout, ended.stderr) == (7, "child\n\\udcff ✓ 中\n", "")
