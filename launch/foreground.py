@@ -6,10 +6,9 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 import psutil
 import submitit
@@ -28,6 +27,7 @@ from bench.training.progress import VARIABLE as PROGRESS_VARIABLE
 from bench.training.progress import Display, Follower
 from bench.training.ranks import free_port
 from launch.cluster import gpus_here
+from launch.interrupts import TERMINAL_SIGNALS, Interrupted, held_back, interruptible
 from launch.job import Cause, Job, given_run_id, new_run_id
 from results.recover import recover
 from results.report.terminal import failures, show, summary
@@ -38,25 +38,8 @@ POLL_S = 0.1
 # When a rank is gone the others mostly see it and write down why; those stuck in a collective never do.
 PATIENCE_S = 15.0
 STOP_S = 10.0  # from SIGTERM to SIGKILL
-SAME_S = 1.0  # signals no further apart are of one doing
-TERMINAL_SIGNALS = (signal.SIGINT, signal.SIGHUP)
-STOP_SIGNALS = (*TERMINAL_SIGNALS, signal.SIGTERM)
 NO_TIMEOUT_MIN = 60 * 24 * 365  # submitit's default of two minutes would end a run; here its own end does
 TAIL_LINES = 15
-
-
-class Interrupted(BaseException):
-    """A signal told the launcher to stop.
-
-    Args:
-        number: of the signal.
-        cause: what it says.
-    """
-
-    def __init__(self, number: int, cause: Cause) -> None:
-        super().__init__(signal.Signals(number).name)
-        self.exit_status = 128 + number
-        self.cause = cause
 
 
 @dataclass(frozen=True)
@@ -248,63 +231,6 @@ def _conclude(config: RunConfig, run_id: str, display: Display, follower: Follow
         recover(config.results, [run_id], failure_kind=cause.kind, failure_message=cause.message)
     except OSError as error:  # a full disk, say; a signal that is under way must not be lost over it
         print(f"launch: the rows of {run_id} stay in its journal: {error}", file=sys.stderr, flush=True)
-
-
-@contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """Turn the signals that stop a command into `Interrupted`, but for those that it was started to ignore.
-
-    A second one hurries what the first one ends. What follows at once is of the same doing: a terminal that closes may
-    say so twice. More than two change nothing.
-    """
-    raised: list[float] = []
-    had_terminal = _has_terminal()
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        now = time.monotonic()
-        if len(raised) == 2 or (raised and now - raised[-1] < SAME_S):
-            return
-        raised.append(now)
-        cause = Cause.of_signal(number, "the launcher", os.environ)
-        if number == signal.SIGHUP and had_terminal and not _has_terminal():
-            cause = Cause("interrupted", "the terminal of the launcher was closed (SIGHUP)")
-        raise Interrupted(number, cause)
-
-    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
-    for number in STOP_SIGNALS:
-        if before[number] != signal.SIG_IGN:
-            signal.signal(number, interrupt)
-    try:
-        yield
-    finally:
-        for number in STOP_SIGNALS:
-            signal.signal(number, before[number])
-
-
-@contextlib.contextmanager
-def held_back() -> Iterator[None]:
-    """Let the signals that stop a command wait until the `with` block is over."""
-    waiting: list[int] = []
-    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
-    for number in STOP_SIGNALS:
-        if before[number] != signal.SIG_IGN:
-            # Not blocked: what is started in the meantime would inherit that.
-            signal.signal(number, lambda number, frame: waiting.append(number))
-    try:
-        yield
-    finally:
-        for number in STOP_SIGNALS:
-            signal.signal(number, before[number])
-        if waiting:
-            os.kill(os.getpid(), waiting[0])
-
-
-def _has_terminal() -> bool:
-    try:
-        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
-    except OSError:
-        return False
-    return True
 
 
 def _start(config: RunConfig, run_id: str, folder: Path, progress: Path, said: Path) -> Ranks:

@@ -15,7 +15,7 @@ import pytest
 
 from bench.config.keys import RunKeys
 from bench.config.resolve import Host, resolve
-from launch import foreground
+from launch import foreground, interrupts
 from results.store.files import read_rows
 
 pytestmark = pytest.mark.ranks
@@ -276,13 +276,13 @@ def test_siblings_that_leave_a_suspended_rank_are_not_the_cause(start: Start, tm
 
 
 def test_signals_that_are_held_back_come_when_the_block_is_over() -> None:
-    before = {number: signal.getsignal(number) for number in foreground.STOP_SIGNALS}
+    before = {number: signal.getsignal(number) for number in interrupts.STOP_SIGNALS}
     seen: list[str] = []
     try:
-        for number in foreground.STOP_SIGNALS:
+        for number in interrupts.STOP_SIGNALS:
             signal.signal(number, lambda number, frame: seen.append(signal.Signals(number).name))
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        with foreground.held_back():
+        with interrupts.held_back():
             for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
                 signal.raise_signal(number)
             assert seen == []

@@ -20,7 +20,14 @@ from bench.training import stop_request
 from launch import foreground, job
 from launch.foreground import Outcome
 from launch.job import (
-    Cause, Job, check_packages, given_run_id, new_run_id, run_id_in_slurm, set_ranks, stop_on_signals,
+    Cause,
+    Job,
+    check_packages,
+    given_run_id,
+    new_run_id,
+    run_id_in_slurm,
+    set_ranks,
+    stop_on_signals,
 )  # fmt: skip
 from results.store.schema import FAILURE_KINDS
 from results.words import ConfigError
