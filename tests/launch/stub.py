@@ -61,6 +61,7 @@ def run(config: RunConfig, *, run_id: str, restart: int) -> None:
         try:
             time.sleep(600)
         except Stopped as stopped:
+            time.sleep(0.5 * (does == "slow"))  # as one that has to leave a step first
             if writer:
                 writer.finish("killed", failure_kind=stopped.kind, failure_message=str(stopped))
             os._exit(1)

@@ -252,7 +252,7 @@ def test_a_second_ctrl_c_hurries_the_ranks_and_their_rows_are_written_all_the_sa
 
 
 def test_the_death_of_the_controller_is_said_and_its_ranks_end_in_order(start: Start, tmp_path: Path) -> None:
-    process = start("sleep", "depth=20")
+    process = start("slow", "depth=20", STOP_S="20")
     both = ranks(tmp_path)
     controller = both[0].parent()
     assert controller
