@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from made_up import BODIES, ROOT
+from small_commands import BODIES, ROOT
 
 
 @pytest.fixture

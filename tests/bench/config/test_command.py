@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from made_up import BODIES, shell
+from small_commands import BODIES, shell
 
 from bench.config import command
 from bench.config.grammar import WordError, key, parse

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from made_up import BODIES, ROOT, shell
+from small_commands import BODIES, ROOT, shell
 
 
 @pytest.mark.slow
