@@ -311,6 +311,7 @@ def test_what_came_before_a_resume_is_journalled_before_anything_is_trained(
         row = killed_row(read(file, "j"), file, "unknown", None)
     columns = ("tta_s", "epochs_to_target", "best_top1", "epochs_completed", "downtime_s")
     assert tuple(row[name] for name in columns) == (59.0, 2, 0.9, 2, 1.0)
+    assert (row["parameters"], row["multiply_adds"], row["flops_per_image"]) == (40, 7, 42)
     assert row["null_reasons"]["final_top1"] == "killed after epoch 2 of 3"
 
 
