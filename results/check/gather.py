@@ -85,8 +85,10 @@ def gather(
         left = {**store.unread, **store.unusable}
         evidence.spoilt = {one: why for one, why in left.items() if one not in spoken_for and store.began[one] > since}
         known = {key: {runs[one].commit for one in ids if one in runs} for key, ids in state.accepted.items()}
-        fresh = [run for run in fresh if since < run.started <= now + AHEAD]
-        evidence.candidates = _that_count(fresh, known, evidence)
+        tonight = [run for run in fresh if since < run.started <= now + AHEAD]
+        evidence.candidates = _that_count(tonight, known, evidence)
+        before = [run for run in fresh if since - timedelta(hours=hours) < run.started <= since]
+        _add_those_before(before, f"{hours:g}", evidence)
         # What was accepted tonight already was measured tonight.
         evidence.measured = {runs[one].key for one in held if one in runs and since < runs[one].started <= now + AHEAD}
         if not evidence.candidates and not evidence.measured and runs:
@@ -158,6 +160,27 @@ def _that_count(fresh: list[Run], known: Mapping[str, set[str | None]], evidence
         )
         evidence.faults.append(f"{what}, such as {run.run_id}")
     return found
+
+
+def _add_those_before(before: list[Run], hours: str, evidence: Evidence) -> None:
+    """Add runs of just before the night that are of a cell and a clean commit of it: the border cuts no commit in two.
+
+    Args:
+        before: those of as many hours before as a night has, in no baseline and no pairs.
+        hours: of a night.
+    """
+    by_commit: dict[tuple[object, str | None], list[Run]] = {}
+    for run in evidence.candidates:
+        if run.clean:
+            by_commit.setdefault((run.shape, run.commit), []).append(run)
+    own = [run for run in before if any(same_cell(run, one) for one in by_commit.get((run.shape, run.commit), ()))]
+    if own:
+        evidence.candidates += own
+        evidence.before = frozenset(run.run_id for run in own)
+        evidence.faults.append(
+            f"{counted(len(own), 'run')} from before the last {hours} hours counted in, such as {own[0].run_id}: no "
+            f"baseline has them, and their commit was measured since"
+        )
 
 
 def _select(
