@@ -1,5 +1,6 @@
 """Collects what a check judges: candidates, baselines, pairs and kernels of a store."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,6 +14,7 @@ from results.check.runs import (
     Run,
     Runs,
     began,
+    changed,
     load,
     load_kernels,
     load_pairs,
@@ -20,7 +22,9 @@ from results.check.runs import (
     written,
 )
 from results.check.screen import MOST_RUNS
+from results.recover import dead_journals
 from results.selection import Selection, select
+from results.store.load import stem
 from results.store.schema import Row
 from results.words import ConfigError, counted
 
@@ -53,7 +57,7 @@ def gather(
         ConfigError: a word means no run, or there is nothing to hold anything against.
     """
     now = now or datetime.now(UTC)
-    store, pairs, (history, unread) = load(root), load_pairs(root), events(root)
+    store, pairs, (history, unread) = _load(root), load_pairs(root), events(root)
     runs = dict(store.by_id)
     state = standing(history, {run_id: run.key for run_id, run in runs.items()})
     evidence = Evidence(
@@ -110,6 +114,23 @@ def gather(
             raise ConfigError(f"against=pinned: nothing is pinned in {root}: python -m results.baseline pin reason=WHY")
     _add_kernels(evidence)
     return evidence
+
+
+def _load(root: Path) -> Runs:
+    """The runs of a store; one that died and left its journal alone is one of which the file cannot be read."""
+    store = load(root)
+    for one in dead_journals(root):
+        run_id, restart = stem(one.path.name.removesuffix(".jsonl"))
+        attempt = int(restart) if restart.isdecimal() else math.inf
+        before = store.by_id.get(run_id)
+        if named_as_of_pairs(run_id) or (before and attempt <= (before.row["restart_count"] or 0)):
+            continue  # it would confirm, no more; or its row is there, and it died before the rest was
+        store.by_id.pop(run_id, None)
+        why = f"{one.path}: {one.reason}: python -m results.recover results={root}"
+        store.unread.setdefault(run_id, why)
+        store.began.setdefault(run_id, began(run_id) or changed(one.path))
+        store.faults.append(why)
+    return store
 
 
 def _without_time(runs: Iterable[Run], now: datetime) -> list[tuple[Run, datetime, str]]:
@@ -192,7 +213,7 @@ def _select(
     for selection in select(key, words, evidence.root):
         loaded = store
         if selection.root.resolve() != evidence.root.resolve():
-            loaded = load(selection.root)  # a folder means all that it has
+            loaded = _load(selection.root)  # a folder means all that it has
             pairs = load_pairs(selection.root)
             evidence.pair_sets = [*evidence.pair_sets, *pairs.sets]
             evidence.unread += [*pairs.unread, *loaded.unlisted]

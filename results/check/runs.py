@@ -21,6 +21,7 @@ __all__ = [
     "Run",
     "Runs",
     "began",
+    "changed",
     "kind_of",
     "load",
     "load_kernels",
@@ -35,10 +36,10 @@ PART_COLUMNS = (
     "choices_hash", "mixed",
 )  # fmt: skip
 COLUMNS = (
-    "run_id", "restart_count", "status", "failure_kind", "failure_message", "git_commit", "dirty", *PART_COLUMNS,
-    "dataset", "family", "depth", "shortcut", "stride", "kernels", "loader", "precision", "nodes", "world_size",
-    "global_batch", "synthetic", "seed", "slurm_job_id", "array_task", "init_start", "init_stop", "run_start",
-    "run_stop", "elapsed_s", "train_s", "target_top1", "null_reasons", "images_per_s", "step_ms_p50", "tta_s",
+    "run_id", "restart_count", "status", "recovered", "failure_kind", "failure_message", "git_commit", "dirty",
+    *PART_COLUMNS, "dataset", "family", "depth", "shortcut", "stride", "kernels", "loader", "precision", "nodes",
+    "world_size", "global_batch", "synthetic", "seed", "slurm_job_id", "array_task", "init_start", "init_stop",
+    "run_start", "run_stop", "elapsed_s", "train_s", "target_top1", "null_reasons", "images_per_s", "step_ms_p50", "tta_s",
     "epochs_to_target", "final_top1", "peak_mem_bytes",
 )  # fmt: skip
 NEVER = datetime(1, 1, 1, tzinfo=UTC)
@@ -78,9 +79,12 @@ class Run:
         """Whether it ended badly by itself; so does one that does not say how it ended.
 
         One that was killed did where its failure has a kind: out of memory, a lost rank. Somebody's signal has none.
+        One that was recovered and has none did too: it ended by no signal that it could see, and while only its journal
+        was there it counted as well.
         """
         if self.row["status"] == "killed":
-            return self.row["failure_kind"] not in (None, "unknown", "preempted")
+            unsaid = () if self.row["recovered"] else (None, "unknown")
+            return self.row["failure_kind"] not in (*unsaid, "preempted")
         return not self.completed
 
     @property
@@ -209,7 +213,7 @@ def load(root: Path, run_ids: Iterable[str] | None = None, more: Iterable[str] =
         elif run_id and not (run_id in last and _attempt(restart) <= (last[run_id]["restart_count"] or 0)):
             last.pop(run_id, None)  # how it ended is in what cannot be read
             loaded.unread[run_id] = str(one)
-            loaded.began[run_id] = began(run_id) or _changed(one.path)
+            loaded.began[run_id] = began(run_id) or changed(one.path)
     known: dict[tuple[Any, ...], tuple[dict[str, Any], str]] = {}
     for row in last.values():
         if fault := _clock_fault(row):
@@ -238,11 +242,12 @@ def written(root: Path, run_ids: Iterable[str]) -> dict[str, datetime]:
     found: dict[str, datetime] = {}
     for path in table_files(root, "runs", run_ids) if (run_ids := set(run_ids)) else []:
         run_id = stem(path.name)[0]
-        found[run_id] = max(found.get(run_id, NEVER), _changed(path))
+        found[run_id] = max(found.get(run_id, NEVER), changed(path))
     return found
 
 
-def _changed(path: Path) -> datetime:
+def changed(path: Path) -> datetime:
+    """Return when a file was last changed; the beginning of time where it is gone."""
     try:
         return datetime.fromtimestamp(path.lstat().st_mtime, UTC)
     except OSError:  # gone meanwhile
