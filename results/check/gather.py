@@ -1,7 +1,7 @@
 """Collects what a check judges: candidates, baselines, pairs and kernels of a store."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from results.check.runs import (
     Runs,
     began,
     changed,
+    kind_of,
     load,
     load_kernels,
     load_pairs,
@@ -102,9 +103,11 @@ def gather(
     evidence.candidates.sort(key=lambda run: (run.started, run.run_id))
     own = {run.run_id for run in evidence.candidates}
     if baseline:
-        named, _ = _select("baseline", baseline, store, evidence, paired, held, now)
+        lost: dict[str, datetime] = {}
+        named, _ = _select("baseline", baseline, store, evidence, paired, held, now, lost)
         named.sort(key=lambda run: (run.started, run.run_id))
         evidence.baselines = {"accepted": _by_key(named, own | paired, evidence.faults), "pinned": {}}
+        _add_lost_of_named({one: when for one, when in lost.items() if one not in own}, evidence)
     else:
         stand = {"accepted": state.accepted, "pinned": state.pinned}
         evidence.baselines = {
@@ -205,9 +208,14 @@ def _add_those_before(before: list[Run], hours: str, evidence: Evidence) -> None
 
 
 def _select(
-    key: str, words: Sequence[str], store: Runs, evidence: Evidence, paired: set[str], held: set[str], now: datetime
-) -> tuple[list[Run], bool]:
-    """The runs that words mean; those of other stores, and their pairs, join those that are known."""
+    key: str, words: Sequence[str], store: Runs, evidence: Evidence, paired: set[str], held: set[str], now: datetime,
+    lost: dict[str, datetime] | None = None,
+) -> tuple[list[Run], bool]:  # fmt: skip
+    """The runs that words mean; those of other stores, and their pairs, join those that are known.
+
+    Args:
+        lost: gets what a baseline's words mean and cannot be read, with when it began, by id.
+    """
     found: list[Run] = []
     whole = True
     for selection in select(key, words, evidence.root):
@@ -231,6 +239,12 @@ def _select(
             evidence.unusable |= {one: why for one, why in loaded.unusable.items() if one in selection.run_ids}
             evidence.unusable |= {one: why for one, why in loaded.unread.items() if one in selection.exact}
             chosen = _with_what_is_lost(chosen, selection, loaded, evidence, paired | held, now)
+        elif lost is not None:
+            meant = _meant(chosen, selection, now)
+            folder = not (selection.exact or selection.starts or selection.rows_say)
+            ids = {one for one in loaded.unread if folder or meant(one, loaded.began[one])}
+            ids |= loaded.unusable.keys() & set(selection.run_ids)
+            lost |= {one: loaded.began[one] for one in ids - paired}
         found += chosen
         whole = whole and selection.whole
     return found, whole
@@ -248,15 +262,7 @@ def _with_what_is_lost(
     """
     if not (selection.starts or selection.rows_say):
         return chosen
-    times = [run.started for run in chosen if NEVER < run.started <= now + AHEAD]
-    night = timedelta(hours=HOURS)
-
-    def meant(run_id: str, when: datetime) -> bool:
-        if run_id in selection.run_ids or run_id.startswith(selection.starts):
-            return True
-        near = bool(times) and min(times) - night < when < max(times) + night
-        return near and (selection.rows_say or began(run_id) is None)
-
+    meant = _meant(chosen, selection, now)
     left = {one: why for one, why in store.unread.items() if one not in spoken_for and one not in selection.exact}
     evidence.spoilt |= {one: why for one, why in left.items() if meant(one, store.began[one])}
     undated = [run for run in store.by_id.values() if run.started == NEVER and run.run_id not in selection.exact]
@@ -264,6 +270,35 @@ def _with_what_is_lost(
         if run.run_id not in spoken_for and meant(run.run_id, when):
             evidence.unusable[run.run_id] = why
     return [run for run in chosen if run.run_id not in evidence.unusable]
+
+
+def _meant(chosen: list[Run], selection: Selection, now: datetime) -> Callable[[str, datetime], bool]:
+    """What says whether a run, of which only its id and when it began are known, is meant beside those that are."""
+    times = [run.started for run in chosen if NEVER < run.started <= now + AHEAD]
+    night = timedelta(hours=HOURS)
+
+    def meant(run_id: str, when: datetime) -> bool:
+        if run_id in selection.run_ids or run_id.startswith(selection.starts):
+            return True
+        near = bool(times) and min(times) - night < when < max(times) + night
+        return near and (selection.rows_say or (bool(selection.starts) and began(run_id) is None))
+
+    return meant
+
+
+def _add_lost_of_named(lost: Mapping[str, datetime], evidence: Evidence) -> None:
+    """A run that a named baseline would count, and that cannot be read, makes it another baseline.
+
+    Args:
+        lost: when those began that are meant and cannot be read, by id.
+    """
+    for key, runs in evidence.baselines["accepted"].items():
+        kinds = {kind_of(run.run_id) for run in runs}
+        when = {run.run_id: run.started for run in runs}
+        when |= {one: at for one, at in lost.items() if kind_of(one) in kinds and one not in evidence.spoilt}
+        ids = sorted(when, key=lambda one: (when[one], one))
+        if bare := lost_of_those_that_count(ids, {run.run_id: run for run in runs}):
+            _add_unsure(evidence, key, bare, mend="name others by baseline=")
 
 
 def _standing_runs(by_key: Mapping[str, Iterable[str]], without: set[str], evidence: Evidence) -> dict[str, list[Run]]:
@@ -341,10 +376,12 @@ def _add_kernels(evidence: Evidence) -> None:
                 _add_unsure(evidence, key, bare, "kernels")
 
 
-def _add_unsure(evidence: Evidence, key: str, lost: Sequence[str], what: str = "") -> None:
+def _add_unsure(
+    evidence: Evidence, key: str, lost: Sequence[str], what: str = "", mend: str = "revert it and accept the others"
+) -> None:
     """A baseline without some of the runs that count in it is another one."""
     of = f"the {what} of " if what else ""
     whole = f"{of}{len(lost)} of the runs that count in this baseline cannot be read, such as {lost[0]}"
-    why = f"{whole}; restore them, or revert it and accept the others"
+    why = f"{whole}; restore them, or {mend}"
     if why not in (before := evidence.unsure.get(key, "")):  # the same is accepted and pinned, mostly
         evidence.unsure[key] = "; ".join(filter(None, (before, why)))
