@@ -33,6 +33,7 @@ __all__ = ["HOURS", "KINDS", "gather", "lost_of_those_that_count"]
 
 KINDS = ("accepted", "pinned")
 HOURS = 20.0  # a night's runs, and not those of the night before
+MARGIN = 1 / 5  # of them, to the day: a check a day sees every run
 
 
 def gather(
@@ -92,8 +93,7 @@ def gather(
         known = {key: {runs[one].commit for one in ids if one in runs} for key, ids in state.accepted.items()}
         tonight = [run for run in fresh if since < run.started <= now + AHEAD]
         evidence.candidates = _that_count(tonight, known, evidence)
-        before = [run for run in fresh if since - timedelta(hours=hours) < run.started <= since]
-        _add_those_before(before, f"{hours:g}", evidence)
+        _add_those_before(fresh, since, timedelta(hours=hours), evidence)
         # What was accepted tonight already was measured tonight.
         evidence.measured = {runs[one].key for one in held if one in runs and since < runs[one].started <= now + AHEAD}
         if not evidence.candidates and not evidence.measured and runs:
@@ -186,24 +186,36 @@ def _that_count(fresh: list[Run], known: Mapping[str, set[str | None]], evidence
     return found
 
 
-def _add_those_before(before: list[Run], hours: str, evidence: Evidence) -> None:
+def _add_those_before(fresh: list[Run], since: datetime, night: timedelta, evidence: Evidence) -> None:
     """Add runs of just before the night that are of a cell and a clean commit of it: the border cuts no commit in two.
 
+    From the border back, while none is further from the next than `MARGIN`, and for as long as a night: those of the
+    night before were judged then, and what failed in it is no alarm in every night after.
+
     Args:
-        before: those of as many hours before as a night has, in no baseline and no pairs.
-        hours: of a night.
+        fresh: in no baseline and no pairs.
+        since: when the night began.
+        night: how long it is.
     """
     by_commit: dict[tuple[object, str | None], list[Run]] = {}
     for run in evidence.candidates:
         if run.clean:
             by_commit.setdefault((run.shape, run.commit), []).append(run)
-    own = [run for run in before if any(same_cell(run, one) for one in by_commit.get((run.shape, run.commit), ()))]
+    border = dict.fromkeys(by_commit, since)
+    own = []
+    for run in sorted(fresh, key=lambda one: one.started, reverse=True):
+        of = run.shape, run.commit
+        if not since - night < run.started <= since or not any(same_cell(run, one) for one in by_commit.get(of, ())):
+            continue
+        if border[of] - run.started <= MARGIN * night:
+            border[of] = run.started
+            own.append(run)
     if own:
         evidence.candidates += own
         evidence.before = frozenset(run.run_id for run in own)
         evidence.faults.append(
-            f"{counted(len(own), 'run')} from before the last {hours} hours counted in, such as {own[0].run_id}: no "
-            f"baseline has them, and their commit was measured since"
+            f"{counted(len(own), 'run')} from before the last {night / timedelta(hours=1):g} hours counted in, such as "
+            f"{own[-1].run_id}: no baseline has them, and their commit was measured since"
         )
 
 

@@ -59,7 +59,7 @@ def test_runs_that_failed_before_the_border_count(memory: Memory) -> None:
     }
 
 
-@pytest.mark.parametrize("other", ["commit", "cell", "dirty", "unknown", "accepted", "older", "alone"])
+@pytest.mark.parametrize("other", ["commit", "cell", "dirty", "unknown", "accepted", "older", "yesterday", "alone"])
 def test_what_is_not_of_the_night_stays_outside(memory: Memory, other: str) -> None:
     baseline(memory)
     columns: dict[str, Any] = {
@@ -69,7 +69,7 @@ def test_what_is_not_of_the_night_stays_outside(memory: Memory, other: str) -> N
     before = measure(memory, SLOW, **columns)
     if other == "accepted":
         accept(memory, before)
-    memory.count += 42 if other == "older" else 18
+    memory.count += {"older": 42, "yesterday": 22}.get(other, 18)
     if other == "alone":
         measure(memory, GOOD, git_commit="c" * 40)
     elif other in ("dirty", "unknown"):
@@ -84,6 +84,6 @@ def test_the_hours_that_are_given_are_those_before_as_well(memory: Memory) -> No
     baseline(memory)
     before = measure(memory, SLOW)
     measure(memory, GOOD)
-    for hours, count in ((3.5, 3), (2.5, 2), (9.0, 0)):
+    for hours, count in ((3.5, 1), (2.5, 0), (6.0, 2), (9.0, 0)):
         evidence = gather(memory.root, now=memory.now, hours=hours)
         assert len(evidence.before) == count and evidence.before <= {*before, *(r.run_id for r in evidence.candidates)}
