@@ -1,5 +1,6 @@
 """Commands to be copied."""
 
+import os
 import shlex
 import subprocess
 import sys
@@ -56,6 +57,9 @@ def test_a_full_disk_behind_stdout_is_named_as_that(tmp_path: Path, form: str) -
     store.run()
     words = [sys.executable, "-m", "results.check", f"results={store.root}", f"format={form}"]
     with open("/dev/full", "w") as full:
-        done = subprocess.run(words, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+        done = subprocess.run(
+            words, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=buffered
+        )
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == "results.check: stdout: No space left on device"
