@@ -9,6 +9,7 @@ On the host of a run its process is looked up; from elsewhere the age of its jou
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,11 +117,35 @@ def sweep(
     return result
 
 
+def dead_journals(root: Path | str, stale_s: float = STALE_S) -> list[BadFile]:
+    """Return the journals that `sweep` would not leave to a live run, each with how it ended; nothing is changed.
+
+    A journal that cannot be read is among them: nobody can tell of what it is.
+    """
+    found = []
+    for path in journals(Path(root).absolute()):
+        try:
+            with path.open("rb") as file:
+                contents = read(file, path.name)
+                if not _lives(contents, file, path.parent, stale_s):
+                    last = f"last line of the journal at {contents.last_at:%Y-%m-%dT%H:%M:%SZ}"
+                    found.append(BadFile(path, f"ended without its rows; {last}"))
+        except FileNotFoundError:  # it ended, or was recovered, meanwhile
+            continue
+        except (OSError, JournalError) as error:
+            found.append(BadFile(path, str(error)))
+    return found
+
+
 def _lives(contents: Contents, file: BinaryIO, folder: Path, stale_s: float) -> bool:
     lives = contents.owner.lives()
     if lives is None:
-        with tempfile.TemporaryFile(dir=folder) as now:  # both times from the filesystem's clock, not one from ours
-            lives = os.fstat(now.fileno()).st_mtime - os.fstat(file.fileno()).st_mtime < stale_s
+        try:
+            with tempfile.TemporaryFile(dir=folder) as clock:  # both times from the filesystem's clock, not one of ours
+                now = os.fstat(clock.fileno()).st_mtime
+        except OSError:  # nobody may write there
+            now = time.time()
+        lives = now - os.fstat(file.fileno()).st_mtime < stale_s
     return lives
 
 

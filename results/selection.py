@@ -56,9 +56,13 @@ def select(key: str, words: Iterable[str], root: Path) -> list[Selection]:
     columns: dict[Path, list[tuple[str, str, str]]] = {}
     for word in words:
         folder = Path(expanduser(word))
-        elsewhere = "/" in word or (folder / "runs").is_dir()
+        try:
+            holds = (folder / "runs").is_dir()
+        except OSError as error:  # such as a name that is too long, or a folder that nobody may enter
+            raise ConfigError(f"{key}={word:.80}: {error.strerror or error}") from None
+        elsewhere = "/" in word or holds
         store = folder if elsewhere else root
-        if elsewhere and not (folder / "runs").is_dir():
+        if elsewhere and not holds:
             raise ConfigError(f"{key}={word}: no folder of results (it has no runs/); the default is {root}")
         if store not in columns:
             columns[store] = _named_by(store)

@@ -101,11 +101,20 @@ def chosen_ids(words: Iterable[str], ids: Iterable[str]) -> list[str]:
 
 
 def printable(text: str) -> str:
-    """Return a text on one line that a terminal shows and does not obey: control characters are written out."""
+    """Return a text on one line that a terminal shows and does not obey, and that XML 1.0 allows.
+
+    Control characters, and what is no character (https://www.unicode.org/faq/private_use#nonchar1), are written out.
+    """
     return "".join(
-        char.encode("unicode_escape").decode() if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp") else char
+        char.encode("unicode_escape").decode()
+        if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp") or _is_none(ord(char))
+        else char
         for char in " ".join(text.split())
     )
+
+
+def _is_none(code: int) -> bool:
+    return code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF
 
 
 def root_from(given: Mapping[str, Sequence[str]], key: str = "results", default: Path = DEFAULT_ROOT) -> Path:

@@ -18,6 +18,7 @@ __all__ = ["Baselines", "Event", "append", "events", "faults_of", "stands_by_id"
 
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 AHEAD = timedelta(hours=1)  # that a clock of another machine may be before ours
+TICK = timedelta(microseconds=1)  # the unit of `accepted_at`
 
 
 @dataclass(frozen=True)
@@ -197,7 +198,9 @@ def append(
     reverts: str | None = None,
     change_marks: Sequence[str] = (),
 ) -> str:
-    """Write one event for each key, all of one command.
+    """Write one event for each key, all of one command, later than all events that are there.
+
+    Its time is the clock's, or just after that of the newest event where another machine's clock is ahead.
 
     Args:
         kind: accept, pin, revert or retire.
@@ -213,7 +216,7 @@ def append(
         ValueError: a value that does not fit its column.
         OSError: it cannot be written.
     """
-    now = datetime.now(UTC)
+    now = _after_all(root)
     baseline_id = new_run_id("baseline", kind)
     rows = []
     for key, run_ids in runs.items():
@@ -225,6 +228,15 @@ def append(
         rows.append(clean_row("baselines", row))
     write_once(table_path(root, "baselines", f"{now:%Y-%m}", baseline_id, 0), [to_table("baselines", rows)])
     return baseline_id
+
+
+def _after_all(root: Path) -> datetime:
+    """The time of a new event: who wrote it knew of those before, whatever their clocks said."""
+    now = datetime.now(UTC)
+    table, _ = read_table(root, "baselines", columns=["accepted_at"])
+    # One that is yet to come is a fault until it is reverted, and nothing can be later than it.
+    known = [at for at in table["accepted_at"].to_pylist() if at and at <= now + AHEAD - TICK]
+    return max([now, *(at + TICK for at in known)])
 
 
 def _who() -> str:

@@ -9,8 +9,10 @@ from pathlib import Path
 from results.check.labels import labels
 from results.check.metrics import KERNEL, Metric, Value, of_benchmark, value_of
 from results.check.runs import Kernel, PairSet, Run
+from results.check.screen import LEAST_RUNS
 from results.identity import Difference, canonical, first_difference, flat_parts
 from results.store.schema import Row
+from results.words import counted
 
 __all__ = ["Cell", "Evidence", "Samples", "by_commit", "cells_of", "nearest_baseline", "same_cell", "samples"]
 
@@ -24,12 +26,14 @@ class Cell:
         label: in words.
         benchmark: training, step or micro.
         kernel: which, of a micro run.
+        before: ids of the runs that began before the night, and count with the night's of their commit.
     """
 
     key: str
     label: str = field(compare=False)
     benchmark: str = field(compare=False)
     kernel: Kernel | None = None
+    before: frozenset[str] = field(default=frozenset(), compare=False)
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -54,6 +58,7 @@ class Evidence:
         unsure: by comparability key, why it is no pass whatever its figures: a baseline lost runs.
         unread: lines about baselines, pairs and months that cannot be read, without which no verdict is sound.
         measured: comparability keys of which tonight's runs are accepted already.
+        before: ids of the candidates that began before the night, and are of a cell and commit of it.
     """
 
     root: Path
@@ -69,6 +74,7 @@ class Evidence:
     unsure: dict[str, str] = field(default_factory=dict)
     unread: list[str] = field(default_factory=list)
     measured: set[str] = field(default_factory=set)
+    before: frozenset[str] = frozenset()
 
     def value(self, run: Run, metric: Metric, kernel: Kernel | None) -> Value:
         """Return a metric of a run."""
@@ -138,21 +144,33 @@ def cells_of(evidence: Evidence, runs: Iterable[Run]) -> dict[Cell, list[Run]]:
     for key, found in by_key.items():
         label, benchmark = words[key], str(found[0].parts["benchmark"])
         if benchmark != "micro":
-            cells[Cell(key, label, benchmark)] = found
+            cells[Cell(key, label, benchmark, before=evidence.before)] = found
             continue
         for kernel in dict.fromkeys(kernel for run in found for kernel in evidence.kernels.get(run.run_id, {})):
-            cells[Cell(key, label, benchmark, kernel)] = found
+            cells[Cell(key, label, benchmark, kernel, evidence.before)] = found
     return cells
 
 
 def by_commit(cell: Cell, runs: Iterable[Run]) -> list[tuple[Cell, list[Run]]]:
-    """Split the runs of a cell by what they were made of, each with the cell's name, and the commit where it tells."""
+    """Split the runs of a cell by what they were made of, each with the cell's name, and the commit where it tells.
+
+    Where some began before the night, the night's stand by themselves too, if they are enough: neither hides the other.
+    """
     found: dict[str | None, list[Run]] = {}
     for run in runs:
         found.setdefault(run.commit, []).append(run)
-    if len(found) == 1:
-        return [(cell, own) for own in found.values()]
-    return [(replace(cell, label=f"{cell.label} at {own[0].commit_label}"), own) for own in found.values()]
+    split: list[tuple[Cell, list[Run]]] = []
+    for own in found.values():
+        named = cell if len(found) == 1 else replace(cell, label=f"{cell.label} at {own[0].commit_label}")
+        tonight = [run for run in own if run.run_id not in cell.before]
+        if len(tonight) == len(own):
+            split.append((named, own))
+            continue
+        if len({run.allocation for run in tonight}) >= LEAST_RUNS:
+            split.append((named, tonight))
+        words = f"{named.label} with {counted(len(own) - len(tonight), 'run')} of before"
+        split.append((replace(named, label=words), own))
+    return split
 
 
 def same_cell(one: Run, other: Run) -> bool:

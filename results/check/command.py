@@ -49,8 +49,10 @@ def _report(task: Task) -> int:
     task.evidence.faults = list(dict.fromkeys(task.evidence.faults))  # each kernel of a run says the same of it
     try:
         _say(task, findings)
+        sys.stdout.flush()  # what is written late fails late
     except OSError as error:  # 1 would be a regression
-        raise ConfigError(f"to={task.to}: {error.strerror or error}") from None
+        where = f"to={task.to}" if task.to else "stdout"
+        raise ConfigError(f"{where}: {error.strerror or error}") from None
     return exit_status(findings)
 
 

@@ -1,6 +1,7 @@
 """Collects what a check judges: candidates, baselines, pairs and kernels of a store."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from results.check.runs import (
     Run,
     Runs,
     began,
+    changed,
+    kind_of,
     load,
     load_kernels,
     load_pairs,
@@ -20,7 +23,9 @@ from results.check.runs import (
     written,
 )
 from results.check.screen import MOST_RUNS
+from results.recover import dead_journals
 from results.selection import Selection, select
+from results.store.load import stem
 from results.store.schema import Row
 from results.words import ConfigError, counted
 
@@ -28,6 +33,7 @@ __all__ = ["HOURS", "KINDS", "gather", "lost_of_those_that_count"]
 
 KINDS = ("accepted", "pinned")
 HOURS = 20.0  # a night's runs, and not those of the night before
+MARGIN = 1 / 5  # of them, to the day: a check a day sees every run
 
 
 def gather(
@@ -53,7 +59,7 @@ def gather(
         ConfigError: a word means no run, or there is nothing to hold anything against.
     """
     now = now or datetime.now(UTC)
-    store, pairs, (history, unread) = load(root), load_pairs(root), events(root)
+    store, pairs, (history, unread) = _load(root), load_pairs(root), events(root)
     runs = dict(store.by_id)
     state = standing(history, {run_id: run.key for run_id, run in runs.items()})
     evidence = Evidence(
@@ -85,8 +91,9 @@ def gather(
         left = {**store.unread, **store.unusable}
         evidence.spoilt = {one: why for one, why in left.items() if one not in spoken_for and store.began[one] > since}
         known = {key: {runs[one].commit for one in ids if one in runs} for key, ids in state.accepted.items()}
-        fresh = [run for run in fresh if since < run.started <= now + AHEAD]
-        evidence.candidates = _that_count(fresh, known, evidence)
+        tonight = [run for run in fresh if since < run.started <= now + AHEAD]
+        evidence.candidates = _that_count(tonight, known, evidence)
+        _add_those_before(fresh, since, timedelta(hours=hours), evidence)
         # What was accepted tonight already was measured tonight.
         evidence.measured = {runs[one].key for one in held if one in runs and since < runs[one].started <= now + AHEAD}
         if not evidence.candidates and not evidence.measured and runs:
@@ -96,9 +103,11 @@ def gather(
     evidence.candidates.sort(key=lambda run: (run.started, run.run_id))
     own = {run.run_id for run in evidence.candidates}
     if baseline:
-        named, _ = _select("baseline", baseline, store, evidence, paired, held, now)
+        lost: dict[str, datetime] = {}
+        named, _ = _select("baseline", baseline, store, evidence, paired, held, now, lost)
         named.sort(key=lambda run: (run.started, run.run_id))
         evidence.baselines = {"accepted": _by_key(named, own | paired, evidence.faults), "pinned": {}}
+        _add_lost_of_named({one: when for one, when in lost.items() if one not in own}, evidence)
     else:
         stand = {"accepted": state.accepted, "pinned": state.pinned}
         evidence.baselines = {
@@ -108,6 +117,23 @@ def gather(
             raise ConfigError(f"against=pinned: nothing is pinned in {root}: python -m results.baseline pin reason=WHY")
     _add_kernels(evidence)
     return evidence
+
+
+def _load(root: Path) -> Runs:
+    """The runs of a store; one that died and left its journal alone is one of which the file cannot be read."""
+    store = load(root)
+    for one in dead_journals(root):
+        run_id, restart = stem(one.path.name.removesuffix(".jsonl"))
+        attempt = int(restart) if restart.isdecimal() else math.inf
+        before = store.by_id.get(run_id)
+        if named_as_of_pairs(run_id) or (before and attempt <= (before.row["restart_count"] or 0)):
+            continue  # it would confirm, no more; or its row is there, and it died before the rest was
+        store.by_id.pop(run_id, None)
+        why = f"{one.path}: {one.reason}: python -m results.recover results={root}"
+        store.unread.setdefault(run_id, why)
+        store.began.setdefault(run_id, began(run_id) or changed(one.path))
+        store.faults.append(why)
+    return store
 
 
 def _without_time(runs: Iterable[Run], now: datetime) -> list[tuple[Run, datetime, str]]:
@@ -160,16 +186,54 @@ def _that_count(fresh: list[Run], known: Mapping[str, set[str | None]], evidence
     return found
 
 
+def _add_those_before(fresh: list[Run], since: datetime, night: timedelta, evidence: Evidence) -> None:
+    """Add runs of just before the night that are of a cell and a clean commit of it: the border cuts no commit in two.
+
+    From the border back, while none is further from the next than `MARGIN`, and for as long as a night: those of the
+    night before were judged then, and what failed in it is no alarm in every night after.
+
+    Args:
+        fresh: in no baseline and no pairs.
+        since: when the night began.
+        night: how long it is.
+    """
+    by_commit: dict[tuple[object, str | None], list[Run]] = {}
+    for run in evidence.candidates:
+        if run.clean:
+            by_commit.setdefault((run.shape, run.commit), []).append(run)
+    border = dict.fromkeys(by_commit, since)
+    own = []
+    for run in sorted(fresh, key=lambda one: one.started, reverse=True):
+        of = run.shape, run.commit
+        if not since - night < run.started <= since or not any(same_cell(run, one) for one in by_commit.get(of, ())):
+            continue
+        if border[of] - run.started <= MARGIN * night:
+            border[of] = run.started
+            own.append(run)
+    if own:
+        evidence.candidates += own
+        evidence.before = frozenset(run.run_id for run in own)
+        evidence.faults.append(
+            f"{counted(len(own), 'run')} from before the last {night / timedelta(hours=1):g} hours counted in, such as "
+            f"{own[-1].run_id}: no baseline has them, and their commit was measured since"
+        )
+
+
 def _select(
-    key: str, words: Sequence[str], store: Runs, evidence: Evidence, paired: set[str], held: set[str], now: datetime
-) -> tuple[list[Run], bool]:
-    """The runs that words mean; those of other stores, and their pairs, join those that are known."""
+    key: str, words: Sequence[str], store: Runs, evidence: Evidence, paired: set[str], held: set[str], now: datetime,
+    lost: dict[str, datetime] | None = None,
+) -> tuple[list[Run], bool]:  # fmt: skip
+    """The runs that words mean; those of other stores, and their pairs, join those that are known.
+
+    Args:
+        lost: gets what a baseline's words mean and cannot be read, with when it began, by id.
+    """
     found: list[Run] = []
     whole = True
     for selection in select(key, words, evidence.root):
         loaded = store
         if selection.root.resolve() != evidence.root.resolve():
-            loaded = load(selection.root)  # a folder means all that it has
+            loaded = _load(selection.root)  # a folder means all that it has
             pairs = load_pairs(selection.root)
             evidence.pair_sets = [*evidence.pair_sets, *pairs.sets]
             evidence.unread += [*pairs.unread, *loaded.unlisted]
@@ -187,6 +251,12 @@ def _select(
             evidence.unusable |= {one: why for one, why in loaded.unusable.items() if one in selection.run_ids}
             evidence.unusable |= {one: why for one, why in loaded.unread.items() if one in selection.exact}
             chosen = _with_what_is_lost(chosen, selection, loaded, evidence, paired | held, now)
+        elif lost is not None:
+            meant = _meant(chosen, selection, now)
+            folder = not (selection.exact or selection.starts or selection.rows_say)
+            ids = {one for one in loaded.unread if folder or meant(one, loaded.began[one])}
+            ids |= loaded.unusable.keys() & set(selection.run_ids)
+            lost |= {one: loaded.began[one] for one in ids - paired}
         found += chosen
         whole = whole and selection.whole
     return found, whole
@@ -204,15 +274,7 @@ def _with_what_is_lost(
     """
     if not (selection.starts or selection.rows_say):
         return chosen
-    times = [run.started for run in chosen if NEVER < run.started <= now + AHEAD]
-    night = timedelta(hours=HOURS)
-
-    def meant(run_id: str, when: datetime) -> bool:
-        if run_id in selection.run_ids or run_id.startswith(selection.starts):
-            return True
-        near = bool(times) and min(times) - night < when < max(times) + night
-        return near and (selection.rows_say or began(run_id) is None)
-
+    meant = _meant(chosen, selection, now)
     left = {one: why for one, why in store.unread.items() if one not in spoken_for and one not in selection.exact}
     evidence.spoilt |= {one: why for one, why in left.items() if meant(one, store.began[one])}
     undated = [run for run in store.by_id.values() if run.started == NEVER and run.run_id not in selection.exact]
@@ -220,6 +282,35 @@ def _with_what_is_lost(
         if run.run_id not in spoken_for and meant(run.run_id, when):
             evidence.unusable[run.run_id] = why
     return [run for run in chosen if run.run_id not in evidence.unusable]
+
+
+def _meant(chosen: list[Run], selection: Selection, now: datetime) -> Callable[[str, datetime], bool]:
+    """What says whether a run, of which only its id and when it began are known, is meant beside those that are."""
+    times = [run.started for run in chosen if NEVER < run.started <= now + AHEAD]
+    night = timedelta(hours=HOURS)
+
+    def meant(run_id: str, when: datetime) -> bool:
+        if run_id in selection.run_ids or run_id.startswith(selection.starts):
+            return True
+        near = bool(times) and min(times) - night < when < max(times) + night
+        return near and (selection.rows_say or (bool(selection.starts) and began(run_id) is None))
+
+    return meant
+
+
+def _add_lost_of_named(lost: Mapping[str, datetime], evidence: Evidence) -> None:
+    """A run that a named baseline would count, and that cannot be read, makes it another baseline.
+
+    Args:
+        lost: when those began that are meant and cannot be read, by id.
+    """
+    for key, runs in evidence.baselines["accepted"].items():
+        kinds = {kind_of(run.run_id) for run in runs}
+        when = {run.run_id: run.started for run in runs}
+        when |= {one: at for one, at in lost.items() if kind_of(one) in kinds and one not in evidence.spoilt}
+        ids = sorted(when, key=lambda one: (when[one], one))
+        if bare := lost_of_those_that_count(ids, {run.run_id: run for run in runs}):
+            _add_unsure(evidence, key, bare, mend="name others by baseline=")
 
 
 def _standing_runs(by_key: Mapping[str, Iterable[str]], without: set[str], evidence: Evidence) -> dict[str, list[Run]]:
@@ -297,10 +388,12 @@ def _add_kernels(evidence: Evidence) -> None:
                 _add_unsure(evidence, key, bare, "kernels")
 
 
-def _add_unsure(evidence: Evidence, key: str, lost: Sequence[str], what: str = "") -> None:
+def _add_unsure(
+    evidence: Evidence, key: str, lost: Sequence[str], what: str = "", mend: str = "revert it and accept the others"
+) -> None:
     """A baseline without some of the runs that count in it is another one."""
     of = f"the {what} of " if what else ""
     whole = f"{of}{len(lost)} of the runs that count in this baseline cannot be read, such as {lost[0]}"
-    why = f"{whole}; restore them, or revert it and accept the others"
+    why = f"{whole}; restore them, or {mend}"
     if why not in (before := evidence.unsure.get(key, "")):  # the same is accepted and pinned, mostly
         evidence.unsure[key] = "; ".join(filter(None, (before, why)))

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from results.identity import key_of, named_as_of_pairs, parts_of
-from results.store.files import read_table, table_files
+from results.store.files import BadFile, read_file, read_table, table_files
 from results.store.load import stem
 from results.store.schema import STOPPED_KINDS, Row, to_rows
+from results.words import counted
 
 __all__ = [
     "Kernel",
@@ -21,6 +22,7 @@ __all__ = [
     "Run",
     "Runs",
     "began",
+    "changed",
     "kind_of",
     "load",
     "load_kernels",
@@ -35,11 +37,11 @@ PART_COLUMNS = (
     "choices_hash", "mixed",
 )  # fmt: skip
 COLUMNS = (
-    "run_id", "restart_count", "status", "failure_kind", "failure_message", "git_commit", "dirty", *PART_COLUMNS,
-    "dataset", "family", "depth", "shortcut", "stride", "kernels", "loader", "precision", "nodes", "world_size",
-    "global_batch", "synthetic", "seed", "slurm_job_id", "array_task", "init_start", "init_stop", "run_start",
-    "run_stop", "elapsed_s", "train_s", "target_top1", "null_reasons", "images_per_s", "step_ms_p50", "tta_s",
-    "epochs_to_target", "final_top1", "peak_mem_bytes",
+    "run_id", "restart_count", "status", "recovered", "failure_kind", "failure_message", "git_commit", "dirty",
+    *PART_COLUMNS, "dataset", "family", "depth", "shortcut", "stride", "kernels", "loader", "precision", "nodes",
+    "world_size", "global_batch", "synthetic", "seed", "slurm_job_id", "array_task", "init_start", "init_stop",
+    "run_start", "run_stop", "elapsed_s", "train_s", "target_top1", "null_reasons", "images_per_s", "step_ms_p50",
+    "tta_s", "epochs_to_target", "final_top1", "peak_mem_bytes",
 )  # fmt: skip
 NEVER = datetime(1, 1, 1, tzinfo=UTC)
 _NAME = re.compile(
@@ -78,10 +80,12 @@ class Run:
         """Whether it ended badly by itself; so does one that does not say how it ended.
 
         One that was killed did where its failure has a kind of its own: out of memory, a lost rank. One that somebody
-        stopped did not, nor one that ended without a word.
+        stopped did not. One that was recovered and has no kind did: it ended by no signal that it could see, and while
+        only its journal was there it counted as well.
         """
         if self.row["status"] == "killed":
-            return self.row["failure_kind"] not in (None, "unknown", *STOPPED_KINDS)
+            unsaid = () if self.row["recovered"] else (None, "unknown")
+            return self.row["failure_kind"] not in (*unsaid, *STOPPED_KINDS)
         return not self.completed
 
     @property
@@ -210,7 +214,7 @@ def load(root: Path, run_ids: Iterable[str] | None = None, more: Iterable[str] =
         elif run_id and not (run_id in last and _attempt(restart) <= (last[run_id]["restart_count"] or 0)):
             last.pop(run_id, None)  # how it ended is in what cannot be read
             loaded.unread[run_id] = str(one)
-            loaded.began[run_id] = began(run_id) or _changed(one.path)
+            loaded.began[run_id] = began(run_id) or changed(one.path)
     known: dict[tuple[Any, ...], tuple[dict[str, Any], str]] = {}
     for row in last.values():
         if fault := _clock_fault(row):
@@ -239,11 +243,12 @@ def written(root: Path, run_ids: Iterable[str]) -> dict[str, datetime]:
     found: dict[str, datetime] = {}
     for path in table_files(root, "runs", run_ids) if (run_ids := set(run_ids)) else []:
         run_id = stem(path.name)[0]
-        found[run_id] = max(found.get(run_id, NEVER), _changed(path))
+        found[run_id] = max(found.get(run_id, NEVER), changed(path))
     return found
 
 
-def _changed(path: Path) -> datetime:
+def changed(path: Path) -> datetime:
+    """Return when a file was last changed; the beginning of time where it is gone."""
     try:
         return datetime.fromtimestamp(path.lstat().st_mtime, UTC)
     except OSError:  # gone meanwhile
@@ -318,10 +323,51 @@ Kernel = tuple[str, ...]  # op, backend, shape, dtype, layout, l2
 
 
 def load_kernels(root: Path, run_ids: Iterable[str]) -> tuple[dict[str, dict[Kernel, Row]], list[str]]:
-    """Read the kernels that runs timed, by run and kernel, and lines about what is left out."""
+    """Read the kernels that the last attempts of runs timed, by run and kernel, and lines about what is left out.
+
+    The last attempt is that of the row of `runs`; those of others do not count, nor what a file has twice.
+    """
     names = ("op", "backend", "shape", "dtype", "layout", "l2")
-    table, bad = read_table(root, "kernels", run_ids, columns=["run_id", *names, "p50", "status"])
+    columns = ["run_id", *names, "p50", "status"]
+    wanted = set(run_ids)
+    attempts: dict[str, set[int]] = {}
+    for path in table_files(root, "kernels", wanted):
+        run_id, restart = stem(path.name)
+        if restart.isdecimal():
+            attempts.setdefault(run_id, set()).add(int(restart))
+    # Rows do not say of which attempt they are: where one may be of an earlier one, files are read by themselves.
+    last = _last_attempts(root, wanted)
+    mixed = {run_id for run_id, found in attempts.items() if found != {last.get(run_id, 0)}}
+    table, bad = read_table(root, "kernels", wanted - mixed, columns=columns)
+    rows, faults = to_rows(table), list(map(str, bad))
+    for path in table_files(root, "kernels", mixed) if mixed else []:
+        run_id, restart = stem(path.name)
+        if restart.isdecimal() and int(restart) != last.get(run_id, 0):
+            faults.append(f"run={run_id}: kernels of attempt {restart} left out, attempt {last.get(run_id, 0)} counts")
+            continue
+        try:
+            rows += [{name: row[name] for name in columns} for row in to_rows(read_file(path, "kernels"))]
+        except ValueError as error:
+            faults.append(str(BadFile(path, str(error))))
     found: dict[str, dict[Kernel, Row]] = {}
+    twice: dict[str, dict[Kernel, None]] = {}
+    for row in rows:
+        kernel = tuple(row[name] or "-" for name in names)
+        if kernel in found.setdefault(row["run_id"], {}):
+            twice.setdefault(row["run_id"], {})[kernel] = None
+        found[row["run_id"]][kernel] = row
+    for run_id, kernels in twice.items():
+        for kernel in kernels:
+            del found[run_id][kernel]
+        such = " ".join(next(iter(kernels)))
+        faults.append(f"run={run_id}: {counted(len(kernels), 'kernel')} left out that it has twice, such as {such}")
+    return {run_id: kernels for run_id, kernels in found.items() if kernels}, faults
+
+
+def _last_attempts(root: Path, run_ids: Iterable[str]) -> dict[str, int]:
+    """The last attempt of each run that has a row."""
+    table, _ = read_table(root, "runs", run_ids, columns=["run_id", "restart_count"])
+    found: dict[str, int] = {}
     for row in to_rows(table):
-        found.setdefault(row["run_id"], {})[tuple(row[name] or "-" for name in names)] = row
-    return found, list(map(str, bad))
+        found[row["run_id"]] = max(found.get(row["run_id"], 0), row["restart_count"] or 0)
+    return found

@@ -69,3 +69,11 @@ def test_what_means_no_run(seventeen: Path, word: str, line: str) -> None:
 def test_an_empty_store_has_none(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="it has none"):
         select("candidate", ["x"], tmp_path)
+
+
+@pytest.mark.parametrize("end", ["", "/b"])
+def test_a_word_that_no_file_can_be_called_is_one_line(seventeen: Path, end: str) -> None:
+    word = "a" * 5000 + end
+    with pytest.raises(ConfigError) as caught:
+        select("candidate", [word], seventeen)
+    assert str(caught.value) == f"candidate={word[:80]}: File name too long"

@@ -1,5 +1,7 @@
 """The nearest valid choice, however far, and the suggestion, only where a word may be a slip of it."""
 
+import xml.etree.ElementTree as ElementTree
+
 import pytest
 
 from results.words import ConfigError, chosen_ids, meant_ids, nearest, printable, root_from, suggestion
@@ -67,3 +69,15 @@ def test_what_is_printed_is_one_line_that_a_terminal_does_not_obey():
     assert printable("a\x1b[31mred\x9b1m\x07 \u202eb\n c\td ü \udcff") == (
         r"a\x1b[31mred\x9b1m\x07 \u202eb c d ü \udcff"
     )
+
+
+@pytest.mark.parametrize("text", ["bad \ufffe", "\uffff", "\ufdd0 \U0001ffff", "\x00 \x1b \x0b", "\ud800 ]]> <a>&\"'"])
+def test_what_is_printed_is_xml_once_it_is_escaped(text):
+    whole = ElementTree.Element("a", message=printable(text))
+    whole.text = printable(text)
+    read = ElementTree.fromstring(ElementTree.tostring(whole, encoding="unicode"))
+    assert read.text == read.attrib["message"] == printable(text) and len(read.text) >= len(text)
+
+
+def test_characters_that_are_some_are_printed_as_they_are():
+    assert printable("\ufdcf\ufdf0\ufffd\U0001f600\U0001fffd") == "\ufdcf\ufdf0\ufffd\U0001f600\U0001fffd"

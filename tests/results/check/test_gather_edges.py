@@ -116,7 +116,9 @@ def test_a_named_baseline_that_cannot_be_used_is_no_candidate(memory: Memory) ->
     bad = memory.run(elapsed_s=-1.0)
     ids = [memory.run(rate) for rate in spread(3)]
     evidence = gather(memory.root, ids, [*held, bad], now=memory.now)
-    assert not evidence.unusable and exit_status(judge(evidence)) == 0
+    findings = judge(evidence)
+    assert not evidence.unusable and exit_status(findings) == 3  # it is lost to the baseline, as one that was accepted
+    assert f"1 of the runs that count in this baseline cannot be read, such as {bad}" in findings[-1].why
     assert len(evidence.faults) == 1 and bad in evidence.faults[0]
 
 

@@ -1,11 +1,19 @@
 """Commands to be copied."""
 
+import os
 import shlex
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+from made_up import recent
 
+import results
 from results.check.output import commands
 from results.check.verdict import Finding, Verdict
+
+ROOT = Path(results.__file__).parents[1]
 
 
 @pytest.mark.parametrize("root", ["/a/plain", "/with blank/and  two", "/it's", "/a=b,c;d", "/new\nline", "/ü"])
@@ -40,3 +48,18 @@ def test_each_commit_that_is_suspected_against_has_its_pairs_and_the_check_comes
         "py -m bench.pairs a=commit:old b=commit:n lr=1 metric=tta_s results=/r",
         "py -m results.check 'candidate=run of other' results=/r",
     ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["table", "json"])
+def test_a_full_disk_behind_stdout_is_named_as_that(tmp_path: Path, form: str) -> None:
+    store = recent(tmp_path / "store")
+    store.run()
+    words = [sys.executable, "-m", "results.check", f"results={store.root}", f"format={form}"]
+    with open("/dev/full", "w") as full:
+        buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+        done = subprocess.run(
+            words, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=buffered
+        )
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == "results.check: stdout: No space left on device"
