@@ -73,7 +73,7 @@ class Trainer:
         self.clock = StepClock(world.device)
         if recorder:
             recorder.system(world.device)
-            recorder.update(threads_per_rank=torch.get_num_threads(), loader_threads=world.threads)
+            recorder.update(threads_per_rank=torch.get_num_threads(), loader_threads=min(world.threads, config.batch))
         torch.manual_seed(config.seed)
         torch.backends.cudnn.benchmark = True
         self.model = build_model(config).to(world.device)

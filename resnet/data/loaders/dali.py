@@ -52,7 +52,8 @@ class DaliLoader(StreamLoader):
         sampler: In which order.
         augmentation: With which changes.
         colour: How to normalize.
-        threads: DALI's threads, and those that read and finish.
+        threads: DALI's threads, and those that read and finish; more than a batch has images would have nothing to do,
+            and are not started.
         device: Where the batches go; a GPU decodes, too.
         epochs: Number of epochs, or None for no end.
     """
@@ -72,7 +73,7 @@ class DaliLoader(StreamLoader):
         self._split = split
         self._augmentation = augmentation
         self._colour = colour
-        self._threads = threads
+        self._threads = min(threads, sampler.batch)
         self._device = torch.device("cuda", torch.cuda.current_device()) if device == torch.device("cuda") else device
         size = augmentation.image_size
         self._buffers = BufferPool((sampler.batch, size, size, 3))
