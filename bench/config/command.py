@@ -57,6 +57,7 @@ def run(
     words: Sequence[str] | None = None,
     *,
     goes_on: bool = False,
+    lost: int = 1,
 ) -> int:
     """Run a command from its words to its exit status.
 
@@ -67,7 +68,7 @@ def run(
       SIGHUP is under nohup, stays ignored.
     - A reader of stdout that has read enough is no error: 0, or the body's status where that is known.
     - A disk that is too full for stdout is one line: 1. A command that goes on does so to its end first, and keeps its
-      body's status where that is not 0.
+      body's status where that is not 0; else it is `lost`.
     - Else it is the body's.
 
     Args:
@@ -78,6 +79,7 @@ def run(
         do: does it.
         words: of the command line; None for those of this process.
         goes_on: whether the command does more than print: it then goes on to its end whatever becomes of stdout.
+        lost: exit status where it went on so, all else is well, and what it printed is lost.
 
     Raises:
         SystemExit: a signal.
@@ -102,7 +104,7 @@ def run(
         except (Failure, OSError) as error:
             status = _complain(program, error, 1)
         if output is not None and output.error is not None:
-            status = _complain(program, output.error, status or 1)
+            status = _complain(program, output.error, status or lost)
     return status
 
 
@@ -136,20 +138,22 @@ class _Output(io.FileIO):
 
     Args:
         goes_on: whether that is no error of whoever writes.
+        what: it is, for an error's message.
 
     Attributes:
         error: the first that a writer that goes on did not hear of, and a person should.
     """
 
-    def __init__(self, descriptor: int, goes_on: bool) -> None:
+    def __init__(self, descriptor: int, goes_on: bool, what: str) -> None:
         super().__init__(descriptor, "w", closefd=False)
-        self.goes_on = goes_on
+        self.goes_on, self.what = goes_on, what
         self.error: OSError | None = None
 
     def write(self, data) -> int:  # type: ignore[no-untyped-def,override]
         try:
             return super().write(data)
         except OSError as error:
+            error.filename = self.what
             if not self.goes_on:
                 if isinstance(error, BrokenPipeError):
                     raise _Unread from None
@@ -205,7 +209,7 @@ def _stream(stream: TextIO | None, goes_on: bool) -> Iterator[tuple[TextIO, _Out
         return
     try:
         stream.flush()
-        output = _Output(stream.fileno(), goes_on)
+        output = _Output(stream.fileno(), goes_on, str(getattr(stream, "name", "stream")).strip("<>"))
     except (OSError, ValueError):  # in memory
         yield stream, None
         return

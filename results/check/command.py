@@ -49,10 +49,8 @@ def _report(task: Task) -> int:
     task.evidence.faults = list(dict.fromkeys(task.evidence.faults))  # each kernel of a run says the same of it
     try:
         _say(task, findings)
-        sys.stdout.flush()  # what is written late fails late
     except OSError as error:  # 1 would be a regression
-        where = f"to={task.to}" if task.to else "stdout"
-        raise ConfigError(f"{where}: {error.strerror or error}") from None
+        raise ConfigError(f"to={task.to}: {error.strerror or error}") from None
     return exit_status(findings)
 
 
@@ -136,4 +134,4 @@ def main(words: Sequence[str] | None = None) -> int:
         )  # fmt: skip
         return Task(evidence, form, to, given.get("details", [False])[0])
 
-    return command.run("results.check", __doc__, Keys, read, _report, words, goes_on=True)
+    return command.run("results.check", __doc__, Keys, read, _report, words, goes_on=True, lost=2)

@@ -67,7 +67,7 @@ def test_what_a_stream_cannot_write_is_written_in_escapes(made_up) -> None:
 )
 def test_a_full_disk_is_one_line(words, status, done, made_up) -> None:
     ended = shell(f'"$PYTHON" -c "$CODE" "$DONE" {words} >/dev/full', **made_up)
-    assert (ended.returncode, ended.stderr) == (status, "made.up: [Errno 28] No space left on device\n")
+    assert (ended.returncode, ended.stderr) == (status, "made.up: [Errno 28] No space left on device: 'stdout'\n")
     assert Path(made_up["DONE"]).exists() == done
 
 

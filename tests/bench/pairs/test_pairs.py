@@ -215,7 +215,9 @@ def test_a_signal_ends_the_run_in_order_and_keeps_what_is_done(
     assert sorted(map(str, claimed.values())) == ["1", "1", "None"]
     rows = sorted(read_rows(repository.results, "runs")[0], key=lambda row: row["status"])
     assert [row["status"] for row in rows] == ["completed"] * 2 + ["killed"]
-    assert rows[-1]["failure_message"] == "stopped by SIGTERM" and not rows[-1]["recovered"], "the run wrote it itself"
+    assert rows[-1]["failure_message"] == "the launcher was stopped by SIGTERM" and not rows[-1]["recovered"], (
+        "the run wrote it itself"
+    )
     assert claimed[rows[-1]["run_id"]] is None, "the run that was stopped is no side of a pair, and no run by itself"
     assert not alive(repository.runs()[-1]["ready"])
     nothing_is_left(repository)

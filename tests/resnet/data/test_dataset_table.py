@@ -25,7 +25,8 @@ each = pytest.mark.parametrize("dataset", DATASETS.values(), ids=list(DATASETS))
 
 
 @each
-def test_a_configuration_takes_its_family_size_and_classes(dataset: Dataset) -> None:
+def test_a_configuration_takes_its_family_size_and_classes(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RESNET_BENCH_DATA", raising=False)  # whose images would have their own classes
     keys = RunKeys(depth=DEPTHS[dataset.family], dataset=dataset.name, loader="synthetic")
     if dataset.counted:
         keys.num_classes = 7

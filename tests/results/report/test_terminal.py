@@ -105,7 +105,13 @@ def test_the_table(store, run):
 def test_missing_figures_have_their_reason_below(store, run):
     _, out, _ = run(f"results={store}")
     numbers = dict(re.findall(r"^\[(\d)\] (.*)$", out, flags=re.MULTILINE))
-    assert set(numbers.values()) == {"synthetic images", "failed (data) before it was measured"}
+    assert set(numbers.values()) == {
+        "synthetic images",
+        "failed (data) before it was measured",
+        "failed before a whole epoch after the warm-up",
+        "failed after epoch 0 of an unknown number",
+        "failed after epoch 0, before top-1 0.97 was reached",
+    }
     synthetic = next(number for number, reason in numbers.items() if reason == "synthetic images")
     assert line_of(out, "bbbbbbbb").count(f"-[{synthetic}]") == 2
     assert " - " in line_of(out, "bbbbbbbb")  # epochs_to_target has no reason

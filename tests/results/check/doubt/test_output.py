@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from made_up import recent
+from judging import accept
+from made_up import NEW, recent, spread
 
 import results
+from results.check.command import main
 from results.check.output import commands
 from results.check.verdict import Finding, Verdict
 
@@ -54,12 +56,15 @@ def test_each_commit_that_is_suspected_against_has_its_pairs_and_the_check_comes
 @pytest.mark.parametrize("form", ["table", "json"])
 def test_a_full_disk_behind_stdout_is_named_as_that(tmp_path: Path, form: str) -> None:
     store = recent(tmp_path / "store")
-    store.run()
+    accept(store, [store.run(rate) for rate in spread(10)])
+    for rate in spread(3):
+        store.run(rate, git_commit=NEW)
     words = [sys.executable, "-m", "results.check", f"results={store.root}", f"format={form}"]
+    assert main([*words[3:], f"to={tmp_path / 'passes'}"] if form != "table" else words[3:]) == 0
     with open("/dev/full", "w") as full:
         buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
         done = subprocess.run(
             words, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=buffered
         )
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1] == "results.check: stdout: No space left on device"
+    assert done.stderr.splitlines()[-1] == "results.check: [Errno 28] No space left on device: 'stdout'"
