@@ -94,9 +94,8 @@ def _judge_metric(
         return end(Verdict.PASS, f"{none}, so nothing can be worse")
     rule = SUSPECT if metric.timed else SOLE
     resumed = sum(reason == RESUMED for reason in mine.without.values())
-    if len(mine.values) < LEAST_RUNS <= len(mine.values) + resumed and not any_far(
-        metric, mine, theirs, SUSPECT if metric.timed else SOLE
-    ):
+    few = len(mine.values) < LEAST_RUNS <= len(mine.values) + resumed
+    if few and not any_far(metric, mine, theirs, rule):
         evidence.faults.append(f"{cell.label}: {metric.name} is not judged, since {counted(resumed, 'run')} resumed")
         of = f"{resumed} of {len(mine.without) + len(mine.runs)} runs were resumed, and their clocks have the pause"
         return end(Verdict.PASS, f"not judged: {of}")
