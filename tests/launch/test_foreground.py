@@ -298,7 +298,7 @@ def test_signals_that_are_held_back_come_when_the_block_is_over() -> None:
     [
         ("| head -2", 0, ""),
         (">&- 2>&-", 0, ""),
-        (">/dev/full", 1, "launch: [Errno 28] No space left on device\n"),
+        (">/dev/full", 1, "launch: [Errno 28] No space left on device: 'stdout'\n"),
         (">/dev/full 2>/dev/full", 1, ""),
     ],
 )
