@@ -221,13 +221,13 @@ def _confirmed(
             groups.setdefault((a, b), []).append(pairs)
     sequences, said = {}, {}
     for sides, sets in groups.items():
-        since = [one for one in sets if evidence.runs[one.pairs[0][0]].started >= first]
-        for counted_sets in (sets, since):
-            one = _Sequence.of(counted_sets, cell, metric, evidence)
-            found = settle(one.changes, suspicion)
-            if counted_sets and (found.said.outcome == "worse" or counted_sets is since or len(since) == len(sets)):
-                sequences[sides], said[sides] = one, found
-                break
+        one = _Sequence.of(sets, cell, metric, evidence)
+        if settle(one.changes, suspicion).said.outcome != "worse":
+            one = _Sequence.of(
+                [pairs for pairs in sets if evidence.runs[pairs.pairs[0][0]].started >= first], cell, metric, evidence
+            )
+        if one.ids:
+            sequences[sides], said[sides] = one, settle(one.changes, suspicion)
     for sides, found in said.items():
         if found.said.outcome == "worse":
             why = f"confirmed by {found.said.pairs} interleaved pairs, {_much(found.said)}"
