@@ -170,6 +170,7 @@ def stop_on_signals(known: Sequence[Cause] = (), cause_file: str | None = None) 
         cause_file: where its launcher says so.
     """
     numbers = [number for number in STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    request = REQUEST
 
     def cause_of(number: int) -> Cause:
         told = known[0] if known else Cause.read(cause_file) if cause_file and number == signal.SIGTERM else None
@@ -185,7 +186,7 @@ def stop_on_signals(known: Sequence[Cause] = (), cause_file: str | None = None) 
         while got := os.read(heard, 1):
             if got[0] in numbers:
                 cause = cause_of(got[0])
-                REQUEST.ask(Failure("killed", cause.kind, cause.message, int(os.environ.get("RANK") or 0)))
+                request.ask(Failure("killed", cause.kind, cause.message, int(os.environ.get("RANK") or 0)))
 
     for number in numbers:
         signal.signal(number, stop)

@@ -268,6 +268,7 @@ def test_siblings_that_leave_a_suspended_rank_are_not_the_cause(start: Start, tm
     process = start("deaf", "depth=20")
     both = ranks(tmp_path)
     both[0].suspend()
+    assert until(lambda: both[0].status() == psutil.STATUS_STOPPED)
     both[1].kill()  # as its watchdog does
     _, err = process.communicate(timeout=60)
     (row,) = rows(tmp_path)

@@ -107,18 +107,20 @@ LOST = Cause("rank_lost", "rank 0 is gone")
 
 
 @pytest.fixture
-def handlers() -> Iterator[None]:
+def request_to_stop(monkeypatch: pytest.MonkeyPatch) -> Iterator[stop_request.StopRequest]:
+    """A request of this test's own, beside handlers that end with it; the process' own is that of every later test."""
     before = {each: signal.getsignal(each) for each in job.STOP_SIGNALS}
     wakeup = signal.set_wakeup_fd(-1)
     for each in job.STOP_SIGNALS:  # whatever the tests were started to ignore
         signal.signal(each, signal.SIG_DFL)
-    yield
+    request = stop_request.StopRequest()
+    monkeypatch.setattr(job, "REQUEST", request)
+    yield request
     signal.set_wakeup_fd(wakeup)
     for each, handler in before.items():
         signal.signal(each, handler)
 
 
-@pytest.mark.usefixtures("handlers")
 @pytest.mark.parametrize(
     ("number", "environ", "told", "known", "kind", "message"),
     [
@@ -138,11 +140,9 @@ def handlers() -> Iterator[None]:
 )  # fmt: skip
 def test_a_signal_stops_a_run_once_and_says_why(
     number: signal.Signals, environ: dict[str, str], told: Cause | None, known: list[Cause], kind: str, message: str,
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    request_to_stop: stop_request.StopRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(os, "environ", {"RANK": "1", **environ})
-    request = stop_request.StopRequest()
-    monkeypatch.setattr(job, "REQUEST", request)
     monkeypatch.setattr(stop_request, "PATIENCE_S", 0.0)
     path = tmp_path / "cause.json"
     if told:
@@ -153,14 +153,14 @@ def test_a_signal_stops_a_run_once_and_says_why(
         signal.raise_signal(number)
     assert (caught.value.kind, str(caught.value)) == (kind, message) and kind in FAILURE_KINDS
     deadline = time.monotonic() + 10  # a thread hears of it too, should the main thread wait in a collective
-    while not request.overdue() and time.monotonic() < deadline:
+    while not request_to_stop.overdue() and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert request.overdue() == Failure("killed", kind, message, 1)
+    assert request_to_stop.overdue() == Failure("killed", kind, message, 1)
     for each in job.STOP_SIGNALS:
         signal.raise_signal(each)  # the run is ending: nothing disturbs it
 
 
-@pytest.mark.usefixtures("handlers")
+@pytest.mark.usefixtures("request_to_stop")
 def test_what_a_rank_was_started_to_ignore_stays_ignored() -> None:
     signal.signal(INT, signal.SIG_IGN)
     signal.signal(HUP, signal.SIG_IGN)
