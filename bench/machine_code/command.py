@@ -25,27 +25,19 @@ from bench.config.command import Terminal
 from bench.config.grammar import WordError, key, parse
 from bench.machine_code.rows import SCHEMA, Target, rows_of, targets
 from bench.machine_code.table import launch_table, totals
-from bench.roofline.step import Step, net
+from bench.roofline.net_keys import NetKeys
+from bench.roofline.step import Step
 from kernels import runtime
 from kernels.aot.command import check_file, write
-from kernels.dtypes import TUNED
-from resnet.architecture import FAMILIES, SHORTCUTS, STRIDES
 
 PIPE_WIDTH = 260
 USUAL = Path("build/machine_code.parquet")
 
 
 @dataclass(kw_only=True)
-class Keys:
-    """Words of the command line."""
+class Keys(NetKeys):
+    """Words of the command line, behind those that name the net."""
 
-    depth: int = key("network", "50", default=50, unit="layers", least=8, most=12_002)
-    shortcut: str | None = key("its shortcuts", "A (cifar), B (imagenet)", choices=SHORTCUTS)
-    stride: str | None = key("where a bottleneck halves the image", "v1.5 where there are any", choices=STRIDES)
-    family: str | None = key("which of the paper's two families of networks", "the depth's", choices=FAMILIES)
-    batch: int | None = key("images", "256 (imagenet), 128 (cifar)", unit="images", least=1)
-    image_size: int | None = key("side of the images", "224 (imagenet), 32 (cifar)", unit="pixels", least=8)
-    precision: str = key("of activations", "bf16", default="bf16", choices=TUNED)
     gpu: str = key("what it is modelled on", "H100", default="H100", choices=tuple(targets()))
     to: str | None = key("a Parquet table of all rows", "none is written", path=True, one=True)
     jobs: int | None = key("processes that compile", "one a core", least=1, one=True)
@@ -72,10 +64,7 @@ def plan(words: Sequence[str]) -> Plan:
     cells = []
     for keys in found:
         target = targets()[keys.gpu]
-        step = net(
-            depth=keys.depth, stride=keys.stride, family=keys.family, shortcut=keys.shortcut,
-            image_size=keys.image_size, batch=keys.batch, precision=keys.precision,
-        )  # fmt: skip
+        step = keys.step()
         if rates := target.rates:
             step = replace(step, copy_bytes_per_s=rates.copy_bytes_per_s, flops_per_s=rates.flops_per_s)
         cells.append((step, target))

@@ -8,28 +8,20 @@ from bench.config.grammar import WordError, key, parse
 from bench.config.paths import check_folder
 from bench.micro.measure import BACKENDS
 from bench.micro.ops import OPS
-from bench.roofline.step import Step, net
-from kernels.dtypes import TUNED
+from bench.roofline.net_keys import NetKeys
+from bench.roofline.step import Step
 from kernels.operands import TileConfig
 from kernels.tiles import tile_configs
-from resnet.architecture import FAMILIES, SHORTCUTS, STRIDES
 from results.store.files import attempt_name
 from results.words import DEFAULT_ROOT
 
 
 @dataclass(kw_only=True)
-class Keys:
-    """Words of the command line."""
+class Keys(NetKeys):
+    """Words of the command line, behind those that name the net."""
 
     op: str = key("which kernels", "all", default="all", choices=("all", *OPS))
     backend: str | None = key("what computes them, in turn in one process", "all", choices=BACKENDS)
-    depth: int = key("network whose layers are timed", "50", default=50, unit="layers", least=8, most=12_002)
-    shortcut: str | None = key("its shortcuts", "A (cifar), B (imagenet)", choices=SHORTCUTS)
-    stride: str | None = key("where a bottleneck halves the image", "v1.5 where there are any", choices=STRIDES)
-    family: str | None = key("which of the paper's two families of networks", "the depth's", choices=FAMILIES)
-    batch: int | None = key("images", "256 (imagenet), 128 (cifar)", unit="images", least=1)
-    image_size: int | None = key("side of the images", "224 (imagenet), 32 (cifar)", unit="pixels", least=8)
-    precision: str = key("of activations", "bf16", default="bf16", choices=TUNED)
     rounds: int = key("turns of all backends", "10", default=10, least=2)
     repeats: int = key("samples of each backend in a turn", "5", default=5, least=1)
     seed: int = key("of the random operands", "0", default=0, least=0, most=2**31 - 1)
@@ -87,10 +79,7 @@ def plan(words: Sequence[str]) -> list[Plan]:
         keys = replace(cells[0], results=str(check_folder("results", cells[0].results)))
         if keys.run is not None:
             attempt_name(keys.run, 0)
-        step = net(
-            depth=keys.depth, stride=keys.stride, family=keys.family, shortcut=keys.shortcut,
-            image_size=keys.image_size, batch=keys.batch, precision=keys.precision,
-        )  # fmt: skip
+        step = keys.step()
         typed = {cell.op for cell in cells}
         ops = tuple(op for op in OPS if op in typed or "all" in typed)
         backends = tuple(one for one in BACKENDS if one in {cell.backend for cell in cells} or not keys.backend)

@@ -5,24 +5,17 @@ from dataclasses import dataclass, replace
 
 from bench.config.grammar import WordError, key, parse
 from bench.config.paths import check_folder
-from bench.roofline.step import Step, net
+from bench.roofline.net_keys import NetKeys
+from bench.roofline.step import Step
 from bench.step.variants import KERNELS, Variant
-from kernels.dtypes import TUNED
-from resnet.architecture import FAMILIES, SHORTCUTS, STRIDES, check_bn_values
+from resnet.architecture import check_bn_values
 from results.words import DEFAULT_ROOT
 
 
 @dataclass(kw_only=True)
-class Keys:
-    """Words of the command line."""
+class Keys(NetKeys):
+    """Words of the command line, behind those that name the net."""
 
-    depth: int = key("network", "50", default=50, unit="layers", least=8, most=12_002)
-    shortcut: str | None = key("its shortcuts", "A (cifar), B (imagenet)", choices=SHORTCUTS)
-    stride: str | None = key("where a bottleneck halves the image", "v1.5 where there are any", choices=STRIDES)
-    family: str | None = key("which of the paper's two families of networks", "the depth's", choices=FAMILIES)
-    batch: int | None = key("images", "256 (imagenet), 128 (cifar)", unit="images", least=1)
-    image_size: int | None = key("side of the images", "224 (imagenet), 32 (cifar)", unit="pixels", least=8)
-    precision: str = key("of activations", "bf16", default="bf16", choices=TUNED)
     kernels: str | None = key("what computes the layers, in turn", "torch,compile,triton,auto", choices=KERNELS)
     graphs: bool | None = key("whether the whole step is captured as a CUDA graph, in turn", "false,true")
     rounds: int = key("turns of all variants", "10", default=10, least=2)
@@ -56,10 +49,7 @@ def plan(words: Sequence[str]) -> list[Plan]:
     plans = []
     for cells in grouped.values():
         keys = replace(cells[0], results=str(check_folder("results", cells[0].results)))
-        step = net(
-            depth=keys.depth, stride=keys.stride, family=keys.family, shortcut=keys.shortcut,
-            image_size=keys.image_size, batch=keys.batch, precision=keys.precision,
-        )  # fmt: skip
+        step = keys.step()
         check_bn_values(step.architecture, step.image_size, step.batch)
         typed = dict.fromkeys(cell.kernels for cell in cells)
         kernels = [one for one in typed if one] or ["torch", "compile", "triton", "auto"]
