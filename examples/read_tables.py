@@ -2,10 +2,10 @@
 
     .venv/bin/python examples/read_tables.py [STORE] [TABLE]    # without words the runs that are kept, results/record
 
-Each function needs its library alone (pandas also pyarrow), and nothing of this suite: `pip install pyarrow` (or another)
+Each function needs its library alone (pandas also pyarrow) and nothing of this suite: `pip install pyarrow` or another,
 and a copy of the store will do. Files of older versions lack columns; each function makes these null. What another tool
 wrote again with other types (large or dictionary texts, times in ns) is read with the rest. A file that is damaged ends
-all of them: `python -m results.query "SELECT ..." format=parquet` sets it aside, and checks what the others hold as well.
+all of them: `python -m results.query "SELECT ..." format=parquet` sets it aside, and checks what others hold as well.
 """
 
 import sys
