@@ -2,9 +2,10 @@
 
     .venv/bin/python examples/read_tables.py [STORE] [TABLE]    # without words the runs that are kept, results/record
 
-Each function needs its library alone, and nothing of this suite: `pip install pyarrow` (or another) and a copy of the
-store will do. Files of older versions lack columns; each function makes these null. A file that is damaged ends all of
-them: `python -m results.query "SELECT ..." format=parquet` sets it aside, and checks what the others hold as well.
+Each function needs its library alone (pandas also pyarrow) and nothing of this suite: `pip install pyarrow` or another,
+and a copy of the store will do. Files of older versions lack columns; each function makes these null. What another tool
+wrote again with other types (large or dictionary texts, times in ns) is read with the rest. A file that is damaged ends
+all of them: `python -m results.query "SELECT ..." format=parquet` sets it aside, and checks what others hold as well.
 """
 
 import sys
@@ -18,7 +19,11 @@ def with_pyarrow(store, table):
 
     files = sorted(Path(store).glob(f"{table}/month=*/*.parquet"))
     # Not read_table, which makes a column of the folder's month=.
-    return pa.concat_tables([pq.ParquetFile(file).read() for file in files], promote_options="default")
+    parts = [pq.ParquetFile(file).read() for file in files]
+    for number, part in enumerate(parts):  # a text that another tool wrote as a dictionary is a text
+        texts = [one.with_type(one.type.value_type) if pa.types.is_dictionary(one.type) else one for one in part.schema]
+        parts[number] = part.cast(pa.schema(texts))
+    return pa.concat_tables(parts, promote_options="permissive")
 
 
 def with_duckdb(store, table):
@@ -38,7 +43,7 @@ def with_polars(store, table):
 
     files = sorted(Path(store).glob(f"{table}/month=*/*.parquet"))
     # One by one: a scan takes the columns of the first file for those of all.
-    return pl.concat([pl.read_parquet(file, hive_partitioning=False) for file in files], how="diagonal")
+    return pl.concat([pl.read_parquet(file, hive_partitioning=False) for file in files], how="diagonal_relaxed")
 
 
 def with_pandas(store, table):
@@ -46,7 +51,9 @@ def with_pandas(store, table):
     import pandas as pd
 
     files = sorted(Path(store).glob(f"{table}/month=*/*.parquet"))
-    frames = [pd.read_parquet(file, dtype_backend="pyarrow", partitioning=None) for file in files]
+    # pandas reads with pyarrow. What has one type in all files is put together as it is, with nulls that are no NaN.
+    schema = with_pyarrow(store, table).schema
+    frames = [pd.read_parquet(file, dtype_backend="pyarrow", partitioning=None, schema=schema) for file in files]
     return pd.concat(frames, ignore_index=True)
 
 

@@ -101,6 +101,7 @@ def sweep(
             if _lives(contents, file, path.parent, stale_s):
                 result.alive.append(name)
                 continue
+            contents = read(file, path.name)  # with what it wrote between the two looks, before it died
             if contents.finished:  # by itself: only its files are missing
                 row = final_row(contents, file)
             else:

@@ -14,6 +14,7 @@ import pytest
 
 from results import recover
 from results.store.files import journals, read_rows, read_table
+from results.store.journal import Owner
 from results.store.writer import RunWriter, StoreError
 
 ROOT = str(Path(recover.__file__).resolve().parents[1])
@@ -182,6 +183,28 @@ writer.finish("completed", images_per_s=5.0, final_top1=0.5)
     [row] = recover.recover(tmp_path)
     assert (row["status"], row["images_per_s"], row.get("recovered")) == ("completed", 5.0, None)
     assert read_table(tmp_path, "epochs")[0].num_rows == 1 and journals(tmp_path) == []
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_what_a_run_writes_while_it_is_looked_at_and_dies_is_kept(tmp_path, monkeypatch, ends):
+    writer = RunWriter(tmp_path, {"run_id": "r1"})
+    writer.epoch({"epoch": 1, "top1": 0.25})
+
+    def full(*_):
+        raise OSError("no space left on device")
+
+    def last_words(owner):
+        writer.epoch({"epoch": 2, "top1": 0.5})
+        if ends:
+            with monkeypatch.context() as killed:
+                killed.setattr("results.store.writer.write_attempt", full)
+                pytest.raises(OSError, writer.finish, "completed", final_top1=0.5)
+        return False
+
+    monkeypatch.setattr(Owner, "lives", last_words)
+    [row] = recover.recover(tmp_path)
+    assert [one["epoch"] for one in read_rows(tmp_path, "epochs")[0]] == [1, 2]
+    assert row["status"] == ("completed" if ends else "killed") and row["final_top1" if ends else "best_top1"] == 0.5
 
 
 @pytest.mark.slow

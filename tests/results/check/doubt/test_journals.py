@@ -1,16 +1,18 @@
 """Runs that died and left nothing but a journal: they count as what cannot be read, until they are recovered."""
 
+import json
 import os
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from judging import baseline, check, no_pass
-from made_up import NEW, Store, spread
+from made_up import CONFIG, NEW, Store, spread
 
 from results.check.gather import gather
 from results.check.verdict import exit_status
 from results.recover import dead_journals, sweep
-from results.store.files import journals
+from results.store.files import BadFile, journals
 from results.store.journal import Journal, Owner
 from results.store.schema import clean_row
 
@@ -29,7 +31,8 @@ def night(store: Store) -> Store:
 def leave(store: Store, run_id: str = "", restart: int = 0) -> str:
     """Leave the journal of an attempt of this process, and return its run's id."""
     run_id = run_id or f"{store.now:%Y%m%dT%H%M%S}-resnet20A-digits-{len(journals(store.root)):08x}"
-    row = clean_row("runs", {"run_id": run_id, "restart_count": restart, "status": "running", "benchmark": "training"})
+    known = {"run_id": run_id, "restart_count": restart, "status": "running", "benchmark": "training"}
+    row = clean_row("runs", {**known, "config_json": json.dumps(CONFIG)})
     Journal(store.root / "journal" / f"{run_id}.{restart}.jsonl", row, "2026-11").close()
     return run_id
 
@@ -108,3 +111,19 @@ def test_from_another_host_the_age_of_a_journal_decides_as_for_recover(
     os.utime(path, (then, then))
     assert len(dead_journals(night.root)) == dead == len(gather(night.root, now=night.now).spoilt)
     assert len(sweep(night.root).rows) == dead
+
+
+def test_a_run_that_is_recovered_while_a_check_reads_counts_once_by_its_row(
+    night: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = leave(night)
+    bury(night, monkeypatch)
+
+    def recovered_after(root: Path) -> list[BadFile]:
+        found = dead_journals(root)
+        assert [row["run_id"] for row in sweep(root).rows] == [run_id]
+        return found
+
+    monkeypatch.setattr("results.check.gather.dead_journals", recovered_after)
+    evidence = gather(night.root, now=night.now)
+    assert evidence.runs[run_id].row["recovered"] and not evidence.spoilt and not evidence.faults
