@@ -24,6 +24,7 @@ from pathlib import Path
 from bench.config import command
 from bench.config.grammar import WordError, key, parse
 from bench.config.paths import existing, of_data
+from bench.config.slurm import cores_here
 from resnet.data import Damage, DataError, damaged_files, data_folder, files_to_check, shown_left_out
 from results.words import printable
 
@@ -122,7 +123,7 @@ def _check(task: tuple[Keys, Path]) -> int:
     for fault in faults:
         print(printable(fault), flush=True)
     count, progress = len(faults), Progress(len(files))
-    workers = min(keys.workers or len(os.sched_getaffinity(0)), -(-len(files) // CHUNK))
+    workers = min(keys.workers or cores_here(os.environ), -(-len(files) // CHUNK))
     try:
         for done, found in examined(files, workers):
             progress.step(done, len(found))

@@ -30,6 +30,7 @@ try:
     from bench.config import command
     from bench.config.grammar import WordError, key, parse
     from bench.config.paths import ROOT, check_folder
+    from bench.config.slurm import cores_here
     from kernels.child_process import die_with_parent
     from results.durable import replace_file
     from results.export import export
@@ -162,7 +163,7 @@ def test_parts(root: Path) -> list[Part]:
 
     With pytest-xdist a folder is a part, its tests spread over the cores but two; without, each file is one.
     """
-    workers = min((os.cpu_count() or 1) - 2, 14)
+    workers = min(cores_here(os.environ) - 2, 14)
     found = []
     for folder in ("kernels", "resnet/fused"):
         rooms = folder.split("/")

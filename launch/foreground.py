@@ -6,7 +6,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from bench.config.environment import (
     threads_from,
 )  # fmt: skip
 from bench.config.run_config import RunConfig
+from bench.config.slurm import cores_here, of_a_task
 from bench.training.progress import VARIABLE as PROGRESS_VARIABLE
 from bench.training.progress import Display, Follower
 from bench.training.ranks import free_port
@@ -254,7 +255,7 @@ def _start(config: RunConfig, run_id: str, folder: Path, progress: Path, said: P
     signal.pthread_sigmask(signal.SIG_BLOCK, TERMINAL_SIGNALS)
     ignored = {number: signal.signal(number, signal.SIG_IGN) for number in TERMINAL_SIGNALS}
     try:
-        with environment_variables(**environment):
+        with _without(of_a_task(os.environ)), environment_variables(**environment):
             submitted = executor.submit(job)
     finally:
         for number, handler in ignored.items():
@@ -264,14 +265,25 @@ def _start(config: RunConfig, run_id: str, folder: Path, progress: Path, said: P
     return Ranks(submitted, config.world_size)
 
 
+@contextlib.contextmanager
+def _without(names: Collection[str]) -> Iterator[None]:
+    """An environment without some variables, for what is started in the `with` block."""
+    hidden = {name: os.environ.pop(name) for name in names}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
+
+
 def _environment(config: RunConfig, progress: Path) -> dict[str, str]:
     """Variables of the ranks that must stand before they start."""
-    share = max(1, len(os.sched_getaffinity(0)) // config.ranks_per_node)
+    share = max(1, cores_here(os.environ) // config.ranks_per_node)
     gpus = gpus_here()
     job = JobEnvironment(
         address=LOOPBACK,
         port=free_port(),
         threads=threads_from(os.environ) or share,
+        cores=share,
         python_path=checkout_first(os.environ),
         accelerator=None if gpus else "cpu",
         interface=None if gpus else "lo",

@@ -43,7 +43,7 @@ def interruptible() -> Iterator[None]:
         if len(raised) == 2 or (raised and now - raised[-1] < SAME_S):
             return
         raised.append(now)
-        cause = Cause.of_signal(number, "the launcher", os.environ)
+        cause = Cause.of_signal(number, "the launcher")
         if number == signal.SIGHUP and had_terminal and not _has_terminal():
             cause = Cause("interrupted", "the terminal of the launcher was closed (SIGHUP)")
         raise Interrupted(number, cause)

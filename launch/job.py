@@ -24,6 +24,7 @@ from bench.config.keys import RunKeys
 from bench.config.paths import ROOT
 from bench.config.resolve import Host, resolve
 from bench.config.run_config import RunConfig
+from bench.config.slurm import is_task, restarts
 from bench.measure.failure import Failure, Stopped
 from bench.training.stop_request import REQUEST
 from results import identity
@@ -67,15 +68,14 @@ class Cause:
             return None
 
     @classmethod
-    def of_signal(cls, number: int, who: str, environ: Mapping[str, str]) -> "Cause":
+    def of_signal(cls, number: int, who: str, *, in_slurm: bool = False) -> "Cause":
         """What a signal says by itself.
 
         Args:
             number: of the signal.
             who: got it, such as "rank 1".
-            environ: of that process.
+            in_slurm: whether Slurm started that process, and not what runs in a task of it.
         """
-        in_slurm = "SLURM_JOB_ID" in environ
         sender = {**SENDERS, **(SENDERS_IN_SLURM if in_slurm else {})}.get(signal.Signals(number), "")
         kind = "timeout" if in_slurm and number == signal.SIGUSR2 else "interrupted"
         return cls(kind, f"{who} was stopped by {signal.Signals(number).name}{sender}")
@@ -117,7 +117,7 @@ class Job:
             threading.Thread(target=_outlive, args=(self.launcher_pid, known), name="launcher", daemon=True).start()
         from bench.training import run  # torch comes with it: only after the environment is set
 
-        run.run(self.config, run_id=self.run_id, restart=int(os.environ.get("SLURM_RESTART_COUNT") or 0))
+        run.run(self.config, run_id=self.run_id, restart=restarts(os.environ))
 
 
 def check_packages(names: Sequence[str] = PACKAGES) -> None:
@@ -174,7 +174,7 @@ def stop_on_signals(known: Sequence[Cause] = (), cause_file: str | None = None) 
 
     def cause_of(number: int) -> Cause:
         told = known[0] if known else Cause.read(cause_file) if cause_file and number == signal.SIGTERM else None
-        return told or Cause.of_signal(number, f"rank {os.environ.get('RANK')}", os.environ)
+        return told or Cause.of_signal(number, f"rank {os.environ.get('RANK')}", in_slurm=is_task(os.environ))
 
     def stop(number: int, frame: FrameType | None) -> None:
         for each in numbers:  # the run is ending: a second signal must not end the ending
@@ -245,7 +245,7 @@ def main(argv: Sequence[str]) -> None:
     """The rank that a printed batch script starts; the number of nodes is the job's."""
     try:
         nodes = os.environ.get("SLURM_JOB_NUM_NODES")
-        if nodes is None:
+        if nodes is None or not is_task(os.environ):
             raise WordError("launch.job is started by srun, in a script of `python launch/slurm.py ... mode=print`")
         (keys,) = grammar.parse([*argv, f"nodes={nodes}"], RunKeys)
         config, _ = resolve(keys, Host(ranks_per_node=1, visible=False))

@@ -12,6 +12,7 @@ from bench.config.grammar import WordError, key
 from bench.config.keys import RunKeys
 from bench.config.resolve import Host, resolve
 from bench.config.run_config import RunConfig
+from bench.config.slurm import allocation, cores_here
 from launch import cluster as clusters
 from launch.cluster import ClusterConfig
 
@@ -127,6 +128,13 @@ def _check_checkpoints(config: RunConfig, program: Program, mode: str) -> list[s
 def _local_host(keys: LaunchKeys, cluster: ClusterConfig | None, gpus: int) -> Host:
     if (keys.nodes or 1) > 1:
         raise WordError(f"nodes={keys.nodes}: local.py has this machine alone; nodes=1, or python launch/slurm.py")
+    allocation(os.environ)  # the ranks will read it: what is wrong with it is better said now
+    cores = cores_here(os.environ)
+    if not gpus and (keys.ranks_per_node or 1) > (most := max(2, RANKS_A_CORE * cores)):
+        raise WordError(
+            f"ranks_per_node={keys.ranks_per_node}: {HERE} has {cores} cores and no GPU, and more than "
+            f"{RANKS_A_CORE} ranks a core only wait for one another; nearest is ranks_per_node={most}"
+        )
     return _host(keys, cluster, HERE, gpus)
 
 
@@ -141,14 +149,5 @@ def _host(keys: LaunchKeys, cluster: ClusterConfig | None, where: str, gpus: int
         raise WordError(
             f"ranks_per_node={keys.ranks_per_node}: {where} has {gpus} GPUs; nearest is ranks_per_node={gpus}"
         )
-    if where == HERE and not gpus and (keys.ranks_per_node or 1) > (most := max(2, RANKS_A_CORE * _cores())):
-        raise WordError(
-            f"ranks_per_node={keys.ranks_per_node}: {where} has {_cores()} cores and no GPU, and more than "
-            f"{RANKS_A_CORE} ranks a core only wait for one another; nearest is ranks_per_node={most}"
-        )
     host = Host(ranks_per_node=gpus or 2, gpus=gpus, data=cluster.data if cluster else {})
     return replace(host, results=cluster.results) if cluster and cluster.results else host
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))

@@ -29,6 +29,9 @@ BENCHMARKS = ("training", "step", "micro")
 PACKAGES = ("torch", "deepspeed", "dali")  # whose major and minor version figures depend on
 # Of a configuration: what a reader would name first where several keys differ, most of which follow from these.
 LEADING = ("family", "dataset", "depth", "shortcut", "stride", "image_size", "num_classes", "nodes", "ranks_per_node")
+# Of a configuration, what is no part by itself: paths; the seed, as runs of different seeds are repetitions; and the
+# threads that were asked for, since those that were used are a part.
+NO_PARTS = (*PATH_KEYS, "seed", "loader_threads")
 _OF_PAIRS = re.compile(r".+-pairs-[0-9a-f]{8}-(?:p\d+)?[ab]")  # as `bench.pairs` names its runs
 _CLASS = re.compile(r"(?P<hardware>.*);(?P<packages>[^;]*);python(?P<python>[^;]*)")
 
@@ -95,7 +98,7 @@ def benchmark_of(row: Mapping[str, Any]) -> str:
 def parts_of(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return the named parts of a run's comparability, in the order in which a difference is looked for.
 
-    The seed is in none of them: runs of different seeds are repetitions.
+    Not all of a configuration is in them, see `NO_PARTS`.
 
     Args:
         row: of `runs`, of any age.
@@ -118,7 +121,7 @@ def parts_of(row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "version": PARTS_VERSION,
         "benchmark": benchmark_of(row),
-        "configuration": {key: config[key] for key in names if key not in (*PATH_KEYS, "seed")},
+        "configuration": {key: config[key] for key in names if key not in NO_PARTS},
         "data": {"sample": row.get("sample"), "hash": row.get("dataset_hash")},
         "processors": processors,
         "software": software,

@@ -18,6 +18,8 @@ LOOPBACK = "127.0.0.1"
 # The id of the run that a process is a rank of, where it is not to be made from the Slurm job, of which it is one of
 # several runs.
 RUN_ID_VARIABLE = "RESNET_BENCH_RUN_ID"
+# Of a rank that shares its task, or this machine, with its siblings: the cores that are its own.
+CORES_VARIABLE = "RESNET_BENCH_CORES"
 
 
 class VariableError(ConfigError):
@@ -36,6 +38,7 @@ class JobEnvironment:
         address: MASTER_ADDR, the host of rank 0, where the ranks meet.
         port: MASTER_PORT, TCP.
         threads: OMP_NUM_THREADS, those of a rank's computation; None leaves them to the rank.
+        cores: RESNET_BENCH_CORES, those that a rank may keep busy in all; None leaves them to the rank.
         python_path: PYTHONPATH, the folders that Python imports from first.
         accelerator: DS_ACCELERATOR, DeepSpeed's, such as "cpu"; None leaves it to DeepSpeed.
         interface: NCCL_SOCKET_IFNAME and GLOO_SOCKET_IFNAME, the network to talk over; None leaves it to them.
@@ -47,6 +50,7 @@ class JobEnvironment:
     address: str
     port: int | ShellExpression
     threads: int | None
+    cores: int | None = None
     python_path: tuple[str, ...] = (str(ROOT),)
     accelerator: str | None = None
     interface: str | None = None
@@ -58,6 +62,8 @@ class JobEnvironment:
             _check("MASTER_PORT", self.port, self.SET_BY, 1, PORT_MAX)
         if self.threads is not None:
             _check("OMP_NUM_THREADS", self.threads, self.SET_BY, 1, THREADS_MAX)
+        if self.cores is not None:
+            _check(CORES_VARIABLE, self.cores, self.SET_BY, 1, THREADS_MAX)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> "JobEnvironment":
@@ -70,6 +76,7 @@ class JobEnvironment:
             address=_text(environ, "MASTER_ADDR", cls.SET_BY),
             port=_number(environ, "MASTER_PORT", cls.SET_BY),
             threads=threads_from(environ),
+            cores=_number(environ, CORES_VARIABLE, cls.SET_BY) if environ.get(CORES_VARIABLE) else None,
             python_path=_folders(environ),
             accelerator=environ.get("DS_ACCELERATOR") or None,
             interface=environ.get("GLOO_SOCKET_IFNAME") or None,
@@ -110,6 +117,7 @@ class JobEnvironment:
             "PYTHONPATH": os.pathsep.join(self.python_path) or None,
             "PYTHONSAFEPATH": "1",  # the working directory is no place to import from
             "OMP_NUM_THREADS": None if self.threads is None else str(self.threads),
+            CORES_VARIABLE: None if self.cores is None else str(self.cores),
             "MASTER_ADDR": self.address,
             "MASTER_PORT": self.port if isinstance(self.port, ShellExpression) else str(self.port),
             "NCCL_SOCKET_IFNAME": self.interface,

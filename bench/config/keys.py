@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from bench.config.environment import THREADS_MAX
 from bench.config.grammar import key
 from kernels.dtypes import PRECISIONS
 from resnet.architecture import FAMILIES, KERNELS, SHORTCUTS, STRIDES
@@ -77,6 +78,14 @@ class RunKeys:
         "what reads the images; synthetic makes them up and measures compute alone",
         "dali",
         choices=("dali", "torch", "synthetic"),
+    )
+    loader_threads: int | None = key(
+        "CPU threads (dali) or worker processes (torch; 0 reads in the rank's own) of one rank's loader; dali starts "
+        "no more than one an image of the batch",
+        "the rank's cores, at most one an image of the batch",
+        unit="threads",
+        least=0,
+        most=THREADS_MAX,
     )
     kernels: str | None = key(
         "what computes a layer: plain torch, torch.compile, the suite's fused kernels (triton), or for each layer the "

@@ -87,6 +87,7 @@ def resolve(keys: RunKeys, host: Host) -> tuple[RunConfig, list[str]]:
         results=str(paths.check_folder("results", keys.results or host.results, visible=host.visible)),
         save=paths.weights_file(keys.save, visible=host.visible) if keys.save else None,
         resume=paths.existing("resume", keys.resume, visible=host.visible) if keys.resume else None,
+        loader_threads=keys.loader_threads,
     )
     return config, notices
 
@@ -152,9 +153,9 @@ def _images(keys: RunKeys, dataset: Dataset, host: Host) -> tuple[str, str | Non
     if loader == "synthetic":
         return loader, None, []
     missing = f"no images of {dataset.name} in the site profile or ${DATA_VARIABLE}"
-    if keys.loader or keys.target is not None:
-        word = grammar.word("loader", loader) if keys.loader else grammar.word("target", keys.target)
-        raise WordError(f"{word}: {missing}; add data=PATH")
+    for name in ("loader", "target", "loader_threads"):  # who types one of them wants images
+        if (value := getattr(keys, name)) is not None:
+            raise WordError(f"{grammar.word(name, value)}: {missing}; add data=PATH")
     notice = f"{missing}: measuring throughput on synthetic images (loader=synthetic); time-to-accuracy needs data=PATH"
     return "synthetic", None, [notice]
 

@@ -12,6 +12,9 @@ from resnet.architecture import check_bn_values
 from resnet.recipe import Recipe
 from results import identity
 
+# Keys that rows written before there were such lack.
+LATER_KEYS = ("loader_threads",)
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
@@ -23,6 +26,7 @@ class RunConfig:
         lr: peak learning rate, scaling included.
         target: top-1 as a fraction, or None.
         batch: images a device and micro-batch.
+        loader_threads: of one rank's loader, as asked; None leaves them to its cores.
         results: absolute path.
 
     Raises:
@@ -56,6 +60,7 @@ class RunConfig:
     results: str
     save: str | None
     resume: str | None
+    loader_threads: int | None = None
 
     def __post_init__(self) -> None:
         for option in fields(RunKeys):
@@ -67,6 +72,7 @@ class RunConfig:
             raise WordError(str(error)) from None
         if self.engine == "ddp" and self.zero_stage:
             raise WordError(f"zero_stage={self.zero_stage}: ZeRO is DeepSpeed's; engine=deepspeed, or zero_stage=0")
+        self._check_loader_threads()
 
     @property
     def architecture(self) -> Architecture:
@@ -89,18 +95,39 @@ class RunConfig:
         """Images of one optimizer step."""
         return self.batch * self.grad_accum * self.world_size
 
+    def threads_of_loader(self, cores: int) -> int:
+        """Return the CPU threads (dali) or worker processes (torch) that one rank's loader has.
+
+        A thread of DALI has one image at a time, and more of them than a batch has images are not started; a worker has
+        whole batches, and as many are started as are asked for.
+
+        Args:
+            cores: that the rank may keep busy.
+        """
+        if self.loader_threads is None:
+            return min(cores, self.batch)
+        return self.loader_threads if self.loader == "torch" else min(self.loader_threads, self.batch)
+
     def name(self) -> str:
         """A short name for people and for files; not unique."""
         net = f"plain{self.depth}" if self.shortcut == "none" else f"resnet{self.depth}{self.shortcut}"
         return f"{net}-{self.dataset}" if self.stride == "v1" else f"{net}-{self.stride}-{self.dataset}"
 
+    def values(self) -> dict[str, Any]:
+        """Return the configuration as JSON has it.
+
+        A key that is younger than rows that are kept stands there only once it is set: what leaves it to its default is
+        the configuration that it was, under the hash that it had.
+        """
+        return {name: value for name, value in asdict(self).items() if value is not None or name not in LATER_KEYS}
+
     def config_hash(self) -> str:
         """16 hexadecimal digits that say what is measured: all but where data, rows and weights lie."""
-        return identity.config_hash(asdict(self))
+        return identity.config_hash(self.values())
 
     def to_json(self) -> str:
         """The configuration as one line of JSON."""
-        return json.dumps(asdict(self), sort_keys=True)
+        return json.dumps(self.values(), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> "RunConfig":
@@ -109,3 +136,15 @@ class RunConfig:
         recipe: dict[str, Any] = values["recipe"]
         recipe["milestones"] = tuple(recipe["milestones"])
         return cls(**{**values, "recipe": Recipe(**recipe)})
+
+    def _check_loader_threads(self) -> None:
+        threads = self.loader_threads
+        if threads is not None and self.loader == "synthetic":
+            raise WordError(
+                f"loader_threads={threads}: loader=synthetic reads no images; leave loader_threads out, or loader=dali"
+            )
+        if threads == 0 and self.loader != "torch":
+            raise WordError(
+                f"loader_threads=0: loader={self.loader} reads with threads; nearest is loader_threads=1 (0 is for "
+                "loader=torch, which can read in the rank's own process)"
+            )

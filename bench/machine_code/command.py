@@ -23,6 +23,7 @@ from rich.progress import Progress
 from bench.config import command
 from bench.config.command import Terminal
 from bench.config.grammar import WordError, key, parse
+from bench.config.slurm import cores_here
 from bench.machine_code.rows import SCHEMA, Target, rows_of, targets
 from bench.machine_code.table import launch_table, totals
 from bench.roofline.net_keys import NetKeys
@@ -69,7 +70,7 @@ def plan(words: Sequence[str]) -> Plan:
             step = replace(step, copy_bytes_per_s=rates.copy_bytes_per_s, flops_per_s=rates.flops_per_s)
         cells.append((step, target))
     to = check_file(found[0].to, USUAL) if found[0].to else None
-    return Plan(cells, to, found[0].jobs or len(os.sched_getaffinity(0)))
+    return Plan(cells, to, found[0].jobs or cores_here(os.environ))
 
 
 def show(one: Plan) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from bench.config.environment import RUN_ID_VARIABLE
 from bench.config.grammar import WordError, word
+from bench.config.slurm import number
 from bench.pairs import scratch
 from bench.pairs.checkouts import LAUNCHER, Checkout
 
@@ -47,9 +48,10 @@ def allocation(nodes: int, cluster: str | None, pairs_id: str, environ: Mapping[
 
     Raises:
         WordError: runs of several nodes without an allocation of as many.
+        VariableError: a variable of Slurm is no number.
     """
     job = environ.get("SLURM_JOB_ID")
-    if job is None:
+    if not job:
         if nodes > 1:
             raise WordError(
                 f"nodes={nodes}: pairs on several nodes run inside an allocation: salloc --nodes={nodes} ..."
@@ -58,7 +60,7 @@ def allocation(nodes: int, cluster: str | None, pairs_id: str, environ: Mapping[
     # The shell of salloc may be on a login node: what Slurm starts on a node has the node's name.
     if nodes == 1 and environ.get("SLURMD_NODENAME"):
         return Allocation(f"slurm-{job}")
-    held = int(environ.get("SLURM_JOB_NUM_NODES") or 1)
+    held = number(environ, "SLURM_JOB_NUM_NODES", least=1) or 1
     if held != nodes:
         raise WordError(f"nodes={nodes}: this allocation (job {job}) has {held}; nearest is nodes={held}")
     return Allocation(f"slurm-{job}", nodes, (word("cluster", cluster),) if cluster else ())

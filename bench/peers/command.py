@@ -14,7 +14,9 @@ import torch
 
 from bench.config import command
 from bench.config.command import Terminal
+from bench.config.environment import THREADS_MAX
 from bench.config.grammar import WordError, key, parse
+from bench.config.slurm import cores_here
 from bench.measure.machine import cpu_model, gpu_name
 from bench.peers.loaders import compare_loaders
 from bench.peers.training import BLOCK_IMAGES, RANKS, compare_training
@@ -30,6 +32,13 @@ class Keys:
     rounds: int = key("turns of everything, after one that does not count", "9", default=9, least=2)
     depth: int = key("layers of the network in training, 6n+2", "20", default=20, unit="layers", least=8)
     batch: int = key("images a rank in training", "64", default=64, unit="images", least=1)
+    loader_threads: int | None = key(
+        "CPU threads of DALI, or worker processes of the DataLoader, of one process or rank",
+        "its cores",
+        unit="threads",
+        least=1,
+        most=THREADS_MAX,
+    )
 
 
 def _read(words: Sequence[str]) -> list[Keys]:
@@ -48,13 +57,13 @@ def _read(words: Sequence[str]) -> list[Keys]:
 def _compare(cells: Sequence[Keys]) -> int:
     console = Terminal(140)
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
-    console.print(f"{cpu_model()}, {len(os.sched_getaffinity(0))} cores, {gpu_name(device) or 'no GPU'}")
+    console.print(f"{cpu_model()}, {cores_here(os.environ)} cores, {gpu_name(device) or 'no GPU'}")
     try:
         for keys in cells:
             if keys.part == "loaders":
-                compare_loaders(keys.rounds, console)
+                compare_loaders(keys.rounds, console, keys.loader_threads)
             else:
-                compare_training(keys.depth, keys.batch, keys.rounds, console)
+                compare_training(keys.depth, keys.batch, keys.rounds, console, keys.loader_threads)
     except DataError as error:
         raise command.Failure(str(error)) from None
     return 0

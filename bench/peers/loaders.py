@@ -11,6 +11,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from bench.config.slurm import cores_here
 from bench.measure.clock import now_s
 from resnet.data import Loader, Split, file_list, make_loader, open_dataset, unpack_archive
 from results.statistics import paired_ratio, spread
@@ -49,10 +50,16 @@ def time_epoch(loader: Loader, epoch: int) -> float:
     return images / (now_s() - start)
 
 
-def compare_loaders(rounds: int, console: Console) -> None:
-    """DALI against the torch DataLoader, one process with a thread or worker a core."""
+def compare_loaders(rounds: int, console: Console, threads: int | None = None) -> None:
+    """DALI against the torch DataLoader, in one process.
+
+    Args:
+        rounds: turns of both, after one that does not count.
+        console: shows the comparison.
+        threads: of DALI, or worker processes; None for one a core.
+    """
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
-    threads = len(os.sched_getaffinity(0))
+    threads = threads or cores_here(os.environ)
     table = Table(title=f"loaders alone, {threads} threads or workers, images/s: median (quartiles)")
     for column in ("images", "size", "dali", "torch", "torch on the reference machine", "dali / torch [95%]"):
         table.add_column(column, justify="left" if column == "images" else "right")

@@ -29,7 +29,7 @@ def block_folder(source: Path, target: Path) -> None:
                 (target / split / folder.name / file.name).symlink_to(file)
 
 
-def compare_training(depth: int, batch: int, rounds: int, console: Console) -> None:
+def compare_training(depth: int, batch: int, rounds: int, console: Console, loader_threads: int | None = None) -> None:
     """Compare blocks of training over two ranks, in turn with blocks of the plain loop.
 
     Args:
@@ -37,6 +37,7 @@ def compare_training(depth: int, batch: int, rounds: int, console: Console) -> N
         batch: images a rank.
         rounds: turns of everything, after one that does not count.
         console: shows the comparison.
+        loader_threads: of a rank; None for its cores.
     """
     rates: dict[str, list[dict[str, float]]] = {}
     with tempfile.TemporaryDirectory(prefix="peers-") as folder:
@@ -44,14 +45,14 @@ def compare_training(depth: int, batch: int, rounds: int, console: Console) -> N
         block_folder(unpack_archive("cifar10-jpeg"), data)
         words = RunKeys(
             depth=depth, dataset="cifar10", data=str(data), batch=batch, epochs=rounds + 1,
-            ranks_per_node=RANKS, results=f"{folder}/results",
+            loader_threads=loader_threads, ranks_per_node=RANKS, results=f"{folder}/results",
         )  # fmt: skip
         base, _ = resolve(words, Host(ranks_per_node=RANKS))
         limit = BLOCK_IMAGES // base.global_batch
         cells: dict[str, tuple[RunConfig, bool]] = {
             "whole": (base, True),
             "ddp": (dataclasses.replace(base, engine="ddp"), True),
-            "synthetic": (dataclasses.replace(base, loader="synthetic", target=None), True),
+            "synthetic": (dataclasses.replace(base, loader="synthetic", target=None, loader_threads=None), True),
             "unmeasured": (base, False),
         }
         path = Path(folder) / "cells.json"

@@ -22,7 +22,9 @@ def prepare(config: RunConfig, world: World) -> tuple[Splits, np.ndarray | None,
     splits = open_dataset(config.dataset, config.data, image_size=config.image_size, num_classes=config.num_classes)
     if config.recipe.augment != "paper":
         return splits, None, splits.prepare_s
+    # Its batches are larger than a run's may be: they bound its threads.
+    threads = world.threads if config.loader_threads is None else config.loader_threads
     mean, mean_s = compute_mean_image(
-        splits.train, image_size=config.image_size, threads=world.threads, device=world.device, kind=config.loader
+        splits.train, image_size=config.image_size, threads=threads, device=world.device, kind=config.loader
     )
     return splits, mean, splits.prepare_s + mean_s

@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 
 from bench.config.environment import JobEnvironment, RankEnvironment
+from bench.config.slurm import task_cores
 from bench.measure.failure import Failure
 from bench.training.watchdog import Watchdog
 from results.words import ConfigError
@@ -127,9 +128,8 @@ def start_process_group(on_failure: Callable[[Failure], None]) -> World:
         torch.cuda.set_device(device)
     else:
         device = torch.device("cpu")
-    # Slurm may have bound the task to its own cores already; the affinity is then not to be shared.
-    cores = os.environ.get("SLURM_CPUS_PER_TASK")
-    threads = int(cores) if cores else max(1, len(os.sched_getaffinity(0)) // local_size)
+    # A rank that srun started is a task by itself. Slurm may have bound it to its own cores: they are not to be shared.
+    threads = job.cores or task_cores(os.environ) or max(1, len(os.sched_getaffinity(0)) // local_size)
     torch.set_num_threads(job.threads or threads)
 
     address, port = job.rendezvous()

@@ -8,13 +8,22 @@ from types import TracebackType
 from typing import Self
 
 from bench.config.environment import LOOPBACK, JobEnvironment, RankEnvironment, checkout_first
+from bench.config.slurm import cores_here, of_a_task
 
 
 def rank_environment(rank: int, size: int, port: int, threads: int) -> dict[str, str]:
-    """The environment of one of `size` ranks on this machine, as `bench.training.process_group` reads it."""
-    job = JobEnvironment(address=LOOPBACK, port=port, threads=threads, python_path=checkout_first(os.environ))
+    """The environment of one of `size` ranks on this machine, as `bench.training.process_group` reads it.
+
+    Args:
+        threads: cores of the rank, all of which compute.
+    """
+    job = JobEnvironment(
+        address=LOOPBACK, port=port, threads=threads, cores=threads, python_path=checkout_first(os.environ)
+    )
     place = RankEnvironment(rank=rank, world_size=size, local_rank=rank, local_world_size=size)
-    return os.environ | job.to_env() | place.to_env()
+    left_out = of_a_task(os.environ)
+    inherited = {name: value for name, value in os.environ.items() if name not in left_out}
+    return inherited | job.to_env() | place.to_env()
 
 
 def free_port() -> int:
@@ -35,7 +44,7 @@ class Ranks:
 
     def __init__(self, module: str, words: list[str], size: int) -> None:
         port = free_port()
-        threads = max(1, len(os.sched_getaffinity(0)) // size)
+        threads = max(1, cores_here(os.environ) // size)
         self.processes = [
             subprocess.Popen(
                 [sys.executable, "-m", module, *words],

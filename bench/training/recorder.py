@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from bench.config import slurm
 from bench.config.run_config import RunConfig
 from bench.measure import machine, metrics
 from bench.measure.clock import COLUMNS
@@ -28,6 +29,7 @@ from results.store.writer import RunWriter
 def run_row(config: RunConfig, run_id: str, restart: int) -> dict[str, Any]:
     """What is known of a run before it starts, as columns of `runs`."""
     commit, dirty = machine.git_state()
+    job, array_task = slurm.allocation(os.environ)
     row = {
         "run_id": run_id,
         "benchmark": "training",
@@ -41,10 +43,10 @@ def run_row(config: RunConfig, run_id: str, restart: int) -> dict[str, Any]:
         "bn_span": config.batch,
         "global_batch": config.global_batch,
         "config_json": config.to_json(),
-        "slurm_job_id": os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ.get("SLURM_JOB_ID"),
-        "array_task": int(os.environ["SLURM_ARRAY_TASK_ID"]) if "SLURM_ARRAY_TASK_ID" in os.environ else None,
+        "slurm_job_id": job,
+        "array_task": array_task,
         "restart_count": restart,
-        "nodelist": os.environ.get("SLURM_JOB_NODELIST"),
+        "nodelist": os.environ.get("SLURM_JOB_NODELIST") if slurm.is_task(os.environ) else None,
         "init_start": datetime.now(UTC),
         "target_top1": config.target,
         "eval_interval": 1,

@@ -71,9 +71,10 @@ class Trainer:
         self.accounting = Stopwatch()
         self.throughput = Throughput()
         self.clock = StepClock(world.device)
+        self.loader_threads = config.threads_of_loader(world.threads)
         if recorder:
             recorder.system(world.device)
-            recorder.update(threads_per_rank=torch.get_num_threads(), loader_threads=min(world.threads, config.batch))
+            recorder.update(threads_per_rank=torch.get_num_threads(), loader_threads=self.loader_threads)
         torch.manual_seed(config.seed)
         torch.backends.cudnn.benchmark = True
         self.model = build_model(config).to(world.device)
@@ -156,7 +157,7 @@ class Trainer:
             image_size=config.image_size,
             device=world.device,
             grad_accum=config.grad_accum,
-            threads=world.threads,
+            threads=self.loader_threads,
             mean_image=mean,
             epochs=config.epochs if train else None,
         )

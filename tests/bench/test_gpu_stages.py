@@ -98,14 +98,14 @@ def test_stages_come_in_their_order_with_words_that_are_understood(tmp_path: Pat
 
 @pytest.mark.parametrize(("cores", "workers"), [(4, 2), (16, 14), (64, 14)])
 def test_tests_share_the_cores_where_they_can(monkeypatch: pytest.MonkeyPatch, cores: int, workers: int) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(gpu, "cores_here", lambda environ: cores)
     assert [part.words[-2:] for part in gpu.test_parts(ROOT)] == [
         (f"--numprocesses={workers}", "tests/kernels"), (f"--numprocesses={workers}", "tests/resnet/fused"),
     ]  # fmt: skip
     with monkeypatch.context() as without:
         without.setattr(gpu.importlib.util, "find_spec", lambda name: None)
         alone = gpu.test_parts(ROOT)
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(gpu, "cores_here", lambda environ: 2)
     assert gpu.test_parts(ROOT) == alone and len({part.name for part in alone}) == len(alone) > 20
     tests = {path for folder in ("kernels", "resnet/fused") for path in (ROOT / "tests" / folder).rglob("test_*.py")}
     assert {ROOT / part.words[-1] for part in alone} == tests

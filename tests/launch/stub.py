@@ -16,6 +16,16 @@ from bench.measure.failure import Stopped
 from launch.job import Job
 from results.store.writer import RunWriter
 
+# What srun and sbatch leave in the environment of a task of an array that was requeued, and of all that it starts.
+OF_A_TASK = {
+    "SLURM_JOB_ID": "77", "SLURM_ARRAY_JOB_ID": "70", "SLURM_ARRAY_TASK_ID": "3", "SLURM_JOB_NUM_NODES": "4",
+    "SLURM_NNODES": "4", "SLURM_JOB_NODELIST": "n[1-4]", "SLURM_NTASKS": "8", "SLURM_PROCID": "5", "SLURM_LOCALID": "1",
+    "SLURM_NODEID": "2", "SLURM_RESTART_COUNT": "2", "SLURM_CPUS_PER_TASK": "1", "SLURM_CPU_BIND": "quiet,mask_cpu:0x1",
+    "SLURM_MEM_PER_CPU": "1", "SLURM_JOB_NAME": "other", "SLURM_EXPORT_ENV": "NONE", "SBATCH_PARTITION": "none",
+    "SBATCH_EXPORT": "NONE", "SALLOC_QOS": "none", "SRUN_DEBUG": "3", "SUBMITIT_EXECUTOR": "slurm",
+    "SUBMITIT_LOCAL_NTASKS": "9", "SUBMITIT_PREEMPT_SIGNAL": "USR1",
+}  # fmt: skip
+
 
 class StubJob(Job):
     """A job that calls `run` below where the real one calls bench.training.run.run."""
@@ -43,8 +53,10 @@ def run(config: RunConfig, *, run_id: str, restart: int) -> None:
         "seed": config.seed,
     }
     writer = RunWriter(config.results, row) if rank == 0 else None
-    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS")
-    seen = {name: os.environ.get(name) for name in (*names, "CUDA_VISIBLE_DEVICES", "DS_ACCELERATOR")}
+    names = ["RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS"]
+    names += ("RESNET_BENCH_CORES", "CUDA_VISIBLE_DEVICES", "DS_ACCELERATOR")
+    seen: dict[str, object] = {name: os.environ.get(name) for name in names}
+    seen["slurm"] = sorted(name for name in os.environ if name.startswith(("SLURM", "SBATCH", "SRUN", "SALLOC")))
     (pids / f"environment.{rank}.json").write_text(json.dumps(seen))
     (pids / str(rank)).write_text(str(os.getpid()))  # the last thing: whoever sees it may begin
     if does == "complete":

@@ -117,6 +117,7 @@ def test_a_job_composes_the_configuration_that_was_planned(monkeypatch: pytest.M
     line = batch_script.script(planned).partition("-m launch.job")[2]
     started: list[tuple[RunConfig, str]] = []
     monkeypatch.setattr(job.Job, "__call__", lambda self: started.append((self.config, self.run_id)))
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")  # as the script exports it
     monkeypatch.setenv("SLURM_JOB_NUM_NODES", "4")
     monkeypatch.setenv("SLURM_JOB_ID", "9")
     job.main(shlex.split(line.replace("\\\n", " ")))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from stub import OF_A_TASK
 
 from bench.config.keys import RunKeys
 from bench.config.resolve import Host, resolve
@@ -122,6 +123,64 @@ def test_the_threads_that_a_user_sets_are_the_ranks(monkeypatch: pytest.MonkeyPa
     for given, expected in (("3", "3"), ("", str(len(os.sched_getaffinity(0))))):
         monkeypatch.setenv("OMP_NUM_THREADS", given)
         assert foreground._environment(config, tmp_path)["OMP_NUM_THREADS"] == expected
+
+
+@pytest.mark.parametrize("node", ["", "n1"])
+def test_a_run_in_an_allocation_is_no_task_of_it(start: Start, tmp_path: Path, node: str) -> None:
+    process = start("sleep", "depth=20", **OF_A_TASK, SLURMD_NODENAME=node)
+    ranks(tmp_path)
+    process.terminate()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 143, err
+    (row,) = rows(tmp_path)
+    assert (row["status"], row["failure_kind"], row["restart_count"]) == ("killed", "interrupted", 0)
+    assert row["failure_message"] == "the launcher was stopped by SIGTERM" and "job" not in str(row["run_id"])
+    facts = ["SLURMD_NODENAME", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_JOB_ID"]
+    for rank in range(2):
+        seen = json.loads((tmp_path / "rows" / "pids" / f"environment.{rank}.json").read_text())
+        assert (seen["RANK"], seen["WORLD_SIZE"], seen["LOCAL_RANK"]) == (str(rank), "2", str(rank))
+        assert (seen["OMP_NUM_THREADS"], seen["RESNET_BENCH_CORES"]) == ("1", "1")
+        assert seen["slurm"] == (facts if node else [])
+
+
+@pytest.mark.parametrize(
+    ("bound", "given", "ranks", "share"),
+    [(8, "", 2, 4), (8, "4", 2, 2), (8, "4", 8, 1), (4, "4", 1, 4), (2, "48", 2, 1), (96, "48", 4, 12)],
+)
+def test_ranks_share_the_cores_of_their_task(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bound: int, given: str, ranks: int, share: int
+) -> None:
+    config, _ = resolve(RunKeys(depth=20, dataset="digits"), Host(ranks_per_node=ranks))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(bound)))
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", given)
+    for threads in ("", "3"):
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        found = foreground._environment(config, tmp_path)
+        assert (found["RESNET_BENCH_CORES"], found["OMP_NUM_THREADS"]) == (str(share), threads or str(share))
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"SLURM_CPUS_PER_TASK": "abc"}, "SLURM_CPUS_PER_TASK=abc: expected a whole number, at least 1"),
+        ({"SLURM_CPUS_PER_TASK": "0"}, "SLURM_CPUS_PER_TASK=0: expected at least 1 (nearest: 1)"),
+        (
+            {"SLURM_ARRAY_TASK_ID": "x", "SLURM_JOB_ID": "7", "SLURMD_NODENAME": "n1"},
+            "SLURM_ARRAY_TASK_ID=x: expected a whole number, at least 0",
+        ),
+    ],
+)
+def test_variables_of_slurm_that_cannot_be_are_one_line_and_start_nothing(
+    start: Start, tmp_path: Path, variables: dict[str, str], said: str
+) -> None:
+    process = start("complete", "depth=20", **variables)
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, out, err) == (
+        2,
+        "",
+        f"launch: {said}; Slurm sets it; unset it outside of an allocation\n",
+    )
+    assert not (tmp_path / "rows").exists()
 
 
 def test_threads_that_cannot_be_are_one_line_and_start_nothing(start: Start, tmp_path: Path) -> None:

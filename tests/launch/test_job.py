@@ -100,7 +100,8 @@ def test_our_packages_are_ours_and_others_are_named(tmp_path: Path) -> None:
 
 
 TERM, USR2, INT, HUP = signal.SIGTERM, signal.SIGUSR2, signal.SIGINT, signal.SIGHUP
-IN_SLURM = {"SLURM_JOB_ID": "77"}
+IN_SLURM = {"SLURM_JOB_ID": "77", "SUBMITIT_EXECUTOR": "slurm"}
+IN_ITS_ALLOCATION = {"SLURM_JOB_ID": "77", "SLURMD_NODENAME": "n1", "SUBMITIT_EXECUTOR": "local"}
 TOLD = Cause("interrupted", "the launcher was stopped by SIGINT, as Ctrl-C sends it")
 GONE = Cause("interrupted", "the launcher (process 7) is gone")
 LOST = Cause("rank_lost", "rank 0 is gone")
@@ -131,6 +132,8 @@ def request_to_stop(monkeypatch: pytest.MonkeyPatch) -> Iterator[stop_request.St
         (USR2, IN_SLURM, None, [], "timeout", "rank 1 was stopped by SIGUSR2, which Slurm sends before the time limit"),
         (TERM, IN_SLURM, None, [], "interrupted", "rank 1 was stopped by SIGTERM, which Slurm sends at a cancel, a "
                                                   "preemption and the time limit"),
+        (USR2, IN_ITS_ALLOCATION, None, [], "interrupted", "rank 1 was stopped by SIGUSR2"),
+        (TERM, IN_ITS_ALLOCATION, None, [], "interrupted", "rank 1 was stopped by SIGTERM"),
         (TERM, {}, TOLD, [], TOLD.kind, TOLD.message),
         (TERM, {}, LOST, [], LOST.kind, LOST.message),
         (TERM, {}, None, [GONE], GONE.kind, GONE.message),
@@ -259,8 +262,10 @@ def test_a_name_from_the_starter_is_of_one_run(config: RunConfig, monkeypatch: p
 
 def test_a_printed_scripts_rank_says_what_is_wrong_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SLURM_JOB_NUM_NODES", raising=False)
-    with pytest.raises(SystemExit, match="^launch.job: launch.job is started by srun"):
-        job.main(["depth=20"])
-    monkeypatch.setenv("SLURM_JOB_NUM_NODES", "1")
+    monkeypatch.delenv("SUBMITIT_EXECUTOR", raising=False)
+    for name, value in (("SLURM_JOB_NUM_NODES", "1"), ("SUBMITIT_EXECUTOR", "slurm")):  # by hand, in an allocation too
+        with pytest.raises(SystemExit, match="^launch.job: launch.job is started by srun"):
+            job.main(["depth=20"])
+        monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit, match="^launch.job: dept=20: no such key; did you mean depth=20"):
         job.main(["dept=20"])

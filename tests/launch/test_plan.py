@@ -17,8 +17,8 @@ from launch.plan import LaunchKeys, Plan, Program, make_plan
 
 # Keys that people type and scripts hold: their names stay.
 KEYS = """depth shortcut stride family dataset data image_size num_classes recipe epochs steps lr weight_decay target
-batch grad_accum zero_stage engine loader kernels precision seed repeats rerun nodes ranks_per_node cluster mode results
-save resume""".split()
+batch grad_accum zero_stage engine loader loader_threads kernels precision seed repeats rerun nodes ranks_per_node
+cluster mode results save resume""".split()
 
 
 @pytest.fixture(autouse=True)

@@ -121,3 +121,20 @@ def test_pairs_run_over_the_nodes_of_one_allocation(cluster: slurm_cluster.Clust
     assert {row["run_id"] for row in runs} == {row["run_id"] for row in rows}
     for row in runs:
         assert (row["status"], row["nodes"], row["world_size"], row["slurm_job_id"]) == ("completed", 2, 2, job_id)
+
+
+def test_a_local_run_in_an_allocation_shares_the_cores_of_its_task(
+    cluster: slurm_cluster.Cluster, tmp_path: Path
+) -> None:
+    words = ["depth=8", "dataset=digits", "steps=4", f"results={tmp_path}/rows"]
+    cluster.call("srun", "-N1", "-n1", "-c2", sys.executable, str(ROOT / "launch" / "local.py"), *words)
+    (row,) = read_rows(tmp_path / "rows", "runs")[0]
+    assert (row["status"], row["ranks_per_node"], row["restart_count"]) == ("completed", 2, 0)
+    assert row["loader_threads"] == row["threads_per_rank"] == 1  # nobody binds here
+    assert str(row["slurm_job_id"]).isdecimal() and row["array_task"] is None and "job" not in row["run_id"]
+    assert row["nodelist"] not in ("n1", "n2")
+    done = cluster.call(
+        "srun", "-N1", "-n1", "-c1", sys.executable, str(ROOT / "launch" / "local.py"), *words, "ranks_per_node=9",
+        check=False,
+    )  # fmt: skip
+    assert "ranks_per_node=9: this machine has 1 cores and no GPU" in done.stderr

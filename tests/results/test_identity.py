@@ -69,6 +69,7 @@ SAME = {
     "processor beside GPUs": on(cpu_model="Xeon", cpu_cores=64),
     "figures": {**ROW, "images_per_s": 99.0, "status": "killed", "restart_count": 3},
     "commit and place": {**ROW, "git_commit": "b", "nodelist": "node3", "run_id": "r2"},
+    "threads asked for": configured(loader_threads=4),
     "an older row": {key: value for key, value in ROW.items() if key != "benchmark"},
 }
 

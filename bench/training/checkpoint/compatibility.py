@@ -87,6 +87,8 @@ def check_data(path: str, checkpoint: Checkpoint, dataset_hash: str | None, step
 def notices(path: str, checkpoint: Checkpoint, config: RunConfig) -> list[str]:
     """One line on what a run of `config` would have otherwise than the checkpoint, as far as that is known before."""
     ours = {name: _text(getattr(config, name)) for name in _CHOSEN}
+    if config.loader_threads is not None:  # else it depends on the cores that the ranks will find
+        ours["loader_threads"] = _text(config.threads_of_loader(config.loader_threads))
     differ = [
         f"{name}={checkpoint.facts[name][-1]} (here {value})"
         for name, value in ours.items()

@@ -46,7 +46,8 @@ def make_loader(
         image_size: S.
         device: Where the batches go; with a GPU, DALI decodes on it.
         grad_accum: Micro-batches per optimizer step; counted in training only.
-        threads: DALI's threads, or the DataLoader's worker processes (0: none).
+        threads: DALI's threads, of which no more than one an image of the batch is started, or the DataLoader's worker
+            processes (0: none).
         mean_image: float32 [S, S, 3] from `mean_image`; needed by `augment=paper`.
         epochs: Number of epochs, beyond which nothing is read ahead; None for no end.
         steps_per_epoch: Upper bound of optimizer steps per epoch, or None.

@@ -22,7 +22,9 @@ from bench.training.ranks import free_port, rank_environment
 JOBS = [
     JobEnvironment(address="127.0.0.1", port=29500, threads=4),
     JobEnvironment(address="node-7.example", port=1, threads=None, python_path=("/a b", "", "/c")),
-    JobEnvironment(address="10.0.0.1", port=65535, threads=1, python_path=(), accelerator="cpu", interface="ib0"),
+    JobEnvironment(
+        address="10.0.0.1", port=65535, threads=1, cores=3, python_path=(), accelerator="cpu", interface="ib0"
+    ),
     JobEnvironment(
         address="fe80::1%eth0", port=10001, threads=96, python_path=("/it's; $HOME `id`",), interface="eth0,eth1"
     ),
@@ -48,11 +50,14 @@ def test_a_rank_is_read_back(rank: RankEnvironment) -> None:
 
 def test_variables_have_the_names_that_torch_and_the_others_read() -> None:
     assert RANK == {"RANK": "7", "WORLD_SIZE": "16", "LOCAL_RANK": "3", "LOCAL_WORLD_SIZE": "4"}
-    job = JobEnvironment(address="a", port=2, threads=3, python_path=("/p", "/q"), accelerator="cpu", interface="lo")
+    job = JobEnvironment(
+        address="a", port=2, threads=3, cores=5, python_path=("/p", "/q"), accelerator="cpu", interface="lo"
+    )
     assert job.to_env() == {
         "PYTHONPATH": "/p:/q",
         "PYTHONSAFEPATH": "1",
         "OMP_NUM_THREADS": "3",
+        "RESNET_BENCH_CORES": "5",
         "MASTER_ADDR": "a",
         "MASTER_PORT": "2",
         "NCCL_SOCKET_IFNAME": "lo",
@@ -115,6 +120,8 @@ def test_a_missing_variable_of_a_rank_is_named_with_what_sets_it(name: str) -> N
         ({"OMP_NUM_THREADS": "0"}, "OMP_NUM_THREADS=0: expected at least 1 and at most 4096 (nearest: 1); unset it"),
         ({"OMP_NUM_THREADS": "99999"}, "OMP_NUM_THREADS=99999: expected at least 1 and at most 4096 (nearest: 4096)"),
         ({"OMP_NUM_THREADS": "4,2"}, "OMP_NUM_THREADS=4,2: expected a whole number; unset it"),
+        ({"RESNET_BENCH_CORES": "0"}, "RESNET_BENCH_CORES=0: expected at least 1 and at most 4096 (nearest: 1); "),
+        ({"RESNET_BENCH_CORES": "x"}, "RESNET_BENCH_CORES=x: expected a whole number; the launcher"),
         ({"OMP_NUM_THREADS": "\u0664"}, "OMP_NUM_THREADS=\u0664: expected a whole number; unset it"),
         ({"RANK": "3.0"}, "RANK=3.0: expected a whole number; launch.job sets it"),
         ({"RANK": "16"}, "RANK=16: expected at least 0 and at most WORLD_SIZE - 1 = 15 (nearest: 15); launch.job"),
@@ -146,10 +153,28 @@ def test_ranks_on_this_machine_are_told_who_they_are(monkeypatch: pytest.MonkeyP
     found = rank_environment(1, 2, 29501, 3)
     assert RankEnvironment.from_env(found) == RankEnvironment(rank=1, world_size=2, local_rank=1, local_world_size=2)
     assert JobEnvironment.from_env(found) == JobEnvironment(
-        address="127.0.0.1", port=29501, threads=3, python_path=(str(ROOT), "/more"),
+        address="127.0.0.1", port=29501, threads=3, cores=3, python_path=(str(ROOT), "/more"),
         accelerator=os.environ.get("DS_ACCELERATOR"), interface=os.environ.get("GLOO_SOCKET_IFNAME"),
     )  # fmt: skip
     assert found["KEPT"] == "as it was"
+
+
+def test_ranks_on_this_machine_inherit_nothing_of_a_task_of_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"SLURM_CPUS_PER_TASK": "8", "SLURM_RESTART_COUNT": "2", "SUBMITIT_EXECUTOR": "slurm"}.items():
+        monkeypatch.setenv(name, value)
+    found = rank_environment(1, 2, 29501, 3)
+    assert not [name for name in found if name.startswith(("SLURM", "SUBMITIT"))]
+
+
+@pytest.mark.parametrize(("text", "said"), [("abc", "expected a whole number"), ("0", "expected at least 1")])
+def test_a_rank_of_slurm_whose_cores_cannot_be_is_one_line(
+    text: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (rank_environment(0, 1, free_port(), 1) | {"SLURM_CPUS_PER_TASK": text}).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("RESNET_BENCH_CORES")
+    with pytest.raises(VariableError, match=f"^SLURM_CPUS_PER_TASK={text}: {said}[^\n]*$"):
+        start_process_group(lambda failure: None)
 
 
 def test_joining_a_run_that_nothing_describes_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,9 +187,18 @@ def test_joining_a_run_that_nothing_describes_is_one_line(monkeypatch: pytest.Mo
 
 @pytest.mark.ranks
 @pytest.mark.parametrize(
-    ("given", "cores", "expected"), [("3", "", "3 2"), ("", "", "2 2"), ("", "5", "5 5"), ("3", "5", "3 5")]
-)
-def test_a_ranks_threads_are_what_was_set_else_its_share_of_the_cores(given: str, cores: str, expected: str) -> None:
+    ("given", "share", "of_slurm", "expected"),
+    [
+        ("3", "", "", "3 2"), ("", "", "", "2 2"),
+        # Srun started it, and gave it cores of its own.
+        ("", "", "5", "5 5"), ("3", "", "5", "3 5"),
+        # A launcher started it, and Slurm's word is of the launcher's task.
+        ("", "1", "", "1 1"), ("3", "1", "5", "3 1"),
+    ],
+)  # fmt: skip
+def test_a_ranks_threads_are_what_was_set_else_its_share_of_the_cores(
+    given: str, share: str, of_slurm: str, expected: str
+) -> None:
     """Those of torch, then those that the rank may keep busy in all, on a machine that shows two cores."""
     code = (
         "import os; os.sched_getaffinity = lambda pid: {0, 1}\n"
@@ -172,6 +206,7 @@ def test_a_ranks_threads_are_what_was_set_else_its_share_of_the_cores(given: str
         "world = start_process_group(lambda failure: None)\n"
         "print(torch.get_num_threads(), world.threads, world.rank, world.local_size); world.close()"
     )
-    variables = rank_environment(0, 1, free_port(), 1) | {"OMP_NUM_THREADS": given, "SLURM_CPUS_PER_TASK": cores}
+    variables = rank_environment(0, 1, free_port(), 1) | {"OMP_NUM_THREADS": given}
+    variables |= {"RESNET_BENCH_CORES": share, "SLURM_CPUS_PER_TASK": of_slurm}
     done = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, cwd=Path.home())
     assert done.stdout == f"{expected} 0 1\n", done.stderr

@@ -105,3 +105,7 @@ def test_an_allocation_is_the_job_and_runs_of_several_nodes_go_through_srun() ->
     assert (login.name, login.nodes) == ("slurm-7", 1)
     with pytest.raises(ConfigError, match=r"nodes=3: this allocation \(job 7\) has 2; nearest is nodes=2"):
         allocation(3, None, "p", on_node)
+    for text in ("x", "0"):
+        with pytest.raises(ConfigError, match=f"^SLURM_JOB_NUM_NODES={text}: expected "):
+            allocation(3, None, "p", {**on_node, "SLURM_JOB_NUM_NODES": text})
+    assert allocation(1, None, "p", {"SLURM_JOB_ID": ""}).name == "local-p"

@@ -122,6 +122,9 @@ def test_both_loaders_do_the_same_work(shelves: SimpleNamespace) -> None:
     asked = shelves.asked["dali"]
     assert asked == shelves.asked["torch"] and asked["train"] and asked["split"].name == "train"
     assert (asked["batch"], asked["image_size"], asked["augment"], asked["threads"]) == (30, 48, "fast", 3)
+    shelves.rates = {"dali": [1.0] * 3, "torch": [1.0] * 3}
+    loaders.compare_loaders(2, paper(), 5)
+    assert shelves.asked["dali"]["threads"] == shelves.asked["torch"]["threads"] == 5
 
 
 def test_loaders_are_closed_where_one_fails(shelves: SimpleNamespace) -> None:
@@ -317,20 +320,29 @@ def test_what_is_compared_differs_in_one_thing_each(stage: Stage) -> None:
     assert cells["ddp"] == dataclasses.replace(base, engine="ddp")
     assert cells["synthetic"] == dataclasses.replace(base, loader="synthetic", target=None)
     assert cells["unmeasured"] == base
+    assert base.loader_threads is None
     assert {name: cell["measured"] for name, cell in stage.cells.items()} == {
         "whole": True, "ddp": True, "synthetic": True, "unmeasured": False,
     }  # fmt: skip
     assert {cell["limit"] for cell in stage.cells.values()} == {80 // 32}
     # The plain loop sees the same images, and its schedule is as long.
     assert stage.images == 80 and stage.keys == plain.Keys(depth=8, epochs=3)
+    training.compare_training(8, 16, 2, paper(), 5)
+    asked = {name: cell["config"]["loader_threads"] for name, cell in stage.cells.items()}
+    assert asked == {"whole": 5, "ddp": 5, "synthetic": None, "unmeasured": 5}
 
 
 def test_both_parts_are_compared_unless_one_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    done: list[tuple[str, int]] = []
-    monkeypatch.setattr(command, "compare_loaders", lambda rounds, console: done.append(("loaders", rounds)))
+    done: list[tuple[str, int, int | None]] = []
     monkeypatch.setattr(
-        command, "compare_training", lambda _depth, _batch, rounds, _: done.append(("training", rounds))
+        command, "compare_loaders", lambda rounds, _, threads: done.append(("loaders", rounds, threads))
     )
-    assert command.main(["rounds=3"]) == 0 and done == [("loaders", 3), ("training", 3)]
+    monkeypatch.setattr(
+        command,
+        "compare_training",
+        lambda _depth, _batch, rounds, _, threads: done.append(("training", rounds, threads)),
+    )
+    assert command.main(["rounds=3"]) == 0 and done == [("loaders", 3, None), ("training", 3, None)]
     done.clear()
-    assert command.main(["part=training"]) == 0 and done == [("training", 9)]
+    assert command.main(["part=training", "loader_threads=2,4"]) == 0
+    assert done == [("training", 9, 2), ("training", 9, 4)]

@@ -25,7 +25,11 @@ from results.store.files import read_rows
 from results.store.schema import SCHEMAS
 
 CPU = torch.device("cpu")
-SLURM = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_JOB_NODELIST")
+SLURM = (
+    "SUBMITIT_EXECUTOR", "SLURMD_NODENAME", "SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID",
+    "SLURM_JOB_NODELIST",
+)  # fmt: skip
+TASK = {"SUBMITIT_EXECUTOR": "slurm"}  # of a rank that srun started
 
 
 def config(results: Path | str = "/r", **changes: Any) -> RunConfig:
@@ -51,7 +55,7 @@ def test_the_row_that_a_run_starts_with(monkeypatch: pytest.MonkeyPatch) -> None
     assert before <= row.pop("init_start") <= datetime.now(UTC)
     assert row == {
         "run_id": "r", "restart_count": 2, "benchmark": "training", "schema_version": 1,
-        "config_hash": identity.config_hash(dataclasses.asdict(chosen)), "config_json": chosen.to_json(),
+        "config_hash": identity.config_hash(chosen.values()), "config_json": chosen.to_json(),
         "git_commit": "c0ffee", "dirty": True, "family": "cifar", "depth": 20, "shortcut": "A", "stride": "v1",
         "extension": False, "dataset": "digits", "image_size": 32, "num_classes": 10, "eval_protocol": "whole image",
         "kernels": "torch", "loader": "dali", "synthetic": False, "engine": "deepspeed", "precision": "bf16",
@@ -66,9 +70,12 @@ def test_the_row_that_a_run_starts_with(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize(
     ("environment", "job", "task", "nodes"),
     [
-        ({"SLURM_JOB_ID": "77", "SLURM_JOB_NODELIST": "n[1-2]"}, "77", None, "n[1-2]"),
-        ({"SLURM_JOB_ID": "71", "SLURM_ARRAY_JOB_ID": "70", "SLURM_ARRAY_TASK_ID": "0"}, "70", 0, None),
-        ({"SLURM_JOB_ID": "71", "SLURM_ARRAY_JOB_ID": "", "SLURM_ARRAY_TASK_ID": "12"}, "71", 12, None),
+        ({**TASK, "SLURM_JOB_ID": "77", "SLURM_JOB_NODELIST": "n[1-2]"}, "77", None, "n[1-2]"),
+        ({**TASK, "SLURM_JOB_ID": "71", "SLURM_ARRAY_JOB_ID": "70", "SLURM_ARRAY_TASK_ID": "0"}, "70", 0, None),
+        ({**TASK, "SLURM_JOB_ID": "71", "SLURM_ARRAY_JOB_ID": "", "SLURM_ARRAY_TASK_ID": "12"}, "71", 12, None),
+        # What runs in an allocation of several nodes, on the one where it was started.
+        ({"SLURMD_NODENAME": "n1", "SLURM_JOB_ID": "77", "SLURM_JOB_NODELIST": "n[1-2]"}, "77", None, None),
+        ({"SLURM_JOB_ID": "77", "SLURM_JOB_NODELIST": "n[1-2]", "SLURM_ARRAY_TASK_ID": "1"}, None, None, None),
     ],
 )
 def test_slurm_s_names_of_a_job(

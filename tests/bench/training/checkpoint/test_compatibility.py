@@ -16,6 +16,7 @@ from results.identity import comparability, first_difference, parts_of
 from results.store.schema import SCHEMAS
 
 REFUSED, MIXED, FREE = "refused", "recorded as mixed", "free"
+CORES = 2  # of a rank
 # What a resumed run has otherwise than the one that wrote its checkpoint, and what comes of it.
 OF_A_CONFIGURATION = {
     "family": REFUSED, "depth": REFUSED, "shortcut": REFUSED, "stride": REFUSED, "num_classes": REFUSED,
@@ -25,6 +26,8 @@ OF_A_CONFIGURATION = {
     "nodes": MIXED, "ranks_per_node": MIXED,
     # The same network, step and images, up to rounding; weights and momentum are fp32 in all of them.
     "kernels": MIXED, "loader": MIXED, "engine": MIXED, "zero_stage": MIXED, "precision": MIXED,
+    # The same images in the same order, however many threads read them.
+    "loader_threads": MIXED,
     # Where things lie. The images themselves are told apart by their hash.
     "data": FREE, "results": FREE, "save": FREE, "resume": FREE,
 }  # fmt: skip
@@ -49,6 +52,8 @@ def changed(name: str) -> RunConfig:
     """The configuration with another value of one field, whether that makes sense or not."""
     value = getattr(CONFIG, name)
     recipe = dataclasses.replace(CONFIG.recipe, name="paper")
+    if name == "loader_threads":
+        return dataclasses.replace(CONFIG, loader_threads=CORES + 1)
     other = value + 1 if isinstance(value, int | float) else recipe if name == "recipe" else "other"
     return with_field(name, other)
 
@@ -64,6 +69,7 @@ def row(config: RunConfig, **changes: Any) -> dict[str, Any]:
     """A row of `runs` as far as its facts go."""
     known: dict[str, Any] = {name: "x" for name in compatibility.MAY_DIFFER}
     known |= {name: getattr(config, name) for name in OF_A_CONFIGURATION if name in compatibility.MAY_DIFFER}
+    known["loader_threads"] = config.threads_of_loader(CORES)
     return known | {"config_json": CONFIG.to_json()} | changes
 
 
@@ -95,8 +101,9 @@ def test_every_key_is_refused_recorded_or_free(name: str) -> None:
     if OF_A_CONFIGURATION[name] == FREE:
         assert said == [] and recorded is None
         return
-    assert recorded is not None and json.loads(recorded)[name] == [str(getattr(each, name)) for each in (CONFIG, other)]
-    assert len(said) == 1 and f"{name}={getattr(CONFIG, name)} (here {getattr(other, name)})" in said[0]
+    before, after = (str(row(each)[name]) for each in (CONFIG, other))
+    assert before != after and recorded is not None and json.loads(recorded)[name] == [before, after]
+    assert len(said) == 1 and f"{name}={before} (here {after})" in said[0]
 
 
 @pytest.mark.parametrize("name", OF_A_RECIPE)

@@ -83,17 +83,6 @@ def test_large_jpegs_that_the_peer_decodes_at_half_size_stay_close(tmp_path):
     assert difference.mean() < 1.5 and difference.max() < 12
 
 
-@pytest.mark.parametrize("world_size", [1, 3])
-@pytest.mark.parametrize("batch", [1, 2, 7])
-@pytest.mark.parametrize("threads", [1, 2, 7, 48, 96])
-def test_more_threads_than_images_change_nothing(threads, batch, world_size, photographs, in_memory):
-    for split in (photographs.train, in_memory):
-        options = {"train": True, "batch": batch, "world_size": world_size, "rank": world_size - 1, "image_size": 32}
-        many, one = (read("dali", split, which=(0,), threads=count, **options) for count in (threads, 1))
-        assert len(many) == len(split) // (batch * world_size) > 0
-        assert all(map(torch.equal, stacked(many), stacked(one)))
-
-
 @pytest.mark.parametrize("kind", READERS)
 def test_what_is_read_is_the_image(kind, in_memory, tmp_path):
     """Against the arrays themselves: order, shift, mirror and normalization, with nothing of the loaders' own."""

@@ -1,0 +1,95 @@
+"""What Slurm's environment variables say: to a rank that srun started, and to what merely runs in an allocation.
+
+Srun's variables describe each of its tasks. What a task starts inherits them though they are not about it: a run of
+launch/local.py in an allocation is no job of Slurm's, and its ranks are no tasks. What is true of such a process all
+the same is in which allocation it runs, and how many cores there are for the task and all that it starts.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+
+from bench.config.environment import VariableError
+
+CPUS = "SLURM_CPUS_PER_TASK"
+# Those of submitit too, by which a job that it handed to Slurm knows its ranks.
+_OF_SLURM = re.compile(r"(SLURM|SLURMD|SBATCH|SALLOC|SRUN|SCONTROL|SQUEUE|SACCT|SUBMITIT)_.*")
+_SET_BY = "Slurm sets it; unset it outside of an allocation"
+
+
+def is_task(environ: Mapping[str, str]) -> bool:
+    """Whether this process is a rank that srun started, in a job of launch/slurm.py or a script that it printed."""
+    return environ.get("SUBMITIT_EXECUTOR") == "slurm"
+
+
+def allocation(environ: Mapping[str, str]) -> tuple[str | None, int | None]:
+    """Return the Slurm job in which a process runs, and its task of a job array; None where there is none.
+
+    Raises:
+        VariableError: the task is no number.
+    """
+    if not (is_task(environ) or _on_node(environ)):  # as in a shell of salloc, which may be on a login node
+        return None, None
+    job = environ.get("SLURM_ARRAY_JOB_ID") or environ.get("SLURM_JOB_ID") or None
+    return job, None if job is None else number(environ, "SLURM_ARRAY_TASK_ID", least=0)
+
+
+def restarts(environ: Mapping[str, str]) -> int:
+    """Return how often Slurm started this job again.
+
+    Raises:
+        VariableError: the count is no number.
+    """
+    return (number(environ, "SLURM_RESTART_COUNT", least=0) or 0) if is_task(environ) else 0
+
+
+def task_cores(environ: Mapping[str, str]) -> int | None:
+    """Return the cores that Slurm gave to a task and to all that it starts; None where it does not say.
+
+    Raises:
+        VariableError: SLURM_CPUS_PER_TASK is no number from 1 on.
+    """
+    return number(environ, CPUS, least=1)
+
+
+def cores_here(environ: Mapping[str, str]) -> int:
+    """Return how many cores this process and all that it starts may keep busy.
+
+    Those that it is bound to, and no more than Slurm gave to its task: not every Slurm binds.
+
+    Raises:
+        VariableError: SLURM_CPUS_PER_TASK is no number from 1 on.
+    """
+    bound = len(os.sched_getaffinity(0))
+    return min(bound, task_cores(environ) or bound)
+
+
+def of_a_task(environ: Mapping[str, str]) -> set[str]:
+    """Return the names of variables that are about a task of Slurm, and not about what it starts.
+
+    All of Slurm's, but for those that `allocation` reads where they are true.
+    """
+    named = {name for name in environ if _OF_SLURM.fullmatch(name)}
+    true = {"SLURMD_NODENAME", "SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID"}
+    return named - true if _on_node(environ) else named
+
+
+def number(environ: Mapping[str, str], name: str, *, least: int) -> int | None:
+    """Return the value of one of Slurm's variables; None where it is missing or empty.
+
+    Raises:
+        VariableError: it is no whole number, or less than the least.
+    """
+    text = environ.get(name)
+    if not text:
+        return None
+    if not (text.isdecimal() and text.isascii()):
+        raise VariableError(f"{name}={text}: expected a whole number, at least {least}; {_SET_BY}")
+    if int(text) < least:
+        raise VariableError(f"{name}={text}: expected at least {least} (nearest: {least}); {_SET_BY}")
+    return int(text)
+
+
+def _on_node(environ: Mapping[str, str]) -> bool:
+    """Whether Slurm started this process, or what it descends from, on a node: it then says which."""
+    return bool(environ.get("SLURMD_NODENAME"))
