@@ -166,14 +166,15 @@ class Trainer:
         return now_s() - self.origin_s
 
     def fit(self) -> None:
-        """Train and evaluate epoch by epoch, then write the outcome."""
-        try:
-            for epoch in range(self.begun.epoch, self.epochs):
-                self._epoch(epoch)
-        finally:
-            self.train_loader.close()
-            if self.test_loader:
-                self.test_loader.close()
+        """Train and evaluate epoch by epoch, then write the outcome.
+
+        Where that fails loaders stay open: what they wait for may never come, and the process is about to end.
+        """
+        for epoch in range(self.begun.epoch, self.epochs):
+            self._epoch(epoch)
+        self.train_loader.close()
+        if self.test_loader:
+            self.test_loader.close()
         self._conclude()
 
     def _epoch(self, epoch: int) -> None:
