@@ -124,8 +124,12 @@ class Ranks:
         return "\n".join(text.splitlines()[-TAIL_LINES:])
 
     def _find(self) -> None:
+        children: list[psutil.Process] = []
         with contextlib.suppress(psutil.NoSuchProcess):
-            for process in self.controller.children():
+            children = self.controller.children()
+        for process in children:
+            # Of a rank that has ended, and is not waited for yet, only root may see the environment.
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
                 rank = process.environ().get("SUBMITIT_LOCAL_GLOBALID")
                 if rank is not None:  # else it is still a copy of the controller
                     self.processes[int(rank)] = process

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from bench.config import grammar
-from bench.config.data_checks import check_data
+from bench.config import grammar, paths
+from bench.config.data_checks import check_cache, check_data
 from bench.config.grammar import WordError, key
 from bench.config.keys import RunKeys
 from bench.config.resolve import Host, resolve
@@ -76,6 +76,8 @@ def make_plan(program: Program, argv: Sequence[str]) -> Plan:
     profiles = {name: clusters.load(name) for name in names if name}
     gpus_here = clusters.gpus_here() if program == "local" else 0
     notices: list[str] = []
+    if program == "local":
+        paths.check_temporary()
     cells: list[Cell] = []
     for keys in typed:
         cluster = profiles.get(keys.cluster or "default")
@@ -84,6 +86,8 @@ def make_plan(program: Program, argv: Sequence[str]) -> Plan:
             seeded = replace(keys, seed=(keys.seed or 0) + repeat)
             config, said = resolve(seeded, host)
             check_data(config, unpack=mode != "print")
+            if program == "local":
+                check_cache(config)
             cells.append(Cell(seeded, config, cluster))
             notices += said
     unique: dict[tuple[RunConfig, str | None], Cell] = {}

@@ -7,7 +7,6 @@ Host names, device serials and paths are dropped. Nothing is overwritten.
 """
 
 import json
-import os
 import re
 import socket
 import sys
@@ -187,6 +186,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run the command, see `bench.config.command.run`."""
     from bench.config import command
     from bench.config.grammar import WordError, key, values
+    from bench.config.paths import check_folder
 
     @dataclass
     class Keys:
@@ -201,7 +201,7 @@ def main(words: Sequence[str] | None = None) -> int:
         if "run" not in given:
             raise WordError("run is missing: add run=ID[,ID], the runs to export")
         root = root_from(given)
-        to = Path(os.path.expanduser(given["to"][0])) if "to" in given else RECORD_ROOT
+        to = check_folder("to", given["to"][0] if "to" in given else str(RECORD_ROOT))
         ids = sorted({row["run_id"] for row in read_rows(root, "runs")[0]})
         return Task(root, chosen_ids(given["run"], ids), to)
 

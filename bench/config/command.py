@@ -109,7 +109,10 @@ def run(
 
 
 def _complain(program: str, error: Exception, status: int) -> int:
-    print(f"{program}: {printable(str(error))}", file=sys.stderr)
+    text = printable(str(error))
+    if isinstance(error, OSError) and "No usable temporary directory" in text:  # Python tells what it tried alone
+        text += ": TMPDIR=FOLDER, a variable, names another"
+    print(f"{program}: {text}", file=sys.stderr)
     return status
 
 

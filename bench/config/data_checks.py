@@ -9,7 +9,17 @@ from typing import TypeVar
 from bench.config import paths
 from bench.config.grammar import WordError
 from bench.config.run_config import RunConfig
-from resnet.data import DATASETS, DataError, Found, class_folders, data_folder, is_archive, probe
+from resnet.data import (
+    DATASETS,
+    DataError,
+    Found,
+    check_place,
+    class_folders,
+    data_folder,
+    digits_folder,
+    is_archive,
+    probe,
+)
 
 Seen = TypeVar("Seen")
 
@@ -41,6 +51,19 @@ def check_data(config: RunConfig, *, unpack: bool = True) -> None:
             )
         images = found.train_images
     _check_batch(config, images)
+
+
+def check_cache(config: RunConfig) -> None:
+    """See that what this machine has to write once of a run's dataset can be written.
+
+    Raises:
+        WordError: one line that names the folder, and the variable that moves it.
+    """
+    if DATASETS[config.dataset].comes_with and config.loader != "synthetic":
+        try:
+            check_place(digits_folder())
+        except DataError as error:
+            raise WordError(f"dataset={config.dataset}: {error}") from None
 
 
 def classes_in(dataset: str, path: str) -> int:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,6 +91,18 @@ def check_folder(name: str, path: str, *, visible: bool = True) -> Path:
     return folder
 
 
+def check_temporary() -> None:
+    """See that there is a folder for temporary files, in which processes meet and libraries compile.
+
+    Raises:
+        WordError: there is none; one line with the variable that names one.
+    """
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError as error:
+        raise WordError(f"{error.strerror}: TMPDIR=FOLDER, a variable, names another") from None
+
+
 def weights_file(path: str, *, visible: bool) -> str:
     """Where `save` writes weights, made absolute; arguments as of `check_folder`.
 
@@ -112,4 +125,4 @@ def _check_writable(name: str, path: str, folder: Path) -> None:
     except OSError as error:  # such as a name that is too long
         raise WordError(f"{name}={path}: {error.strerror}") from None
     if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)) or there.is_relative_to("/proc"):
-        raise WordError(f"{name}={path}: {there} is not a folder that can be written to")
+        raise WordError(f"{name}={path}: {there} is not a folder that can be written to; {name}=PATH says where else")

@@ -77,6 +77,9 @@ def classify(error: BaseException, rank: int) -> Failure:
         return Failure("killed", error.kind, one_line(error), rank)
     if isinstance(error, KeyboardInterrupt):
         return Failure("killed", "interrupted", f"rank {rank} was stopped by SIGINT, as Ctrl-C sends it", rank)
+    from resnet.data import death_of_worker
+
+    error = death_of_worker(error) or error
     kind, message = _kind(error), one_line(error)
     if kind == "rank_lost" and not isinstance(error, RankLost):
         # Collectives lead with a source file and end with advice: what happened is in between.

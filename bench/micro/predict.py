@@ -12,6 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from bench.config.grammar import word
 from bench.config.paths import ROOT
 from bench.micro.cases import cases
 from bench.micro.plan import Plan
@@ -44,6 +45,7 @@ def verify_and_predict(plans: Sequence[Plan], console: Console) -> bool:
         net = one.step.architecture
         words = [f"{name}={getattr(net, name)}" for name in ("depth", "family", "shortcut", "stride")]
         words += [f"tile_config={one.tile_config}"] if one.tile_config else []
+        words.append(word("results", one.keys.results))  # writes nothing, but checks its words
         lines, wrong = verify((*words, "op=" + ",".join(one.ops)))
         right = right and not wrong and all(line["status"] == "ok" for line in lines)
         console.print(floors_table(one, lines))

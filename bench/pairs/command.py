@@ -22,7 +22,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -117,7 +117,8 @@ def read(words: Sequence[str]) -> Task:
     for name in SIDES:
         sides[name], keys[name] = read_side(name, typed.get(name, ""), common)
         if cluster is None:  # whose profile says where images are, and is the launcher's to read
-            resolve(keys[name], Host(ranks_per_node=1))  # the launcher counts GPUs
+            # The launcher counts GPUs.
+            resolve(replace(keys[name], results=typed.get("results")), Host(ranks_per_node=1))
     metric = typed.get("metric", "images_per_s")
     for name in SIDES:
         steps = keys[name].steps

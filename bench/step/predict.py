@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from bench.config.grammar import word
 from bench.config.paths import ROOT
 from bench.step.plan import Plan
 from bench.step.rows import floors_line
@@ -18,9 +19,10 @@ from resnet import Architecture
 
 
 @functools.cache
-def verify(architecture: Architecture) -> str:
+def verify(architecture: Architecture, results: str) -> str:
     """ "ok", or what is wrong with a step over the fused kernels, in a process of its own under the interpreter."""
     words = [f"{name}={getattr(architecture, name)}" for name in ("depth", "family", "shortcut", "stride")]
+    words.append(word("results", results))  # writes nothing, but checks its words
     # The child has its own environment: under the interpreter Triton makes no kernels for a device.
     done = subprocess.run(
         [sys.executable, "-m", "bench.step.verify", *words], cwd=ROOT, env={**os.environ, "TRITON_INTERPRET": "1"},
@@ -35,7 +37,7 @@ def verify_and_predict(plans: Sequence[Plan], console: Console) -> bool:
     start = time.monotonic()
     statuses = []
     for one in plans:
-        statuses.append(verify(one.step.architecture))
+        statuses.append(verify(one.step.architecture, one.keys.results))
         lines = [
             f"{one.step.name()}: {', '.join(map(str, one.variants))}",
             f"losses of a tiny net of the same blocks over the fused kernels, beside the reference's: {statuses[-1]}",

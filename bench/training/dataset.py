@@ -4,7 +4,9 @@ import numpy as np
 
 from bench.config.run_config import RunConfig
 from bench.training.process_group import World
-from resnet.data import Splits, compute_mean_image, open_dataset, synthetic_splits
+from resnet.data import Splits, check_room, compute_mean_image, open_dataset, synthetic_splits, waiting
+
+_LOADERS = 2  # for training and for evaluation, open at a time
 
 
 def prepare(config: RunConfig, world: World) -> tuple[Splits, np.ndarray | None, float]:
@@ -15,11 +17,18 @@ def prepare(config: RunConfig, world: World) -> tuple[Splits, np.ndarray | None,
         of preparation that later runs will not need.
 
     Raises:
-        resnet.data.DataError: a folder or an image of it is not as it should be; the message names it.
+        resnet.data.DataError: a folder or an image of it is not as it should be, or the loaders of this node have no
+            room; the message names it.
     """
     if config.loader == "synthetic":
         return synthetic_splits(config.dataset, num_classes=config.num_classes), None, 0.0
-    splits = open_dataset(config.dataset, config.data, image_size=config.image_size, num_classes=config.num_classes)
+    if config.loader == "torch":
+        check_room(
+            batch=config.batch, image_size=config.image_size, workers=world.threads, loaders=_LOADERS,
+            ranks=world.local_size,
+        )  # fmt: skip
+    with waiting(lambda: f"opening {config.data or config.dataset}: does its file system answer?"):
+        splits = open_dataset(config.dataset, config.data, image_size=config.image_size, num_classes=config.num_classes)
     if config.recipe.augment != "paper":
         return splits, None, splits.prepare_s
     # Its batches are larger than a run's may be: they bound its threads.

@@ -131,9 +131,14 @@ class Recorder:
             self._writer.steps([{**self._key, "rank": rank, **_typed(row)} for row in rows])
 
     def epoch(self, **row: Any) -> None:
-        """An epoch's row."""
+        """An epoch's row, but for the time of its checkpoint, which comes after it."""
         with self._lock:
             self._writer.epoch({**self._key, **row})
+
+    def checkpoint(self, epoch: int, seconds: float) -> None:
+        """What the checkpoint after an epoch took."""
+        with self._lock:
+            self._writer.checkpoint(epoch, seconds)
 
     def finish(self, status: str, failure: Failure | None = None, **fields: Any) -> None:
         """Write the tables. Only the first call does anything."""

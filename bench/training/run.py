@@ -3,15 +3,19 @@
 import os
 import signal
 import sys
+import threading
 import traceback
+from typing import NoReturn
 
 from bench.config.environment import RankEnvironment
+from bench.config.paths import check_temporary
 from bench.config.run_config import RunConfig
 from bench.measure.failure import Failure, classify, one_line
 from bench.training.checkpoint.of_run import claim, restart_of
 from bench.training.checkpoint.writer import Writer
 from bench.training.process_group import World, start_process_group
 from bench.training.recorder import Recorder
+from bench.training.starvation import Starvation
 from bench.training.trainer import Trainer
 
 
@@ -30,11 +34,36 @@ def run(config: RunConfig, *, run_id: str, restart: int = 0) -> None:
     recorder = Recorder(config, run_id, restart) if rank == 0 else None
     world: World | None = None
     writer: Writer | None = None
+    ending = threading.Lock()  # who ends the run first, this thread or the one that watches it, ends it alone
+
+    def end(failure: Failure) -> NoReturn:
+        ending.acquire()
+        try:
+            if world and world.watchdog:
+                failure = world.watchdog.report(failure)
+            print(f"rank {rank}: run {failure}", file=sys.stderr, flush=True)
+            if writer:
+                writer.release()
+            if recorder:
+                _write_down(recorder, failure)
+                if world and world.watchdog:
+                    world.watchdog.handled()
+        except Exception:
+            traceback.print_exc()
+        finally:
+            # Leaving through the interpreter's end would wait for collectives that no rank will join any more, and for
+            # threads that wait for a disk.
+            sys.stdout.flush()
+            os._exit(1)
+
+    starvation = Starvation(end, rank)
     try:
+        check_temporary()
         world = start_process_group(lambda failure: _write_down(recorder, failure) if recorder else None)
         writer = claim(config, run_id, restart) if rank == 0 else None
         trainer = Trainer(config, world, recorder, run_id, restart, writer=writer)
         trainer.fit()
+        starvation.close()
         world.barrier()
     except BaseException as error:
         # What ends the siblings may reach this rank too: it must not cut short the writing down.
@@ -43,18 +72,7 @@ def run(config: RunConfig, *, run_id: str, restart: int = 0) -> None:
         failure = classify(error, rank)
         if failure.status == "failed":  # whatever the kind: a name that is wrong must not hide the cause
             traceback.print_exc()
-        if world and world.watchdog:
-            failure = world.watchdog.report(failure)
-        print(f"rank {rank}: run {failure}", file=sys.stderr, flush=True)
-        if writer:
-            writer.release()
-        if recorder:
-            _write_down(recorder, failure)
-            if world and world.watchdog:
-                world.watchdog.handled()
-        # Leaving through the interpreter's end would wait for collectives that no rank will join any more.
-        sys.stdout.flush()
-        os._exit(1)
+        end(failure)
     if writer:
         writer.release()
     world.close()

@@ -167,14 +167,15 @@ class Trainer:
         return now_s() - self.origin_s
 
     def fit(self) -> None:
-        """Train and evaluate epoch by epoch, then write the outcome."""
-        try:
-            for epoch in range(self.begun.epoch, self.epochs):
-                self._epoch(epoch)
-        finally:
-            self.train_loader.close()
-            if self.test_loader:
-                self.test_loader.close()
+        """Train and evaluate epoch by epoch, then write the outcome.
+
+        Where that fails loaders stay open: what they wait for may never come, and the process is about to end.
+        """
+        for epoch in range(self.begun.epoch, self.epochs):
+            self._epoch(epoch)
+        self.train_loader.close()
+        if self.test_loader:
+            self.test_loader.close()
         self._conclude()
 
     def _epoch(self, epoch: int) -> None:
@@ -186,10 +187,9 @@ class Trainer:
         elapsed_s = self.elapsed_s()
         eval_s = now_s() - eval_start if self.test_loader else None
         reached = top1 is not None and self.state.evaluated(top1, elapsed_s, self.config.target)
-        checkpoint_s = self._save() if self.config.save else None
         if self.recorder:
             with self.accounting.running():
-                images, seconds = self.throughput.images - before[0], self.throughput.seconds - before[1]
+                # Before the save: what ends the run in it must not take along what was found.
                 self.recorder.epoch(
                     epoch=epoch + 1,
                     elapsed_s=elapsed_s,
@@ -199,8 +199,13 @@ class Trainer:
                     lr=trained.lr,
                     images=trained.steps * self.config.global_batch,
                     eval_s=eval_s,
-                    checkpoint_s=checkpoint_s,
                 )
+        checkpoint_s = self._save() if self.config.save else None
+        if self.recorder:
+            with self.accounting.running():
+                if checkpoint_s is not None:
+                    self.recorder.checkpoint(epoch + 1, checkpoint_s)
+                images, seconds = self.throughput.images - before[0], self.throughput.seconds - before[1]
                 self.recorder.progress.emit(
                     "epoch",
                     epoch=epoch + 1,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from resnet.data.batch import Batch, Loader, Split, Splits
+    from resnet.data.cache import check_place
     from resnet.data.dataset_table import DATA_VARIABLE, DATASETS, Dataset, dataset_of_family
     from resnet.data.datasets.archives import (
         ARCHIVES,
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
         is_archive,
         unpack_archive,
     )
+    from resnet.data.datasets.digits import digits_folder
     from resnet.data.datasets.folders import file_list
     from resnet.data.datasets.open import open_dataset
     from resnet.data.errors import DataError
@@ -23,7 +25,10 @@ if TYPE_CHECKING:
     from resnet.data.images.jpeg import mended_images
     from resnet.data.listing import Found, class_folders, probe, shown_left_out
     from resnet.data.loaders.make import LOADERS, make_loader
+    from resnet.data.loaders.patience import LOOK_S, STALL_S, waited_for, waiting
+    from resnet.data.loaders.shared_memory import check_room
     from resnet.data.loaders.synthetic import synthetic_splits
+    from resnet.data.loaders.workers import death_of_worker
     from resnet.data.mean_image import compute_mean_image
     from resnet.data.strict import Damage, damaged_files, files_to_check
 
@@ -32,6 +37,8 @@ __all__ = [
     "DATASETS",
     "DATA_VARIABLE",
     "LOADERS",
+    "LOOK_S",
+    "STALL_S",
     "Batch",
     "Damage",
     "DataError",
@@ -40,13 +47,17 @@ __all__ = [
     "Loader",
     "Split",
     "Splits",
+    "check_place",
+    "check_room",
     "class_folders",
     "compute_mean_image",
     "damaged_files",
     "data_folder",
     "dataset_in_environment",
     "dataset_of_family",
+    "death_of_worker",
     "decode_image",
+    "digits_folder",
     "file_list",
     "files_to_check",
     "is_archive",
@@ -57,6 +68,8 @@ __all__ = [
     "shown_left_out",
     "synthetic_splits",
     "unpack_archive",
+    "waited_for",
+    "waiting",
 ]
 
 _MODULES = {
@@ -64,6 +77,8 @@ _MODULES = {
     "DATASETS": "dataset_table",
     "DATA_VARIABLE": "dataset_table",
     "LOADERS": "loaders.make",
+    "LOOK_S": "loaders.patience",
+    "STALL_S": "loaders.patience",
     "Batch": "batch",
     "Damage": "strict",
     "DataError": "errors",
@@ -89,6 +104,12 @@ _MODULES = {
     "probe": "listing",
     "shown_left_out": "listing",
     "unpack_archive": "datasets.archives",
+    "check_place": "cache",
+    "digits_folder": "datasets.digits",
+    "check_room": "loaders.shared_memory",
+    "death_of_worker": "loaders.workers",
+    "waited_for": "loaders.patience",
+    "waiting": "loaders.patience",
 }
 
 

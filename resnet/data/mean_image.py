@@ -13,6 +13,7 @@ from resnet.data.images.augment import resolve
 from resnet.data.images.colour import Colour
 from resnet.data.loaders.make import make_reader
 from resnet.data.loaders.sampler import Sampler
+from resnet.data.loaders.shared_memory import check_room
 
 _BATCH = 128
 
@@ -52,6 +53,8 @@ def compute_mean_image(
 
 
 def _compute(split: Split, image_size: int, threads: int, device: torch.device, kind: str) -> np.ndarray:
+    if kind == "torch":
+        check_room(batch=_BATCH, image_size=image_size, workers=threads, loaders=1, ranks=1, any_batch=False)
     sampler = Sampler(n=len(split), train=False, batch=_BATCH, rank=0, world_size=1, seed=0)
     plain = resolve("none", split.dataset, image_size=image_size, train=False)
     # Neither shifted nor divided: pixels in [0, 1].

@@ -135,9 +135,12 @@ def _throughput(row: Row, epochs: list[Row]) -> Figures:
         return none(f"{status} before a whole epoch after the warm-up")
     if any(epoch.get("top1") is not None and epoch.get("eval_s") is None for epoch in counted):
         return none(f"{status}; the time of its evaluations was not journalled")
+    took = [epoch.get("checkpoint_s") for epoch in epochs[base:-1]]  # each comes after its epoch's clock
+    if None in took and any(epoch.get("checkpoint_s") is not None for epoch in epochs):
+        return none(f"{status}; the time of its checkpoints was not journalled")
     seconds = counted[-1]["elapsed_s"] - epochs[base]["elapsed_s"]
     seconds -= sum(epoch.get("eval_s") or 0.0 for epoch in counted)
-    seconds -= sum(epoch.get("checkpoint_s") or 0.0 for epoch in epochs[base:-1])  # each comes after its epoch's clock
+    seconds -= sum(each or 0.0 for each in took)
     if seconds <= 0:
         return none(f"{status}; the times of its epochs contradict each other")
     return {"images_per_s": sum(epoch["images"] for epoch in counted) / seconds, "train_s": seconds}

@@ -219,6 +219,10 @@ def _apply(contents: Contents, line: dict[str, Any]) -> None:
         contents.finished = kind == "finish"
     elif kind == "epoch":
         contents.epochs.append(clean_row("epochs", line["row"]))
+    elif kind == "checkpoint":
+        row = clean_row("epochs", line["row"])
+        (at,) = (index for index, epoch in enumerate(contents.epochs) if epoch["epoch"] == row["epoch"])
+        contents.epochs[at] |= row
     elif kind == "system":
         contents.systems.append(clean_row("system", line["row"]))
     else:

@@ -158,6 +158,11 @@ class RunWriter:
         """Add a row of `epochs` and sync the journal; run_id and restart are filled in."""
         self._append("epoch", {"row": to_json("epochs", clean_row("epochs", self._named("epochs", row)))}, sync=True)
 
+    def checkpoint(self, epoch: int, seconds: float) -> None:
+        """Say what the checkpoint after an epoch, which has its row, took, and sync the journal."""
+        row = self._named("epochs", {"epoch": epoch, "checkpoint_s": seconds})
+        self._append("checkpoint", {"row": to_json("epochs", clean_row("epochs", row))}, sync=True)
+
     def steps(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Add rows of `steps` of any ranks, best some fifty at a time; run_id and restart are filled in."""
         if rows:

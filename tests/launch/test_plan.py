@@ -158,3 +158,14 @@ def test_a_missing_package_is_said_with_what_installs_it(tmp_path: Path) -> None
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1
     assert "is not installed for" in done.stderr and "make setup" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_a_machine_without_a_folder_for_temporary_files_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp', '/']")
+
+    monkeypatch.setattr("tempfile.gettempdir", none)
+    said = r"^No usable temporary directory found in \['/tmp', '/'\]: TMPDIR=FOLDER, a variable, names another$"
+    with pytest.raises(WordError, match=said):
+        plan("depth=20 dataset=digits")
+    plan("depth=50 loader=synthetic", "slurm")  # that of the nodes is not known here

@@ -115,7 +115,7 @@ def unpacked(archive: Path, say: Say = say_on_stderr) -> Path:
                 wrapper.rename(made)
 
         return publish(target, build, lambda: say(f"waiting for another process that unpacks {archive}"))
-    except tarfile.FilterError as error:
+    except (tarfile.FilterError, DataError) as error:
         raise DataError(f"{archive}: not unpacked, since {_reason(error)}") from error
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:

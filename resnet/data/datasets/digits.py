@@ -54,6 +54,11 @@ def _write(folder: Path) -> None:
         Image.fromarray(image).resize(size, Image.Resampling.BILINEAR).save(path)
 
 
+def digits_folder() -> Path:
+    """Where the digits are written, whether they are yet or not."""
+    return cache_root() / "digits-32"
+
+
 def open_digits() -> Splits:
     """Open the digits from the cache (`resnet-bench/digits-32`), writing them there first where they are not.
 
@@ -64,7 +69,7 @@ def open_digits() -> Splits:
     Raises:
         DataError: The cached folder was damaged after it was written.
     """
-    target = cache_root() / "digits-32"
+    target = digits_folder()
     there, started = target.is_dir(), time.perf_counter()
     folder = publish(target, _write)
     splits = open_folders("digits", folder)

@@ -84,6 +84,8 @@ def load_image(path: str, image: Image.Image) -> Image.Image:
     try:
         image.load()
         return to_rgb(image)
+    except MemoryError:  # not the file's fault
+        raise MemoryError(f"{path}: no memory to decode it") from None
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{path}: damaged or truncated image ({reason})") from error

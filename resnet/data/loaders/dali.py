@@ -22,12 +22,15 @@ from resnet.data.images.resample import resize
 from resnet.data.loaders import dali_graph
 from resnet.data.loaders.buffer_pool import BufferPool
 from resnet.data.loaders.epoch_stream import StreamLoader, requests
+from resnet.data.loaders.patience import Signs
 from resnet.data.loaders.prefetch import Prefetch
 from resnet.data.loaders.sampler import Rows, Sampler
 
 # Decoded batches that wait to be finished, and finished ones that wait for the consumer.
 _DECODED = 1
 _READY = 2
+# In the messages of DALI, CUDA and C++ where there is no memory left.
+_NO_MEMORY = ("out of memory", "bad_alloc", "memory allocation", "cannot allocate")
 
 
 @dataclasses.dataclass(slots=True)
@@ -76,14 +79,21 @@ class DaliLoader(StreamLoader):
         self._threads = min(threads, sampler.batch)
         self._device = torch.device("cuda", torch.cuda.current_device()) if device == torch.device("cuda") else device
         size = augmentation.image_size
+        self._signs = Signs("dali")
         self._buffers = BufferPool((sampler.batch, size, size, 3))
         # Built ahead of the first epoch, because a GPU's decoder takes a while to start.
         self._spare: dali_graph.Graph | None = self._build()
 
     def _build(self) -> dali_graph.Graph:
-        return dali_graph.build(
-            self._split, self._augmentation, batch=self._sampler.batch, threads=self._threads, device=self._device
-        )
+        try:
+            return dali_graph.build(
+                self._split, self._augmentation, batch=self._sampler.batch, threads=self._threads, device=self._device
+            )
+        except RuntimeError as error:
+            raise _named(error) from None
+
+    def _describe(self) -> str:
+        return f"loader=dali: {self._signs.describe()}"
 
     def close(self) -> None:
         """End the reading thread and free the pipeline."""
@@ -91,15 +101,17 @@ class DaliLoader(StreamLoader):
         self._spare = None
 
     def _open(self, first_epoch: int) -> Generator[Batch, None, None]:
-        prefetch = Prefetch(self._produce(first_epoch), _DECODED, "dali-decode")
-        if self._device.type == "cpu":
-            prefetch = Prefetch(self._finish(prefetch), _READY, "dali-finish")
+        on_cpu = self._device.type == "cpu"
+        look = self._signs.look
+        prefetch = Prefetch(self._produce(first_epoch), _DECODED, "dali-decode", None if on_cpu else look)
+        if on_cpu:
+            prefetch = Prefetch(self._finish(prefetch), _READY, "dali-finish", look)
         reading: collections.deque[tuple[Any, torch.cuda.Event]] = collections.deque()
         try:
             for sent, output in prefetch:
                 labels = torch.from_numpy(self._split.labels[sent.rows.indices])
                 valid = None if sent.rows.valid is None else torch.from_numpy(sent.rows.valid)
-                if self._device.type == "cpu":
+                if on_cpu:
                     images = output
                 else:
                     labels = labels.pin_memory().to(self._device, non_blocking=True)
@@ -123,6 +135,8 @@ class DaliLoader(StreamLoader):
         graph, self._spare = self._spare or self._build(), None
         try:
             yield from self._run(graph, first_epoch)
+        except RuntimeError as error:
+            raise _named(error) from None
         finally:
             graph.pipeline = None
 
@@ -141,6 +155,7 @@ class DaliLoader(StreamLoader):
                     output = graph.take()
                 except RuntimeError as error:
                     raise self._blame(inside, error) from None
+                self._signs.moved()
                 done = inside.popleft()
                 # Before anything else is done with this one, so that DALI always has something to do.
                 for epoch, rows in itertools.islice(todo, 1):
@@ -175,11 +190,13 @@ class DaliLoader(StreamLoader):
         files = []
         for index in indices:
             path = self._split.paths[index]
+            self._signs.begin(path)
             content, height, width = check(path, read_file(path))
             if as_it_is and (height, width) != (size, size):
                 image = decode(path, content).resize((size, size), Image.Resampling.BILINEAR)
                 content, height, width = encode_ppm(image), size, size
             files.append((np.frombuffer(content, np.uint8), height, width))
+        self._signs.moved()
         return files
 
     def _finish(self, decoded: Prefetch) -> Generator[tuple[_Sent, torch.Tensor], None, None]:
@@ -191,7 +208,7 @@ class DaliLoader(StreamLoader):
                 images = self._buffers.take()
                 fill = functools.partial(self._fill, images, output, sent.placement)
                 for _ in pool.map(fill, parts):
-                    pass
+                    self._signs.moved()
                 yield sent, torch.from_numpy(images).permute(0, 3, 1, 2)
 
     def _fill(self, images: np.ndarray, output: Any, placement: Placement, rows: slice) -> None:
@@ -224,3 +241,10 @@ class DaliLoader(StreamLoader):
             if not dali_graph.decodes(content):
                 return DataError(f"{path}: damaged image (DALI cannot decode it)")
         return error
+
+
+def _named(error: RuntimeError) -> Exception:
+    """What DALI, or a thread that could not be started, says, in one line that names the loader."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    message = f"loader=dali: {lines[0] if lines else type(error).__name__}"
+    return (MemoryError if any(word in str(error).lower() for word in _NO_MEMORY) else DataError)(message)

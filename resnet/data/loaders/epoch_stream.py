@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Generator, Iterator
 
 from resnet.data.batch import Batch
+from resnet.data.loaders.patience import waiting
 from resnet.data.loaders.sampler import Rows, Sampler
 
 
@@ -20,7 +21,7 @@ class StreamLoader:
     """The part of a loader that is the same below every library: epochs, their sizes, restart and end.
 
     A subclass gives `_open(first_epoch)`, a generator of batches that runs on from there over later epochs and frees
-    what it holds when it is closed.
+    what it holds when it is closed, and says in `_describe()` what a wait for the next one is for.
 
     Args:
         sampler: The order.
@@ -39,6 +40,10 @@ class StreamLoader:
     def _open(self, first_epoch: int) -> Generator[Batch, None, None]:
         raise NotImplementedError
 
+    def _describe(self) -> str:
+        """What is waited for, in words, should a wait not end."""
+        return "the next batch"
+
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """Iterate over this rank's micro-batches of an epoch (see `resnet.data.batch.Loader`)."""
         if not self._sampler.train and self._position is not None and self._position[1] == 0:
@@ -55,7 +60,8 @@ class StreamLoader:
                 raise RuntimeError(f"epoch {epoch}: the loader went on to another epoch, or was closed, meanwhile")
             # Set first, so that a batch that failed leaves a position that nothing continues from.
             self._position = (epoch, -1)
-            batch = next(stream)
+            with waiting(self._describe):
+                batch = next(stream)
             following = index + 1
             self._position = (epoch, following) if following < self.batches_per_epoch else (epoch + 1, 0)
             yield batch
@@ -63,7 +69,8 @@ class StreamLoader:
     def _halt(self) -> None:
         """Close the stream, if any, and what it holds."""
         if self._stream is not None:
-            self._stream.close()
+            with waiting(self._describe):
+                self._stream.close()
         self._stream = None
         self._position = None
 

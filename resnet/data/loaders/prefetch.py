@@ -3,11 +3,16 @@
 import contextlib
 import queue
 import threading
+import time
 import weakref
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
+from resnet.data.errors import DataError
+from resnet.data.loaders.patience import LOOK_S
+
 _Items = queue.Queue[tuple[Any, BaseException | None]]
+_Look = Callable[[float], None]
 
 
 def _work(source: Generator[Any, None, None], items: _Items, stop: threading.Event) -> None:
@@ -25,13 +30,16 @@ def _work(source: Generator[Any, None, None], items: _Items, stop: threading.Eve
         source.close()
 
 
-def _end(thread: threading.Thread, items: _Items, stop: threading.Event) -> None:
+def _end(thread: threading.Thread, items: _Items, stop: threading.Event, look: _Look | None) -> None:
     stop.set()
+    began_s = time.monotonic()
     while thread.is_alive():
         with contextlib.suppress(queue.Empty):
             while True:
                 items.get_nowait()
         thread.join(0.02)
+        if look and time.monotonic() - began_s > LOOK_S:
+            look(began_s)
 
 
 class Prefetch:
@@ -39,15 +47,29 @@ class Prefetch:
 
     The generator runs, and is closed, in the background thread alone. Its exceptions come out of `__next__`, after
     which the iterator is exhausted. The thread ends with `close`, or with the interpreter.
+
+    Args:
+        source: What computes the items.
+        depth: How many may wait.
+        name: Of the thread.
+        look: Called now and then while the consumer waits, with when that began (of `time.monotonic`). Where it raises,
+            the thread hangs: it is left to itself, since nothing can end it.
+
+    Raises:
+        DataError: The system has no thread left.
     """
 
-    def __init__(self, source: Generator[Any, None, None], depth: int, name: str) -> None:
+    def __init__(self, source: Generator[Any, None, None], depth: int, name: str, look: _Look | None = None) -> None:
         self._items: _Items = queue.Queue(depth)
+        self._look = look
         stop = threading.Event()
         thread = threading.Thread(target=_work, args=(source, self._items, stop), name=name, daemon=True)
         self._exhausted = False
-        self._end = weakref.finalize(self, _end, thread, self._items, stop)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as error:
+            raise DataError(f"loader thread {name}: {error}; does `ulimit -u` or the container limit them?") from None
+        self._end = weakref.finalize(self, _end, thread, self._items, stop, look)
 
     def __iter__(self) -> Iterator[Any]:
         return self
@@ -55,13 +77,32 @@ class Prefetch:
     def __next__(self) -> Any:
         if self._exhausted:
             raise StopIteration
-        item, error = self._items.get()
+        item, error = self._get()
         if error is not None:
             self._exhausted = True
             raise error
         return item
 
+    def _get(self) -> tuple[Any, BaseException | None]:
+        if self._look is None:
+            return self._items.get()
+        began_s = time.monotonic()
+        while True:
+            try:
+                return self._items.get(timeout=LOOK_S)
+            except queue.Empty:
+                try:
+                    self._look(began_s)
+                except DataError:
+                    self._exhausted = True
+                    self._end.detach()
+                    raise
+
     def close(self) -> None:
-        """End the thread and wait for it; items not asked for are lost."""
+        """End the thread and wait for it; items not asked for are lost.
+
+        Raises:
+            DataError: It hangs; see `look`.
+        """
         self._exhausted = True
         self._end()

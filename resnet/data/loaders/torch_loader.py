@@ -1,12 +1,16 @@
 """The peer: a torch DataLoader whose workers decode with PIL, with the same order and the same augmentation as DALI."""
 
+import contextlib
+import signal
+import threading
+import time
 from collections.abc import Generator, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from resnet.data.batch import Batch, Split
 from resnet.data.errors import DataError
@@ -15,21 +19,27 @@ from resnet.data.images.colour import Colour
 from resnet.data.images.encoded import load_image, open_image, read_file
 from resnet.data.images.resample import resize
 from resnet.data.loaders import sampler as order
+from resnet.data.loaders import shared_memory
 from resnet.data.loaders.epoch_stream import StreamLoader, requests
+from resnet.data.loaders.patience import LOOK_S
+from resnet.data.loaders.workers import Marks, Workers, death_of_worker
 
-# Batches a worker prepares ahead.
-_PREFETCH = 4
 # As PIL's thumbnails have it: the filter still averages over this many pixels each way, at hardly any difference.
 _REDUCING_GAP = 2
+# In torch's words for a wait of LOOK_S.
+_TIMED_OUT = "timed out"
+# And where a process may not open as many files as batches are under way.
+_TOO_MANY_FILES = "Too many open files"
 
 
 class _Batches(Dataset[dict[str, Any]]):
     """Whole batches by request: one item is one micro-batch, so that a worker returns one array and not N."""
 
-    def __init__(self, split: Split, augmentation: Augmentation, seed: int) -> None:
+    def __init__(self, split: Split, augmentation: Augmentation, seed: int, marks: Marks | None) -> None:
         self._split = split
         self._augmentation = augmentation
         self._seed = seed
+        self._marks = marks
 
     def __getitem__(self, request: tuple[int, order.Rows]) -> dict[str, Any]:
         epoch, rows = request
@@ -41,20 +51,24 @@ class _Batches(Dataset[dict[str, Any]]):
         try:
             for i, picture in enumerate(pictures(rows.indices, u, placement)):
                 resize(picture, pixels[i], bool(placement.flips[i]))
+            self._at(-1)
+            batch = {"pixels": pixels, "labels": torch.from_numpy(self._split.labels[rows.indices])}
+            if rows.valid is not None:
+                batch["valid"] = torch.from_numpy(rows.valid)
+            if get_worker_info():
+                shared_memory.share(*batch.values())
         except DataError as error:
             # Raised in a worker it would arrive wrapped in a traceback; as a value it stays one line.
             return {"failure": str(error)}
-        batch = {
-            "pixels": pixels,
-            "labels": torch.from_numpy(self._split.labels[rows.indices]),
-            "placement": placement,
-        }
-        if rows.valid is not None:
-            batch["valid"] = torch.from_numpy(rows.valid)
-        return batch
+        return {**batch, "placement": placement}
+
+    def _at(self, image: int) -> None:
+        if self._marks:
+            self._marks.at(image)
 
     def _open(self, index: int) -> tuple[str, Image.Image]:
         """Read an image's file and header."""
+        self._at(index)
         if self._split.images is not None:
             return "", Image.fromarray(self._split.images[index])
         assert self._split.paths is not None
@@ -77,7 +91,8 @@ class _Batches(Dataset[dict[str, Any]]):
         opened = [self._open(index) for index in indices.tolist()]
         sizes = np.array([(image.height, image.width) for _, image in opened])
         boxes = windows(self._augmentation, u, sizes).tolist()
-        for (path, image), (top, left, tall, wide) in zip(opened, boxes, strict=True):
+        for index, (path, image), (top, left, tall, wide) in zip(indices.tolist(), opened, boxes, strict=True):
+            self._at(index)
             width, height = image.size
             # A JPEG that stays larger than needed by _REDUCING_GAP is decoded at half its size, a quarter or an eighth.
             image.draft("RGB", (_REDUCING_GAP * width * size // wide, _REDUCING_GAP * height * size // tall))
@@ -148,10 +163,18 @@ class TorchLoader(StreamLoader):
         epochs: int | None = None,
     ) -> None:
         super().__init__(sampler, epochs)
-        self._batches = _Batches(split, augmentation, sampler.seed)
+        self._split = split
+        self._marks = Marks(workers) if workers else None
+        self._batches = _Batches(split, augmentation, sampler.seed, self._marks)
         self._colour = colour
         self._workers = workers
         self._device = device
+        self._awaited = 0  # batches, each of which comes from the next worker in turn
+        self._processes: Workers | None = None
+
+    def _describe(self) -> str:
+        processes = self._processes
+        return processes.describe(self._awaited % self._workers) if processes else "loader=torch: its next batch"
 
     def _open(self, first_epoch: int) -> Generator[Batch, None, None]:
         on_gpu = self._device.type == "cuda"
@@ -162,13 +185,20 @@ class TorchLoader(StreamLoader):
             num_workers=self._workers,
             collate_fn=_as_is,
             pin_memory=on_gpu,
-            prefetch_factor=_PREFETCH if self._workers else None,
+            timeout=LOOK_S if self._workers else 0,
+            worker_init_fn=self._marks.begin if self._marks else None,
+            prefetch_factor=shared_memory.PREFETCH if self._workers else None,
         )
-        stream = iter(loader)
         try:
-            for batch in stream:
-                if "failure" in batch:
-                    raise DataError(batch["failure"])
+            stream = iter(loader)
+        except (OSError, RuntimeError) as error:
+            raise DataError(f"loader=torch: {_not_started(self._workers, error)}") from None
+        if self._marks:
+            self._processes = Workers(self._split, self._marks, stream._workers)  # type: ignore[attr-defined]
+        self._awaited, failed = 0, True
+        try:
+            while (batch := self._next(stream)) is not None:
+                self._awaited += 1
                 pixels, labels = batch["pixels"], batch["labels"]
                 valid = batch.get("valid")
                 if on_gpu:
@@ -176,7 +206,66 @@ class TorchLoader(StreamLoader):
                     labels = labels.to(self._device, non_blocking=True)
                     valid = None if valid is None else valid.to(self._device, non_blocking=True)
                 yield Batch(self._colour(pixels, batch["placement"]), labels, valid)
+            failed = False
+        except GeneratorExit:
+            failed = False
         finally:
             # The iterator's end is the workers' end; its own finalizer runs late where a traceback still holds it.
-            if self._workers:
-                stream._shutdown_workers()  # type: ignore[attr-defined]
+            if self._processes:
+                with _deaths_unheard():
+                    self._processes.end_hung(all_of_them=failed)
+                    stream._shutdown_workers()  # type: ignore[attr-defined]
+                    self._processes.end_hung(all_of_them=True)
+                self._processes = None
+
+    def _next(self, stream: Iterator[dict[str, Any]]) -> dict[str, Any] | None:
+        """Return what the next worker has prepared; None at the end.
+
+        Raises:
+            DataError: An image is broken, a worker has died, or nothing has moved for too long; one line.
+        """
+        waited_s = time.monotonic()
+        while True:
+            try:
+                batch = next(stream, None)
+            except (EOFError, OSError) as error:
+                raise DataError(f"loader=torch: a worker's batch cannot be taken over ({_words(error)})") from error
+            except RuntimeError as error:
+                if death := death_of_worker(error):
+                    raise death from None
+                if _TOO_MANY_FILES in str(error):
+                    raise DataError(f"loader=torch: {_words(error)}; nearest is a higher `ulimit -n`") from None
+                if self._processes is None or _TIMED_OUT not in str(error):
+                    raise
+                self._processes.look(self._awaited % self._workers, waited_s)
+                continue
+            if batch and "failure" in batch:
+                raise DataError(batch["failure"])
+            return batch
+
+
+def _not_started(workers: int, error: Exception) -> str:
+    free, total = (shared_memory.shown(size) for size in shared_memory.room())
+    return (
+        f"its {workers} worker processes cannot be started ({_words(error)}); {free} of {total} in "
+        f"{shared_memory.FOLDER} are free; nearest is fewer loader_threads=, or loader=dali"
+    )
+
+
+def _words(error: Exception) -> str:
+    """What an error of the system says, in one line."""
+    lines = str(getattr(error, "strerror", None) or error).splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+@contextlib.contextmanager
+def _deaths_unheard() -> Iterator[None]:
+    """Keep torch, for the `with` block, from raising in this thread because a worker has been killed as it should."""
+    if threading.current_thread() is not threading.main_thread():  # where it listens to none
+        yield
+        return
+    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, before)

@@ -266,3 +266,16 @@ def test_aot_into_a_closed_pipe_writes_its_table(tmp_path: Path) -> None:
     ended = shell(f'"$PYTHON" -m kernels.aot per=first chips=sm_90 ops=bn_stats to={path} | true')
     assert (ended.returncode, ended.stderr) == (0, "")
     assert pq.read_table(path).num_rows > 0
+
+
+def test_a_command_without_a_folder_for_temporary_files_says_what_names_one(capsys) -> None:
+    def do(task: list[str]) -> int:
+        raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp', '/']")
+
+    @dataclass
+    class Keys:
+        pass
+
+    assert command.run("some.command", "", Keys, lambda words: words, do, []) == 1
+    said = "some.command: [Errno 2] No usable temporary directory found in ['/tmp', '/']: TMPDIR=FOLDER, a variable, "
+    assert capsys.readouterr().err == f"{said}names another\n"

@@ -137,6 +137,8 @@ def epochs(*elapsed, **extra):
     [
         ({}, epochs(10, 20, 30), 1280 / 18),
         ({}, epochs(10, 20, 30, checkpoint_s=3.0), 1280 / 12),
+        ({}, epochs(10, 20, checkpoint_s=3.0) + epochs(10, 20, 30)[2:], 1280 / 12),  # killed in the last save
+        ({}, epochs(10, checkpoint_s=3.0) + epochs(10, 20, 30)[1:], "checkpoints"),
         ({"warmup_steps": 10, "global_batch": 64}, epochs(10, 20, 30), 1280 / 18),
         ({"warmup_steps": 11, "global_batch": 64}, epochs(10, 20, 30), 640 / 9),
         ({"warmup_steps": 31, "global_batch": 64}, epochs(10, 20, 30), "after the warm-up"),

@@ -10,7 +10,7 @@ from results import durable
 from results.identity import system_id
 from results.store import files, schema
 from results.store.files import journals, read_rows, read_table
-from results.store.journal import JournalError
+from results.store.journal import JournalError, read
 from results.store.writer import RunWriter, StoreError
 
 EPOCH = {"epoch": 1, "elapsed_s": 2.0, "loss": 1.5, "top1": 0.5, "images": 1408}
@@ -218,3 +218,24 @@ def test_what_reaches_the_disk_when(tmp_path, monkeypatch):
         )
         assert str(path.parent) in synced
     assert os.path.dirname(journal) in synced
+
+
+def test_a_checkpoint_s_time_is_laid_over_its_epoch(tmp_path):
+    writer = RunWriter(tmp_path, {"run_id": "r1"})
+    for epoch in (1, 2, 3):
+        writer.epoch({**EPOCH, "epoch": epoch})
+        if epoch != 3:
+            writer.checkpoint(epoch, epoch / 2)
+    writer.finish("completed")
+    epochs, _ = read_rows(tmp_path, "epochs")
+    assert [(each["epoch"], each["top1"], each["checkpoint_s"]) for each in epochs] == [
+        (1, 0.5, 0.5), (2, 0.5, 1.0), (3, 0.5, None),
+    ]  # fmt: skip
+
+
+def test_a_checkpoint_of_no_epoch_is_a_line_that_cannot_be_read(tmp_path):
+    writer = RunWriter(tmp_path, {"run_id": "r1"})
+    writer.checkpoint(1, 2.0)
+    with files.journal_path(tmp_path, "r1", 0).open("rb") as file:
+        contents = read(file, "j")
+    assert contents.unreadable == 1 and contents.epochs == []

@@ -14,6 +14,8 @@ from saved_run import load, momenta, untrained
 
 from bench.config.paths import ROOT
 from bench.training.checkpoint import folder
+from results.recover import recover
+from results.store.files import read_rows
 
 SAVING = Path(__file__).with_name("saving_process.py")
 
@@ -77,3 +79,45 @@ def test_twenty_killed_saves_leave_whole_checkpoints(saving: subprocess.Popen[st
     halves = killed_and_resumed(saving, tmp_path / "w.safetensors", kills=20, seed=time.time_ns())
     print(f"\nkills: {halves} of 20 kills left a save half done")
     assert halves  # else no kill came in a save
+
+
+# A Trainer whose process is killed in the save after the epoch that the command line names.
+KILLED = """
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from fake_run import FakeRun, config
+
+from bench.training.checkpoint import tensors
+
+fake = FakeRun(pytest.MonkeyPatch())
+tensors.save = lambda *_: fake.evaluations == int(sys.argv[2]) and os.kill(os.getpid(), signal.SIGKILL)
+fake.train(config(Path(sys.argv[1])))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("epoch", "figures"),
+    [
+        (1, {"tta_s": None, "epochs_to_target": None, "best_top1": 0.5, "final_top1": None, "elapsed_s": 41.0}),
+        (2, {"tta_s": 57.0, "epochs_to_target": 2, "best_top1": 0.9, "final_top1": None, "elapsed_s": 57.0}),
+        (3, {"tta_s": 57.0, "epochs_to_target": 2, "best_top1": 0.9, "final_top1": 0.8, "elapsed_s": 77.0}),
+    ],
+)
+def test_what_an_evaluation_found_outlives_a_kill_in_the_save_after_it(
+    tmp_path: Path, epoch: int, figures: dict[str, object]
+) -> None:
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "bench")])
+    words = [sys.executable, "-c", KILLED, str(tmp_path), str(epoch)]
+    assert subprocess.run(words, env=os.environ | {"PYTHONPATH": path}).returncode == -signal.SIGKILL
+    recover(tmp_path)
+    (row,), _ = read_rows(tmp_path, "runs")
+    assert {name: row[name] for name in figures} == figures
+    assert (row["status"], row["epochs_completed"]) == ("killed", epoch)
+    epochs, _ = read_rows(tmp_path, "epochs")
+    assert [each["top1"] for each in epochs] == [0.5, 0.9, 0.8][:epoch]
+    assert [each["checkpoint_s"] for each in epochs] == [0.0] * (epoch - 1) + [None]  # a save that takes no time
