@@ -99,9 +99,6 @@ def main(words: Sequence[str]) -> int:
     if verb not in ("up", "down", "test") or (verb != "test" and len(rest) > 1):
         print(f"{' '.join(words)}: expected up [FOLDER], down [FOLDER] or test [WORDS OF PYTEST]", file=sys.stderr)
         return 2
-    # What ends a start or a stop from outside is to leave nothing either.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
         if verb == "test":
             return test(rest)
@@ -115,4 +112,7 @@ def main(words: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    # What ends a start or a stop from outside is to leave nothing either.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     sys.exit(main(sys.argv[1:]))

@@ -1,6 +1,7 @@
 """The tools of the throw-away Slurm: each does what it says, and its undoing undoes it."""
 
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -44,6 +45,47 @@ def receiver(slurm: Cluster, tmp_path: Path) -> None:
     log = tmp_path / "receiver.log"
     slurm.submit("--nodelist=n2", f"--output={log}", f"--wrap=exec {sys.executable} -uc '{RECEIVE}'")
     until(lambda: log.exists() and log.read_text() == "ready\n", "n2 receives")
+
+
+# Connects, says so, and tells after what it hears.
+HEAR = """\
+import socket, sys
+with socket.create_connection((sys.argv[1], 4000), timeout=5) as line:
+    print("connected", flush=True)
+    line.settimeout(4)
+    try:
+        print("heard", line.recv(9))
+    except OSError as error:
+        print(type(error).__name__)
+"""
+# One line of text that arrives, or nothing.
+DATAGRAM = """\
+import socket, sys
+with socket.socket(type=socket.SOCK_DGRAM) as line:
+    line.bind(("", 4002))
+    print("ready", flush=True)
+    line.settimeout(2)
+    try:
+        print(line.recv(9).decode())
+    except TimeoutError:
+        print("nothing")
+"""
+
+
+def start(slurm: Cluster, node: str, script: str, *words: str) -> subprocess.Popen[str]:
+    """Run a script in a node and wait for its first line."""
+    command = [*machines.inside(slurm.layout, node), sys.executable, "-c", script, *words]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout and process.stdout.readline() in ("connected\n", "ready\n")
+    return process
+
+
+def arrives(slurm: Cluster, sender: str, receiver: str) -> str:
+    """What of a datagram arrives."""
+    process = start(slurm, receiver, DATAGRAM)
+    words = f"import socket; socket.socket(type=socket.SOCK_DGRAM).sendto(b'hello', ('{receiver}', 4002))"
+    slurm.on(sender, sys.executable, "-c", words)
+    return process.communicate()[0].strip()
 
 
 def send(slurm: Cluster, node: str) -> str:
@@ -126,11 +168,13 @@ def test_power_is_cut_and_comes_again(slurm: Cluster, receiver: None) -> None:
     began = time.monotonic()
     assert send(slurm, "n1") == "received"
     first = machines.alive(slurm.layout, "n2")
+    connected = start(slurm, "n1", HEAR, slurm.layout.address("n2"))
     slurm.power_off("n2")
     assert not machines.processes(slurm.layout.folder, "n2") and machines.processes(slurm.layout.folder, "n1")
     with pytest.raises(ClusterError, match="^n2 is off$"):
         slurm.on("n2", "true")
-    # A machine without power does not even refuse: nobody answers.
+    # A machine without power neither ends its connections nor refuses new ones.
+    assert connected.communicate()[0] == "TimeoutError\n"
     assert send(slurm, "n1") in ("TimeoutError", "OSError")
     time.sleep(max(0.0, began + 22 - time.monotonic()))  # by then the controller knows that the job had begun
     slurm.power_on("n2")
@@ -146,6 +190,8 @@ def test_the_network_between_two_nodes_is_cut_and_heals(slurm: Cluster, receiver
     slurm.cut("n1", "n2")
     assert send(slurm, "n1") == "TimeoutError"
     assert send(slurm, "n3") == "received"
+    assert arrives(slurm, "n1", "n2") == arrives(slurm, "n2", "n1") == "nothing"
+    assert arrives(slurm, "n1", "n3") == arrives(slurm, "n3", "n2") == "hello"
     slurm.heal("n2", "n1")
     assert send(slurm, "n1") == "received"
     slurm.heal("n2", "n1")

@@ -159,6 +159,17 @@ def test_test_slurm_leaves_nothing_however_it_ends(folder: Path, number: signal.
     assert not made.exists()
 
 
+@pytest.mark.slow
+def test_without_a_slurm_its_tests_are_skipped_with_a_reason() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != make_slurm.VARIABLE}
+    words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/slurm/test_cluster.py"]
+    done = subprocess.run(
+        [sys.executable, *words], cwd=make_slurm.ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and "needs a real Slurm, which make test-slurm brings up" in done.stdout
+    assert re.search(r"^\d+ skipped in ", done.stdout, re.M) and "passed" not in done.stdout
+
+
 def test_where_it_may_not_be_it_says_so_in_a_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
