@@ -257,6 +257,7 @@ def test_a_folder_with_something_in_it_is_refused_and_stays(monkeypatch: pytest.
     folder.mkdir()
     try:
         (folder / "mine").touch()
+        monkeypatch.setattr(lifetime, "_up", lambda *_: pytest.fail("it was brought up"))
         with pytest.raises(ClusterError, match=f"^{folder} is not empty$"):
             lifetime.up(folder)
         assert lifetime.state(folder) == "none" and not lifetime.down(folder) and (folder / "mine").exists()
@@ -264,7 +265,7 @@ def test_a_folder_with_something_in_it_is_refused_and_stays(monkeypatch: pytest.
         with pytest.raises(ClusterError, match=f"^{folder} is somebody else's$"):
             lifetime.up(folder)
     finally:
-        run("rm", "-r", str(folder))
+        run("rm", "-rf", str(folder))
 
 
 def test_sizes_reach_slurm_s_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
