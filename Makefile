@@ -1,8 +1,10 @@
 # make bench      train ResNet-20 on digits over two ranks and show throughput and time to accuracy
-# make test       run all tests
+# make test       run all tests but those that need a real Slurm
 # make test-fast  run those that start no ranks and interpret no kernels: a minute on two cores
 # make soak       run what takes minutes to find what is rare: damaged checkpoints, killed saves, ends of runs at 30 moments
-# make slurm      install Debian's Slurm (as root) and run the tests that need a real one, on two virtual nodes
+# make slurm-up   bring up a Slurm of four nodes on this machine, to try the launcher on (root on Debian or Ubuntu)
+# make slurm-down take it down
+# make test-slurm run the tests that need a real Slurm on one of their own
 # make gpu        everything that wants a GPU, in parts that can be resumed: tests, times, rows (see python -m bench.gpu help)
 # make check      ruff (lint and format) and mypy
 
@@ -11,7 +13,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.complete
 
-.PHONY: bench test test-fast soak slurm gpu check setup clean
+.PHONY: bench test test-fast soak slurm-up slurm-down test-slurm gpu check setup clean
 .DELETE_ON_ERROR:
 
 bench: setup
@@ -21,8 +23,8 @@ bench: setup
 # both cores.
 TWO := OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 --dist=loadfile
 test: setup
-	@$(TWO) -m "not (ranks or interpreted or slurm or soak)"; without=$$?; \
-	  $(RUN) -m pytest -q -m "ranks and not (slurm or soak)"; ranks=$$?; \
+	@$(TWO) -m "not (ranks or interpreted or soak)"; without=$$?; \
+	  $(RUN) -m pytest -q -m "ranks and not soak"; ranks=$$?; \
 	  $(TWO) -m "interpreted and not (ranks or soak)" && exit $$((without | ranks))
 
 test-fast: setup
@@ -31,15 +33,16 @@ test-fast: setup
 soak: setup
 	@$(RUN) -m pytest -q -m soak -o addopts="--import-mode=importlib -ra --strict-markers -s"
 
-slurm: setup
-	@if ! command -v slurmctld >/dev/null; then \
-	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y slurm-wlm munge; \
-	  else \
-	    echo "make: no slurmctld here; install Slurm and munge (Debian, as root: apt-get install slurm-wlm munge)" >&2; exit 1; \
-	  fi; \
-	fi
-	@$(RUN) -m pytest -q -m slurm tests/launch
+slurm-up: setup
+	@$(RUN) tests/slurm/make_slurm.py up
+
+# It needs nothing of $(VENV), which may be gone by now.
+slurm-down:
+	@if [ -x $(RUN) ]; then python=$(RUN); else python="$(PYTHON)"; fi; "$$python" tests/slurm/make_slurm.py down
+
+# Words of pytest: make test-slurm TESTS="-k power"
+test-slurm: setup
+	@$(RUN) tests/slurm/make_slurm.py test $(TESTS)
 
 # A GPU machine may have no network: what is installed there will do, as long as it has torch and Triton.
 gpu:
