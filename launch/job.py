@@ -155,6 +155,7 @@ def set_ranks(config: RunConfig) -> None:
         world_size=job.num_tasks,
         local_rank=job.local_rank,
         local_world_size=config.ranks_per_node,
+        hosts=tuple(job.hostnames),
     )
     os.environ.update(place.to_env())
 

@@ -6,6 +6,7 @@ OpenMP and DeepSpeed read most of the variables themselves; nothing here imports
 
 import os
 import shlex
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ LOOPBACK = "127.0.0.1"
 RUN_ID_VARIABLE = "RESNET_BENCH_RUN_ID"
 # Of a rank that shares its task, or this machine, with its siblings: the cores that are its own.
 CORES_VARIABLE = "RESNET_BENCH_CORES"
+HOSTS_VARIABLE = "RESNET_BENCH_HOSTS"
 
 
 class VariableError(ConfigError):
@@ -136,6 +138,7 @@ class RankEnvironment:
         world_size: WORLD_SIZE, ranks of the job.
         local_rank: LOCAL_RANK, among those of its node.
         local_world_size: LOCAL_WORLD_SIZE, ranks of its node.
+        hosts: RESNET_BENCH_HOSTS, names of the job's nodes in the order of their ranks; none where nobody said.
 
     Raises:
         VariableError: a number that cannot be.
@@ -145,6 +148,7 @@ class RankEnvironment:
     world_size: int
     local_rank: int
     local_world_size: int
+    hosts: tuple[str, ...] = ()
 
     SET_BY = "launch.job sets it in every rank, from submitit's or Slurm's variables"
 
@@ -166,6 +170,7 @@ class RankEnvironment:
             world_size=_number(environ, "WORLD_SIZE", cls.SET_BY),
             local_rank=_number(environ, "LOCAL_RANK", cls.SET_BY),
             local_world_size=_number(environ, "LOCAL_WORLD_SIZE", cls.SET_BY),
+            hosts=tuple(filter(None, environ.get(HOSTS_VARIABLE, "").split(","))),
         )
 
     def to_env(self) -> dict[str, str]:
@@ -175,7 +180,15 @@ class RankEnvironment:
             "WORLD_SIZE": str(self.world_size),
             "LOCAL_RANK": str(self.local_rank),
             "LOCAL_WORLD_SIZE": str(self.local_world_size),
+            **({HOSTS_VARIABLE: ",".join(self.hosts)} if self.hosts else {}),
         }
+
+    def host(self, rank: int | None = None) -> str:
+        """The name of a rank's node, or of this one's; empty where it is not known."""
+        if rank is None:
+            return socket.gethostname()
+        node = rank // self.local_world_size
+        return self.hosts[node] if node < len(self.hosts) else ""
 
 
 def threads_from(environ: Mapping[str, str]) -> int | None:

@@ -14,6 +14,7 @@ import torch.distributed as dist
 from bench.config.environment import JobEnvironment, RankEnvironment
 from bench.config.slurm import task_cores
 from bench.measure.failure import Failure
+from bench.training import rendezvous
 from bench.training.watchdog import Watchdog
 from results.words import ConfigError
 
@@ -105,8 +106,9 @@ def _states(name: str) -> str:
 def start_process_group(on_failure: Callable[[Failure], None]) -> World:
     """Start this rank's part of the run that the environment describes (see `bench.config.environment`).
 
-    Rank 0 serves the store that the others meet at. Collectives themselves have no short timeout, since a compile may
-    take one rank minutes longer than another; it is the watchdog that ends a run whose rank is gone.
+    Rank 0 serves the store that the others meet at; see `bench.training.rendezvous`. Collectives themselves have no
+    short timeout, since a compile may take one rank minutes longer than another; it is the watchdog that ends a run
+    whose rank is gone.
 
     Args:
         on_failure: called on rank 0's watchdog thread when another rank reported a failure or went silent; the process
@@ -114,7 +116,7 @@ def start_process_group(on_failure: Callable[[Failure], None]) -> World:
 
     Raises:
         ConfigError: more ranks on this node than GPUs, or a variable that is missing or wrong.
-        torch.distributed.DistNetworkError, DistStoreError: the ranks did not meet within 5 minutes.
+        RankLost, rendezvous.Unreachable: the ranks did not meet.
     """
     job, place = JobEnvironment.from_env(os.environ), RankEnvironment.from_env(os.environ)
     rank, size, local_rank, local_size = place.rank, place.world_size, place.local_rank, place.local_world_size
@@ -133,19 +135,23 @@ def start_process_group(on_failure: Callable[[Failure], None]) -> World:
     torch.set_num_threads(job.threads or threads)
 
     address, port = job.rendezvous()
-    wait = timedelta(minutes=5)
-    store = dist.TCPStore(address, port, size, is_master=rank == 0, timeout=wait, wait_for_workers=False)
-    dist.init_process_group(
-        "nccl" if device.type == "cuda" else "gloo",
-        store=dist.PrefixStore("group", store),
-        rank=rank,
-        world_size=size,
-        timeout=timedelta(hours=2),
-        device_id=device if device.type == "cuda" else None,
-    )
     watchdog = None
+    store = rendezvous.open_store(address, port, place)
     if size > 1:
+        rendezvous.meet(store, place)
+        rendezvous.choose_interface(address, place)
         # A client of its own: a blocking call on the first one would hold up the heartbeat.
-        client = dist.TCPStore(address, port, size, is_master=False, timeout=wait, wait_for_workers=False)
+        client = dist.TCPStore(
+            address, port, size, is_master=False, timeout=timedelta(minutes=5), wait_for_workers=False
+        )
         watchdog = Watchdog(dist.PrefixStore("watchdog", client), rank, size, on_failure)
+    with watchdog.within(rendezvous.MESH_S, rendezvous.no_mesh(place)) if watchdog else contextlib.nullcontext():
+        dist.init_process_group(
+            "nccl" if device.type == "cuda" else "gloo",
+            store=dist.PrefixStore("group", store),
+            rank=rank,
+            world_size=size,
+            timeout=timedelta(hours=2),
+            device_id=device if device.type == "cuda" else None,
+        )
     return World(rank, size, local_rank, local_size, device, threads, watchdog)

@@ -1,10 +1,11 @@
 """A thread on every rank through which no rank of a run outlives or outwaits another."""
 
+import contextlib
 import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch.distributed as dist
 
@@ -44,6 +45,7 @@ class Watchdog:
         self.lock = threading.Lock()
         self.closed = threading.Event()
         self.reported = False
+        self.limit: tuple[float, Failure] | None = None
         now = time.monotonic()
         self.beats = [(0, now)] * size
         self.looked_s = self.counted_s = now
@@ -83,6 +85,15 @@ class Watchdog:
         with self.lock:
             self.store.set(HANDLED_KEY, "1")
         time.sleep(2 * self.interval_s)
+
+    @contextlib.contextmanager
+    def within(self, limit_s: float, failure: Failure) -> Iterator[None]:
+        """End the run with `failure` where the `with` block, which may wait for other ranks, takes longer."""
+        self.limit = time.monotonic() + limit_s, failure
+        try:
+            yield
+        finally:
+            self.limit = None
 
     def close(self) -> None:
         """End the thread; a rank that leaves in order says so first."""
@@ -142,6 +153,8 @@ class Watchdog:
             self.store.add(f"beat/{self.rank}", 1)
             if stopped := REQUEST.overdue():
                 self._set_first(stopped)
+            if (limit := self.limit) and time.monotonic() > limit[0]:
+                self._set_first(limit[1])
             if self.store.check([FAILURE_KEY]):
                 return Failure.from_json(self.store.get(FAILURE_KEY).decode())
             if self.rank == 0:

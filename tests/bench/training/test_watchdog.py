@@ -111,6 +111,20 @@ def test_ranks_that_were_suspended_together_are_not_lost(monkeypatch: pytest.Mon
     assert handled == [] and ended == []
 
 
+def test_what_takes_longer_than_it_may_ends_the_run_and_what_does_not_leaves_it() -> None:
+    handled: list[Failure] = []
+    ended = Ended()
+    dogs = watchdogs(2, set(), handled, ended)
+    failure = Failure("failed", "network", "rank 1 could not reach all other ranks", 1)
+    with dogs[1].within(0.3, failure):
+        pass
+    time.sleep(0.6)
+    assert handled == [] and ended == []
+    with dogs[1].within(0.3, failure):
+        assert wait(lambda: sorted(ended) == [(0, 1), (1, 1)])
+    assert handled == [failure]
+
+
 def test_a_store_that_no_longer_answers_ends_the_rank() -> None:
     stuck = threading.Event()
 
