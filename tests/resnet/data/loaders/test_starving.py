@@ -197,6 +197,15 @@ def test_a_consumer_that_takes_its_time_is_not_the_loader_s_fault(split):
         made.close()
 
 
+def test_a_wait_begins_when_it_begins(monkeypatch):
+    """What has not moved for long was not asked to."""
+    signs = patience.Signs("dali")
+    time.sleep(1.1 * STALL_S)
+    signs.look(time.monotonic())
+    with pytest.raises(DataError, match=r"^loader=dali: nothing has moved for \d+ s; none of its threads is at a file"):
+        signs.look(time.monotonic() - STALL_S)
+
+
 def test_decoders_that_compute_are_not_taken_for_stalled(split, monkeypatch):
     """DALI says nothing of a batch before it is whole."""
 
