@@ -35,7 +35,7 @@ def _runs(path: Path) -> bool:
 
 def _main_of(path: Path) -> Path:
     """The module that a `__main__.py` has its `main` from."""
-    for node in _parsed(path).body:
+    for node in ast.walk(_parsed(path)):
         if isinstance(node, ast.ImportFrom) and node.module and any(name.name == "main" for name in node.names):
             return HERE.parent.joinpath(*node.module.split(".")).with_suffix(".py")
     return path

@@ -9,6 +9,19 @@ from resnet.data import Splits, check_room, compute_mean_image, open_dataset, sy
 _LOADERS = 2  # for training and for evaluation, open at a time
 
 
+def check_shared_memory(config: RunConfig, world: World) -> None:
+    """See that the loaders of this node have room for their batches, before anything is built for them.
+
+    Raises:
+        resnet.data.DataError: they have not; one line with the nearest that has.
+    """
+    if config.loader == "torch":
+        check_room(
+            batch=config.batch, image_size=config.image_size, workers=config.threads_of_loader(world.threads),
+            loaders=_LOADERS, ranks=world.local_size,
+        )  # fmt: skip
+
+
 def prepare(config: RunConfig, world: World) -> tuple[Splits, np.ndarray | None, float]:
     """Open the dataset of a run.
 
@@ -17,16 +30,10 @@ def prepare(config: RunConfig, world: World) -> tuple[Splits, np.ndarray | None,
         of preparation that later runs will not need.
 
     Raises:
-        resnet.data.DataError: a folder or an image of it is not as it should be, or the loaders of this node have no
-            room; the message names it.
+        resnet.data.DataError: a folder or an image of it is not as it should be; the message names it.
     """
     if config.loader == "synthetic":
         return synthetic_splits(config.dataset, num_classes=config.num_classes), None, 0.0
-    if config.loader == "torch":
-        check_room(
-            batch=config.batch, image_size=config.image_size, workers=world.threads, loaders=_LOADERS,
-            ranks=world.local_size,
-        )  # fmt: skip
     with waiting(lambda: f"opening {config.data or config.dataset}: does its file system answer?"):
         splits = open_dataset(config.dataset, config.data, image_size=config.image_size, num_classes=config.num_classes)
     if config.recipe.augment != "paper":

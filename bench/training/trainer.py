@@ -20,7 +20,7 @@ from bench.measure.failure import Diverged
 from bench.measure.metrics import Throughput
 from bench.training.checkpoint.of_run import RunCheckpoints
 from bench.training.checkpoint.writer import Writer
-from bench.training.dataset import prepare
+from bench.training.dataset import check_shared_memory, prepare
 from bench.training.decoder_warnings import DecoderWarnings
 from bench.training.engine import Engine, build, set_lr
 from bench.training.evaluate import evaluate
@@ -75,6 +75,7 @@ class Trainer:
         if recorder:
             recorder.system(world.device)
             recorder.update(threads_per_rank=torch.get_num_threads(), loader_threads=self.loader_threads)
+        check_shared_memory(config, world)
         torch.manual_seed(config.seed)
         torch.backends.cudnn.benchmark = True
         self.model = build_model(config).to(world.device)

@@ -228,7 +228,9 @@ class TorchLoader(StreamLoader):
         while True:
             try:
                 batch = next(stream, None)
-            except (EOFError, OSError) as error:
+            except (EOFError, OSError) as error:  # its worker, which holds it, may be gone
+                if death := self._processes and self._processes.death_of_any():
+                    raise death from None
                 raise DataError(f"loader=torch: a worker's batch cannot be taken over ({_words(error)})") from error
             except RuntimeError as error:
                 if death := death_of_worker(error):

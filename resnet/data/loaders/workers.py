@@ -6,6 +6,7 @@ import signal
 import time
 import weakref
 from collections.abc import Sequence
+from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 
 import numpy as np
@@ -104,6 +105,14 @@ class Workers:
                 at = f" at {self._split.describe(image)}" if image >= 0 else ""
                 return DataError(f"loader=torch: {self._name(worker)} {_ended(each)[0]}{at}{_ended(each)[1]}")
         return None
+
+    def death_of_any(self) -> DataError | None:
+        """How a worker died that is about to be known as dead; None where all of them live."""
+        try:
+            ended = connection.wait([each.sentinel for each in self._processes], LOOK_S)
+            return next((self.death(each.pid) for each in self._processes if each.pid and each.sentinel in ended), None)
+        except RuntimeError as error:  # torch's, which hears of it now
+            return death_of_worker(error)
 
     def end_hung(self, *, all_of_them: bool) -> None:
         """Kill the workers that will not end when they are asked to: suspended, or at one image for some time."""

@@ -22,7 +22,7 @@ def _this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RESNET_BENCH_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(cluster, "gpus_here", lambda: 0)
-    monkeypatch.setattr(plan, "_cores", lambda: 2)
+    monkeypatch.setattr(plan, "cores_here", lambda environ: 2)
     data_checks._look.cache_clear()
 
 

@@ -99,6 +99,32 @@ def test_a_worker_that_leaves_is_named_with_its_status(split, reading):
     assert re.match(r"loader=torch: worker 1 of 2 \(process \d+\) ended with exit status 3 at \S+/13\.jpg", message)
 
 
+@pytest.mark.parametrize(
+    ("dies", "words"),
+    [
+        (True, r"worker 1 of 1 \(process \d+\) was killed \(SIGKILL\)"),
+        (False, r"a worker's batch cannot be taken over \(Connection reset by peer\)$"),
+    ],
+)
+def test_a_batch_that_went_with_its_worker_is_the_worker_s_death(split, monkeypatch, dies, words):
+    """Its pixels lie with a process that is gone, of which torch has not heard yet."""
+
+    def take(self, timeout):
+        if dies:
+            os.kill(self._workers[0].pid, signal.SIGKILL)
+        raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+
+    monkeypatch.setattr("torch.utils.data.dataloader._MultiProcessingDataLoaderIter._try_get_data", take)
+    monkeypatch.setattr("torch.utils.data._utils.signal_handling._set_SIGCHLD_handler", lambda: None)
+    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        with pytest.raises(DataError, match=f"^loader=torch: {words}"):
+            next(loader("torch", split, batch=2, threads=1).epoch(0))
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert not children()
+
+
 def test_a_death_that_reaches_the_main_thread_elsewhere_is_named_all_the_same(split, reading):
     """It comes in the middle of whatever is done with a batch."""
     reading(lambda name: time.sleep(0.5) or os.kill(os.getpid(), signal.SIGKILL) if name == "13.jpg" else None)
@@ -169,6 +195,15 @@ def test_a_consumer_that_takes_its_time_is_not_the_loader_s_fault(split):
         for index, _ in enumerate(made.epoch(0)):
             time.sleep(1.5 * STALL_S if index == 3 else 0)
         made.close()
+
+
+def test_a_wait_begins_when_it_begins(monkeypatch):
+    """What has not moved for long was not asked to."""
+    signs = patience.Signs("dali")
+    time.sleep(1.1 * STALL_S)
+    signs.look(time.monotonic())
+    with pytest.raises(DataError, match=r"^loader=dali: nothing has moved for \d+ s; none of its threads is at a file"):
+        signs.look(time.monotonic() - STALL_S)
 
 
 def test_decoders_that_compute_are_not_taken_for_stalled(split, monkeypatch):
