@@ -7,7 +7,6 @@ Host names, device serials and paths are dropped. Nothing is overwritten.
 """
 
 import json
-import os
 import re
 import socket
 import sys
@@ -20,7 +19,7 @@ import pyarrow as pa
 
 from results.store.files import read_file, read_rows, table_files, write_once
 from results.store.schema import REALS, Row, file_schema, to_rows
-from results.words import PATH_KEYS, RECORD_ROOT, chosen_ids, root_from
+from results.words import PATH_KEYS, RECORD_ROOT, chosen_ids, parse_json, root_from
 
 TABLES = ("steps", "epochs", "system", "kernels", "runs")  # runs last: an attempt that has it is whole
 DROPPED = {"runs": ("nodelist",), "system": ("hostname", "gpu_uuids")}
@@ -79,7 +78,7 @@ class Scrubber:
         scrubbed = {column: value if column in KEPT else self.value(value) for column, value in row.items()}
         if row.get("config_json") is not None:  # as JSON, so that its strings are whole and it stays readable
             try:
-                config = json.loads(row["config_json"])
+                config = parse_json(row["config_json"])
             except ValueError as error:
                 raise ValueError(f"run={row.get('run_id')}: config_json is not JSON ({error})") from None
             if not isinstance(config, dict):
@@ -187,6 +186,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run the command, see `bench.config.command.run`."""
     from bench.config import command
     from bench.config.grammar import WordError, key, values
+    from bench.config.paths import check_folder
 
     @dataclass
     class Keys:
@@ -201,7 +201,7 @@ def main(words: Sequence[str] | None = None) -> int:
         if "run" not in given:
             raise WordError("run is missing: add run=ID[,ID], the runs to export")
         root = root_from(given)
-        to = Path(os.path.expanduser(given["to"][0])) if "to" in given else RECORD_ROOT
+        to = check_folder("to", given["to"][0]) if "to" in given else RECORD_ROOT
         ids = sorted({row["run_id"] for row in read_rows(root, "runs")[0]})
         return Task(root, chosen_ids(given["run"], ids), to)
 
