@@ -69,6 +69,9 @@ def make_plan(program: Program, argv: Sequence[str]) -> Plan:
     for name in ("mode", "rerun"):
         if len({getattr(keys, name) for keys in typed}) > 1:
             raise WordError(f"{name}: one value for all configurations, not a sweep")
+    if (count := sum(keys.repeats for keys in typed)) > grammar.MOST:
+        each = max(1, grammar.MOST // len(typed))
+        raise WordError(f"repeats={typed[-1].repeats}: {count:,} runs at a time; nearest is repeats={each}")
     mode, rerun = typed[0].mode or "submit", typed[0].rerun
     if program == "local" and typed[0].mode:
         raise WordError(f"mode={mode}: local.py runs at once; the modes are those of python launch/slurm.py")
@@ -85,6 +88,8 @@ def make_plan(program: Program, argv: Sequence[str]) -> Plan:
         for repeat in range(keys.repeats):
             seeded = replace(keys, seed=(keys.seed or 0) + repeat)
             config, said = resolve(seeded, host)
+            if program == "slurm" and "\n" in config.results:  # the folder of a job's log is in a line of its script
+                raise WordError(f"results={config.results}: a line break ends a line of the batch script; rename it")
             check_data(config, unpack=mode != "print")
             if program == "local":
                 check_cache(config)

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from results.store.files import read_file, read_rows, table_files, write_once
 from results.store.schema import REALS, Row, file_schema, to_rows
-from results.words import PATH_KEYS, RECORD_ROOT, chosen_ids, root_from
+from results.words import PATH_KEYS, RECORD_ROOT, chosen_ids, parse_json, root_from
 
 TABLES = ("steps", "epochs", "system", "kernels", "runs")  # runs last: an attempt that has it is whole
 DROPPED = {"runs": ("nodelist",), "system": ("hostname", "gpu_uuids")}
@@ -78,7 +78,7 @@ class Scrubber:
         scrubbed = {column: value if column in KEPT else self.value(value) for column, value in row.items()}
         if row.get("config_json") is not None:  # as JSON, so that its strings are whole and it stays readable
             try:
-                config = json.loads(row["config_json"])
+                config = parse_json(row["config_json"])
             except ValueError as error:
                 raise ValueError(f"run={row.get('run_id')}: config_json is not JSON ({error})") from None
             if not isinstance(config, dict):

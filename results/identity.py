@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from results.words import PATH_KEYS, ConfigError
+from results.words import PATH_KEYS, ConfigError, parse_json
 
 __all__ = [
     "BENCHMARKS", "Difference", "PARTS_VERSION", "benchmark_of", "comparability", "config_hash", "digest",
@@ -109,7 +109,7 @@ def parts_of(row: Mapping[str, Any]) -> dict[str, Any]:
     if not row.get("config_json"):
         raise ValueError(f"run {row.get('run_id')}: has no configuration (config_json), so nothing can be compared")
     try:
-        config = json.loads(row["config_json"])
+        config = parse_json(row["config_json"])
     except ValueError as error:
         raise ValueError(f"run {row.get('run_id')}: config_json is not JSON ({error})") from None
     if not isinstance(config, dict):

@@ -1,5 +1,6 @@
 """What typed words mean to `python -m results.*`: the nearest valid choice, runs, ranges, and the folders read."""
 
+import json
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ class ConfigError(ValueError):
     """
 
 
+DEEPEST = 100  # levels of a JSON text
 CUTOFF = 0.6  # of difflib's ratio, below which a guess helps nobody
 
 
@@ -115,6 +117,26 @@ def printable(text: str) -> str:
 
 def _is_none(code: int) -> bool:
     return code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF
+
+
+def parse_json(text: str) -> Any:
+    """Return the value of a JSON text that a row holds.
+
+    Raises:
+        ValueError: it is not JSON, or nested deeper than what reads it goes.
+    """
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    if text.count("{") + text.count("[") > DEEPEST:  # most texts have a few: no time is spent on these
+        level = [value] if isinstance(value, dict | list) else []
+        for _ in range(DEEPEST):
+            inside = (inner for one in level for inner in (one.values() if isinstance(one, dict) else one))
+            level = [inner for inner in inside if isinstance(inner, dict | list)]
+        if level:
+            raise ValueError("nested too deep")
+    return value
 
 
 def root_from(given: Mapping[str, Sequence[str]], key: str = "results", default: Path = DEFAULT_ROOT) -> Path:

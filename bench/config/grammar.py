@@ -12,7 +12,7 @@ from dataclasses import Field, field, fields
 from typing import Any, TypeVar
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import OverrideType
+from hydra.core.override_parser.types import Override, OverrideType, RangeSweep
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -22,6 +22,7 @@ from results.words import ConfigError, nearest, suggestion
 
 Keys = TypeVar("Keys")
 
+MOST = 10_000  # values of a word, and configurations of a command line: more are a slip, and would fill the memory
 KIND_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a name"}
 
 
@@ -79,8 +80,16 @@ def key(
 
 
 def parse(words: Sequence[str], keys: type[Keys]) -> list[Keys]:
-    """Expand a command line into the whole product of its sweeps, the last word varying fastest; see `values`."""
+    """Expand a command line into the whole product of its sweeps, the last word varying fastest; see `values`.
+
+    Raises:
+        WordError: as of `values`, or the product is larger than `MOST`; the line names the word with the most values.
+    """
     typed = values(words, keys)
+    if (count := math.prod(map(len, typed.values()))) > MOST:
+        name = max(typed, key=lambda name: len(typed[name]))
+        longest = next(word for word in words if word.startswith(f"{name}="))
+        raise WordError(f"{longest}: the sweeps have {count:,} configurations together; nearest is {MOST:,} at a time")
     return [keys(**dict(zip(typed, cell, strict=True))) for cell in itertools.product(*typed.values())]
 
 
@@ -235,6 +244,7 @@ def _spelled(word: str, option: Field[Any], parser: OverridesParser) -> list[str
     rule = option.metadata
     if rule["text"] and text[:1] not in ("'", '"'):
         text = ",".join(_quote(part) if part else "" for part in ([text] if rule["one"] else text.split(",")))
+    found: list[str] = []
     try:
         override = parser.parse_override(f"{name}={text}")
         sweep = override.is_sweep_override()
@@ -242,12 +252,27 @@ def _spelled(word: str, option: Field[Any], parser: OverridesParser) -> list[str
             if not sweep:
                 return [override.get_value_element_as_str()]
             if override.is_discrete_sweep() and not rule["one"]:
-                return list(override.sweep_string_iterator())
-    except HydraException:
+                found = _swept(override)
+    # Also of what the parser calls: more digits than Python reads, bounds that are no number, brackets without end.
+    except (HydraException, ValueError, ArithmeticError, RecursionError):
         pass
+    if len(found) > MOST:
+        raise WordError(f"{word}: more than {MOST:,} values; nearest is {MOST:,} at a time")
+    if found:
+        return found
     if rule["one"]:
         raise WordError(f"{word}: {name} takes one value, {accepts(option)}")
     raise WordError(f"{word}: {name} takes {accepts(option)}; several values are written {name}=VALUE,VALUE")
+
+
+def _swept(override: Override) -> list[str]:
+    """The values of a sweep, no more than one beyond `MOST`."""
+    swept = override.value()
+    if isinstance(swept, RangeSweep):
+        first = list(itertools.islice(swept.range(), MOST + 1))
+        if len(first) > MOST:
+            return [str(value) for value in first]
+    return list(override.sweep_string_iterator())
 
 
 def _bound(word: str, option: Field[Any], piece: ranges_typed.Piece, bound: str, parser: OverridesParser) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,8 +36,8 @@ def existing(name: str, path: str, *, visible: bool) -> str:
         there = os.stat(found) is not None
     except (FileNotFoundError, NotADirectoryError):
         there = False
-    except OSError as error:  # such as a folder on the way that may not be entered
-        raise WordError(f"{name}={path}: {error.strerror}") from None
+    except (OSError, ValueError) as error:  # such as a folder on the way that may not be entered, or a NUL
+        raise WordError(f"{name}={path}: {getattr(error, 'strerror', None) or error}") from None
     suits = found.is_dir() or is_archive(found) if name == "data" else found.is_file()
     if suits or (not visible and not there):
         return str(found)
@@ -110,16 +111,42 @@ def weights_file(path: str, *, visible: bool) -> str:
         WordError: not a .safetensors file, or none can be written there.
     """
     file = absolute(path)
-    if file.suffix != ".safetensors" or file.is_dir():
-        near = file / "weights.safetensors" if file.is_dir() else file.with_suffix(".safetensors")
+    folder = _is_folder("save", path, file)
+    if file.suffix != ".safetensors" or folder:
+        near = file / "weights.safetensors" if folder else file.with_suffix(".safetensors")
         raise WordError(f"save={path}: weights are written to a .safetensors file; nearest is save={near}")
     if visible:
         _check_writable("save", path, file.parent)
     return str(file)
 
 
+def new_file(name: str, path: str) -> Path:
+    """A file that can be written, made absolute; arguments as of `check_folder`.
+
+    Raises:
+        WordError: one line that names the word and what stands in the way.
+    """
+    file = absolute(path)
+    if _is_folder(name, path, file):
+        raise WordError(f"{name}={path}: is a folder; name a file in it")
+    _check_writable(name, path, file.parent)
+    return file
+
+
+def _is_folder(name: str, path: str, file: Path) -> bool:
+    """Whether there is a folder; a WordError where nothing can be, as under a name that is too long."""
+    try:
+        return stat.S_ISDIR(os.stat(file).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError) as error:
+        raise WordError(f"{name}={path}: {getattr(error, 'strerror', None) or error}") from None
+
+
 def _check_writable(name: str, path: str, folder: Path) -> None:
     """See that a folder is there or can be made."""
+    if path.startswith("~") and os.path.expanduser(path) == path:  # else a folder of that very name would be made
+        raise WordError(f"{name}={path}: no such user as {path.partition('/')[0]}; nearest is {name}=./{path}")
     try:
         there = next(part for part in (folder, *folder.parents) if part.exists())
     except OSError as error:  # such as a name that is too long

@@ -41,7 +41,7 @@ class Keys(NetKeys):
 
     gpu: str = key("what it is modelled on", "H100", default="H100", choices=tuple(targets()))
     to: str | None = key("a Parquet table of all rows", "none is written", path=True, one=True)
-    jobs: int | None = key("processes that compile", "one a core", least=1, one=True)
+    jobs: int | None = key("processes that compile", "one a core", least=1, most=1024, one=True)
 
 
 @dataclass(frozen=True)

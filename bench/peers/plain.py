@@ -21,6 +21,7 @@ from torch.nn import functional
 import resnet
 from bench.config import command
 from bench.config.grammar import WordError, key, parse
+from bench.config.paths import existing, of_data
 from bench.measure.clock import now_s
 from bench.training.progress import clock
 from resnet import Architecture
@@ -148,7 +149,9 @@ def _read(words: Sequence[str]) -> tuple[Keys, Splits]:
     if keys.data is None:
         raise WordError("data is missing: add data=PATH, a folder with CIFAR-10")
     Architecture(family="cifar", depth=keys.depth, shortcut="A", num_classes=10)  # checks itself
-    splits = open_dataset("cifar10", keys.data, image_size=32, num_classes=10)
+    path = existing("data", keys.data, visible=True)
+    with of_data(path):
+        splits = open_dataset("cifar10", path, image_size=32, num_classes=10)
     if keys.batch > (images := len(splits.train)):
         raise WordError(f"batch={keys.batch}: there are {images} training images; nearest is batch={images}")
     return keys, splits

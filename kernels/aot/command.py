@@ -310,7 +310,7 @@ def main(words: Sequence[str] | None = None) -> int:
             one=True,
         )
         to: str | None = key("the Parquet table", str(defaults.to), path=True, one=True)
-        jobs: int | None = key("processes", "one a core", least=1, one=True)
+        jobs: int | None = key("processes", "one a core", least=1, most=1024, one=True)
 
     def read(typed: list[str]) -> Options:
         if runtime.INTERPRETED:

@@ -11,7 +11,7 @@ import numpy as np
 from resnet.data.datasets.cifar import read_binary, read_pickle
 from resnet.data.errors import DataError
 from resnet.data.images import jpeg
-from resnet.data.images.encoded import load_image, open_image, read_file
+from resnet.data.images.encoded import PNG, load_image, open_image, read_file, wrong_chunk
 from resnet.data.listing import IMAGES, CifarFiles, cifar_files, class_folders, empty_class, has_folders, images_below
 
 # One run of the pipeline: so many images, and so many pixels of them.
@@ -88,6 +88,7 @@ class StrictDecoder:
                 content = read_file(path)
                 image = open_image(path, content)
                 load_image(path, image)
+                _check_form(path, content)
             except DataError as error:
                 found.append((path, str(error).removeprefix(f"{path}: ")))
                 continue
@@ -124,6 +125,20 @@ class StrictDecoder:
         printed = os.pread(self._printed, size - self._read, self._read)
         self._read = size
         return whole, jpeg.mended_images(printed)
+
+
+def _check_form(path: str, content: bytes) -> None:
+    """See what Pillow does not look at: the checksums of a PNG's pixels, and how long a WebP says that it is.
+
+    Raises:
+        DataError: one is wrong.
+    """
+    if content.startswith(b"RIFF"):  # of any bytes behind a header its decoder makes a picture
+        said = 8 + int.from_bytes(content[4:8], "little")
+        if len(content) not in (said, said + said % 2):
+            raise DataError(f"{path}: damaged image ({len(content):,} bytes, where its header says {said:,})")
+    if content.startswith(PNG) and (chunk := wrong_chunk(content)):
+        raise DataError(f"{path}: damaged image (the checksum of {chunk} is wrong)")
 
 
 def _pipeline() -> Any:

@@ -122,8 +122,8 @@ def main(words: Sequence[str] | None = None) -> int:
 
     @dataclass(kw_only=True)
     class Keys:
-        nights: int = key("nights that count", "1000", default=1000, least=1, one=True)
-        cells: int = key("cells of a night", "45", default=45, least=1, one=True)
+        nights: int = key("nights that count", "1000", default=1000, least=1, most=100_000, one=True)
+        cells: int = key("cells of a night", "45", default=45, least=1, most=10_000, one=True)
         runs: int | None = key("runs of a cell and night", "3,5", least=3, most=20)
         scenario: str | None = key("how runs differ", "all", choices=tuple(SCENARIOS))
         seed: int = key("of all draws", "0", default=0, least=0, one=True)

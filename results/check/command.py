@@ -95,7 +95,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run the command, see `bench.config.command.run`; exit status as in the module's docstring."""
     from bench.config import command
     from bench.config.grammar import WordError, key, values
-    from bench.config.paths import check_folder
+    from bench.config.paths import new_file
 
     fresh = f"those of the last {HOURS:g} hours that no baseline has"
 
@@ -119,15 +119,11 @@ def main(words: Sequence[str] | None = None) -> int:
             if name in given and other in given:
                 raise WordError(f"{name}={given[name][0]}: has no meaning beside {other}=; leave one of them out")
         form = given.get("format", ["table"])[0]
-        to = Path(given["to"][0]).expanduser() if "to" in given else None
+        to = new_file("to", given["to"][0]) if "to" in given else None
         if form == "parquet" and to is None:
             raise WordError("format=parquet: add to=FILE")
         if form == "table" and to is not None:
             raise WordError(f"to={to}: a table goes to stdout; nearest is format=json")
-        if to is not None:
-            check_folder("to", str(to.parent))
-            if to.is_dir():
-                raise WordError(f"to={to}: is a folder; name a file in it")
         evidence = gather(
             root_from(given), given.get("candidate", []), given.get("baseline", []),
             given.get("against", list(KINDS)), given.get("hours", [HOURS])[0],

@@ -1,6 +1,5 @@
 """In what two groups of runs differ: systems, software, settings, commits, and what `auto` chose for a layer."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +8,7 @@ from results.check.runs import Run
 from results.compare.sides import Side
 from results.identity import canonical, flat_parts
 from results.store.schema import SCHEMAS
-from results.words import printable
+from results.words import parse_json, printable
 
 __all__ = ["Counts", "Difference", "choices", "settings", "systems", "unlike", "value_text", "values_text"]
 
@@ -125,7 +124,7 @@ def _layers(runs: Iterable[Run]) -> list[dict[str, str]]:
     found = []
     for run in runs:
         try:
-            layers = json.loads(run.row["kernels_choices"] or "null")
+            layers = parse_json(run.row["kernels_choices"] or "null")
         except ValueError:
             continue
         if isinstance(layers, dict):

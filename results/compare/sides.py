@@ -1,5 +1,6 @@
 """One side of a comparison: the runs that its words name, with their systems and kernels, and what is left out."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from os.path import expanduser
@@ -90,8 +91,7 @@ def read(key: str, typed: str, root: Path) -> Side:
 def _unreadable(roots: list[Path]) -> str:
     """What may be the reason that there are no runs, for the end of a line."""
     for root in roots:
-        bad = read_table(root, "runs")[1] if (root / "runs").is_dir() else []
-        if bad:
+        if bad := read_table(root, "runs")[1] if os.path.isdir(root / "runs") else []:
             return f"; {len(bad)} files cannot be read, the first is {bad[0].path}: {bad[0].reason}"
     return ""
 

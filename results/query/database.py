@@ -41,6 +41,10 @@ def ask(root: Path, sql: str) -> tuple[pa.Table, list[BadFile]]:
     Raises:
         ValueError: it is not one SELECT, or fails; one line, with the nearest name where a name is wrong.
     """
+    try:
+        sql.encode()
+    except UnicodeEncodeError as error:  # bytes of a command line that are no UTF-8
+        raise ValueError(f"{sql}: {sql[error.start]!r} is no character; expected SQL as UTF-8") from None
     with duckdb.connect(":memory:", config=CLOSED) as database:
         database.execute("SET TimeZone = 'UTC'")
         _check(database, sql)

@@ -1,6 +1,5 @@
 """Which settings differ between rows, so that no two rows of different settings look alike."""
 
-import json
 import math
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from typing import Any
 
 from results.identity import benchmark_of, canonical, system_parts
 from results.store.schema import SCHEMAS, Row
-from results.words import PATH_KEYS, printable
+from results.words import PATH_KEYS, parse_json, printable
 
 # The columns of `runs`, each in one of these groups; a test sees that none is left out.
 #
@@ -213,7 +212,7 @@ def _system(hardware: str | None) -> dict[str, str]:
 def _configuration(config_json: str | None) -> Mapping[str, Any]:
     """What a configuration has beside the columns, by path; nothing of one that is not JSON."""
     try:
-        config = json.loads(config_json or "{}")
+        config = parse_json(config_json or "{}")
     except ValueError:
         return {}
     names = {*SCHEMAS["runs"].names, *_IN_COLUMNS, *PATH_KEYS} - {"recipe"}

@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from results.words import PATH_KEYS, nearest, suggestion
+from results.words import PATH_KEYS, nearest, parse_json, suggestion
 
 SCHEMA_VERSION = 1
 Row = dict[str, Any]
@@ -346,8 +346,8 @@ def strip_paths(config_json: str) -> str:
         ValueError: it is not a JSON object.
     """
     try:
-        config = json.loads(config_json)
-    except json.JSONDecodeError as error:
+        config = parse_json(config_json)
+    except ValueError as error:
         raise ValueError(f"runs.config_json: not JSON ({error})") from None
     if not isinstance(config, dict):
         raise ValueError(f"runs.config_json: expected an object, got {type(config).__name__}")

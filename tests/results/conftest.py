@@ -1,8 +1,13 @@
 """Tables are as wide as they are in a pipe, whatever terminal the tests were started from; no disk is waited for."""
 
 import os
+import sys
+from pathlib import Path
 
 import pytest
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE / "check"), str(HERE.parent / "bench")]
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from results.words import ConfigError, chosen_ids, meant_ids, nearest, printable, root_from, suggestion
+from results.words import ConfigError, chosen_ids, meant_ids, nearest, parse_json, printable, root_from, suggestion
 
 KEYS = ["depth", "mfu", "dataset", "stale_s", "Hostname"]
 
@@ -81,3 +81,13 @@ def test_what_is_printed_is_xml_once_it_is_escaped(text):
 
 def test_characters_that_are_some_are_printed_as_they_are():
     assert printable("\ufdcf\ufdf0\ufffd\U0001f600\U0001fffd") == "\ufdcf\ufdf0\ufffd\U0001f600\U0001fffd"
+
+
+def test_json_is_read_as_deep_as_what_reads_it_goes():
+    assert parse_json('{"a": [1, NaN, "' + "[" * 500 + '"]}')["a"][2] == "[" * 500
+    assert parse_json("[" * 100 + "]" * 100) != []
+    for text in ("[" * 101 + "]" * 101, '{"a":' * 101 + "1" + "}" * 101, "[" * 100_000, "[" * 900 + "]" * 900):
+        with pytest.raises(ValueError, match="nested too deep|Expecting value"):
+            parse_json(text)
+    with pytest.raises(ValueError, match="nested too deep"):
+        parse_json("[" * 100_000)

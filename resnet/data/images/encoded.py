@@ -11,7 +11,8 @@ from PIL import Image
 from resnet.data.errors import DataError
 from resnet.data.images import jpeg
 
-_PNG = b"\x89PNG\r\n\x1a\n"
+PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
 
 def read_file(path: str) -> bytes:
@@ -100,15 +101,21 @@ def _png_header(content: bytes) -> tuple[int, int] | None:
     """Return height and width of a PNG as usual: 8-bit grey or RGB, whole to its last chunk, checksums right."""
     if content[12:16] != b"IHDR" or content[24:25] != b"\x08" or content[25:26] not in (b"\0", b"\2"):
         return None
-    at = len(_PNG)
-    while content[at + 4 : at + 8] != b"IEND":
-        end = at + 12 + int.from_bytes(content[at : at + 4], "big")
-        if end > len(content) or zlib.crc32(content[at + 4 : end - 4]) != int.from_bytes(content[end - 4 : end], "big"):
-            return None
-        at = end
-    if at + 12 != len(content):
+    if wrong_chunk(content) or content.find(_PNG_END) + len(_PNG_END) != len(content):
         return None
     return int.from_bytes(content[20:24], "big"), int.from_bytes(content[16:20], "big")
+
+
+def wrong_chunk(content: bytes) -> str:
+    """Return the name of a PNG's first chunk that is cut or whose checksum is wrong; empty where all are right."""
+    at = len(PNG)
+    while True:
+        end, name = at + 12 + int.from_bytes(content[at : at + 4], "big"), content[at + 4 : at + 8]
+        if end > len(content) or zlib.crc32(content[at + 4 : end - 4]) != int.from_bytes(content[end - 4 : end], "big"):
+            return name.decode("ascii", "backslashreplace") or "IEND"
+        if name == b"IEND":
+            return ""
+        at = end
 
 
 def check(path: str, content: bytes) -> tuple[bytes, int, int]:
@@ -130,7 +137,7 @@ def check(path: str, content: bytes) -> tuple[bytes, int, int]:
     if content.startswith(jpeg.MAGIC):
         size = jpeg.frame(content)
     else:
-        size = _png_header(content) if content.startswith(_PNG) else None
+        size = _png_header(content) if content.startswith(PNG) else None
     if size is None:
         image = decode(path, content)
         return encode_ppm(image), image.height, image.width

@@ -1,9 +1,12 @@
 """What several modules of this folder start commands with."""
 
+import sys
 from pathlib import Path
 
 import pytest
 from small_commands import BODIES, ROOT
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 
 @pytest.fixture

@@ -1,18 +1,18 @@
 """Every command alike: its help, a word that cannot be used, signals, and who goes on when nobody looks on."""
 
-import importlib
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from every_command import COMMANDS, LAUNCHERS, MODULES, main_of
 from small_commands import BODIES, shell
 
 from bench.config import command
@@ -20,16 +20,8 @@ from bench.config.grammar import WordError, key, parse
 from kernels import runtime
 
 ROOT = Path(__file__).resolve().parents[3]
-MODULES = [
-    "bench.check_data", "bench.gpu", "bench.machine_code", "bench.micro", "bench.pairs", "bench.peers",
-    "bench.peers.plain", "results.plot", "bench.roofline", "bench.step", "kernels.aot", "results.baseline",
-    "results.calibrate", "results.check", "results.compare", "results.export", "results.history", "results.query",
-    "results.recover", "results.report",
-]  # fmt: skip
 # These take words that are no key=value: verbs, or whatever may be a folder's name. Their own tests say more.
 VERBS, ANY_WORD = {"results.baseline"}, {"results.compare", "results.query"}
-LAUNCHERS = {"launch/local.py": "local", "launch/slurm.py": "slurm"}
-COMMANDS = [*MODULES, *LAUNCHERS]
 # Words that are not used in one way or another, for any command, and what its line says.
 BAD = [
     (["foo=1"], "foo=1: no such key (--help lists every key)"),
@@ -39,16 +31,6 @@ BAD = [
     (["a\nb=1"], "a b=1: no such key (--help lists every key)"),
     (["-h=1"], "-h=1: no such key (--help lists every key)"),
 ]
-
-
-def main_of(name: str) -> Callable[[Sequence[str]], int]:
-    """A command's entry point."""
-    if name in LAUNCHERS:
-        from launch.cli import main
-
-        return lambda words: main(LAUNCHERS[name], words)  # type: ignore[arg-type]
-    where = f"{name}.__main__" if hasattr(importlib.import_module(name), "__path__") else name
-    return importlib.import_module(where).main  # type: ignore[no-any-return]
 
 
 def line_of(name: str, *words: str) -> list[str]:
@@ -138,6 +120,16 @@ def test_a_bad_word_is_one_line_and_exit_status_2(name, words, said, elsewhere, 
         "launch/slurm.py depth=20 dataset=digits results=/proc/x",
         "results.export run=x results=/none",
         "results.recover results=/none",
+        "results.check format=json to=~nobody.here/x",
+        f"results.check format=json to={'x' * 300}",
+        "results.export run=x to=~nobody.here/x",
+        "results.calibrate cells=10001",
+        "bench.step results=~nobody.here/x",
+        "bench.machine_code jobs=1025",
+        "kernels.aot jobs=1025",
+        f"launch/local.py depth=20 dataset=digits save={'x' * 300}.safetensors",
+        "launch/local.py depth=20 dataset=digits repeats=10001",
+        "launch/local.py dataset=digits depth=range(0)",
         "results.recover stale_s=1,2",
         "results.report results=/none",
         "results.report results=~nobody.here/x",

@@ -179,7 +179,7 @@ def test_from_the_first_runs_to_a_verdict(tmp_path: Path, capsys: pytest.Capture
         (["format=parquet"], "format=parquet: add to=FILE"),
         (["format=xml"], "format=xml: choose from table, json, junit, parquet"),
         (["to=x.json"], "a table goes to stdout; nearest is format=json"),
-        (["format=json", "to=/proc/none/x"], "to=/proc/none: /proc is not a folder that can be written to"),
+        (["format=json", "to=/proc/none/x"], "to=/proc/none/x: /proc is not a folder that can be written to"),
         (["format=json", "to=/tmp"], "to=/tmp: is a folder"),
         (["hours=1e9"], "at most 87840"),
         (["candidate=nobody"], "candidate=nobody: no such run, commit or Slurm job"),
