@@ -15,15 +15,29 @@ import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.slurm.slurm import _make_sbatch_string
 
-from bench.config.environment import JobEnvironment, ShellExpression
+from bench.config.environment import JobEnvironment, ShellExpression, without
 from bench.config.paths import ROOT
 from bench.config.resolve import words
 from bench.config.run_config import RunConfig
+from bench.config.slurm import of_submitter
 from launch.cluster import ClusterConfig
 from launch.job import Job, new_run_id
 from launch.plan import Cell, Plan
 from resnet.data import DataError, open_dataset
 from results.store.files import read_rows
+
+# Of the options that a profile may name, those that sbatch takes from a variable first, and those that each script has.
+NAMED = ("account", "partition", "qos", "constraint", "reservation")
+OVERRIDES = (
+    "SBATCH_TIMELIMIT", "SBATCH_REQUEUE", "SBATCH_NO_REQUEUE", "SBATCH_SIGNAL", "SBATCH_JOB_NAME", "SBATCH_OPEN_MODE",
+    "SBATCH_ARRAY_INX",
+)  # fmt: skip
+# Variables that no job may have from the shell that submits it, and those among them that Slurm sets for each job.
+FOREIGN = "(SLURM|SBATCH|SALLOC|SRUN|SUBMITIT)_.*|RANK|WORLD_SIZE|LOCAL_RANK|LOCAL_WORLD_SIZE|RESNET_BENCH_RUN_ID"
+OWN = (
+    "SLURM_(CONF|CONF_SERVER|CLUSTER_NAME|CPUS_ON_NODE|CPUS_PER_TASK|GPUS_ON_NODE|GPUS_PER_NODE|JOBID|JOB_.*|NNODES|"
+    "NODELIST|NTASKS_PER_NODE|SUBMIT_DIR|SUBMIT_HOST|TASKS_PER_NODE|TOPOLOGY_ADDR|TOPOLOGY_ADDR_PATTERN)"
+)
 
 
 class BatchError(RuntimeError):
@@ -81,7 +95,8 @@ def test(cell: Cell) -> str:
     Raises:
         BatchError: it would refuse it.
     """
-    asked = subprocess.run(["sbatch", "--test-only"], input=script(cell), capture_output=True, text=True)
+    with without(of_submitter(os.environ)):
+        asked = subprocess.run(["sbatch", "--test-only"], input=script(cell), capture_output=True, text=True)
     answer = " ".join((asked.stderr + asked.stdout).split())
     if asked.returncode:
         raise BatchError(f"{cell.config.name()}: {answer}")
@@ -107,7 +122,7 @@ def submit(cell: Cell) -> tuple[str, str]:
     )
     said = io.StringIO()  # submitit repeats sbatch's complaint on stderr
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(said), without(of_submitter(os.environ)):
             job = executor.submit(Job(config=config, run_id=run_id))
     except (FailedJobError, FailedSubmissionError) as error:
         shutil.rmtree(folder)
@@ -122,7 +137,6 @@ def sbatch_options(config: RunConfig, cluster: ClusterConfig, logs: str, output:
         logs: folder of the ranks' logs, as the shell reads it.
         output: the batch script's own log, with sbatch's patterns.
     """
-    named = ("account", "partition", "qos", "constraint", "exclude")
     # A requeue would begin again: until a job knows how to go on from its checkpoint there is none.
     extra: dict[str, Any] = {"output": output, "no-requeue": True}
     if cluster.reservation:
@@ -137,21 +151,22 @@ def sbatch_options(config: RunConfig, cluster: ClusterConfig, logs: str, output:
         "signal_delay_s": cluster.signal_lead_s,
         "stderr_to_stdout": True,
         "wckey": None,
-        **{name: getattr(cluster, name) for name in named},
+        **{name: getattr(cluster, name) for name in (*NAMED, "exclude") if name != "reservation"},
         "additional_parameters": extra,
-        "setup": [*cluster.setup, *_exports(cluster), f"LOGS={logs}", 'mkdir -p "$LOGS"'],
+        "setup": [*_defence(cluster), *cluster.setup, *_exports(cluster), f"LOGS={logs}", 'mkdir -p "$LOGS"'],
     }
 
 
 def srun(config: RunConfig, cluster: ClusterConfig) -> str:
     """The line that starts the ranks, up to and with Python, as the shell reads it.
 
-    One rank's end ends the step; since 22.05 srun takes the cores of a task from its own line alone.
+    One rank's end ends the step; since 22.05 srun takes the cores of a task from its own line alone. What the script
+    has exported reaches the ranks, also where it was submitted with SBATCH_EXPORT=NONE.
     """
     files = [os.path.dirname(path) for path in (config.save, config.resume) if path]
     mounts = [*dict.fromkeys(filter(None, [str(ROOT), config.data, config.results, *files])), *cluster.mounts]
     command = [
-        "srun --unbuffered --kill-on-bad-exit=1 --wait=60",
+        "srun --unbuffered --export=ALL --kill-on-bad-exit=1 --wait=60",
         f"--cpus-per-task={cluster.cpus_per_task}",
         '--output="$LOGS/%x-%j.${SLURM_RESTART_COUNT:-0}-%t.log"',
     ]
@@ -166,16 +181,43 @@ def srun(config: RunConfig, cluster: ClusterConfig) -> str:
     return " \\\n    ".join(command)
 
 
+def _defence(cluster: ClusterConfig) -> list[str]:
+    """Lines by which a script undoes what the shell that submitted it says otherwise.
+
+    Sbatch takes some variables before the script's own lines: where one of them is about what the script names too, the
+    script submits itself again without them. Of Slurm's other variables those stay that Slurm sets for each job.
+    """
+    named = [f"SBATCH_{name.upper()}" for name in NAMED if getattr(cluster, name)]
+    overrides = "|".join([*OVERRIDES, *named, *(["SBATCH_GPUS_PER_NODE"] if cluster.gpus_per_node else [])])
+    return [
+        "# What the submitting shell has of other jobs, or in place of the options above, must not change this one.",
+        f"overrides=$(compgen -e | grep -xE '{overrides}')",
+        f"unset $(compgen -e | grep -xE '{FOREIGN}' | grep -vxE '{OWN}')",
+        'if [ -n "$overrides" ]; then',
+        '  echo "job $SLURM_JOB_ID was not submitted as written, but under" $overrides"; it is submitted again" >&2',
+        '  exec sbatch "$0"',
+        "fi",
+        # Slurm sets it from the first restart on: before that it may be that of the job which submitted this one.
+        'SLURM_RESTART_COUNT=$(scontrol show job --oneliner "$SLURM_JOB_ID" | grep -o "Restarts=[0-9]*" | cut -d= -f2)',
+        "export SLURM_RESTART_COUNT=${SLURM_RESTART_COUNT:-0}",
+    ]
+
+
 def _exports(cluster: ClusterConfig) -> list[str]:
     job = JobEnvironment(
-        address=ShellExpression('$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)'),
+        # As Slurm itself reaches it: some distributions give a host's own name the loopback.
+        address=ShellExpression(
+            '$(scontrol show node "$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)" | '
+            "grep -o 'NodeAddr=[^ ]*' | cut -d= -f2)"
+        ),
         # Another one for each job and each of its restarts: the last one's may still be taken.
         port=ShellExpression("$((10000 + (SLURM_JOB_ID + 1009 * ${SLURM_RESTART_COUNT:-0}) % 20000))"),
         threads=cluster.cpus_per_task,
         accelerator=None if cluster.gpus_per_node else "cpu",
         interface=cluster.interface or None,
     )
-    return job.to_shell()
+    free = 'while (: < "/dev/tcp/$MASTER_ADDR/$MASTER_PORT") 2> /dev/null; do MASTER_PORT=$((MASTER_PORT + 1)); done'
+    return [*job.to_shell(), f"{free}  # this is the node of rank 0"]
 
 
 def _without_done(cells: Sequence[Cell]) -> list[Cell]:

@@ -6,7 +6,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from bench.config.environment import (
     VariableError,
     checkout_first,
     threads_from,
+    without,
 )  # fmt: skip
 from bench.config.run_config import RunConfig
 from bench.config.slurm import cores_here, of_a_task
@@ -259,7 +260,7 @@ def _start(config: RunConfig, run_id: str, folder: Path, progress: Path, said: P
     signal.pthread_sigmask(signal.SIG_BLOCK, TERMINAL_SIGNALS)
     ignored = {number: signal.signal(number, signal.SIG_IGN) for number in TERMINAL_SIGNALS}
     try:
-        with _without(of_a_task(os.environ)), environment_variables(**environment):
+        with without(of_a_task(os.environ)), environment_variables(**environment):
             submitted = executor.submit(job)
     finally:
         for number, handler in ignored.items():
@@ -267,16 +268,6 @@ def _start(config: RunConfig, run_id: str, folder: Path, progress: Path, said: P
         signal.pthread_sigmask(signal.SIG_UNBLOCK, TERMINAL_SIGNALS)
     assert isinstance(submitted, submitit.LocalJob)
     return Ranks(submitted, config.world_size)
-
-
-@contextlib.contextmanager
-def _without(names: Collection[str]) -> Iterator[None]:
-    """An environment without some variables, for what is started in the `with` block."""
-    hidden = {name: os.environ.pop(name) for name in names}
-    try:
-        yield
-    finally:
-        os.environ.update(hidden)
 
 
 def _environment(config: RunConfig, progress: Path) -> dict[str, str]:

@@ -4,10 +4,11 @@ A launcher sets what is common to a job before its processes start; each process
 OpenMP and DeepSpeed read most of the variables themselves; nothing here imports torch.
 """
 
+import contextlib
 import os
 import shlex
 import socket
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from bench.config.paths import ROOT
@@ -189,6 +190,16 @@ class RankEnvironment:
             return socket.gethostname()
         node = rank // self.local_world_size
         return self.hosts[node] if node < len(self.hosts) else ""
+
+
+@contextlib.contextmanager
+def without(names: Collection[str]) -> Iterator[None]:
+    """Leave some variables out of this process' environment, for what is started in the `with` block."""
+    hidden = {name: os.environ.pop(name) for name in names}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
 
 
 def threads_from(environ: Mapping[str, str]) -> int | None:

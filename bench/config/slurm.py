@@ -9,11 +9,16 @@ import os
 import re
 from collections.abc import Mapping
 
-from bench.config.environment import VariableError
+from bench.config.environment import CORES_VARIABLE, HOSTS_VARIABLE, RUN_ID_VARIABLE, VariableError
 
 CPUS = "SLURM_CPUS_PER_TASK"
 # Those of submitit too, by which a job that it handed to Slurm knows its ranks.
 _OF_SLURM = re.compile(r"(SLURM|SLURMD|SBATCH|SALLOC|SRUN|SCONTROL|SQUEUE|SACCT|SUBMITIT)_.*")
+_OF_SITE = {"SLURM_CONF", "SLURM_CONF_SERVER"}
+_OF_RANKS = {
+    "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT",
+    HOSTS_VARIABLE, CORES_VARIABLE, RUN_ID_VARIABLE,
+}  # fmt: skip
 _SET_BY = "Slurm sets it; unset it outside of an allocation"
 
 
@@ -72,6 +77,16 @@ def of_a_task(environ: Mapping[str, str]) -> set[str]:
     named = {name for name in environ if _OF_SLURM.fullmatch(name)}
     true = {"SLURMD_NODENAME", "SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID"}
     return named - true if _on_node(environ) else named
+
+
+def of_submitter(environ: Mapping[str, str]) -> set[str]:
+    """Return the names of variables that must not reach a job from the shell that submits it.
+
+    Slurm's own but for where its configuration lies: sbatch takes SBATCH_PARTITION and the like before a script's own
+    lines, and a job inherits what srun reads (SLURM_CPU_BIND, SLURM_MEM_PER_CPU) and what names the job and the task
+    that the shell may itself run in. And those by which the ranks of another run find each other.
+    """
+    return {name for name in environ if _OF_SLURM.fullmatch(name) or name in _OF_RANKS} - _OF_SITE
 
 
 def number(environ: Mapping[str, str], name: str, *, least: int) -> int | None:

@@ -5,11 +5,13 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from throwaway.cluster import Cluster
 from throwaway.layout import until
+from throwaway.settings import HIGH, LOW
 
 from bench.config.paths import ROOT
 from results.store.files import read_rows
@@ -59,6 +61,74 @@ def test_a_printed_script_runs_wherever_it_is_submitted_from(slurm: Cluster, tmp
     assert os.listdir(tmp_path / "rows" / "jobs") == [f"resnet8A-digits-{job_id}"]
     names = sorted(os.listdir(tmp_path / "rows" / "jobs" / f"resnet8A-digits-{job_id}"))
     assert names == [f"resnet8A-digits-{job_id}.0-{rank}.log" for rank in range(2)]
+
+
+# What a shell may have, of options for every sbatch, of the job that it runs in, and of another run's ranks.
+HOSTILE = {
+    "SBATCH_PARTITION": HIGH, "SBATCH_TIMELIMIT": "1", "SBATCH_REQUEUE": "1", "SLURM_MEM_PER_CPU": "10",
+    "SLURM_MEM_PER_NODE": "10", "SLURM_CPU_BIND": "map_cpu:77", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "3",
+    "SLURM_JOB_ID": "7", "SLURM_NTASKS": "1", "SLURM_NPROCS": "1", "SLURM_RESTART_COUNT": "4", "RANK": "3",
+    "WORLD_SIZE": "9", "MASTER_PORT": "1", "RESNET_BENCH_RUN_ID": "another",
+}  # fmt: skip
+
+
+@pytest.mark.ranks  # so it looks from here
+@pytest.mark.parametrize("export", [{}, {"SBATCH_EXPORT": "NONE"}], ids=["", "export-none"])
+@pytest.mark.parametrize("how", ["submitted", "printed"])
+def test_the_shell_that_submits_changes_nothing(
+    slurm: Cluster, tmp_path: Path, how: str, export: dict[str, str]
+) -> None:
+    hostile = {**slurm.environment, **HOSTILE, **export}
+    words = ["nodes=2", "steps=4", f"results={tmp_path}/rows"]
+    if how == "submitted":
+        said = slurm.call(sys.executable, str(ROOT / "launch" / "slurm.py"), *WORDS, *words, env=hostile)
+        job_id = said.stdout.split()[1]
+    else:
+        (tmp_path / "job.sh").write_text(launch(slurm, *words, "mode=print").stdout)
+        first = slurm.call("sbatch", "--parsable", "job.sh", env=hostile, cwd=tmp_path).stdout.strip()
+        assert slurm.wait(first) == "COMPLETED", logs(tmp_path)
+        job_id = first
+        if not export:  # else the script cannot see what sbatch was told in its place
+            log = (tmp_path / f"resnet8A-digits-{first}.out").read_text()
+            assert "under SBATCH_PARTITION SBATCH_REQUEUE SBATCH_TIMELIMIT; it is submitted again" in log
+            job_id = re.search(r"Submitted batch job (\d+)", log)[1]  # type: ignore[index]
+    assert slurm.wait(job_id) == "COMPLETED", logs(tmp_path)
+    if how == "submitted" or not export:
+        job = slurm.job(job_id)
+        assert (job["Partition"], job["TimeLimit"], job["Requeue"]) == (LOW, "00:30:00", "0")
+    (row,) = read_rows(tmp_path / "rows", "runs")[0]
+    assert (row["status"], row["slurm_job_id"], row["array_task"]) == ("completed", job_id, None)
+    assert (row["world_size"], row["restart_count"], row["nodelist"]) == (2, 0, "n[1-2]")
+    assert row["run_id"] != "another"
+
+
+def test_a_run_takes_another_port_and_finds_its_way_by_itself(slurm: Cluster, tmp_path: Path) -> None:
+    profile = slurm.layout.profiles / "routed.yaml"
+    profile.write_text((slurm.layout.profiles / "throwaway.yaml").read_text().replace("interface: eth0\n", ""))
+    before = slurm.submit("--nodes=1", "--wrap=true")
+    port = 10000 + (int(before) + 1) % 20000
+    words = ["nodes=2", "steps=4", "cluster=routed", f"results={tmp_path}/rows"]
+    with slurm.listener("n1", port):
+        said = slurm.call(sys.executable, str(ROOT / "launch" / "slurm.py"), *WORDS[:-1], *words)
+        job_id = said.stdout.split()[1]
+        assert int(job_id) == int(before) + 1
+        assert slurm.wait(job_id) == "COMPLETED", logs(tmp_path)
+    (row,) = read_rows(tmp_path / "rows", "runs")[0]
+    assert (row["status"], row["slurm_job_id"], row["world_size"]) == ("completed", job_id, 2)
+
+
+def test_a_rank_that_cannot_start_is_named_and_its_job_ends(slurm: Cluster, tmp_path: Path) -> None:
+    rows = tmp_path / "rows"
+    rows.mkdir()
+    with slurm.hidden("n2", rows):
+        job_id = launch(slurm, "nodes=2", "epochs=50", f"results={rows}").stdout.split()[1]
+        slurm.wait(job_id, "RUNNING")
+        began = time.monotonic()
+        assert slurm.wait(job_id) in ("FAILED", "CANCELLED"), logs(tmp_path)
+        assert time.monotonic() - began < 90
+    (row,) = read_rows(rows, "runs")[0]
+    assert row["failure_kind"] == "rank_lost", row["failure_message"]
+    assert "1 of 2 ranks did not come within 60 s: rank 1 (n2)" in row["failure_message"]
 
 
 def test_slurm_says_when_a_job_would_start(slurm: Cluster, tmp_path: Path) -> None:
