@@ -8,7 +8,8 @@
 
 accept adds runs to those that `results.check` takes the last 20 of; without run= they are the runs of the store's last
 hours in cells that pass the check. pin keeps runs that slow creep shows against, and that nothing moves but another
-pin; without run= they are the last 20 accepted of each cell. revert undoes what one command did. retire ends a cell
+pin; without run= they are the last 20 accepted of each cell. Both say so where they leave too few for a night of three
+to be judged. revert undoes what one command did; the short end of an id will do (id=06f2977c). retire ends a cell
 that is measured no more, so that it is not missing. Each is an event with its time, reason and user: nothing is
 overwritten.
 """
@@ -29,14 +30,16 @@ from rich.text import Text
 from results.check.baselines import Event, append, events, faults_of, standing, stands_by_id
 from results.check.gather import gather, lost_of_those_that_count
 from results.check.judge import judge
+from results.check.metrics import of_benchmark
 from results.check.runs import Run, load, load_kernels, load_pairs, named_as_of_pairs
-from results.check.screen import MOST_RUNS
+from results.check.screen import LEAST_RUNS, MOST_RUNS, SOLE, SUSPECT, least_baseline
 from results.check.verdict import Verdict
-from results.report.terminal import show
+from results.report.terminal import show, width_of
 from results.selection import SELECTS, select
-from results.words import ConfigError, counted, nearest, printable, root_from
+from results.words import NAMES_ONE, ConfigError, counted, like_id, nearest, printable, root_from
 
 Runs = dict[str, list[str]]  # ids by comparability key
+LEAST_COLUMN = 12  # characters, beside a column of ids
 VERBS = ("accept", "pin", "list", "revert", "retire")
 
 
@@ -131,8 +134,9 @@ def _list(root: Path) -> int:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False, pad_edge=False, title="what stands")
     for head in ("cell", "accepted", "counted", "newest accepted run", "pinned"):
         table.add_column(
-            head, justify="right" if head in ("accepted", "counted", "pinned") else "left", overflow="fold"
-        )
+            head, justify="right" if head in ("accepted", "counted", "pinned") else "left", overflow="fold",
+            no_wrap=head == "newest accepted run",
+        )  # fmt: skip
     for key in dict.fromkeys((*state.accepted, *state.pinned)):
         accepted, pinned = state.accepted.get(key, []), state.pinned.get(key, [])
         label = labels.get(key, f"no run of it in the store ({key})")
@@ -142,7 +146,7 @@ def _list(root: Path) -> int:
         table.add_row(label, str(len(accepted)), used, accepted[-1] if accepted else "-", str(len(pinned) or "-"))
     log = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False, pad_edge=False, title="what was said")
     for head in ("id", "kind", "when", "by", "cells", "runs", "reason"):
-        log.add_column(head, overflow="fold")
+        log.add_column(head, overflow="fold", no_wrap=head == "id")
     odd, stands = faults_of(history), stands_by_id(history)
     by_id: dict[str, list[Event]] = {}
     for event in history:
@@ -151,12 +155,21 @@ def _list(root: Path) -> int:
         first = said[0]
         when = f"{first.accepted_at:%F %H:%M}" if first.accepted_at.year > 1970 else "-"
         reason = "; ".join(filter(None, (printable(first.reason), *map(printable, first.change_marks))))
-        reason += f" (reverts {first.reverts})" if first.reverts else ""
+        reason += f" (reverts {first.reverts.rpartition('-')[2]})" if first.reverts else ""
         count = str(sum(len(event.run_ids) for event in said))
         kind = printable(first.kind) + " (cannot be read)" * (first in odd) + " (reverted)" * (not stands(one))
         log.add_row(one, kind.strip(), when, printable(first.accepted_by), str(len(said)), count, reason)
+    _keep_whole(table, [ids[-1] for ids in state.accepted.values() if ids])
+    _keep_whole(log, by_id)
     show(table, Text(), log)
     return 0
+
+
+def _keep_whole(table: Table, ids: Iterable[str]) -> None:
+    """Let a table be wider than a line where its column of ids would be cut: they are there to be copied."""
+    least = max(map(len, ids), default=0) + LEAST_COLUMN * (len(table.columns) - 1)
+    if least > width_of(sys.stdout):
+        table.width = least
 
 
 def _bare(root: Path, runs: Iterable[Run]) -> set[str]:
@@ -232,17 +245,45 @@ def _change(task: Task) -> int:
     count = sum(map(len, runs.values()))
     said = f"{baseline_id}: {task.verb}, {counted(len(runs), 'cell')}"
     print(f"{said}, {counted(count, 'run')}" if count else said)
-    if reverts and standing(events(task.root)[0], {run_id: run.key for run_id, run in known.items()}) == state:
+    after = standing(events(task.root)[0], {run_id: run.key for run_id, run in known.items()})
+    if reverts and after == state:
         print("results.baseline: nothing that stands changed by it", file=sys.stderr)
+    if task.verb in ("accept", "pin"):
+        held = after.pinned if task.verb == "pin" else after.accepted
+        if few := _too_few(task.verb, [[known[one] for one in held.get(key, ()) if one in known] for key in runs]):
+            print(printable(few))
     return 0
+
+
+def _too_few(verb: str, baselines: Iterable[Sequence[Run]]) -> str:
+    """Return which cell lacks most runs for a check of the least candidates, in one line; empty where none does.
+
+    Args:
+        verb: accept or pin.
+        baselines: of each cell, the runs that stand now.
+    """
+    lacking = []
+    for runs in filter(None, baselines):
+        # Kernels are no metrics of `runs`, and are timed as well.
+        rule = SUSPECT if all(one.timed for one in of_benchmark(str(runs[0].parts["benchmark"]))) else SOLE
+        count, needed = len({run.allocation for run in runs}), least_baseline(LEAST_RUNS, rule)
+        if count < needed:
+            why = f"{LEAST_RUNS} against {count} cannot reach p < {rule.level:g}; {needed} are needed: {runs[0].label}"
+            lacking.append((needed - count, why))
+    if not lacking:
+        return ""
+    others = f" (and {counted(len(lacking) - 1, 'other cell')})" if len(lacking) > 1 else ""
+    end = "accept more runs" if verb == "accept" else "a pin stays as it is until you pin again, with more runs"
+    return f"too few for a check of {LEAST_RUNS} runs: {max(lacking)[1]}{others}; {end}"
 
 
 def _reverted(word: str, history: Sequence[Event]) -> str:
     ids = list(dict.fromkeys(event.baseline_id for event in history if event.baseline_id))
     found = [one for one in ids if one == word] or [one for one in ids if one.startswith(word) or one.endswith(word)]
     if len(found) != 1:
-        near = f"; nearest is id={nearest(word, ids)}" if ids else ": there are none"
-        raise ConfigError(f"id={word}: {f'{len(found)} have it' if found else f'no such baseline{near}'}")
+        near = f"; nearest is id={like}" if (like := like_id(word, ids)) else ""
+        none = f"no such baseline{f'; {NAMES_ONE}{near}' if ids else ': there are none'}"
+        raise ConfigError(f"id={word}: {f'{len(found)} have it' if found else none}")
     stands = stands_by_id(history)
     if not stands(found[0]):
         by = [event.baseline_id for event in history if event.reverts == found[0] and stands(event.baseline_id)]
@@ -260,7 +301,12 @@ def main(words: Sequence[str] | None = None) -> int:
         run: str | None = key("runs", "those that pass (accept), the last accepted (pin)", text=SELECTS)
         reason: str | None = key("why, for whoever asks later", "required, but for list", text="a text", one=True)
         mark: str | None = key("a known change that comes with it, shown in histories", "none", text="a text")
-        id: str | None = key("what revert undoes, as list shows it", "required by revert", text="an id", one=True)
+        id: str | None = key(
+            "what revert undoes, as list shows it",
+            "required by revert",
+            text="an id or its short end (06f2977c)",
+            one=True,
+        )
         results: str | None = key("the store", "results/v1 of the checkout", path=True, one=True)
 
     def read(typed: list[str]) -> Task:

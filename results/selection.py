@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Literal
 
 from results.store.files import read_table
-from results.words import ConfigError, nearest
+from results.words import ConfigError, like_id
 
 __all__ = ["SELECTS", "Selection", "select"]
 
-SELECTS = "a run's id, its start or its end; a commit; a Slurm job; a folder of results"
+SELECTS = "a run's id, its start (the day) or its whole short end; a commit; a Slurm job; a folder of results"
 Way = Literal["id", "job", "commit", "start", "folder"]  # in which a word means runs
-_COMMIT = re.compile(r"[0-9a-f]{7,40}")
+LEAST_COMMIT = 7  # digits
+_COMMIT = re.compile(rf"[0-9a-f]{{{LEAST_COMMIT},40}}")
+_REVISION = re.compile(r"(?:commit:(?=.)|(?=(?:HEAD|@)(?:[~^@].*)?$))(?P<name>.*)")  # as git and bench.pairs take one
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,7 @@ def select(key: str, words: Iterable[str], root: Path) -> list[Selection]:
             _matches(key, word, columns[store]) if not elsewhere else ({row[0] for row in columns[store]}, "folder")
         )
         if not ids:
-            known = sorted({text for row in columns[store] for text in row if text})
-            near = f"; nearest is {key}={nearest(word, known)}" if known else ": it has none"
-            raise ConfigError(f"{key}={word}: no such run, commit or Slurm job in {store}{near}")
+            raise ConfigError(f"{key}={word}: {_none(key, word, store, columns[store])}")
         before = found.get(store, Selection(store, [], True))
         found[store] = Selection(
             store, sorted(ids.union(before.run_ids)), way in ("folder", "commit") and before.whole,
@@ -80,6 +80,24 @@ def select(key: str, words: Iterable[str], root: Path) -> list[Selection]:
             way in ("commit", "job") or before.rows_say,
         )  # fmt: skip
     return list(found.values())
+
+
+def _none(key: str, word: str, store: Path, rows: Sequence[tuple[str, str, str]]) -> str:
+    """Why a word means no run, and what would."""
+    if revision := _REVISION.fullmatch(word):
+        name = revision["name"]
+        exact = name if _COMMIT.fullmatch(name) else f"$(git rev-parse {name})"
+        return f"a commit is its hash here, 7 digits or more; nearest is {_typed(key, exact)}"
+    if not rows:
+        return f"no such run, commit or Slurm job in {store}: it has none"
+    others = {text[: max(LEAST_COMMIT, len(word))] for _, text, _ in rows if text} | {job for *_, job in rows if job}
+    near = f"; nearest is {_typed(key, like)}" if (like := like_id(word, {row[0] for row in rows}, others)) else ""
+    return f"no such run, commit or Slurm job in {store}; say {SELECTS}{near}"
+
+
+def _typed(key: str, word: str) -> str:
+    """A word as it is typed: the sides of a comparison have no key."""
+    return word if key in ("A", "B") else f"{key}={word}"
 
 
 def _named_by(root: Path) -> list[tuple[str, str, str]]:

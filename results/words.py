@@ -2,6 +2,7 @@
 
 import json
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -23,6 +24,8 @@ class ConfigError(ValueError):
 
 
 DEEPEST = 100  # levels of a JSON text
+SHORT = 8  # characters of an id's end, which are chance, and of its day
+NAMES_ONE = "an id, its start (the day) or its whole short end names one"
 CUTOFF = 0.6  # of difflib's ratio, below which a guess helps nobody
 
 
@@ -42,6 +45,23 @@ def suggestion(word: str, choices: Iterable[str]) -> str:
     """Return the choice that `word` may be a slip of, or "" where none is like it."""
     found = nearest(word, choices)
     return found if _ratio(word, found) >= CUTOFF else ""
+
+
+def like_id(word: str, ids: Iterable[str], others: Iterable[str] = ()) -> str:
+    """Return what names the run that `word` may be a slip of, or "" where none is like it.
+
+    That is the short end of an id, its day or all of it. Whoever typed the start of a short end meant that one.
+
+    Args:
+        ids: of runs, or of baselines.
+        others: what else would do, such as commits.
+    """
+    ids = sorted(set(ids))
+    ends = Counter(one[-SHORT:] for one in ids)
+    alone = [end for end, count in ends.items() if count == 1]
+    if len(word) >= 3 and (begun := [end for end in alone if end.startswith(word)]):
+        return begun[-1]
+    return suggestion(word, [*alone, *sorted({one[:SHORT] for one in ids}, reverse=True), *ids, *others])
 
 
 def _ratio(word: str, choice: str) -> float:
@@ -96,8 +116,8 @@ def chosen_ids(words: Iterable[str], ids: Iterable[str]) -> list[str]:
         if len(found) > 1:
             raise ConfigError(f"run={word}: {len(found)} runs have it; choose from {', '.join(found[-4:])}")
         if not found:
-            there = f"nearest is run={nearest(word, ids)}" if ids else "there are none"
-            raise ConfigError(f"run={word}: no such run; {there}")
+            near = f"; nearest is run={like}" if (like := like_id(word, ids)) else ""
+            raise ConfigError(f"run={word}: no such run; {NAMES_ONE if ids else 'there are none'}{near}")
         chosen += [one for one in found if one not in chosen]
     return chosen
 

@@ -25,12 +25,12 @@ from bench.pairs import checkouts
 from results.durable import create_file, publish, sync_folder
 from results.recover import recover
 from results.store.files import read_rows, table_path, write_once
-from results.store.journal import Owner
+from results.store.journal import OWNER, Owner
 from results.store.schema import Row, clean_row, to_table
 from results.words import ConfigError
 
 PREFIX = "resnet-bench-pairs"
-OWNER, STORE, CHECKOUTS = "owner.json", "rows", "checkouts"
+STORE, CHECKOUTS = "rows", "checkouts"
 SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
 
@@ -98,11 +98,8 @@ def clear_dead(root: Path) -> None:
     Call it as the only command on the machine, see `only_one`.
     """
     for path in sorted((root / "jobs").glob(f"*/{OWNER}")):
-        try:
-            owner = Owner(**json.loads(path.read_text()))
-        except (OSError, TypeError, ValueError):
-            continue
-        if owner.lives() is False:
+        owner = Owner.of(path.parent)
+        if owner and owner.lives() is False:
             _clear(path.parent, root)
     here = _checkouts_here("")
     lost = [path for path in checkouts.worktrees() if path.parent.parent == here.parent]

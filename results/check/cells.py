@@ -59,6 +59,7 @@ class Evidence:
         unread: lines about baselines, pairs and months that cannot be read, without which no verdict is sound.
         measured: comparability keys of which tonight's runs are accepted already.
         before: ids of the candidates that began before the night, and are of a cell and commit of it.
+        same: whether all runs of the baseline are candidates.
     """
 
     root: Path
@@ -75,6 +76,7 @@ class Evidence:
     unread: list[str] = field(default_factory=list)
     measured: set[str] = field(default_factory=set)
     before: frozenset[str] = frozenset()
+    same: bool = False
 
     def value(self, run: Run, metric: Metric, kernel: Kernel | None) -> Value:
         """Return a metric of a run."""

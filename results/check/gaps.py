@@ -1,15 +1,27 @@
-"""What a check could not judge: runs and cells without a counterpart, without a figure, or without a file."""
+"""What a check could not judge: runs and cells without a counterpart, a figure, a file or pairs; what would help."""
 
-from collections.abc import Mapping
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from results.check.cells import Cell, Evidence, cells_of, nearest_baseline
+from results.check.confirm import PAIRS, Confirmation
+from results.check.metrics import Metric
 from results.check.runs import Run, kind_of
 from results.check.screen import MOST_RUNS
 from results.check.spoilt import beside, lost, too_many
 from results.check.verdict import Finding, Verdict
+from results.store.journal import Owner
+from results.words import SHORT
 
-__all__ = ["kernel_words", "missing", "not_measured", "without_baseline"]
+__all__ = [
+    "begun_pairs", "how_to_confirm", "kernel_words", "missing", "not_measured", "without_baseline",
+    "without_pairs_again",
+]  # fmt: skip
+
+AGAIN = "confirm it with the command"
 
 
 def kernel_words(cell: Cell) -> str:
@@ -21,7 +33,9 @@ def without_baseline(cell: Cell, runs: list[Run], evidence: Evidence) -> Finding
     """Return what is said of a cell that nothing was accepted of: the first part that differs from the nearest."""
     known = [run for by_key in evidence.baselines.values() for found in by_key.values() for run in found[-1:]]
     found = nearest_baseline(runs[-1], known)
-    if found is None:
+    if found is None and evidence.same:
+        why = "the baseline's runs are the candidate's: name others by candidate= or baseline="
+    elif found is None:
         why = "no baseline: python -m results.baseline accept run=ID,ID,... reason=WHY"
     else:
         nearest, difference = found
@@ -133,3 +147,92 @@ def _all(held: Mapping[str, Mapping[str, Run]]) -> list[Run]:
 
 def _finding(cell: str, key: str, verdict: Verdict, why: str, candidates: list[str] | None = None) -> Finding:
     return Finding(cell=cell, key=key, verdict=verdict, why=why, candidates=candidates or [])
+
+
+def how_to_confirm(
+    runs: Sequence[Run], baseline: Sequence[Run], metric: Metric, evidence: Evidence,
+    begun: tuple[str, str] | None = None,
+) -> tuple[str, dict[str, Any]]:  # fmt: skip
+    """Return what to do about a suspicion, in words, and columns of its finding with a command for it, if there is one.
+
+    Args:
+        baseline: runs of commits against which pairs can refute.
+        begun: commits of pairs that did not settle it yet.
+    """
+    ours = runs[-1]
+    for run, what in ((ours, "candidate"), (baseline[-1], "baseline")):
+        if run.commit is None:
+            return f"the commit of the {what} {run.run_id} is not known, so no pairs can be run against it", {}
+        if run.commit.endswith("+"):
+            return f"the {what} {run.run_id} is of a checkout with changes: commit them, measure again, run pairs", {}
+    others = [run for run in baseline if run.commit and run.commit[-1] != "+" and run.commit != ours.commit]
+    if not others:
+        why = "the code is the same, so pairs cannot settle it: measure more runs (nothing moves by itself)"
+        return f"{why}; the command shows what else differs", {"compare_with": _compare(baseline, runs, evidence)}
+    if ours.parts["benchmark"] != "training":
+        why = f"bench.pairs runs no pairs of {ours.parts['benchmark']}: measure more runs; the command shows both sides"
+        return why, {"compare_with": _compare(baseline, runs, evidence)}
+    config = {name: value for name, value in ours.parts["configuration"].items() if value is not None}
+    recipe = config.get("recipe")
+    config["recipe"] = recipe.get("name") if isinstance(recipe, dict) else recipe
+    words = [f"{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in config.items()]
+    before, now = begun or (others[-1].commit or "", ours.commit or "")
+    length = 12 if before[:12] != now[:12] else None
+    sides = [f"a=commit:{before[:length]}", f"b=commit:{now[:length]}"]
+    here = [f"metric={metric.name}", f"results={evidence.root.resolve()}"]
+    return AGAIN, {"confirm_with": shlex.join(["python", "-m", "bench.pairs", *sides, *words, *here])}
+
+
+def _compare(baseline: Sequence[Run], runs: Sequence[Run], evidence: Evidence) -> str:
+    """The command that compares what a suspicion is of."""
+    ends = Counter(run_id[-SHORT:] for run_id in evidence.runs)
+
+    def side(runs: Sequence[Run]) -> str:
+        if elsewhere := next((run.root for run in runs if run.root.resolve() != evidence.root.resolve()), None):
+            return str(elsewhere.resolve())  # a folder, which words can name as a whole alone
+        return ",".join(run.run_id if ends[run.run_id[-SHORT:]] > 1 else run.run_id[-SHORT:] for run in runs)
+
+    words = [side(baseline[-MOST_RUNS:]), side(runs), f"results={evidence.root.resolve()}"]
+    return shlex.join(["python", "-m", "results.compare", *words])
+
+
+def begun_pairs(
+    pairs_id: str, cut: str, said: Confirmation, evidence: Evidence, hint: dict[str, Any]
+) -> tuple[str, dict[str, Any]]:
+    """Return what is to be said of pairs that are too few to settle anything, and columns of their finding.
+
+    Args:
+        pairs_id: of the last of them.
+        cut: which pair lacks the figure, if one does.
+        said: by those that count.
+        hint: what `how_to_confirm` says.
+    """
+    a, _ = next(one.pairs[0] for one in evidence.pair_sets if one.pairs_id == pairs_id)
+    owner = Owner.of(evidence.runs[a].root / "jobs" / pairs_id)
+    lives = owner.lives() if owner else False
+    so_far = f"{said.pairs} of {PAIRS} pairs"
+    if lives:
+        return f"{pairs_id} still runs, {so_far} so far: check again once it has ended", {}
+    if cut:
+        count = f"{cut}, and only those before it count, {so_far}"
+        return count, {**hint, "confirmation": said, "pairs_id": pairs_id}
+    if owner and lives is None:
+        return f"{pairs_id} may still run on {owner.hostname}, {so_far} so far", hint
+    return f"{pairs_id} ended after {so_far}", hint
+
+
+def without_pairs_again(findings: list[Finding]) -> list[Finding]:
+    """Return the findings of a cell without the advice to run pairs again that confirm another of its metrics.
+
+    They are whole: it is a figure that is not there, and would not be there again.
+    """
+    confirmed = next((one for one in findings if one.confirmation and one.verdict is Verdict.REGRESSION), None)
+    if not confirmed:
+        return findings
+    why = f"they confirm {confirmed.metric}, and need not run again"
+    return [
+        replace(one, confirm_with="", why=one.why.replace(AGAIN, why))
+        if one.confirmation and one.confirmation.outcome == "open"
+        else one
+        for one in findings
+    ]

@@ -21,7 +21,7 @@ from results.check.runs import (
     load_pairs,
     named_as_of_pairs,
     written,
-)
+)  # fmt: skip
 from results.check.screen import MOST_RUNS
 from results.recover import dead_journals
 from results.selection import Selection, select
@@ -91,8 +91,7 @@ def gather(
         left = {**store.unread, **store.unusable}
         evidence.spoilt = {one: why for one, why in left.items() if one not in spoken_for and store.began[one] > since}
         known = {key: {runs[one].commit for one in ids if one in runs} for key, ids in state.accepted.items()}
-        tonight = [run for run in fresh if since < run.started <= now + AHEAD]
-        evidence.candidates = _that_count(tonight, known, evidence)
+        evidence.candidates = _that_count([run for run in fresh if since < run.started <= now + AHEAD], known, evidence)
         _add_those_before(fresh, since, timedelta(hours=hours), evidence)
         # What was accepted tonight already was measured tonight.
         evidence.measured = {runs[one].key for one in held if one in runs and since < runs[one].started <= now + AHEAD}
@@ -107,14 +106,15 @@ def gather(
         named, _ = _select("baseline", baseline, store, evidence, paired, held, now, lost)
         named.sort(key=lambda run: (run.started, run.run_id))
         evidence.baselines = {"accepted": _by_key(named, own | paired, evidence.faults), "pinned": {}}
+        held = {run.run_id for run in named}
         _add_lost_of_named({one: when for one, when in lost.items() if one not in own}, evidence)
     else:
-        stand = {"accepted": state.accepted, "pinned": state.pinned}
         evidence.baselines = {
-            kind: _standing_runs(stand[kind], own, evidence) if kind in against else {} for kind in KINDS
+            kind: _standing_runs(getattr(state, kind), own, evidence) if kind in against else {} for kind in KINDS
         }
         if list(against) == ["pinned"] and not state.pinned:
             raise ConfigError(f"against=pinned: nothing is pinned in {root}: python -m results.baseline pin reason=WHY")
+    evidence.same = bool(held) and held <= own
     _add_kernels(evidence)
     return evidence
 

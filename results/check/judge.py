@@ -1,15 +1,22 @@
 """From evidence to verdicts: each metric of each cell, against what was accepted and what was pinned."""
 
 import math
-import shlex
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from results.check.cells import Cell, Evidence, Samples, by_commit, cells_of, samples
-from results.check.confirm import LEAST_MEDIAN, MOST_SETS, PAIRS, Confirmation, settle
-from results.check.gaps import kernel_words, missing, not_measured, without_baseline
+from results.check.confirm import LEAST_MEDIAN, MOST_SETS, Confirmation, settle
+from results.check.gaps import (
+    begun_pairs,
+    how_to_confirm,
+    kernel_words,
+    missing,
+    not_measured,
+    without_baseline,
+    without_pairs_again,
+)  # fmt: skip
 from results.check.metrics import RESUMED, Metric, worsening
 from results.check.noise import estimate
 from results.check.power import statement, visible
@@ -68,7 +75,7 @@ def _judge_cell(
                 )
             continue
         findings.append(_judge_metric(cell, metric, mine, theirs, runs, baseline, against, evidence))
-    return findings
+    return without_pairs_again(findings)
 
 
 def _judge_metric(
@@ -235,7 +242,7 @@ def _confirmed(
                 Verdict.REGRESSION, why, confirmation=found.said, pairs_id=sequences[sides].set_at(found.stop)
             )  # fmt: skip
     left = [sides for sides, found in said.items() if not found.refuted or sequences[sides].cut]
-    why, command = _how_to_confirm(runs, baseline, metric, evidence, left[-1] if left else None)
+    why, hint = how_to_confirm(runs, baseline, metric, evidence, left[-1] if left else None)
     if said and not left:
         sides, found = list(said.items())[-1]
         return end(
@@ -243,22 +250,22 @@ def _confirmed(
             pairs_id=sequences[sides].set_at(found.stop),
         )  # fmt: skip
     if not left:
-        return end(Verdict.INCONCLUSIVE, f"suspected; {why}", confirm_with=command)
+        return end(Verdict.INCONCLUSIVE, f"suspected; {why}", **hint)
     one, found = sequences[left[-1]], said[left[-1]]
     facts = {"confirmation": found.said, "pairs_id": one.set_at(found.stop)}
     if found.said.outcome == "open":
-        begun = f"{one.ids[-1]} ended after {found.said.pairs} of {PAIRS} pairs"
-        return end(Verdict.INCONCLUSIVE, f"suspected; {begun}; {why}", confirm_with=command)
+        begun, hint = begun_pairs(one.ids[-1], one.cut, found.said, evidence, hint)
+        return end(Verdict.INCONCLUSIVE, "; ".join(["suspected", begun, *([why] if hint else [])]), **hint)
     if found.refuted:
         why = f"suspected, and pairs that refute it are not all: {one.cut}"
         return end(Verdict.INCONCLUSIVE, why, **facts)
     apart = max(found.looked) - min(found.looked)
     words = f"{found.said.pairs} of them, the median {_much(found.said)}, {apart:.1%} apart"
     if found.final:
-        why, command = f"{MOST_SETS} times, so no further pairs count: measure more runs", ""
+        why, hint = f"{MOST_SETS} times, so no further pairs count: measure more runs", {}
     return end(
         Verdict.INCONCLUSIVE, f"suspected, and interleaved pairs neither confirm nor refute it: {words}; {why}",
-        **facts, confirm_with=command,
+        **facts, **hint,
     )  # fmt: skip
 
 
@@ -336,37 +343,6 @@ def _refuted(said: Confirmation) -> str:
 
 def _much(said: Confirmation) -> str:
     return f"{abs(said.median):.1%} {'worse' if said.median > 0 else 'better'}"
-
-
-def _how_to_confirm(
-    runs: Sequence[Run], baseline: Sequence[Run], metric: Metric, evidence: Evidence,
-    begun: tuple[str, str] | None = None,
-) -> tuple[str, str]:  # fmt: skip
-    """What to do, in words, and the command whose rows would settle it, "" where there is none.
-
-    Args:
-        begun: commits of pairs that did not settle it yet.
-    """
-    ours = runs[-1]
-    for run, what in ((ours, "candidate"), (baseline[-1], "baseline")):
-        if run.commit is None:
-            return f"the commit of the {what} {run.run_id} is not known, so no pairs can be run against it", ""
-        if run.commit.endswith("+"):
-            return f"the {what} {run.run_id} is of a checkout with changes: commit them, measure again, run pairs", ""
-    others = [run for run in baseline if run.commit and run.commit[-1] != "+" and run.commit != ours.commit]
-    if not others:
-        return "the code is the same, so pairs cannot settle it; what else changed: python -m results.compare", ""
-    if ours.parts["benchmark"] != "training":
-        return f"bench.pairs runs no pairs of {ours.parts['benchmark']}; python -m results.compare shows both", ""
-    config = {name: value for name, value in ours.parts["configuration"].items() if value is not None}
-    recipe = config.get("recipe")
-    config["recipe"] = recipe.get("name") if isinstance(recipe, dict) else recipe
-    words = [f"{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in config.items()]
-    before, now = begun or (others[-1].commit or "", ours.commit or "")
-    length = 12 if before[:12] != now[:12] else None
-    sides = [f"a=commit:{before[:length]}", f"b=commit:{now[:length]}"]
-    here = [f"metric={metric.name}", f"results={evidence.root.resolve()}"]
-    return "confirm it with the command", shlex.join(["python", "-m", "bench.pairs", *sides, *words, *here])
 
 
 def _interval(mine: Sequence[float], theirs: Sequence[float]) -> Interval | None:

@@ -5,6 +5,7 @@ import math
 import shlex
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -26,6 +27,7 @@ SCHEMA = pa.schema(
     [
         ("cell", TEXT), ("comparability_key", TEXT), ("kernel", TEXT), ("metric", TEXT), ("unit", TEXT),
         ("against", TEXT), ("verdict", TEXT), ("improved", FLAG), ("why", TEXT), ("confirm_with", TEXT),
+        ("compare_with", TEXT),
         ("candidate_median", REAL), ("baseline_median", REAL), ("worsening", REAL), ("absolute", FLAG),
         ("ratio", REAL), ("ratio_low", REAL), ("ratio_high", REAL), ("ratio_level", REAL), ("p", REAL),
         ("floor", REAL), ("visible", REAL), ("visible_faster", REAL), ("power", TEXT), ("pairs", INT),
@@ -44,7 +46,7 @@ def as_rows(findings: Sequence[Finding]) -> list[dict[str, Any]]:
                 "cell": one.cell, "comparability_key": one.key, "kernel": one.kernel or None,
                 "metric": one.metric or None, "unit": one.unit or None, "against": one.against or None,
                 "verdict": str(one.verdict), "improved": one.improved, "why": one.why or None,
-                "confirm_with": one.confirm_with or None,
+                "confirm_with": one.confirm_with or None, "compare_with": one.compare_with or None,
                 "candidate_median": one.candidate_median, "baseline_median": one.baseline_median,
                 "worsening": one.worsening, "absolute": one.absolute,
                 "ratio": interval.ratio if interval else None, "ratio_low": interval.low if interval else None,
@@ -159,6 +161,7 @@ def as_table(findings: Sequence[Finding], details: bool) -> Table:
     for one in findings:
         by_cell.setdefault((one.key, one.cell, one.kernel), []).append(one)
     for cell in sorted(by_cell.values(), key=lambda cell: list(Verdict).index(worst(one.verdict for one in cell))):
+        cell, both = _once(sorted(cell, key=lambda one: list(Verdict).index(one.verdict)))
         # A pass with a reservation is not to be passed over.
         shown = [one for one in cell if details or one.verdict is not Verdict.PASS or one.why or one.blind]
         passed = [one for one in cell if one not in shown]
@@ -166,20 +169,50 @@ def as_table(findings: Sequence[Finding], details: bool) -> Table:
         if passed and not shown:
             shown = passed[:1]
             passed = passed[1:]
+        against = {id(one): "accepted and pinned" if id(one) in both else one.against for one in cell}
+        alike: dict[Any, list[Finding]] = {}
         for one in shown:
+            # What was not tested for one reason, whatever the metric.
+            shared = not details and one.verdict is not Verdict.PASS and one.p is None
+            alike.setdefault((one.verdict, one.why, against[id(one)]) if shared else id(one), []).append(one)
+        for same in alike.values():
+            one = same[0]
             verdict = "pass, better" if one.improved else str(one.verdict)
-            metric = one.metric + (f"\nagainst {one.against}" if one.against == "pinned" else "")
+            metric = ", ".join(each.metric for each in same)
+            metric += f"\nagainst {against[id(one)]}" if "pinned" in against[id(one)] else ""
+            evidence = figures(one) if len(same) == 1 else one.why
             table.add_row(
-                Text(verdict, style=STYLES[one.verdict]), f"{one.cell} {one.kernel}".strip(), metric, figures(one)
+                Text(verdict, style=STYLES[one.verdict]), f"{one.cell} {one.kernel}".strip(), metric, evidence
             )
         if passed:
-            names = ", ".join(one.metric + (" (pinned)" if one.against == "pinned" else "") for one in passed)
-            table.add_row(Text("pass", style="green"), "", Text(names, style="dim"), "")
+            words = [
+                f"{one.metric} ({against[id(one)]})" if "pinned" in against[id(one)] else one.metric for one in passed
+            ]
+            table.add_row(Text("pass", style="green"), "", Text(", ".join(words), style="dim"), "")
     return table
+
+
+def _once(cell: Sequence[Finding]) -> tuple[list[Finding], set[int]]:
+    """Leave out what is pinned where the same runs are accepted; return which findings then stand for both, by `id`."""
+    kept: list[Finding] = []
+    both: set[int] = set()
+    for one in cell:
+        twin = next((other for other in kept if _is_twin(one, other)), None)
+        if twin is None:
+            kept.append(one)
+        else:
+            both.add(id(twin))
+    return kept, both
+
+
+def _is_twin(one: Finding, other: Finding) -> bool:
+    return {one.against, other.against} == {"accepted", "pinned"} and replace(one, against=other.against) == other
 
 
 def commands(findings: Sequence[Finding], python: str) -> list[str]:
     """Return the commands that would settle what is suspected: pairs of each cell and commit, and then the check again.
+
+    Last come those that show what else differs, where the commit is the same on both sides.
 
     Of the metrics of a cell the first has its pairs, against each commit that one is suspected against: the last that
     was accepted may not be the one that was pinned.
@@ -202,7 +235,8 @@ def commands(findings: Sequence[Finding], python: str) -> list[str]:
     lines = []
     for cell, pairs in cells.items():
         lines += [f"{python} {shlex.join(words)}" for words in (*pairs.values(), last[cell])]
-    return lines
+    others = dict.fromkeys(one.compare_with for one in findings if one.compare_with)
+    return lines + [f"{python} {shlex.join(shlex.split(words)[1:])}" for words in others]
 
 
 def summary(findings: Sequence[Finding]) -> str:

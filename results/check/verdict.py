@@ -57,6 +57,7 @@ class Finding:
         confirmation: what pairs say.
         pairs_id: which pairs.
         confirm_with: a command whose rows would settle a suspicion.
+        compare_with: where no pairs can, a command that shows what else differs between the runs.
         candidates, baseline: ids of the runs.
         beside: of a suspicion, ids of all runs that are to be judged again once pairs have run, failed ones too.
     """
@@ -85,6 +86,7 @@ class Finding:
     confirmation: Confirmation | None = None
     pairs_id: str = ""
     confirm_with: str = ""
+    compare_with: str = ""
     candidates: list[str] = field(default_factory=list)
     baseline: list[str] = field(default_factory=list)
     beside: list[str] = field(default_factory=list)

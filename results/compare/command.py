@@ -3,10 +3,11 @@
     python -m results.compare A B [results=PATH] [format=table|json|csv] [without=KEY,KEY]
     python -m results.compare before-update results/v1
 
-A and B each name runs: a run's id, its start or its end, a commit, a Slurm job, or a folder of results; commas join
-several. Runs of one configuration (but for the seed), benchmark and data are one cell, whatever system they ran on, and
-compared there; `without` leaves out keys of the configuration as well. A ratio is B / A, with the exact interval of
-unpaired runs at the level that is stated: 95% where there are runs enough, 90% for three against three.
+A and B each name runs: a run's id, its start (the day) or its whole short end, the hash of a commit, a Slurm job, or a
+folder of results; commas join several. Runs of one configuration (but for the seed), benchmark and data are one cell,
+whatever system they ran on, and compared there; `without` leaves out keys of the configuration as well. A ratio is B /
+A, with the exact interval of unpaired runs at the level that is stated: 95% where there are runs enough, 90% for three
+against three.
 
 Nothing here is a verdict; that is `results.check`. Exit status: 0 compared, 2 nothing can be compared.
 """

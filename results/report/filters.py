@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from results.store.files import BadFile, journals, read_table
 from results.store.schema import SCHEMAS, TEXT_MAP, check_column
-from results.words import Range, meant_ids, nearest, suggestion
+from results.words import NAMES_ONE, Range, like_id, meant_ids, nearest, suggestion
 
 SORT = ("family", "depth", "shortcut", "run_start", "run_id")
 COLUMNS = tuple(field.name for field in SCHEMAS["runs"])
@@ -69,8 +69,8 @@ def find(root: Path, sort: Sequence[str], filters: Filters, run: Sequence[str] =
         ids = [one for one in found["run_id"].unique().to_pylist() if one is not None]
         meant = {word: meant_ids(word, ids) for word in run}
         for word in (word for word in run if ids and not meant[word]):
-            near = nearest(word, ids)
-            raise ValueError(f"no run with run={word}; the nearest there is run={near}{_spoilt(bad)}")
+            near = f"; nearest is run={like}" if (like := like_id(word, ids)) else ""
+            raise ValueError(f"no run with run={word}; {NAMES_ONE}{near}{_spoilt(bad)}")
         chosen = {one for those in meant.values() for one in those}
         wanted = wanted.filter(_among(wanted["run_id"], chosen))
     for column, values in filters.items():

@@ -214,7 +214,7 @@ def show(*parts: RenderableType | None, stream: TextIO | None = None) -> None:
     with console.capture() as capture:  # trailing blanks only get in the way of a diff
         for part in parts:
             if part is not None:
-                console.print(part, soft_wrap=isinstance(part, Text))  # lines with paths stay whole
+                console.print(part, soft_wrap=isinstance(part, Text), crop=False)  # lines with paths and ids stay whole
     stream.write("\n".join(line.rstrip() for line in capture.get().rstrip().splitlines()) + "\n")
     stream.flush()
 

@@ -20,6 +20,7 @@ from results.durable import publish, temporary_beside
 from results.store.schema import EPOCH, MICROSECOND, Row, clean_column, clean_row, from_json, merge, to_json
 
 VERSION = 1
+OWNER = "owner.json"  # of a folder under jobs/ that a command has for itself while it goes
 _STEPS = re.compile(rb'{"kind":"steps","at_us":(\d+),.*}\n')
 _MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 
@@ -49,6 +50,14 @@ class Owner:
     @classmethod
     def of_this_process(cls) -> "Owner":
         return cls(pid=os.getpid(), started=_process_started(os.getpid()) or "", **_place())
+
+    @classmethod
+    def of(cls, folder: Path) -> "Owner | None":
+        """Return the process whose folder it is; None where the folder does not say, or is gone."""
+        try:
+            return cls(**json.loads((folder / OWNER).read_text()))
+        except (OSError, TypeError, ValueError):
+            return None
 
     def lives(self) -> bool | None:
         """Whether the process lives; None where that cannot be seen from here."""

@@ -12,6 +12,7 @@ from made_up import NEW, Store, recent, spread  # noqa: E402
 from results.baseline import main  # noqa: E402
 from results.check.baselines import events, standing  # noqa: E402
 from results.check.command import main as check  # noqa: E402
+from results.words import NAMES_ONE  # noqa: E402
 
 # Each test writes a file a run, and reads them for each command.
 pytestmark = pytest.mark.slow
@@ -226,3 +227,75 @@ def test_a_cell_of_which_nothing_was_judged_is_not_accepted(store: Store, capsys
     capsys.readouterr()
     assert main(["accept", root, "reason=nightly pass"]) == 2
     assert "no cell of" in capsys.readouterr().err and accepted(store) == first
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "few", "enough", "level"), [("training", 6, 7, 0.01), ("step", 6, 7, 0.01), ("micro", 3, 4, 0.05)]
+)
+def test_what_stands_says_when_it_is_too_few_for_a_night_of_three(
+    store: Store, capsys: pytest.CaptureFixture[str], benchmark: str, few: int, enough: int, level: float
+) -> None:
+    def one(rate: float) -> str:
+        run_id = store.run(rate, benchmark=benchmark)
+        if benchmark == "micro":
+            store.write("kernels", [{"run_id": run_id, "op": "bn", "p50": rate, "status": "ok"}], run_id)
+        return run_id
+
+    root, ids = f"results={store.root}", [one(rate) for rate in spread(enough)]
+    why = f"3 against {few} cannot reach p < {level:g}; {enough} are needed: resnet20A"
+    assert main(["accept", root, "reason=x", f"run={','.join(ids[:few])}"]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert ": accept, 1 cell, " in first
+    assert second.startswith(f"too few for a check of 3 runs: {why}") and second.endswith("; accept more runs")
+    assert main(["pin", root, "reason=x"]) == 0
+    said = capsys.readouterr().out.splitlines()[1:]
+    assert (
+        len(said) == 1
+        and why in said[0]
+        and said[0].endswith("; a pin stays as it is until you pin again, with more runs")
+    )
+    assert main(["accept", root, "reason=x", f"run={ids[few]}"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1, "all that was accepted counts, not what was added"
+    assert main(["pin", root, "reason=x"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+def test_runs_of_one_allocation_are_one_of_those_that_are_needed(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ids = [store.run(rate, slurm_job_id="7") for rate in spread(8)]
+    other = store.run(config={"lr": 0.2})
+    assert main(["accept", f"results={store.root}", "reason=x", f"run={','.join(ids)},{other}"]) == 0
+    (said,) = capsys.readouterr().out.splitlines()[1:]
+    assert "3 against 1 cannot reach" in said and "(and 1 other cell)" in said
+
+
+@pytest.mark.parametrize("columns", ["30", "60", "80", "120", "200"])
+def test_no_id_is_broken_over_lines(
+    store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: str
+) -> None:
+    root, ids = f"results={store.root}", [store.run(rate) for rate in spread(3)]
+    assert main(["accept", root, "reason=a rather long reason of many words", f"run={','.join(ids)}"]) == 0
+    said = events(store.root)[0][0].baseline_id
+    assert main(["revert", root, f"id={said.rpartition('-')[2]}", "reason=oops"]) == 0
+    assert main(["accept", root, "reason=again", f"run={','.join(ids)}"]) == 0
+    monkeypatch.setenv("COLUMNS", columns)
+    capsys.readouterr()
+    assert main(["list", root]) == 0
+    words = capsys.readouterr().out.split()
+    for event in events(store.root)[0]:
+        assert event.baseline_id in words
+    assert ids[-1] in words and f"{said.rpartition('-')[2]})" in words
+
+
+def test_an_id_that_is_none_is_answered_by_one_that_is_like_it(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = f"results={store.root}"
+    assert main(["accept", root, "reason=x", f"run={store.run()}"]) == 0
+    end = events(store.root)[0][0].baseline_id[-8:]
+    capsys.readouterr()
+    for word, near in ((end[:4], f"; nearest is id={end}"), ("zzzzzzzz", "")):
+        assert main(["revert", root, "reason=x", f"id={word}"]) == 2
+        line = f"results.baseline: id={word}: no such baseline; {NAMES_ONE}"
+        assert capsys.readouterr().err == f"{line}{near}\n"

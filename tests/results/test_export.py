@@ -171,7 +171,7 @@ def test_the_command(store, tmp_path, capsys):
     assert capsys.readouterr().out.splitlines()[-1].endswith("20261122-abcd1234.0.parquet")
     for words, said in (
         (["run=abcd1234", f"results={store}", f"to={to}"], "exported already"),
-        (["run=abce", f"results={store}"], "nearest is run=20261122-abcd1234"),
+        (["run=abce1234", f"results={store}"], "nearest is run=abcd1234"),
         ([f"results={store}"], "run=ID"),
         (["run=a", f"results={tmp_path}/none"], "no such folder"),
         (["rum=a"], "run="),

@@ -16,6 +16,7 @@ from results import recover
 from results.store.files import journals, read_rows, read_table
 from results.store.journal import Owner
 from results.store.writer import RunWriter, StoreError
+from results.words import NAMES_ONE
 
 ROOT = str(Path(recover.__file__).resolve().parents[1])
 CHILD = """
@@ -259,7 +260,7 @@ def test_runs_are_chosen_by_the_start_or_the_end_of_their_ids(dead, capsys):
     other = start(dead, "r2-other")
     try:
         assert recover.main([f"results={dead}", "run=r3"]) == 2
-        assert capsys.readouterr() == ("", "results.recover: run=r3: no such run; nearest is run=r1\n")
+        assert capsys.readouterr() == ("", f"results.recover: run=r3: no such run; {NAMES_ONE}\n")
         assert recover.main([f"results={dead}", "run=1", "stale_s=0"]) == 0
     finally:
         kill(other)

@@ -8,7 +8,7 @@ import pytest
 sys.path.append(str(Path(__file__).parent / "check"))
 from made_up import NEW, OLD, Store  # noqa: E402
 
-from results.selection import select  # noqa: E402
+from results.selection import SELECTS, select  # noqa: E402
 from results.words import ConfigError  # noqa: E402
 
 
@@ -56,14 +56,27 @@ def test_what_a_word_may_be(store: Store, tmp_path: Path, monkeypatch: pytest.Mo
         ("", "candidate=: no such run"),
         ("/no/such", "candidate=/no/such: no folder of results"),
         ("abcdef1", "no such run"),
-        ("digits-00000003x", "nearest is candidate=2026"),
+        ("00000003x", "; nearest is candidate=00000003"),
+        ("0000000", "; nearest is candidate=0000000f"),
+        ("77x", f"in {{store}}; say {SELECTS}"),
+        ("HEAD", "a commit is its hash here, 7 digits or more; nearest is candidate=$(git rev-parse HEAD)"),
+        ("HEAD~1", "nearest is candidate=$(git rev-parse HEAD~1)"),
+        ("commit:main", "nearest is candidate=$(git rev-parse main)"),
+        ("commit:" + OLD, f"nearest is candidate={OLD}"),
+        ("HEADER", "no such run"),
         ("1", "2 runs end so"),
     ],
 )
 def test_what_means_no_run(seventeen: Path, word: str, line: str) -> None:
     with pytest.raises(ConfigError) as error:
         select("candidate", [word], seventeen)
-    assert line in str(error.value) and "\n" not in str(error.value)
+    assert line.format(store=seventeen) in str(error.value) and "\n" not in str(error.value)
+    assert "; nearest" in line or "nearest" not in str(error.value) or "git rev-parse" in line or OLD in line
+
+
+def test_the_sides_of_a_comparison_have_no_key(seventeen: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^A=HEAD: .*; nearest is \$\(git rev-parse HEAD\)$"):
+        select("A", ["HEAD"], seventeen)
 
 
 def test_an_empty_store_has_none(tmp_path: Path) -> None:

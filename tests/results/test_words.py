@@ -4,7 +4,18 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from results.words import ConfigError, chosen_ids, meant_ids, nearest, parse_json, printable, root_from, suggestion
+from results.words import (
+    NAMES_ONE,
+    ConfigError,
+    chosen_ids,
+    like_id,
+    meant_ids,
+    nearest,
+    parse_json,
+    printable,
+    root_from,
+    suggestion,
+)
 
 KEYS = ["depth", "mfu", "dataset", "stale_s", "Hostname"]
 
@@ -53,11 +64,35 @@ def test_an_id_is_meant_by_itself_its_start_or_its_end(word, wanted):
     assert meant_ids(word, IDS) == wanted
 
 
+TWINS = ["20261122T1-a-b1dc4f02", "20261123T1-a-0000b1dc", "20261123T2-c-06f2977c", "20261123T2-d-06f2977c"]
+
+
+@pytest.mark.parametrize(
+    ("word", "wanted"),
+    [
+        ("b1dc", "b1dc4f02"),  # the start of a short end, and not what is like it
+        ("b1dd4f02", "b1dc4f02"),
+        ("20261124", "20261123"),
+        ("06f2977d", ""),  # whose end two have
+        ("20261123T2-c-06f2977x", "20261123T2-c-06f2977c"),
+        ("HEAD", ""),
+        ("b1", ""),
+        ("", ""),
+        ("cafecaf", "cafecafe"),
+    ],
+)
+def test_what_is_like_an_id_is_what_can_be_typed_for_it(word, wanted):
+    assert like_id(word, TWINS, ["cafecafe"]) == wanted
+    assert not wanted or meant_ids(wanted, [*TWINS, "cafecafe"])
+    assert like_id(word, []) == ""
+
+
 def test_each_word_chooses_one_run_once():
     assert chosen_ids(["3333aaaa", "20261123", "bbbb2222"], iter(IDS)) == [IDS[2], IDS[1]]
     for word, ids, said in (
         ("20261122", IDS, f"run=20261122: 2 runs have it; choose from {IDS[0]}, {IDS[1]}"),
-        ("bbbb2223", IDS, f"run=bbbb2223: no such run; nearest is run={IDS[1]}"),
+        ("bbbb2223", IDS, f"run=bbbb2223: no such run; {NAMES_ONE}; nearest is run=bbbb2222"),
+        ("zzzz", IDS, f"run=zzzz: no such run; {NAMES_ONE}"),
         ("x", [], "run=x: no such run; there are none"),
     ):
         with pytest.raises(ConfigError) as caught:

@@ -47,7 +47,7 @@ class CheckpointError(ConfigError):
 
 def home_of(weights: Path) -> Path:
     """Where the checkpoints of `save=weights` lie."""
-    return weights.with_name(f"{weights.stem}.checkpoints")
+    return weights.parent / f"{weights.stem}.checkpoints"  # a link may lead to a folder without a name, such as /
 
 
 def new_name(epoch: int, step: int, attempt: str) -> str:

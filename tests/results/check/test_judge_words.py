@@ -1,6 +1,10 @@
 """What is said beside a verdict: intervals, power, and how a suspicion is settled."""
 
+import json
 import re
+import shlex
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,9 +15,12 @@ from results.check.gather import gather
 from results.check.judge import judge
 from results.check.metrics import METRICS
 from results.check.noise import estimate
+from results.check.output import commands
 from results.check.power import visible
 from results.check.screen import SOLE, SUSPECT
 from results.check.verdict import Verdict
+from results.selection import select
+from results.store.journal import OWNER, Owner
 
 
 def varied(memory: Memory, count: int, commit: str = OLD) -> list[str]:
@@ -209,8 +216,83 @@ def test_a_pair_without_the_figure_ends_the_pairs(memory: Memory, metric: str, c
     third = [row for row in memory.rows["pairs"] if row["pair"] == 3 and row["side"] == "b"][0]["run_id"]
     next(row for row in memory.rows["runs"] if row["run_id"] == third).update(columns)
     one = of(check(memory, ids), metric)
-    assert one.verdict is Verdict.INCONCLUSIVE and f"suspected; {name} ended after 2 of 8 pairs; " in one.why
+    assert (
+        one.verdict is Verdict.INCONCLUSIVE
+        and one.confirm_with == ""
+        and one.why
+        == (
+            f"suspected; pair 3 of {name} has no {metric}, and only those before it count, 2 of 8 pairs; "
+            f"they confirm {MAIN}, and need not run again"
+        )
+    )
     assert of(check(memory, ids)).verdict is Verdict.REGRESSION
+
+
+def test_what_no_metric_is_confirmed_by_is_to_be_paired_again(memory: Memory) -> None:
+    baseline(memory)
+    ids = [memory.run(rate, git_commit=NEW) for rate in spread(3, 900.0, 0.001)]
+    memory.pairs([0.1] * 8, tta_s=None)
+    memory.rows["pairs"] = [row for row in memory.rows["pairs"] if row["pair"] <= 5]
+    one = of(check(memory, ids), "tta_s")
+    assert one.why.endswith("only those before it count, 0 of 8 pairs; confirm it with the command")
+    assert one.confirm_with and of(check(memory, ids)).why.endswith(
+        "ended after 5 of 8 pairs; confirm it with the command"
+    )
+
+
+@pytest.mark.parametrize("where", ["here", "elsewhere", "dead"])
+def test_pairs_that_still_run_have_not_ended(memory: Memory, where: str) -> None:
+    baseline(memory)
+    ids = [memory.run(rate, git_commit=NEW) for rate in spread(3, 950.0, 0.001)]
+    name = memory.pairs([0.05] * 5)
+    owner = asdict(Owner.of_this_process())
+    owner |= {"elsewhere": {"hostname": "other"}, "dead": {"started": "1"}}.get(where, {})
+    folder = memory.root / "jobs" / name
+    folder.mkdir(parents=True)
+    (folder / OWNER).write_text(json.dumps(owner))
+    one = of(check(memory, ids))
+    why, command = {
+        "here": (f"{name} still runs, 5 of 8 pairs so far: check again once it has ended", False),
+        "elsewhere": (f"{name} may still run on other, 5 of 8 pairs so far; confirm it with the command", True),
+        "dead": (f"{name} ended after 5 of 8 pairs; confirm it with the command", True),
+    }[where]
+    assert one.verdict is Verdict.INCONCLUSIVE and one.why == f"suspected; {why}" and bool(one.confirm_with) == command
+
+
+@pytest.mark.parametrize(("benchmark", "commit"), [("training", OLD), ("step", NEW)])
+def test_what_pairs_cannot_settle_has_the_whole_command_that_compares(
+    memory: Memory, benchmark: str, commit: str
+) -> None:
+    held = baseline(memory, benchmark=benchmark)
+    ids = [memory.run(rate, git_commit=commit, benchmark=benchmark) for rate in spread(3, 950.0, 0.001)]
+    findings = check(memory, ids)
+    one = of(findings)
+    assert one.verdict is Verdict.INCONCLUSIVE and one.confirm_with == "" and "measure more runs" in one.why
+    (line,) = commands(findings, "py")
+    program, *words = shlex.split(line)
+    assert (program, words[:2]) == ("py", ["-m", "results.compare"])
+    root = Path(words[-1].removeprefix("results="))
+    a, b = ([found.run_ids for found in select("A", side.split(","), root)] for side in words[2:4])
+    assert (a, b) == ([sorted(held)], [sorted(ids)]) and len(words) == 5
+
+
+def test_the_command_names_runs_whose_end_another_has_by_their_whole_id(memory: Memory) -> None:
+    held = baseline(memory)
+    twin = memory.run(run_id=f"20261101T000000-other-{held[0][-8:]}")
+    ids = [memory.run(rate) for rate in spread(3, 950.0, 0.001)]
+    a = shlex.split(of(check(memory, ids)).compare_with)[3].split(",")
+    assert a == [held[0], *(one[-8:] for one in held[1:])] and twin
+
+
+def test_runs_on_both_sides_are_no_lack_of_a_baseline(memory: Memory) -> None:
+    held = baseline(memory)
+    for words in ({"baseline": held}, {}):
+        (one,) = check(memory, held, **words)
+        assert one.verdict is Verdict.NOT_COMPARABLE
+        assert one.why == "the baseline's runs are the candidate's: name others by candidate= or baseline="
+    other = [memory.run(config={"lr": 0.2}) for _ in range(3)]
+    (one, *_) = check(memory, other, baseline=[memory.run(status="failed")])
+    assert one.why.startswith("no baseline: ")
 
 
 def test_pairs_of_which_a_run_is_lost_settle_nothing(memory: Memory) -> None:

@@ -45,7 +45,7 @@ def test_a_run_is_named_by_its_id_or_an_end_of_it(draw, refused):
     for word in (OLD, "old", "20000101"):
         assert names(draw(f"run={word}")[1]) == [f"accuracy-{OLD}.svg", f"steps-{OLD}.svg"]
     assert refused(draw("run=2000"), f"2 runs have it; choose from {OLD}, {NEW}")
-    assert refused(draw("run=20000102T000000-nex"), f"no such run; nearest is run={NEW}")
+    assert refused(draw("run=20000102T000000-nex"), f"; nearest is run={NEW}")
 
 
 def test_what_the_run_has_not_is_refused_with_what_it_has(draw, refused, tmp_path):

@@ -10,6 +10,7 @@ import pytest
 from bench.config import ranges
 from results.report import filters
 from results.store.schema import INT, REAL, SCHEMAS, TIME, to_table
+from results.words import NAMES_ONE
 
 START = datetime(2026, 11, 22, 20, 0, tzinfo=UTC)
 
@@ -97,8 +98,8 @@ def test_what_is_shown_and_in_which_order(four, report, words, shown):
             ["run_start=2025-01-01"],
             "no run with run_start=2025-01-01; the nearest there is run_start=2026-11-22T20:00:00Z",
         ),
-        (["run=aaaaaaab"], "no run with run=aaaaaaab; the nearest there is run=20261122-aaaaaaaa"),
-        (["run=aaaaaaaa,nobody"], "no run with run=nobody; the nearest there is run="),
+        (["run=aaaaaaab"], f"no run with run=aaaaaaab; {NAMES_ONE}; nearest is run=aaaaaaaa"),
+        (["run=aaaaaaaa,nobody"], f"no run with run=nobody; {NAMES_ONE}\n"),
         (["run_id=aaaaaaaa"], "run_id=aaaaaaaa: the key is now run; nearest is run=aaaaaaaa"),
         (["depth>=20"], "did you mean depth=>=20?"),
         (["columns=image_per_s"], "columns=image_per_s: no such column of runs; did you mean images_per_s?"),

@@ -12,7 +12,7 @@ from made_up import NEW, recent, spread
 
 import results
 from results.check.command import main
-from results.check.output import commands
+from results.check.output import as_junit, as_rows, as_table, commands
 from results.check.verdict import Finding, Verdict
 
 ROOT = Path(results.__file__).parents[1]
@@ -50,6 +50,47 @@ def test_each_commit_that_is_suspected_against_has_its_pairs_and_the_check_comes
         "py -m bench.pairs a=commit:old b=commit:n lr=1 metric=tta_s results=/r",
         "py -m results.check 'candidate=run of other' results=/r",
     ]
+
+
+def table(findings: list[Finding], details: bool = False) -> list[list[str]]:
+    """The cells of a table, row by row."""
+    return [
+        [str(cell) for cell in row]
+        for row in zip(*(one.cells for one in as_table(findings, details).columns), strict=True)
+    ]
+
+
+def made(metric: str, against: str, verdict: Verdict = Verdict.INCONCLUSIVE, **columns: object) -> Finding:
+    facts = {"cell": "net", "key": "k", "why": "w", "candidates": ["1"], "baseline": ["2"], **columns}
+    return Finding(metric=metric, against=against, verdict=verdict, **facts)  # type: ignore[arg-type]
+
+
+def test_what_is_accepted_and_pinned_alike_is_said_once() -> None:
+    both = [made("a", against, p=0.1) for against in ("accepted", "pinned")]
+    assert [row[2] for row in table(both)] == ["a\nagainst accepted and pinned"]
+    other = [both[0], made("a", "pinned", p=0.1, baseline=["3"])]
+    assert [row[2] for row in table(other)] == ["a", "a\nagainst pinned"]
+    passing = [made(name, one, Verdict.PASS, why="", p=0.1) for one in ("accepted", "pinned") for name in ("a", "b")]
+    assert [row[2] for row in table(passing)] == ["a\nagainst accepted and pinned", "b (accepted and pinned)"]
+    assert len(as_rows(both)) == 2 and as_junit(both).count("<testcase") == 2
+
+
+def test_one_reason_of_all_metrics_is_said_once() -> None:
+    few = [made(name, "accepted", why="1 run", candidate_median=1.0) for name in "abc"]
+    assert table(few) == [["inconclusive", "net", "a, b, c", "1 run"]]
+    assert [row[2] for row in table(few, True)] == ["a", "b", "c"]
+    twice = [*few, *(made(name, "pinned", why="1 run", candidate_median=1.0) for name in "abc")]
+    assert [row[2] for row in table(twice)] == ["a, b, c\nagainst accepted and pinned"]
+    tested = [made(name, "accepted", p=0.01) for name in "ab"]
+    assert [row[2] for row in table(tested)] == ["a", "b"]
+    assert [row[2] for row in table([*few[:2], made("c", "accepted", why="2 runs")])] == ["a, b", "c"]
+
+
+def test_the_most_serious_comes_first_within_a_cell_too() -> None:
+    order = [Verdict.INCONCLUSIVE, Verdict.REGRESSION, Verdict.PASS, Verdict.NOT_COMPARABLE]
+    cells = [made(str(one), "accepted", one, key=key, p=0.1) for key in ("k", "l") for one in order]
+    said = ["regression", "not comparable", "inconclusive", "pass"]
+    assert [row[0] for row in table(cells)] == said * 2
 
 
 @pytest.mark.slow
