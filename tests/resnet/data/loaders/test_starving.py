@@ -8,7 +8,7 @@ import re
 import signal
 import threading
 import time
-from multiprocessing import queues
+from multiprocessing import current_process, queues
 
 import psutil
 import pytest
@@ -197,13 +197,18 @@ def test_a_consumer_that_takes_its_time_is_not_the_loader_s_fault(split):
         made.close()
 
 
-def test_a_wait_begins_when_it_begins(monkeypatch):
+def test_a_wait_begins_when_it_begins(split):
     """What has not moved for long was not asked to."""
     signs = patience.Signs("dali")
     time.sleep(1.1 * STALL_S)
     signs.look(time.monotonic())
     with pytest.raises(DataError, match=r"^loader=dali: nothing has moved for \d+ s; none of its threads is at a file"):
         signs.look(time.monotonic() - STALL_S)
+    processes = workers.Workers(split, marks := workers.Marks(1), [current_process()])
+    marks._table[0] = torch.tensor([5, time.monotonic_ns() - int(2e9 * STALL_S)])
+    processes.look(0, time.monotonic())
+    with pytest.raises(DataError, match=r"worker 1 of 1 \(process \d+\) has been at \S+/05\.jpg for 2 s"):
+        processes.look(0, time.monotonic() - STALL_S)
 
 
 def test_decoders_that_compute_are_not_taken_for_stalled(split, monkeypatch):
