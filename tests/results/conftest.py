@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE / "check"), str(HERE.parent / "bench")]
+sys.path[:0] = [str(HERE), str(HERE / "check"), str(HERE / "damage"), str(HERE.parent / "bench")]
 
 
 @pytest.fixture(autouse=True)

@@ -87,6 +87,9 @@ def test_what_is_no_checkpoint_is_named(tmp_path: Path) -> None:
     path.mkdir()
     assert "not a regular file" in damaged_line(path)
     path.rmdir()
+    path.symlink_to("/")  # which has no name
+    assert "not a regular file" in damaged_line(path)
+    path.unlink()
     os.mkfifo(path)  # whose reader would wait for a writer
     assert "not a regular file" in damaged_line(path)
 
