@@ -102,10 +102,10 @@ def test_the_rule_gives_the_blocks_that_an_h200_was_fastest_with(op, product, mo
 DEFAULTS = {
     ("sm_80", "conv1x1"): {"128x64x64/w8/s3"},
     ("sm_80", "conv3x3"): {"128x128x32/w8/s3", "128x64x64/w8/s3"},
-    ("sm_80", "conv_dgrad"): {"64x64x64/w4/s3"},
+    ("sm_80", "conv_dgrad"): {"64x64x32/w4/s3"},
     ("sm_100", "conv1x1"): {"128x64x64/w8/s3"},
     ("sm_100", "conv3x3"): {"128x128x64/w8/s3", "128x64x64/w8/s3"},
-    ("sm_100", "conv_dgrad"): {"128x64x64/w8/s3"},
+    ("sm_100", "conv_dgrad"): {"128x64x64/w8/s2"},
     ("gfx942", "conv_dgrad"): {"128x64x64/w8/s2"},
     ("sm_90", "conv1x1"): {"128x64x64/w4/s3"},
     ("sm_90", "conv3x3"): {"128x128x64/w8/s3", "128x64x64/w4/s3"},
