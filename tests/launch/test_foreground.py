@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -369,3 +370,17 @@ def test_what_becomes_of_the_output_ends_no_sweep(
     out, err = process.communicate(timeout=120)
     assert (process.returncode, err) == (status, said), out
     assert sorted((row["depth"], row["status"]) for row in rows(tmp_path)) == [(8, "completed"), (14, "completed")]
+
+
+def test_a_rank_whose_environment_may_not_be_seen_hides_no_other() -> None:
+    """Of a process that has ended and is not waited for only root may see it."""
+
+    def denied() -> dict[str, str]:
+        raise psutil.AccessDenied(1)
+
+    living = SimpleNamespace(environ=lambda: {"SUBMITIT_LOCAL_GLOBALID": "1"})
+    ranks = object.__new__(foreground.Ranks)
+    ranks.processes = {}
+    ranks.controller = SimpleNamespace(children=lambda: [SimpleNamespace(environ=denied), living])  # type: ignore[assignment]
+    ranks._find()
+    assert ranks.processes == {1: living}

@@ -113,3 +113,9 @@ def test_a_run_s_row_names_its_failure_and_its_log_keeps_the_cause(
     assert done.stderr.splitlines()[-1] == f"rank 0: run failed ({kind}, rank 0): {message}"
     (row,), bad = read_rows(tmp_path, "runs")
     assert not bad and (row["status"], row["failure_kind"], row["failure_message"]) == ("failed", kind, message)
+
+
+def test_a_worker_s_death_is_the_data_s_wherever_it_is_heard_of() -> None:
+    error = RuntimeError("DataLoader worker (pid 4711) is killed by signal: Killed. ")
+    said = "loader=torch: DataLoader worker (pid 4711) is killed by signal: Killed."  # of no loader that is known here
+    assert classify(error, 2) == Failure("failed", "data", said, 2)

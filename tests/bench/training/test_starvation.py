@@ -37,6 +37,7 @@ class Guard:
 def guard():
     made = Guard()
     yield made
+    assert made.seen or made.guard.thread.is_alive()
     made.guard.close()
     assert not made.guard.thread.is_alive()
     os.close(made.blocked)

@@ -227,6 +227,26 @@ def test_decoders_that_compute_are_not_taken_for_stalled(split, monkeypatch):
     made.close()
 
 
+def test_a_thread_that_hangs_is_not_waited_for_again():
+    """Its stall has been waited for already, and a run has no time for another one."""
+
+    def source():
+        hang.wait(60)
+        yield
+
+    def look(began_s):
+        looks.append(began_s)
+        raise DataError("it hangs")
+
+    hang, looks = threading.Event(), []
+    items = prefetch.Prefetch(source(), 1, "hangs", look)
+    with pytest.raises(DataError, match="^it hangs$"):
+        next(items)
+    items.close()
+    assert len(looks) == 1 and list(items) == []
+    hang.set()
+
+
 def test_a_decoder_that_does_not_answer_is_named(split, monkeypatch):
     hang = threading.Event()
     monkeypatch.setattr(dali_graph.Graph, "take", lambda self: hang.wait(60))
