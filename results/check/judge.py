@@ -122,7 +122,7 @@ def _judge_metric(
         return end(Verdict.INCONCLUSIVE, why)
     if size < (needed := least_baseline(count, rule)):
         why = f"{count} against {size} cannot reach p < {rule.level:g} (least: {least_p(count, size):.3f})"
-        return end(Verdict.INCONCLUSIVE, f"{why}; {needed} accepted runs are needed{_others(theirs)}")
+        return end(Verdict.INCONCLUSIVE, f"{why}; {needed} {against} runs are needed{_others(theirs)}")
     tail = _others(mine).removeprefix("; ")
     if math.isinf(reference):
         before, now = (f"{len(side.values) - len(side.finite)} of {len(side.values)}" for side in (theirs, mine))

@@ -258,6 +258,8 @@ def test_what_stands_says_when_it_is_too_few_for_a_night_of_three(
     assert len(capsys.readouterr().out.splitlines()) == 1, "all that was accepted counts, not what was added"
     assert main(["pin", root, "reason=x"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 1
+    assert main(["pin", root, "reason=x", f"run={','.join(ids[:few])}"]) == 0
+    assert why in capsys.readouterr().out, "a pin is its own runs, however many are accepted"
 
 
 def test_runs_of_one_allocation_are_one_of_those_that_are_needed(

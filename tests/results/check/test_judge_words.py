@@ -284,6 +284,13 @@ def test_the_command_names_runs_whose_end_another_has_by_their_whole_id(memory: 
     assert a == [held[0], *(one[-8:] for one in held[1:])] and twin
 
 
+def test_a_pin_of_too_few_asks_for_pinned_runs(memory: Memory) -> None:
+    held = baseline(memory)
+    accept(memory, held[:5], "pin")
+    one = of(check(memory, [memory.run(rate) for rate in spread(3)]), "final_top1", "pinned")
+    assert one.why.endswith("; 7 pinned runs are needed")
+
+
 def test_runs_on_both_sides_are_no_lack_of_a_baseline(memory: Memory) -> None:
     held = baseline(memory)
     for words in ({"baseline": held}, {}):
