@@ -80,19 +80,39 @@ class Store:
         return table_path(self.root, table, self.ids[TORN][:4] + "-" + self.ids[TORN][4:6], self.ids[TORN], 0)
 
 
-def fork(do: Callable[[], None], log: Path) -> int:
-    """Start a process without importing everything anew, which would take it longer than what it does."""
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            do()
-            status = 0
-        except BaseException:
-            log.write_text(traceback.format_exc())
-        finally:
-            os._exit(status)
-    return pid
+class Processes:
+    """Started by fork, since to import everything anew takes each longer than what it does; none outlives its test."""
+
+    def __init__(self) -> None:
+        self.left: set[int] = set()
+
+    def start(self, do: Callable[[], None], log: Path) -> int:
+        """Start a process; what it raises is in the log then, and its status is not 0."""
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                do()
+                status = 0
+            except BaseException:
+                log.write_text(traceback.format_exc())
+            finally:
+                os._exit(status)
+        self.left.add(pid)
+        return pid
+
+    def wait(self, pid: int) -> int:
+        """How a process ended, as `os.waitpid` says it."""
+        self.left.discard(pid)
+        return os.waitpid(pid, 0)[1]
+
+    def __enter__(self) -> "Processes":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for pid in self.left.copy():
+            os.kill(pid, signal.SIGKILL)
+            self.wait(pid)
 
 
 def ask(main: Callable[[list[str]], int], *words: str) -> tuple[int, str, str]:
@@ -207,7 +227,7 @@ def kill(store: Store, pids: list[int], chance: random.Random) -> None:
         os.kill(pid, signal.SIGKILL)  # whoever is not yet waited for still has its id
 
 
-def killed_at_random(folder: Path, seed: int) -> dict[str, int]:
+def killed_at_random(folder: Path, seed: int, processes: Processes) -> dict[str, int]:
     """Do all of it once; how often who looked, and how many were killed and have finished."""
     store, chance = Store(folder), random.Random(seed)
     for number in ACCEPTED:
@@ -217,9 +237,9 @@ def killed_at_random(folder: Path, seed: int) -> dict[str, int]:
     for table in ("runs", "epochs"):
         store.torn(table).parent.mkdir(parents=True, exist_ok=True)
         store.torn(table).write_bytes(b"PAR1")
+    logs = {look: folder / look.__name__ for look in READERS}
     readers = {
-        look.__name__: fork(lambda look=look: watch(store, look, folder / look.__name__), folder / look.__name__)
-        for look in READERS
+        log: processes.start(lambda look=look, log=log: watch(store, look, log), log) for look, log in logs.items()
     }
     shut, gate = os.pipe()
 
@@ -228,20 +248,21 @@ def killed_at_random(folder: Path, seed: int) -> dict[str, int]:
         os.read(shut, 1)  # returns once all have been started and the gate is closed
         store.write(number, random.Random(number))
 
-    pids = [fork(lambda number=number: write(number), folder / "writer") for number in range(WRITERS)]
+    log = folder / "writer"
+    writers = [processes.start(lambda number=number: write(number), log) for number in range(WRITERS)]
     os.close(gate)
     os.close(shut)
-    kill(store, [pid for number, pid in enumerate(pids) if number not in SPARED], chance)
-    killed = sum(os.WIFSIGNALED(os.waitpid(pid, 0)[1]) for pid in pids)
-    assert not (folder / "writer").exists(), (folder / "writer").read_text()
+    kill(store, [pid for number, pid in enumerate(writers) if number not in SPARED], chance)
+    killed = sum(os.WIFSIGNALED(processes.wait(pid)) for pid in writers)
+    assert not log.exists(), log.read_text()
     by_recovery(store)
     there = kept(store)
     (store.said / ".over").write_text("\n".join(there))
     (store.said / ".over").rename(store.said / "over")
-    failed = [one for one, pid in readers.items() if os.waitpid(pid, 0)[1]]
-    assert not failed, "\n".join((folder / one).read_text() for one in failed)
+    failed = [log for log, pid in readers.items() if processes.wait(pid)]
+    assert not failed, "\n".join(log.read_text() for log in failed)
     assert kept(store) == there
-    looks = {one: int((folder / one).read_text()) for one in readers}
+    looks = {log.name: int(log.read_text()) for log in readers}
     return {**looks, "killed": killed, "finished": len(store.heard("finished")) - len(ACCEPTED)}
 
 
@@ -249,7 +270,8 @@ def a_round(folder: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """With an index from the first files on, which is written again for each few."""
     monkeypatch.setattr(files, "INDEXED_FROM", 2)
     monkeypatch.setattr(gather, "UNINDEXED", 4)
-    found = killed_at_random(folder, seed)
+    with Processes() as processes:
+        found = killed_at_random(folder, seed, processes)
     print(f"\n{found}")
     assert min(found.values()) > 2 and found["killed"] >= len(DOOMED) and found["finished"] >= len(SPARED), found
 
