@@ -135,8 +135,10 @@ class DeepSpeedEngine:
                 "lower_precision_safe_modules": [],
             },
         }
+        # Within a module of its own: DeepSpeed hooks itself on to what it is given, and what is compiled as one graph
+        # (kernels=compile) may have no hooks, which read the clock.
         self.engine, self.optimizer, _, _ = deepspeed.initialize(
-            model=model, optimizer=sgd(model, config), config=settings, dist_init_required=False
+            model=nn.Sequential(model), optimizer=sgd(model, config), config=settings, dist_init_required=False
         )
         if config.zero_stage:
             self._link_momentum()

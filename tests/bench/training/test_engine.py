@@ -144,3 +144,19 @@ def test_fused_kernels_through_autocast_are_as_close_to_fp32_as_torch_is(fused: 
 
     assert 0 < error("torch_bf16")
     assert error("ddp_bf16") <= 2 * error("torch_bf16") + 0.01
+
+
+def test_what_is_compiled_as_one_graph_trains_under_every_engine() -> None:
+    """Hooks of an engine would be part of the graph, and DeepSpeed's read the clock."""
+    found = run(
+        {
+            "reference": config(depth=8, engine="ddp"),
+            "ddp": config(depth=8, engine="ddp", kernels="compile"),
+            "zero0": config(depth=8, kernels="compile"),
+            "zero2": config(depth=8, kernels="compile", zero_stage=2),
+        },
+        2,
+        steps=3,
+    )
+    for engine in ("ddp", "zero0", "zero2"):
+        assert found[engine] == pytest.approx(found["reference"], rel=1e-4), engine
