@@ -90,8 +90,7 @@ def test(words: Sequence[str]) -> int:
         status = process.wait()
         return status if status >= 0 else 128 - status  # as a shell says that a signal ended it
     finally:
-        if folder.exists():
-            lifetime.down(folder)
+        lifetime.down(folder)
 
 
 def main(words: Sequence[str]) -> int:

@@ -1,5 +1,6 @@
 """The tools of the throw-away Slurm: each does what it says, and its undoing undoes it."""
 
+import os
 import re
 import signal
 import subprocess
@@ -109,8 +110,9 @@ def test_each_node_is_a_machine_of_its_own(slurm: Cluster) -> None:
 
 
 def test_shared_memory_and_the_first_process_are_a_node_s_own(slurm: Cluster) -> None:
-    slurm.on("n1", "touch", "/dev/shm/of-n1")
-    assert not Path("/dev/shm/of-n1").exists() and slurm.on("n2", "ls", "/dev/shm").stdout == ""
+    shared = Path("/dev/shm", f"of-n1-{os.getpid()}")
+    slurm.on("n1", "touch", str(shared))
+    assert not shared.exists() and slurm.on("n2", "ls", "/dev/shm").stdout == ""
     # A process whose parent is gone leaves no zombie behind.
     slurm.on("n1", "setsid", "--fork", "sleep", "0.1")
     until(lambda: slurm.on("n1", "ps", "-eo", "comm=").stdout.split().count("sleep") == 1, "the orphan is gone", 5)
@@ -294,7 +296,7 @@ def test_the_next_test_finds_nothing_of_the_last(slurm: Cluster, tmp_path: Path)
     slurm.max_submit(3)
     slurm.submit("--wrap=sleep 600")
     slurm.restore()
-    assert slurm.call("srun", "--nodes=4", f"--partition={HIGH}", "hostname").stdout.split()
+    assert len(slurm.call("srun", "--nodes=4", f"--partition={HIGH}", "hostname", timeout=60).stdout.split()) == 4
     assert "tbf" not in slurm.on("n3", "tc", "qdisc", "show").stdout
     assert slurm.on("n1", "nft", "list", "ruleset").stdout == ""
     for _ in range(4):

@@ -110,7 +110,7 @@ class Cluster:
         machines.boot(self.layout, node)
         network.plug(self.layout, node)
         before = self._start_of(node)
-        daemons.start_node(self.layout, node, again=True)
+        daemons.start_node(self.layout, node)
         until(lambda: self._start_of(node) != before, f"{node} has registered", 60)
 
     def _start_of(self, node: str) -> str:

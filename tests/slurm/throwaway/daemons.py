@@ -89,13 +89,8 @@ def stop_controller(layout: Layout, number: int = signal.SIGTERM) -> None:
     until(lambda: "slurmctld" not in members(layout, CONTROLLER).values(), "slurmctld has ended")
 
 
-def start_node(layout: Layout, node: str, *, again: bool = False) -> None:
-    """Start a node's slurmd.
-
-    Args:
-        again: the node was off: what had run there is over, although this machine's kernel has gone on.
-    """
-    start(layout, node, "slurmd", "-D", *(["-b"] if again else []))
+def start_node(layout: Layout, node: str) -> None:
+    start(layout, node, "slurmd", "-D")
 
 
 def states(layout: Layout) -> dict[str, str]:
