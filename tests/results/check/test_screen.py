@@ -49,6 +49,8 @@ def test_the_least_p_is_one_choice_of_all() -> None:
     assert p_value([4, 5, 6], [1, 2, 3]) == pytest.approx(1 / 20) == least_p(3, 3)
     assert p_value([23, 22, 21], list(range(20))) == pytest.approx(1 / 1771) == least_p(3, 20)
     assert p_value([1, 1, 1], [1, 1, 1, 1]) == 1.0
+    # Twice the ranks are 2, 4, 7, 7 and 10: of the ten pairs five have a sum of 12 or more, and two one of 11.
+    assert p_value([1, 4], [2, 3, 3]) == 0.5
 
 
 def test_what_a_level_needs() -> None:
@@ -59,10 +61,11 @@ def test_what_a_level_needs() -> None:
     assert least_baseline(3, Rule(1 / 35, 1.0)) == 5  # 3 against 4 reach 1/35, which is not below it
 
 
-def test_counts_of_sums_are_those_of_all_choices() -> None:
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_counts_of_sums_are_those_of_all_choices(count: int) -> None:
     ranks = [1, 2, 2, 5, 7]
-    counted = null_sums(np.array(ranks), 2)
-    sums = [sum(chosen) for chosen in itertools.combinations(ranks, 2)]
+    counted = null_sums(np.array(ranks), count)
+    sums = [sum(chosen) for chosen in itertools.combinations(ranks, count)]
     assert [counted[total] for total in range(18)] == [sums.count(total) for total in range(18)]
 
 
@@ -114,6 +117,7 @@ def test_whole_numbers_have_the_lesser_deviation() -> None:
     assert mad(epochs) == pytest.approx(1.4826) and np.std(epochs, ddof=1) == pytest.approx(0.8165, abs=1e-4)
     assert SOLE.spread(epochs) == pytest.approx(3 * 0.8165, abs=1e-3)
     assert SUSPECT.spread(epochs) == pytest.approx(1.4826)
+    assert SOLE.spread([10.0, 10.0, 10.0, 90.0]) == 0  # one that is far off is no deviation of the others
 
 
 def test_what_is_just_at_the_level_or_the_floor_is_not_flagged() -> None:
