@@ -241,7 +241,7 @@ def test_words(chosen):
         (["per=each"], "per=each: choose from first, list, all .*"),
         (["per=first,all"], "per=first,all: per takes one value, one of first, list, all"),
         (["per=first", "per=all"], "per=all: per is given twice; it takes one value"),
-        (["jobs=0"], r"jobs=0: jobs takes a whole number, at least 1 \(nearest: jobs=1\)"),
+        (["jobs=0"], r"jobs=0: jobs takes a whole number, at least 1 and at most 1024 \(nearest: jobs=1\)"),
         (["jobs=two"], "jobs=two: jobs takes a whole number, .*"),
         (["chip=sm_90"], "chip=sm_90: no such key; did you mean chips=sm_90.*"),
         (["limits=check"], "limits=check: limits are those of per=first; nearest is per=first limits=check"),

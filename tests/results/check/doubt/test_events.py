@@ -47,7 +47,11 @@ def write(root: Path, **columns: Any) -> None:
     ],
 )
 def test_an_event_from_which_nothing_can_be_told_is_no_pass_until_it_is_reverted(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], columns: dict[str, Any], words: str
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    columns: dict[str, Any],
+    words: str,
 ) -> None:
     store = recent(tmp_path / "store")
     held = [store.run(rate) for rate in spread(10)]
@@ -61,6 +65,7 @@ def test_an_event_from_which_nothing_can_be_told_is_no_pass_until_it_is_reverted
     history, faults = events(store.root)
     assert faults == [line] and list(standing(history).accepted.values()) == [held]
     root = f"results={store.root}"
+    monkeypatch.setenv("COLUMNS", "300")  # no cell is folded
     assert main(["list", root]) == 0
     said = capsys.readouterr()
     listed = " ".join(said.out.split())
@@ -87,8 +92,9 @@ def test_an_event_of_several_cells_is_one_fault(tmp_path: Path) -> None:
 
 
 def test_what_is_reverted_is_not_reverted_twice_and_one_revert_undoes_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "300")  # no cell is folded
     store = recent(tmp_path / "store")
     root = f"results={store.root}"
     held = [store.run(rate) for rate in spread(10)]
