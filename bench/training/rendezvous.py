@@ -50,24 +50,33 @@ def open_store(address: str, port: int, place: RankEnvironment) -> dist.TCPStore
     thread = threading.Thread(target=connect, name="rendezvous", daemon=True)
     thread.start()
     thread.join(MEET_S + MARGIN_S)
-    if not found:
+    if not found and _listens(address, port):
         raise Unreachable(
             f"what listens at {address}:{port} is not rank 0 of this run: start it again, which takes another port, or "
             "set MASTER_PORT"
         )
-    if isinstance(found[0], dist.TCPStore):
-        return found[0]
-    if place.rank == 0 and "EADDRINUSE" in str(found[0]):
+    answer = found[0] if found else TimeoutError()
+    if isinstance(answer, dist.TCPStore):
+        return answer
+    if place.rank == 0 and "EADDRINUSE" in str(answer):
         raise Unreachable(
             f"MASTER_PORT={port}, where the ranks were to meet, is taken on {place.host()}: start the run again, which "
             "takes another, or set MASTER_PORT"
-        ) from found[0]
-    if isinstance(found[0], dist.DistNetworkError | dist.DistStoreError):
+        ) from answer
+    if isinstance(answer, dist.DistNetworkError | dist.DistStoreError | TimeoutError):
         raise Unreachable(
             f"{place.host()} cannot reach rank 0 at {address}:{port} within {MEET_S:.0f} s: if rank 0 runs, name the "
             "network between the nodes as interface in the site profile"
-        ) from found[0]
-    raise found[0]
+        ) from answer
+    raise answer
+
+
+def _listens(address: str, port: int) -> bool:
+    try:
+        with socket.create_connection((address, port), timeout=MARGIN_S):
+            return True
+    except OSError:
+        return False
 
 
 def meet(store: dist.Store, place: RankEnvironment) -> None:
