@@ -60,6 +60,8 @@ FILES: dict[str, tuple[bytes, str | None]] = {
     "empty.jpg": (b"", "empty file"),
     "text.png": (b"no image\n" * 20, NO_IMAGE),
     "changed.png": (flipped(PNG, len(PNG) // 2), REFUSED),
+    "sum.png": (flipped(PNG, len(PNG) - 14), "damaged image (the checksum of IDAT is wrong)"),
+    "longer.webp": (WEBP + b"\0" * 9, f"damaged image ({len(WEBP) + 9:,} bytes, where its header says {len(WEBP):,})"),
     "cut.png": (PNG[: len(PNG) // 2], REFUSED),
     "cut.webp": (WEBP[: len(WEBP) // 2], NO_IMAGE),
     "cut.gif": (GIF[: len(GIF) // 2], REFUSED),

@@ -74,7 +74,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 NUMBER = st.integers(0, 2**31)
 DONE = st.lists(st.tuples(st.sampled_from(DAMAGES), NUMBER, NUMBER, NUMBER), min_size=1, max_size=3)
 PARTS = 6  # of the commands: so many examples have each command once
-HOW = st.tuples(st.booleans(), st.integers(0, 79))  # whether an index is kept; which commands, and at 0 pictures
+HOW = st.tuples(st.booleans(), st.integers(0, 79))  # whether an index is kept; which commands, and at 79 pictures
 
 
 def id_of(name: str) -> str:
@@ -96,7 +96,7 @@ def damage_and_read(
     subprocess.run(["rm", "-rf", str(to)], check=True)
     found = reader.ask(
         root=str(store.root), to=str(to), run=chosen, 
-        indexed=how[0], draws=how[1] == 0, part=how[1] % PARTS, parts=PARTS,
+        indexed=how[0], draws=how[1] == 79, part=how[1] % PARTS, parts=PARTS,
     )  # fmt: skip
     for table in TABLES:
         one = found["tables"][table]
@@ -155,4 +155,4 @@ def test_any_damage_for_minutes(store: Store, reader: Reader) -> None:
     def tried(done: Any, how: Any) -> None:
         damage_and_read(store, reader, done, how)
 
-    assert soak(tried, "damaged stores", done=DONE, how=HOW) > 50
+    assert soak(tried, "damaged stores", done=DONE, how=HOW) > 10
