@@ -107,7 +107,7 @@ def worsening(metric: Metric, value: float, reference: float) -> float:
     """
     if value == reference:
         return 0.0
-    if math.isinf(value) or math.isinf(reference):
-        return math.inf if value > reference else -math.inf
+    if math.isinf(reference):
+        return -math.inf
     change = value - reference if metric.absolute else value / reference - 1
     return -change if metric.better == "higher" else change

@@ -44,6 +44,16 @@ def test_what_each_kind_of_run_is_checked_for() -> None:
     assert [name for name, metric in BY_NAME.items() if metric.absolute] == ["final_top1"]
 
 
+def test_directions_and_how_far_off_one_run_alone_is_broken() -> None:
+    facts = {name: (metric.better, metric.unit, pytest.approx(metric.far)) for name, metric in BY_NAME.items()}
+    assert facts == {
+        "images_per_s": ("higher", "images/s", 1 / 4), "step_ms_p50": ("lower", "ms", 1 / 3),
+        "tta_s": ("lower", "s", 1 / 3),
+        "epochs_to_target": ("same", "epochs", 0.6), "final_top1": ("higher", "fraction", 0.04),
+        "peak_mem_bytes": ("lower", "bytes", 0.1), "p50": ("lower", "us", 1 / 3),
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("metric", "row", "number", "reason"),
     [
