@@ -86,7 +86,10 @@ def plan(words: Sequence[str]) -> list[Plan]:
     for cells in grouped.values():
         keys = replace(cells[0], results=str(check_folder("results", cells[0].results)))
         if keys.run is not None:
-            attempt_name(keys.run, 0)
+            try:
+                attempt_name(keys.run, 0)
+            except ValueError as error:
+                raise WordError(f"run={keys.run}: no id of a run: {error}") from None
         step = net(
             depth=keys.depth, stride=keys.stride, family=keys.family, shortcut=keys.shortcut,
             image_size=keys.image_size, batch=keys.batch, precision=keys.precision,
