@@ -78,7 +78,10 @@ def plan(words: Sequence[str]) -> list[Plan]:
     for cells in grouped.values():
         keys = replace(cells[0], results=str(check_folder("results", cells[0].results)))
         if keys.run is not None:
-            attempt_name(keys.run, 0)
+            try:
+                attempt_name(keys.run, 0)
+            except ValueError as error:
+                raise WordError(f"run={keys.run}: no id of a run: {error}") from None
         step = keys.step()
         typed = {cell.op for cell in cells}
         ops = tuple(op for op in OPS if op in typed or "all" in typed)
