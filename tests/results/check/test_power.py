@@ -22,6 +22,17 @@ def test_noise_is_estimated_from_runs_and_pairs() -> None:
     assert found.total == pytest.approx(math.hypot(0.03, 0.01), rel=0.05) and found.known_within
 
 
+def test_runs_differ_as_the_model_says() -> None:
+    draw = np.random.default_rng(0)
+    quiet = Noise(between=0.03, within=0.04, outliers=0.0)
+    assert np.log(quiet.allocations(draw, (100_000,))).std() == pytest.approx(quiet.total, rel=0.02)
+    assert quiet.total == pytest.approx(0.05)
+    assert np.log(quiet.ratios(draw, (100_000,))).std() == pytest.approx(0.04 * math.sqrt(2), rel=0.02)
+    slow = Noise(between=0.0, within=0.0, outliers=0.2, outlier_loss=0.3).allocations(draw, (100_000,))
+    assert (slow < 1).mean() == pytest.approx(0.2, rel=0.05) and slow.max() == 1
+    assert slow.min() == pytest.approx(0.7, abs=0.01) and slow[slow < 1].mean() == pytest.approx(0.85, abs=0.01)
+
+
 def test_sets_that_stopped_early_make_the_noise_no_smaller() -> None:
     draw = np.random.default_rng(0)
     truth = Noise(between=0.0, within=0.01, outliers=0.0)
