@@ -191,15 +191,18 @@ def _defence(cluster: ClusterConfig) -> list[str]:
     overrides = "|".join([*OVERRIDES, *named, *(["SBATCH_GPUS_PER_NODE"] if cluster.gpus_per_node else [])])
     return [
         "# What the submitting shell has of other jobs, or in place of the options above, must not change this one.",
-        f"overrides=$(compgen -e | grep -xE '{overrides}')",
-        f"unset $(compgen -e | grep -xE '{FOREIGN}' | grep -vxE '{OWN}')",
-        'if [ -n "$overrides" ]; then',
-        '  echo "job $SLURM_JOB_ID was not submitted as written, but under" $overrides"; it is submitted again" >&2',
-        '  exec sbatch "$0"',
-        "fi",
+        "# This is its name where Slurm starts it; a script that is run within an allocation has what its caller says.",
+        'if [ "${0##*/}" = slurm_script ]; then',
+        f"  overrides=$(compgen -e | grep -xE '{overrides}')",
+        f"  unset $(compgen -e | grep -xE '{FOREIGN}' | grep -vxE '{OWN}')",
+        '  if [ -n "$overrides" ]; then',
+        '    echo "job $SLURM_JOB_ID was not submitted as written, but under" $overrides"; it is submitted again" >&2',
+        '    exec sbatch "$0"',
+        "  fi",
         # Slurm sets it from the first restart on: before that it may be that of the job which submitted this one.
-        'SLURM_RESTART_COUNT=$(scontrol show job --oneliner "$SLURM_JOB_ID" | grep -o "Restarts=[0-9]*" | cut -d= -f2)',
-        "export SLURM_RESTART_COUNT=${SLURM_RESTART_COUNT:-0}",
+        '  restarts=$(scontrol show job --oneliner "$SLURM_JOB_ID" | grep -o "Restarts=[0-9]*" | cut -d= -f2)',
+        "  export SLURM_RESTART_COUNT=${restarts:-0}",
+        "fi",
     ]
 
 

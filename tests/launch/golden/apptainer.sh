@@ -14,14 +14,17 @@
 
 # setup
 # What the submitting shell has of other jobs, or in place of the options above, must not change this one.
-overrides=$(compgen -e | grep -xE 'SBATCH_TIMELIMIT|SBATCH_REQUEUE|SBATCH_NO_REQUEUE|SBATCH_SIGNAL|SBATCH_JOB_NAME|SBATCH_OPEN_MODE|SBATCH_ARRAY_INX|SBATCH_GPUS_PER_NODE')
-unset $(compgen -e | grep -xE '(SLURM|SBATCH|SALLOC|SRUN|SUBMITIT)_.*|RANK|WORLD_SIZE|LOCAL_RANK|LOCAL_WORLD_SIZE|RESNET_BENCH_RUN_ID' | grep -vxE 'SLURM_(CONF|CONF_SERVER|CLUSTER_NAME|CPUS_ON_NODE|CPUS_PER_TASK|GPUS_ON_NODE|GPUS_PER_NODE|JOBID|JOB_.*|NNODES|NODELIST|NTASKS_PER_NODE|SUBMIT_DIR|SUBMIT_HOST|TASKS_PER_NODE|TOPOLOGY_ADDR|TOPOLOGY_ADDR_PATTERN)')
-if [ -n "$overrides" ]; then
-  echo "job $SLURM_JOB_ID was not submitted as written, but under" $overrides"; it is submitted again" >&2
-  exec sbatch "$0"
+# This is its name where Slurm starts it; a script that is run within an allocation has what its caller says.
+if [ "${0##*/}" = slurm_script ]; then
+  overrides=$(compgen -e | grep -xE 'SBATCH_TIMELIMIT|SBATCH_REQUEUE|SBATCH_NO_REQUEUE|SBATCH_SIGNAL|SBATCH_JOB_NAME|SBATCH_OPEN_MODE|SBATCH_ARRAY_INX|SBATCH_GPUS_PER_NODE')
+  unset $(compgen -e | grep -xE '(SLURM|SBATCH|SALLOC|SRUN|SUBMITIT)_.*|RANK|WORLD_SIZE|LOCAL_RANK|LOCAL_WORLD_SIZE|RESNET_BENCH_RUN_ID' | grep -vxE 'SLURM_(CONF|CONF_SERVER|CLUSTER_NAME|CPUS_ON_NODE|CPUS_PER_TASK|GPUS_ON_NODE|GPUS_PER_NODE|JOBID|JOB_.*|NNODES|NODELIST|NTASKS_PER_NODE|SUBMIT_DIR|SUBMIT_HOST|TASKS_PER_NODE|TOPOLOGY_ADDR|TOPOLOGY_ADDR_PATTERN)')
+  if [ -n "$overrides" ]; then
+    echo "job $SLURM_JOB_ID was not submitted as written, but under" $overrides"; it is submitted again" >&2
+    exec sbatch "$0"
+  fi
+  restarts=$(scontrol show job --oneliner "$SLURM_JOB_ID" | grep -o "Restarts=[0-9]*" | cut -d= -f2)
+  export SLURM_RESTART_COUNT=${restarts:-0}
 fi
-SLURM_RESTART_COUNT=$(scontrol show job --oneliner "$SLURM_JOB_ID" | grep -o "Restarts=[0-9]*" | cut -d= -f2)
-export SLURM_RESTART_COUNT=${SLURM_RESTART_COUNT:-0}
 export PYTHONPATH=/checkout${PYTHONPATH:+:$PYTHONPATH}
 export PYTHONSAFEPATH=1
 export OMP_NUM_THREADS=8
