@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from results import statistics
 from results.statistics import Interval, median_interval, ratio_interval, u_tails
@@ -96,3 +97,11 @@ def test_the_interval_of_a_median_holds_it_as_often_as_it_says() -> None:
         sets = [median_interval(list(one), [1.0] * count) for one in draw.lognormal(0, 0.1, (3000, count))]
         held = np.mean([(one.low or 0.0) <= 1 <= (one.high or 0.0) for one in sets])
         assert held == pytest.approx(sets[0].level, abs=0.025)
+
+
+def test_the_interval_of_a_hundred_ratios_counts_all_of_both_tails() -> None:
+    found = median_interval([float(number) for number in range(1, 101)], [1.0] * 100)
+    tail = stats.binom.cdf(39, 100, 0.5)  # of fewer than 40 on one side of the true median; 40 would be too many
+    assert tail < 0.025 < stats.binom.cdf(40, 100, 0.5)
+    assert (found.ratio, found.low, found.high) == (50.5, 40.0, 61.0)
+    assert found.level == pytest.approx(1 - 2 * float(tail))
