@@ -54,7 +54,7 @@ def test_where_nothing_differs_one_in_256_is_of_one_given_sign() -> None:
     changes = draw.normal(0, 0.1, (100_000, PAIRS))
     assert confirmed_many(changes).mean() == pytest.approx(1 / 256, rel=0.1)
     assert confirmed_many(changes[:300]).tolist() == [confirm(list(row)).outcome == "worse" for row in changes[:300]]
-    # A twentieth of the pairs is needed on average: most sets are settled by the second or third.
+    # Three of eight pairs are needed on average: most sets are settled by the second or third.
     assert np.mean([confirm(list(row)).pairs for row in changes[:2000]]) == pytest.approx(2.98, abs=0.1)
 
 

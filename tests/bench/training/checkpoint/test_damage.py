@@ -7,15 +7,14 @@ import contextlib
 import hashlib
 import json
 import os
-import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
 import torch
+from any_input import limited
 from damaged_run import DAMAGES, Run
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
@@ -31,7 +30,6 @@ SHORT = settings(
 )
 LONG = settings(max_examples=200, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 LONG_S = 150.0  # of each of the two that go on for minutes
-HANGS_S = 60
 PARTS = ("weights.safetensors", "momentum.safetensors", "state.json", "manifest.json", "COMPLETE")
 EVIL = (
     "..",
@@ -67,22 +65,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         originals.append((at(epoch), content(engine)))
     (root.parent / "outside").write_bytes(path.read_bytes())
     return Run(path, files_of(root), originals, trained())
-
-
-@contextlib.contextmanager
-def limited() -> Iterator[None]:
-    """A hang is a failure."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise AssertionError(f"still reading after {HANGS_S} s")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(HANGS_S)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def outcome(run: Run, path: Path) -> tuple[Checkpoint, list[bytes]] | None:
