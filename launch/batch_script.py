@@ -19,7 +19,7 @@ from bench.config.environment import JobEnvironment, ShellExpression, without
 from bench.config.paths import ROOT
 from bench.config.resolve import words
 from bench.config.run_config import RunConfig
-from bench.config.slurm import of_submitter
+from bench.config.slurm import OF_RANKS, of_submitter
 from launch.cluster import ClusterConfig
 from launch.job import Job, new_run_id
 from launch.plan import Cell, Plan
@@ -33,7 +33,7 @@ OVERRIDES = (
     "SBATCH_ARRAY_INX",
 )  # fmt: skip
 # Variables that no job may have from the shell that submits it, and those among them that Slurm sets for each job.
-FOREIGN = "(SLURM|SBATCH|SALLOC|SRUN|SUBMITIT)_.*|RANK|WORLD_SIZE|LOCAL_RANK|LOCAL_WORLD_SIZE|RESNET_BENCH_RUN_ID"
+FOREIGN = "|".join(["(SLURM|SBATCH|SALLOC|SRUN|SUBMITIT)_.*", *sorted(OF_RANKS)])
 OWN = (
     "SLURM_(CONF|CONF_SERVER|CLUSTER_NAME|CPUS_ON_NODE|CPUS_PER_TASK|GPUS_ON_NODE|GPUS_PER_NODE|JOBID|JOB_.*|NNODES|"
     "NODELIST|NTASKS_PER_NODE|SUBMIT_DIR|SUBMIT_HOST|TASKS_PER_NODE|TOPOLOGY_ADDR|TOPOLOGY_ADDR_PATTERN)"

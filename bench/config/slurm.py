@@ -15,7 +15,7 @@ CPUS = "SLURM_CPUS_PER_TASK"
 # Those of submitit too, by which a job that it handed to Slurm knows its ranks.
 _OF_SLURM = re.compile(r"(SLURM|SLURMD|SBATCH|SALLOC|SRUN|SCONTROL|SQUEUE|SACCT|SUBMITIT)_.*")
 _OF_SITE = {"SLURM_CONF", "SLURM_CONF_SERVER"}
-_OF_RANKS = {
+OF_RANKS = {
     "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT",
     HOSTS_VARIABLE, CORES_VARIABLE, RUN_ID_VARIABLE,
 }  # fmt: skip
@@ -86,7 +86,7 @@ def of_submitter(environ: Mapping[str, str]) -> set[str]:
     lines, and a job inherits what srun reads (SLURM_CPU_BIND, SLURM_MEM_PER_CPU) and what names the job and the task
     that the shell may itself run in. And those by which the ranks of another run find each other.
     """
-    return {name for name in environ if _OF_SLURM.fullmatch(name) or name in _OF_RANKS} - _OF_SITE
+    return {name for name in environ if _OF_SLURM.fullmatch(name) or name in OF_RANKS} - _OF_SITE
 
 
 def number(environ: Mapping[str, str], name: str, *, least: int) -> int | None:
