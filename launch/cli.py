@@ -43,13 +43,14 @@ def _run(plan: Plan) -> int:
 
 
 def _submit(plan: Plan) -> int:
-    from launch import batch_script
+    from launch.batch.script import BatchError, check_slurm
+    from launch.sweep.submit import dispatch
 
     try:
-        batch_script.check_slurm(plan.mode)
+        check_slurm(plan.mode)
         _say(plan.notices)
-        return batch_script.dispatch(plan)
-    except batch_script.BatchError as error:
+        return dispatch(plan)
+    except BatchError as error:
         raise command.Failure(str(error)) from None
 
 

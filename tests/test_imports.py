@@ -29,7 +29,7 @@ ROOMS = {
         "dtypes", "interpreter", "child_process", "chips", "runtime", "operands", "prepared", "aten_conv", "tiles",
         "ops", "reference", "aot", "choose",
     ],
-    "launch": ["cluster", "plan", "job", "interrupts", "batch_script", "foreground", "cli", "local", "slurm"],
+    "launch": ["cluster", "plan", "job", "interrupts", "batch", "sweep", "foreground", "cli", "local", "slurm"],
     "resnet": [
         "architecture", "recipe", "layers", "fused", "model", "counts", "comparators", "weights", "data",
     ],
@@ -106,7 +106,8 @@ LIGHT = [
     "launch.cli",
     "launch.job",
     "launch.foreground",
-    "launch.batch_script",
+    "launch.batch.script",
+    "launch.sweep.submit",
     "results.__main__",
     "results.export",
     "results.query.command",

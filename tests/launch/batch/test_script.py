@@ -13,7 +13,8 @@ from PIL import Image
 
 from bench.config.paths import ROOT
 from bench.config.run_config import RunConfig
-from launch import batch_script, job
+from launch import job
+from launch.batch.script import script
 from launch.cli import main
 from launch.plan import Cell, make_plan
 from resnet.data import open_dataset
@@ -99,7 +100,7 @@ def directives(text: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_scripts_are_these(name: str) -> None:
-    text = anywhere(batch_script.script(cell(SCRIPTS[name])))
+    text = anywhere(script(cell(SCRIPTS[name])))
     assert text == (GOLDEN / f"{name}.sh").read_text()
     subprocess.run(["bash", "-n"], input=text, text=True, check=True)
 
@@ -107,14 +108,14 @@ def test_scripts_are_these(name: str) -> None:
 @pytest.mark.parametrize("more", ["", "recipe=paper ranks_per_node=4", "dataset=digits depth=20 lr=0.1 batch=16"])
 def test_the_number_of_nodes_is_in_its_line_alone(more: str) -> None:
     base = more if "depth" in more else f"depth=152 {more}"
-    two, eight = (batch_script.script(cell(f"{base} nodes={nodes}")).splitlines() for nodes in (2, 8))
+    two, eight = (script(cell(f"{base} nodes={nodes}")).splitlines() for nodes in (2, 8))
     assert [(a, b) for a, b in zip(two, eight, strict=True) if a != b] == [("#SBATCH --nodes=2", "#SBATCH --nodes=8")]
 
 
 def test_a_job_composes_the_configuration_that_was_planned(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the script's last words resolve to in the job is what the launcher had checked."""
     planned = cell(SCRIPTS["pyxis"])
-    line = batch_script.script(planned).partition("-m launch.job")[2]
+    line = script(planned).partition("-m launch.job")[2]
     started: list[tuple[RunConfig, str]] = []
     monkeypatch.setattr(job.Job, "__call__", lambda self: started.append((self.config, self.run_id)))
     monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")  # as the script exports it
@@ -126,7 +127,7 @@ def test_a_job_composes_the_configuration_that_was_planned(monkeypatch: pytest.M
 
 def test_ports_differ_between_jobs_and_between_restarts() -> None:
     line = next(
-        line for line in batch_script.script(cell("depth=50")).splitlines() if line.startswith("export MASTER_PORT")
+        line for line in script(cell("depth=50")).splitlines() if line.startswith("export MASTER_PORT")
     )
 
     def port(job_id: int, restarts: str) -> int:
@@ -164,7 +165,7 @@ def test_submission_hands_over_the_same_script_and_a_pickled_job(
     assert words[:3:2] == ["job", "run"] and words[1] == "101" and words[4:] == ["nodes=2", "ranks_per_node=4"]
     folder = slurm / "rows" / "jobs" / words[3]
     assert (folder / "101_submitted.pkl").exists()
-    given, printed = (slurm / "SCRIPT").read_text(), batch_script.script(cell(line))
+    given, printed = (slurm / "SCRIPT").read_text(), script(cell(line))
     expected = directives(printed) | {"output": f"{folder}/%x-%j.out"}
     assert directives(given) == expected
     start = "-m submitit.core._submit"
@@ -196,7 +197,7 @@ def test_mode_test_asks_and_submits_nothing(slurm: Path, capsys: pytest.CaptureF
     assert main("slurm", ["depth=18", "loader=synthetic", "mode=test"]) == 0
     assert capsys.readouterr().out == "resnet18B-imagenet: sbatch: Job 7 to start at noon on node1\n"
     assert (slurm / "CALLS").read_text() == "--test-only\n"
-    assert (slurm / "SCRIPT").read_text() == batch_script.script(cell("depth=18 loader=synthetic"))
+    assert (slurm / "SCRIPT").read_text() == script(cell("depth=18 loader=synthetic"))
 
 
 def test_what_has_a_completed_result_is_not_submitted_again(slurm: Path, capsys: pytest.CaptureFixture[str]) -> None:

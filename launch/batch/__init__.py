@@ -1,0 +1,1 @@
+"""A job for Slurm: what its batch script says."""

@@ -1,0 +1,69 @@
+"""The batch script of one configuration, and what Slurm says of it."""
+
+import os
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+from submitit.slurm.slurm import _make_sbatch_string
+
+from bench.config.environment import without
+from bench.config.resolve import words
+from bench.config.run_config import RunConfig
+from bench.config.slurm import of_submitter
+from launch.batch.options import sbatch_options, srun
+from launch.cluster import ClusterConfig
+from launch.plan import Cell
+
+__all__ = ["BatchError", "check_slurm", "cluster_of", "jobs_folder", "script", "test"]
+
+
+class BatchError(RuntimeError):
+    """Slurm is missing or refuses; the message is one line."""
+
+
+def check_slurm(mode: str) -> None:
+    """Raise a BatchError where a mode needs Slurm and there is none."""
+    if mode != "print" and shutil.which("sbatch") is None:
+        raise BatchError(
+            "no sbatch on this machine: mode=print writes the batch script, and launch/local.py runs here without Slurm"
+        )
+
+
+def script(cell: Cell) -> str:
+    """The batch script of one configuration, complete in itself: the job composes the configuration again.
+
+    Only the line of --nodes depends on the number of nodes; the job asks Slurm for it.
+    """
+    config, cluster = cell.config, cluster_of(cell)
+    logs = f'{shlex.quote(str(jobs_folder(config)))}/"$SLURM_JOB_NAME-$SLURM_JOB_ID"'
+    job = " \\\n    ".join(["-m launch.job", *map(shlex.quote, words(cell.keys, config))])
+    # Slurm makes no folders: its own log, of the batch script, goes to where the script is submitted from.
+    options = sbatch_options(config, cluster, logs, "%x-%j.out")
+    return _make_sbatch_string(
+        command=f"{srun(config, cluster)} {job}", folder=jobs_folder(config), use_srun=False, **options
+    )
+
+
+def test(cell: Cell) -> str:
+    """What Slurm says of a configuration's batch script without taking it.
+
+    Raises:
+        BatchError: it would refuse it.
+    """
+    with without(of_submitter(os.environ)):
+        asked = subprocess.run(["sbatch", "--test-only"], input=script(cell), capture_output=True, text=True)
+    answer = " ".join((asked.stderr + asked.stdout).split())
+    if asked.returncode:
+        raise BatchError(f"{cell.config.name()}: {answer}")
+    return answer
+
+
+def cluster_of(cell: Cell) -> ClusterConfig:
+    assert cell.cluster, "slurm.py composes every cell with a profile"
+    return cell.cluster
+
+
+def jobs_folder(config: RunConfig) -> Path:
+    return Path(config.results) / "jobs"
