@@ -15,6 +15,8 @@ READERS = {
     "bench/config/slurm.py": "the only one that says what they mean to a process",
     "bench/pairs/process.py": "the allocation that pairs run in, and what srun is told in place of sbatch",
     "bench/training/recorder.py": "the nodes of a rank that srun started",
+    "launch/batch/options.py": "text that bash evaluates in the job",
+    "launch/batch/script.py": "text that bash evaluates in the job",
     "launch/batch/shell.py": "text that bash evaluates in the job",
     "launch/foreground.py": "submitit's number of a rank that the launcher itself started",
     "launch/job.py": "the number of nodes, of a rank that srun started",

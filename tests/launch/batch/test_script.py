@@ -126,9 +126,7 @@ def test_a_job_composes_the_configuration_that_was_planned(monkeypatch: pytest.M
 
 
 def test_ports_differ_between_jobs_and_between_restarts() -> None:
-    line = next(
-        line for line in script(cell("depth=50")).splitlines() if line.startswith("export MASTER_PORT")
-    )
+    line = next(line for line in script(cell("depth=50")).splitlines() if line.startswith("export MASTER_PORT"))
 
     def port(job_id: int, restarts: str) -> int:
         variables = {"SLURM_JOB_ID": str(job_id), **({"SLURM_RESTART_COUNT": restarts} if restarts else {})}
