@@ -1,6 +1,7 @@
 """The edges of intervals: levels that are just reached, zeros, and counts worked out by hand."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -105,3 +106,62 @@ def test_the_interval_of_a_hundred_ratios_counts_all_of_both_tails() -> None:
     assert tail < 0.025 < stats.binom.cdf(40, 100, 0.5)
     assert (found.ratio, found.low, found.high) == (50.5, 40.0, 61.0)
     assert found.level == pytest.approx(1 - 2 * float(tail))
+
+
+def test_the_interval_of_reciprocal_ratios_is_that_of_the_ratios() -> None:
+    # The same draws in the opposite order: as many medians are left out above as below.
+    draw = np.random.default_rng(5)
+    a, b = draw.uniform(1, 2, 41), draw.uniform(1, 2, 41)
+    found, turned = statistics.paired_ratio(a, b), statistics.paired_ratio(b, a)
+    assert (turned.low, turned.median, turned.high) == pytest.approx(
+        (1 / found.high, 1 / found.median, 1 / found.low), rel=1e-12
+    )
+
+
+def test_the_interval_of_a_median_has_a_level_that_it_just_reaches() -> None:
+    ratios = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0]
+    for inwards, level in ((0, 1 - 2 / 64), (1, 1 - 14 / 64)):
+        found = median_interval(ratios, [1.0] * 6, level)
+        assert (found.low, found.high, found.level) == (ratios[inwards], ratios[-1 - inwards], level)
+
+
+def test_pairs_are_laid_out_as_long_as_there_is_memory_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = [1.0, 1.3, 1.7], [2.0, 2.9, 3.1, 4.7]
+    every = sorted(y / x for x in a for y in b)
+    searched = []
+    bisect = statistics._bisect_ratio
+
+    def note(below: np.ndarray, above: np.ndarray, rank: int) -> float:
+        searched.append(rank)
+        return bisect(below, above, rank)
+
+    monkeypatch.setattr(statistics, "_bisect_ratio", note)
+    monkeypatch.setattr(statistics, "MOST_PAIRS", 12)
+    assert statistics._ordered_ratios(b=b, a=a, ranks=list(range(12))) == every and not searched
+    monkeypatch.setattr(statistics, "MOST_PAIRS", 11)
+    # Both ends too: neither is a bound that the search starts from and never reaches.
+    assert statistics._ordered_ratios(b=b, a=a, ranks=list(range(12))) == pytest.approx(every, rel=1e-14)
+    assert searched == list(range(12))
+
+
+def test_a_normal_u_ends_its_intervals_where_the_exact_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = [(m, n) for m in range(15, 60, 4) for n in range(m, 60, 5)]
+    exact = np.array([statistics._bounds(m, n, 0.95)[0] for m, n in sizes])
+    monkeypatch.setattr(statistics, "EXACT_STEPS", 0)
+    normal = np.array([statistics._bounds(m, n, 0.95)[0] for m, n in sizes])
+    # It is the wider of the two, by a rank in every second case.
+    assert set(exact - normal) == {0, 1} and np.mean(exact - normal) < 0.6
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda: statistics.median([]), "samples"),
+        (lambda: statistics.summary_of_runs([math.inf]), "seconds"),
+        (lambda: statistics.paired_ratio([], []), "pairs"),
+        (lambda: statistics.paired_ratio([1.0], [math.nan]), "pairs"),
+    ],
+)
+def test_what_is_wrong_is_named_first(call: Callable[[], object], name: str) -> None:
+    with pytest.raises(ValueError, match=f"^{name}: "):
+        call()
