@@ -134,3 +134,43 @@ def test_a_thousand_series_take_seconds() -> None:
 def test_what_is_refused(series: list[float], options: dict[str, float], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         change_points(series, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("level", "permutations"), [(0.05, 199), (0.05, 19), (0.1, 99), (0.01, 199), (0.3, 9)])
+def test_a_level_is_reached_by_as_many_permutations_as_it_allows(
+    monkeypatch: pytest.MonkeyPatch, level: float, permutations: int
+) -> None:
+    allowed = sum((exceeded + 1) / (permutations + 1) <= level + 1e-12 for exceeded in range(permutations)) - 1
+    values, bounds = np.arange(10.0), [0, 4, 10]
+    for exceeded in (0, allowed, allowed + 1, permutations):
+        rows: dict[int, list[np.ndarray]] = {4: [], 6: []}
+
+        def best(shuffled: np.ndarray, least: int, rows=rows, exceeded=exceeded):  # type: ignore[no-untyped-def]
+            count, n = shuffled.shape
+            done = sum(map(len, rows[n]))
+            rows[n].append(shuffled)
+            # As large as the statistic, but for its last digits, in so many permutations; of one segment alone.
+            large = (np.arange(done, done + count) < exceeded) & (n == 6)
+            return np.where(large, 5 * (1 - 1e-12), -1.0), np.ones(count, np.intp)
+
+        monkeypatch.setattr(e_divisive, "_best_splits", best)
+        draw = np.random.default_rng(0)
+        found = e_divisive._significant(values, bounds, 5.0, level, permutations, 2, draw)
+        assert found is (exceeded <= allowed)
+        for n, segment in ((4, values[:4]), (6, values[4:])):
+            shuffled = np.concatenate(rows[n])
+            assert len(shuffled) == permutations if found else len(shuffled) <= permutations
+            assert (np.sort(shuffled, axis=1) == segment).all() and (shuffled != segment).any()
+
+
+@pytest.mark.parametrize("level", [0.0, 1.0, 1.5, -0.1])
+def test_a_level_is_between_0_and_1(level: float) -> None:
+    with pytest.raises(ValueError, match=f"^level={level}: expected a fraction between 0 and 1"):
+        change_points([1.0] * 6, level=level)
+
+
+def test_the_fewest_permutations_of_a_level_are_enough() -> None:
+    for level, least in ((0.05, 19), (0.1, 9), (0.3, 3)):
+        assert change_points([1.0] * 6, level=level, permutations=least) == []
+        with pytest.raises(ValueError, match=f"^permutations={least - 1}: {least} or more reach level={level}"):
+            change_points([1.0] * 6, level=level, permutations=least - 1)
