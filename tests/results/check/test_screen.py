@@ -49,6 +49,11 @@ def test_the_least_p_is_one_choice_of_all() -> None:
     assert p_value([4, 5, 6], [1, 2, 3]) == pytest.approx(1 / 20) == least_p(3, 3)
     assert p_value([23, 22, 21], list(range(20))) == pytest.approx(1 / 1771) == least_p(3, 20)
     assert p_value([1, 1, 1], [1, 1, 1, 1]) == 1.0
+    # Exact also where both sides have many runs, which scipy would take for a normal distribution by itself.
+    assert p_value(range(100, 110), range(12)) == pytest.approx(1 / math.comb(22, 10))
+    many = np.arange(112.0, 122)[None], np.arange(100.0, 112)[None]
+    for level, flagged in ((0.9 / math.comb(22, 10), False), (1.1 / math.comb(22, 10), True)):
+        assert screen_many(*many, floor=0.01, rule=Rule(level, 1.0)).tolist() == [flagged]
     # Twice the ranks are 2, 4, 7, 7 and 10: of the ten pairs five have a sum of 12 or more, and two one of 11.
     assert p_value([1, 4], [2, 3, 3]) == 0.5
 
