@@ -62,6 +62,8 @@ def test_a_pair_without_a_difference_confirms_nothing_of_many_either() -> None:
     rows = np.array([[0.0, *[0.1] * (PAIRS - 1)], [0.1] * PAIRS])
     assert confirmed_many(rows).tolist() == [False, True]
     assert [confirm(list(row)).outcome == "worse" for row in rows] == [False, True]
+    just = np.array([[LEAST_MEDIAN] * PAIRS, [math.nextafter(LEAST_MEDIAN, 1)] * PAIRS])
+    assert confirmed_many(just).tolist() == [confirm(list(row)).outcome == "worse" for row in just] == [False, True]
 
 
 def test_numbers_of_the_rule() -> None:
@@ -91,6 +93,9 @@ def test_pairs_refute_no_less_than_they_lie_apart() -> None:
         ([0.2, -0.2] * 4, 6, 2, False, True),
         ([0.2, 0.2, -0.2, 0.03, -0.01], 5, 2, False, False),
         ([0.2, -0.2, *[0.05] * 8, -0.05], 10, 8, False, True),
+        # The last set by itself says better, and all pairs together worse; or no worse than counts.
+        ([*[0.05] * 7, -0.01] * 2 + [-0.02] * 8, 24, 8, False, True),
+        ([*[LEAST_MEDIAN] * 7, -LEAST_MEDIAN], 8, 8, True, True),
     ],
 )
 def test_what_a_sequence_says(changes: list[float], stop: int, looked: int, refuted: bool, final: bool) -> None:
