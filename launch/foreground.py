@@ -164,8 +164,6 @@ def run_all(configs: Sequence[RunConfig]) -> int:
                     outcome = run_one(config, run_ids[-1])
                 except OSError as error:  # a full disk, say: the others may write elsewhere
                     outcome = Outcome(False, f"failed (storage): {error}")
-                except VariableError as error:  # of our own environment, which the ranks inherit
-                    outcome = Outcome(False, f"failed (config): {error}")
                 ended += 1
                 if not outcome.completed:
                     status = 1
