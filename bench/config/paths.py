@@ -92,16 +92,26 @@ def check_folder(name: str, path: str, *, visible: bool = True) -> Path:
     return folder
 
 
-def check_temporary() -> None:
+def check_temporary(*, named: bool = True) -> None:
     """See that there is a folder for temporary files, in which processes meet and libraries compile.
 
+    Args:
+        named: whether it must be the one that a variable names. A job inherits the variables of the shell that
+            submitted it, and its node need not have that shell's folder.
+
     Raises:
-        WordError: there is none; one line with the variable that names one.
+        WordError: there is none, or another than was named; one line with the variable that names one.
     """
     try:
-        tempfile.gettempdir()
+        used = tempfile.gettempdir()
     except FileNotFoundError as error:
         raise WordError(f"{error.strerror}: TMPDIR=FOLDER, a variable, names another") from None
+    # Python takes the first of these that can be written to, else a folder that nobody named, and says nothing.
+    name = next((name for name in ("TMPDIR", "TEMP", "TMP") if os.environ.get(name)), None)
+    if not named or name is None or os.path.abspath(given := os.environ[name]) == os.path.abspath(used):
+        return
+    what = "cannot be written to" if os.path.isdir(given) else "not a folder" if os.path.exists(given) else ""
+    raise WordError(f"{name}={given}: {what or 'no such folder'}; nearest is {name}={used}")
 
 
 def weights_file(path: str, *, visible: bool) -> str:

@@ -5,13 +5,14 @@ import os
 import shlex
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from bench.config.grammar import WordError
 from bench.config.keys import RunKeys
-from bench.config.paths import ROOT
+from bench.config.paths import ROOT, check_temporary
 from launch import cluster
 from launch.plan import LaunchKeys, Plan, Program, make_plan
 
@@ -169,3 +170,32 @@ def test_a_machine_without_a_folder_for_temporary_files_is_refused(monkeypatch: 
     with pytest.raises(WordError, match=said):
         plan("depth=20 dataset=digits")
     plan("depth=50 loader=synthetic", "slurm")  # that of the nodes is not known here
+
+
+@pytest.mark.parametrize("name", ["TMPDIR", "TEMP", "TMP"])
+@pytest.mark.parametrize(
+    ("place", "what"),
+    [("none/here", "no such folder"), ("file", "not a folder"), ("/proc/1", "cannot be written to"), ("there", None)],
+)
+def test_the_folder_for_temporary_files_is_the_one_that_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, place: str, what: str | None
+) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "file").touch()
+    for each in ("TMPDIR", "TEMP", "TMP"):
+        monkeypatch.delenv(each, raising=False)
+    monkeypatch.setenv(name, str(tmp_path / place))
+    monkeypatch.setattr("tempfile.tempdir", None)  # what Python found before
+    if what is None:
+        plan("depth=20 dataset=digits")
+        return
+    with pytest.raises(WordError) as raised:
+        plan("depth=20 dataset=digits")
+    near = tempfile.gettempdir()
+    assert str(raised.value) == f"{name}={tmp_path / place}: {what}; nearest is {name}={near}" and os.path.isdir(near)
+    plan("depth=50 loader=synthetic", "slurm")  # that of the nodes is not known here
+    check_temporary(named=False)  # as a rank on such a node does
+    if name != "TMPDIR":  # which goes before it
+        monkeypatch.setenv("TMPDIR", str(tmp_path / "there"))
+        monkeypatch.setattr("tempfile.tempdir", None)
+        plan("depth=20 dataset=digits")
