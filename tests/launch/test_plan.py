@@ -127,7 +127,7 @@ def test_a_line_break_in_the_folder_of_rows_is_refused_where_a_script_has_it(
     assert main("slurm", [*words, f"mode={mode}"]) == 2
     out, err = capsys.readouterr()
     assert out == "" and err == (
-        f"launch: results={tmp_path}/a\\nb: a line break ends a line of the batch script; rename it\n"
+        f"launch: results={tmp_path}/a b: a line break ends a line of the batch script; rename it\n"
     )
     assert plan(shlex.join(words)).cells[0].config.results == f"{tmp_path}/a\nb"  # which no script has
     assert not list(tmp_path.iterdir())
