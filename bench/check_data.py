@@ -113,33 +113,39 @@ def _read(words: Sequence[str]) -> tuple[Keys, Path]:
 
 
 def _check(task: tuple[Keys, Path]) -> int:
-    """Returns 1 where something is damaged."""
+    """Returns 1 where something is damaged, or wrong with the class folders."""
     keys, root = task
     left_out: Counter[str] = Counter()
     try:
-        faults, files = files_to_check(root, left_out)
+        found = files_to_check(root, left_out)
     except DataError as error:
         raise command.Failure(str(error)) from None
-    for fault in faults:
-        print(printable(fault), flush=True)
-    count, progress = len(faults), Progress(len(files))
-    workers = min(keys.workers or cores_here(os.environ), -(-len(files) // CHUNK))
+    for line in (*found.folders, *(found.originals or [])):
+        print(printable(line), flush=True)
+    count, progress = len(found.originals or []), Progress(len(found.files))
+    workers = min(keys.workers or cores_here(os.environ), -(-len(found.files) // CHUNK))
     try:
-        for done, found in examined(files, workers):
-            progress.step(done, len(found))
-            if found:
+        for done, damaged in examined(found.files, workers):
+            progress.step(done, len(damaged))
+            if damaged:
                 progress.clear()
-            for path, reason in found:
+            for path, reason in damaged:
                 print(printable(f"{path}: {reason}"), flush=True)
-            count += len(found)
+            count += len(damaged)
     finally:
         progress.clear()
-    said = f"{len(files):,} images decoded" if files else "CIFAR-10's original files read"
-    said += f", {count:,} damaged" if count else ", all whole"
+    if found.originals is not None:
+        said = "CIFAR-10's original files read"
+    else:
+        said = f"{len(found.files):,} image{'s' * (len(found.files) != 1)} decoded"
+    if found.files or found.originals is not None:
+        said += f", {count:,} damaged" if count else ", all whole"
+    if wrong := len(found.folders):  # no file of theirs is damaged
+        said += f"; {wrong:,} fault{'s' * (wrong > 1)} of the class folders"
     if left_out:
         said += f"; {shown_left_out(left_out)}"
     print(f"{root}: {said}", file=sys.stderr)
-    return 1 if count else 0
+    return 1 if count or wrong else 0
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -31,7 +31,10 @@ def main(program: Program, words: Sequence[str] | None = None) -> int:
         except OSError as error:  # a path too long, a working directory that is gone: still a matter of words
             raise WordError(str(error)) from None
 
-    return command.run("launch", USAGE, LaunchKeys, read, _run if program == "local" else _submit, words, goes_on=True)
+    if program == "slurm":
+        return command.run("launch", USAGE, LaunchKeys, read, _submit, words, goes_on=True)
+    kept = "all runs completed and their rows are written"
+    return command.run("launch", USAGE, LaunchKeys, read, _run, words, goes_on=True, kept=kept)
 
 
 # What follows is imported late: neither is needed for a wrong word, and both take their time.

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import select
 import shutil
 import signal
 import sys
@@ -66,6 +67,27 @@ class Ranks:
         self.job, self.size = job, size
         self.controller = psutil.Process(int(job.job_id))
         self.processes: dict[int, psutil.Process] = {}
+        self.killed_by: dict[int, int] = {}  # number of the signal by rank
+        self._ends = select.poll()
+        self._watched: dict[int, int | None] = {}  # by rank the descriptor that tells of its end
+
+    def wait(self, seconds: float) -> None:
+        """Wait so long or until a rank ends, and see what killed it: its parent soon clears that away."""
+        for rank, process in self.processes.items():
+            if rank not in self._watched:
+                self._watched[rank] = None
+                with contextlib.suppress(OSError):  # gone already, or an old kernel
+                    self._watched[rank] = descriptor = os.pidfd_open(process.pid)
+                    self._ends.register(descriptor, select.POLLIN)
+        ended = {descriptor for descriptor, _ in self._ends.poll(seconds * 1000)}
+        for rank, descriptor in self._watched.items():
+            if descriptor is None or descriptor not in ended:
+                continue
+            if number := _killed_by(self.processes[rank].pid):
+                self.killed_by[rank] = number
+            self._ends.unregister(descriptor)
+            os.close(descriptor)
+            self._watched[rank] = None
 
     def ended(self) -> bool:
         """Whether all ranks have ended, in whatever way."""
@@ -80,6 +102,11 @@ class Ranks:
             return None
         if held:  # its siblings took it for lost and left
             return Cause("rank_lost", f"{_named(held)} {'was' if len(held) == 1 else 'were'} suspended, as by SIGSTOP")
+        if killed := sorted(set(gone) & set(self.killed_by)):  # others left because of them
+            number = self.killed_by[killed[0]]
+            alike = [rank for rank in killed if self.killed_by[rank] == number]
+            was = "was" if len(alike) == 1 else "were"
+            return Cause("rank_lost", f"{_named(alike)} {was} killed by signal {_signal(number)}")
         return Cause("rank_lost", f"{_named(gone)} {'is' if len(gone) == 1 else 'are'} gone")
 
     def orphaned(self) -> Cause | None:
@@ -164,8 +191,6 @@ def run_all(configs: Sequence[RunConfig]) -> int:
                     outcome = run_one(config, run_ids[-1])
                 except OSError as error:  # a full disk, say: the others may write elsewhere
                     outcome = Outcome(False, f"failed (storage): {error}")
-                except VariableError as error:  # of our own environment, which the ranks inherit
-                    outcome = Outcome(False, f"failed (config): {error}")
                 ended += 1
                 if not outcome.completed:
                     status = 1
@@ -206,7 +231,7 @@ def run_one(config: RunConfig, run_id: str) -> Outcome:
                 causes.append(lost)
             if lost_at is not None and time.monotonic() - lost_at > PATIENCE_S:
                 break
-            time.sleep(POLL_S)
+            ranks.wait(POLL_S)
         causes += filter(None, [ranks.orphaned()])
     except Interrupted as interrupt:
         causes.append(interrupt.cause)
@@ -319,6 +344,23 @@ def _suspended(process: psutil.Process) -> bool:
     with contextlib.suppress(psutil.NoSuchProcess):
         return bool(process.status() == psutil.STATUS_STOPPED)
     return False
+
+
+def _killed_by(pid: int) -> int:
+    """The signal that ended a process whose parent has not heard of it yet; 0 where there was none, or none shows."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0
+    status = int(fields[-1])  # as wait gives it
+    return os.WTERMSIG(status) if fields[0] == "Z" and os.WIFSIGNALED(status) else 0
+
+
+def _signal(number: int) -> str:
+    try:
+        return f"{number} ({signal.Signals(number).name})"
+    except ValueError:  # of those for real time, most have no name
+        return str(number)
 
 
 def _named(ranks: Sequence[int]) -> str:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from bench.config import grammar, paths
 from bench.config.data_checks import check_cache, check_data
+from bench.config.environment import threads_from
 from bench.config.grammar import WordError, key
 from bench.config.keys import RunKeys
 from bench.config.resolve import Host, resolve
@@ -137,7 +138,9 @@ def _check_checkpoints(config: RunConfig, program: Program, mode: str) -> list[s
 def _local_host(keys: LaunchKeys, cluster: ClusterConfig | None, gpus: int) -> Host:
     if (keys.nodes or 1) > 1:
         raise WordError(f"nodes={keys.nodes}: local.py has this machine alone; nodes=1, or python launch/slurm.py")
-    allocation(os.environ)  # the ranks will read it: what is wrong with it is better said now
+    # The ranks will read these: what is wrong with them is better said now.
+    allocation(os.environ)
+    threads_from(os.environ)
     cores = cores_here(os.environ)
     if not gpus and (keys.ranks_per_node or 1) > (most := max(2, RANKS_A_CORE * cores)):
         raise WordError(

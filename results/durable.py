@@ -4,11 +4,12 @@ import errno
 import io
 import os
 import secrets
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["NO_LINKS", "create_file", "publish", "replace_file", "sync_folder", "temporary_beside"]
+__all__ = ["NO_LINKS", "create_file", "publish", "replace_file", "special_file", "sync_folder", "temporary_beside"]
 
 # Errors of filesystems without hard links.
 NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)
@@ -47,6 +48,21 @@ def _stays(path: Path) -> bool:
     name = os.path.join(os.path.realpath(path.parent), path.name)
     shown = os.readlink(name) if os.path.islink(name) else ""  # /dev/stdout is a link to /proc/self/fd/1
     return name.startswith("/proc/") or shown.startswith("/proc/")
+
+
+def special_file(mode: int) -> str:
+    """What something in a file system is that is neither a file nor a folder; empty where it is one.
+
+    Args:
+        mode: of its status. To open it may wait for ever, and to rename a file over it takes it away.
+    """
+    kinds = {
+        stat.S_IFIFO: "a pipe (FIFO)",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+    }
+    return kinds.get(stat.S_IFMT(mode), "")
 
 
 def create_file(path: Path, write: Callable[[BinaryIO], object]) -> None:

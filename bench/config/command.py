@@ -57,6 +57,7 @@ def run(
     words: Sequence[str] | None = None,
     *,
     goes_on: bool = False,
+    kept: str = "it went on to its end",
     lost: int = 1,
 ) -> int:
     """Run a command from its words to its exit status.
@@ -79,6 +80,7 @@ def run(
         do: does it.
         words: of the command line; None for those of this process.
         goes_on: whether the command does more than print: it then goes on to its end whatever becomes of stdout.
+        kept: what there is where it went on so and all else is well.
         lost: exit status where it went on so, all else is well, and what it printed is lost.
 
     Raises:
@@ -104,7 +106,8 @@ def run(
         except (Failure, OSError) as error:
             status = _complain(program, error, 1)
         if output is not None and output.error is not None:
-            status = _complain(program, output.error, status or lost)
+            said = f"{output.error}{'' if status else f'; {kept}, only what was printed is lost'}"
+            status = _complain(program, OSError(said), status or lost)
     return status
 
 

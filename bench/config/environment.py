@@ -6,6 +6,7 @@ OpenMP and DeepSpeed read most of the variables themselves; nothing here imports
 
 import contextlib
 import os
+import re
 import shlex
 import socket
 from collections.abc import Collection, Iterator, Mapping
@@ -206,14 +207,20 @@ def threads_from(environ: Mapping[str, str]) -> int | None:
     """What OMP_NUM_THREADS says; None where it is missing or empty.
 
     Raises:
-        VariableError: it is not a whole number, at least 1.
+        VariableError: it is not a whole number from 1 to `THREADS_MAX`; one line with the nearest that is.
     """
-    if not environ.get("OMP_NUM_THREADS"):
+    text = environ.get("OMP_NUM_THREADS")
+    if not text:
         return None
-    set_by = "unset it, and the launcher sets it"
-    threads = _number(environ, "OMP_NUM_THREADS", set_by)
-    _check("OMP_NUM_THREADS", threads, set_by, 1, THREADS_MAX)
-    return threads
+    # OpenMP takes a list, one number a level of nesting; there is one level here.
+    first = re.match(r"[\s+]*0*([1-9][0-9]{0,4})", text)
+    nearest = min(int(first[1]), THREADS_MAX) if first else 1
+    if not re.fullmatch(f"0*{nearest}", text):
+        raise VariableError(
+            f"OMP_NUM_THREADS={text}: expected a whole number from 1 to {THREADS_MAX} (nearest: {nearest}); "
+            "unset it, and the launcher sets it"
+        )
+    return nearest
 
 
 def checkout_first(environ: Mapping[str, str]) -> tuple[str, ...]:
@@ -235,7 +242,7 @@ def _text(environ: Mapping[str, str], name: str, set_by: str) -> str:
 
 def _number(environ: Mapping[str, str], name: str, set_by: str) -> int:
     text = _text(environ, name, set_by)
-    if not (text.removeprefix("-").isdecimal() and text.isascii()):
+    if not re.fullmatch(r"-?[0-9]{1,18}", text):  # Python refuses to read thousands of digits
         raise VariableError(f"{name}={text}: expected a whole number; {set_by}")
     return int(text)
 

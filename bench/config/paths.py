@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.config.grammar import WordError
-from results.words import suggestion
+from results.durable import special_file
+from results.words import nearest, suggestion
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -42,17 +43,50 @@ def existing(name: str, path: str, *, visible: bool) -> str:
     if suits or (not visible and not there):
         return str(found)
     what = "folder" if name == "data" else "file"
+    if there and name == "data":
+        raise WordError(f"{name}={path}: not a {what} or an archive ({', '.join(ARCHIVES)}); nearest is {found.parent}")
     if there:
-        archives = f" or an archive ({', '.join(ARCHIVES)})" if name == "data" else ""
-        raise WordError(f"{name}={path}: not a {what}{archives}; nearest is {found.parent}")
+        is_one = special_file(os.stat(found).st_mode) or "a folder"
+        near = _weights_in(found if found.is_dir() else found.parent, found)
+        raise WordError(f"{name}={path}: {is_one}, not a {what}; {near}")
     missing = found
     while not missing.parent.is_dir():
         missing = missing.parent
+    folder, rest = missing.parent, found.relative_to(missing)
+    close = suggestion(missing.name, (place.name for place in _listed(folder) if _suits(name, place / rest)))
+    if close:
+        near = f"nearest is {folder / close / rest}"
+    else:
+        near = f"nearest is {folder}" if name == "data" else _weights_in(folder, found)
+    raise WordError(f"{name}={path}: no such {what}; {near}")
+
+
+def _listed(folder: Path) -> list[Path]:
     try:
-        close = suggestion(missing.name, os.listdir(missing.parent))
-    except PermissionError:  # whoever may enter a folder need not be allowed to list it
-        close = ""
-    raise WordError(f"{name}={path}: no such {what}; nearest is {missing.parent / close if close else missing.parent}")
+        return sorted(folder.iterdir())
+    except OSError:  # whoever may enter a folder need not be allowed to list it
+        return []
+
+
+def _suits(name: str, place: Path) -> bool:
+    """Whether something that is there can be offered for a key."""
+    from resnet.data import is_archive  # late, as above
+
+    try:
+        if name == "data":
+            return place.is_dir() or is_archive(place)
+        # A pipe would be waited for, and what may not be read helps nobody.
+        return place.suffix == ".safetensors" and place.is_file() and os.access(place, os.R_OK)
+    except OSError:  # a link to itself, say
+        return False
+
+
+def _weights_in(folder: Path, wanted: Path) -> str:
+    """Which file in a folder could be resumed from in place of another, in words."""
+    found = nearest(wanted.name, [place.name for place in _listed(folder) if _suits("resume", place)])
+    return (
+        f"nearest is {folder / found}" if found else f"{folder} has no .safetensors file; a run's save=PATH writes one"
+    )
 
 
 @contextlib.contextmanager
@@ -92,16 +126,26 @@ def check_folder(name: str, path: str, *, visible: bool = True) -> Path:
     return folder
 
 
-def check_temporary() -> None:
+def check_temporary(*, named: bool = True) -> None:
     """See that there is a folder for temporary files, in which processes meet and libraries compile.
 
+    Args:
+        named: whether it must be the one that a variable names. A job inherits the variables of the shell that
+            submitted it, and its node need not have that shell's folder.
+
     Raises:
-        WordError: there is none; one line with the variable that names one.
+        WordError: there is none, or another than was named; one line with the variable that names one.
     """
     try:
-        tempfile.gettempdir()
+        used = tempfile.gettempdir()
     except FileNotFoundError as error:
         raise WordError(f"{error.strerror}: TMPDIR=FOLDER, a variable, names another") from None
+    # Python takes the first of these that can be written to, else a folder that nobody named, and says nothing.
+    name = next((name for name in ("TMPDIR", "TEMP", "TMP") if os.environ.get(name)), None)
+    if not named or name is None or os.path.abspath(given := os.environ[name]) == os.path.abspath(used):
+        return
+    what = "cannot be written to" if os.path.isdir(given) else "not a folder" if os.path.exists(given) else ""
+    raise WordError(f"{name}={given}: {what or 'no such folder'}; nearest is {name}={used}")
 
 
 def weights_file(path: str, *, visible: bool) -> str:
@@ -112,6 +156,8 @@ def weights_file(path: str, *, visible: bool) -> str:
     """
     file = absolute(path)
     folder = _is_folder("save", path, file)
+    if visible and (special := _special(file)):
+        raise WordError(f"save={path}: {special}, and weights would take its place; name a file that need not be there")
     if file.suffix != ".safetensors" or folder:
         near = file / "weights.safetensors" if folder else file.with_suffix(".safetensors")
         raise WordError(f"save={path}: weights are written to a .safetensors file; nearest is save={near}")
@@ -141,6 +187,13 @@ def _is_folder(name: str, path: str, file: Path) -> bool:
         return False
     except (OSError, ValueError) as error:
         raise WordError(f"{name}={path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _special(file: Path) -> str:
+    """What else than a file or a folder has a name; empty where none has."""
+    with contextlib.suppress(OSError):
+        return special_file(os.stat(file).st_mode)
+    return ""
 
 
 def _check_writable(name: str, path: str, folder: Path) -> None:

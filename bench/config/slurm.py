@@ -98,7 +98,7 @@ def number(environ: Mapping[str, str], name: str, *, least: int) -> int | None:
     text = environ.get(name)
     if not text:
         return None
-    if not (text.isdecimal() and text.isascii()):
+    if not re.fullmatch(r"[0-9]{1,18}", text):  # Python refuses to read thousands of digits
         raise VariableError(f"{name}={text}: expected a whole number, at least {least}; {_SET_BY}")
     if int(text) < least:
         raise VariableError(f"{name}={text}: expected at least {least} (nearest: {least}); {_SET_BY}")

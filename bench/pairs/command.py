@@ -104,6 +104,7 @@ def read(words: Sequence[str]) -> Task:
         ValueError: one line that names the first word that cannot be used.
     """
     given = grammar.values(words, Keys)
+    paths.check_temporary()  # checkouts and rows lie there until the end
     for name, found in given.items():
         if len(found) > 1:
             raise WordError(f"{name}: {len(found)} values; a side is one configuration, so one value a key")

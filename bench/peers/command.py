@@ -16,6 +16,7 @@ from bench.config import command
 from bench.config.command import Terminal
 from bench.config.environment import THREADS_MAX
 from bench.config.grammar import WordError, key, parse
+from bench.config.paths import check_temporary
 from bench.config.slurm import cores_here
 from bench.measure.machine import cpu_model, gpu_name
 from bench.peers.loaders import compare_loaders
@@ -44,6 +45,7 @@ class Keys:
 def _read(words: Sequence[str]) -> list[Keys]:
     parts = [] if any(word.startswith("part=") for word in words) else ["part=loaders,training"]
     cells = parse([*parts, *words], Keys)
+    check_temporary()
     for keys in cells:
         Architecture(family="cifar", depth=keys.depth, shortcut="A", num_classes=10)  # checks itself
         if keys.part == "training" and keys.batch > (most := BLOCK_IMAGES // RANKS):

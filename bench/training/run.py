@@ -58,7 +58,7 @@ def run(config: RunConfig, *, run_id: str, restart: int = 0) -> None:
 
     starvation = Starvation(end, rank)
     try:
-        check_temporary()
+        check_temporary(named=False)
         world = start_process_group(lambda failure: _write_down(recorder, failure) if recorder else None)
         writer = claim(config, run_id, restart) if rank == 0 else None
         trainer = Trainer(config, world, recorder, run_id, restart, writer=writer)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from resnet.data.errors import DataError
+from results.durable import special_file
 
 # What Pillow, which both loaders fall back on, reads as a still image.
 ENDINGS = (
@@ -99,18 +100,29 @@ def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def ending(name: str) -> str:
-    """The ending by which a file that is left out is counted, such as ".txt"."""
-    return os.path.splitext(name)[1].lower() or "no ending"
+def _no_file(entry: os.DirEntry[str]) -> str:
+    """What an entry is that is neither folder nor file, whose reader might wait for ever; empty for a file."""
+    try:
+        if entry.is_file():  # what the folder itself says: of a file nothing more is asked
+            return ""
+        return special_file(entry.stat().st_mode).removeprefix("a ")
+    except OSError:  # a link to nowhere: its reader says so
+        return ""
+
+
+def _kind(entry: os.DirEntry[str]) -> str:
+    """By what a file that is left out is counted: its ending, such as ".txt", or what it is where it is none."""
+    return _no_file(entry) or os.path.splitext(entry.name)[1].lower() or "no ending"
 
 
 def images_below(folder: str, left_out: Counter[str] | None = None) -> Iterator[str]:
     """Yield the image files in a folder and its sub-folders, as full paths in no order.
 
-    A link is followed once for each place that it leads to; one that leads nowhere counts as a file.
+    A link is followed once for each place that it leads to; one that leads nowhere counts as a file. Pipes, sockets and
+    devices are left out, whatever their names end in.
 
     Args:
-        left_out: counts the other files, by ending.
+        left_out: counts the other files, by ending or by what they are.
 
     Raises:
         DataError: a folder cannot be read.
@@ -128,10 +140,10 @@ def images_below(folder: str, left_out: Counter[str] | None = None) -> Iterator[
         for entry in _entries(current):
             if _leads_to_folder(entry):
                 pending.append(entry.path)
-            elif entry.name.lower().endswith(ENDINGS):
+            elif entry.name.lower().endswith(ENDINGS) and not _no_file(entry):
                 yield entry.path
             elif left_out is not None:
-                left_out[ending(entry.name)] += 1
+                left_out[_kind(entry)] += 1
 
 
 def has_folders(root: Path) -> bool:
@@ -170,7 +182,7 @@ def _class_names(split: Path, left_out: Counter[str]) -> list[str]:
         if _leads_to_folder(entry):
             names.append(entry.name)
         else:
-            left_out[ending(entry.name)] += 1
+            left_out[_kind(entry)] += 1
             flat = flat or entry.name.lower().endswith(ENDINGS)
     if not names:
         hint = " (it holds images, but not sorted into one sub-folder a class)" if flat else ""

@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,27 @@ _BATCH, _PIXELS = 16, 32_000_000
 Damage = tuple[str, str]
 
 
-def files_to_check(root: Path, left_out: Counter[str]) -> tuple[list[str], list[str]]:
-    """Find the images of a dataset's folder, or of any folder.
+@dataclass(frozen=True)
+class ToCheck:
+    """What there is to check of a dataset's folder.
+
+    Attributes:
+        folders: what is wrong with its class folders, such as one without an image; a line each.
+        files: images that are still to be decoded, sorted.
+        originals: CIFAR-10's original files that are damaged, a line each; None where it is another folder.
+    """
+
+    folders: list[str]
+    files: list[str]
+    originals: list[str] | None = None
+
+
+def files_to_check(root: Path, left_out: Counter[str]) -> ToCheck:
+    """Find the images of a dataset's folder, or of any folder; CIFAR-10's original files are read here.
 
     Args:
         root: the folder.
         left_out: counts the other files, by ending.
-
-    Returns:
-        What is wrong with folders, and with CIFAR-10's original files, which are read here: a line each; and the image
-        files that are still to be decoded, sorted.
 
     Raises:
         DataError: a folder cannot be read, or there is nothing to check.
@@ -47,16 +59,17 @@ def files_to_check(root: Path, left_out: Counter[str]) -> tuple[list[str], list[
             faults.append(str(error))
     elif files := _originals(root):
         read = read_pickle if files.python else read_binary
+        damaged = []
         for path in (*files.train, files.test):
             try:
                 read(path)
             except DataError as error:
-                faults.append(str(error))
-        return faults, []
+                damaged.append(str(error))
+        return ToCheck([], [], damaged)
     images = sorted(path for place in places for path in images_below(str(place), left_out))
     if not images and not faults:
         raise DataError(f"{root}: no images; expected {IMAGES} in it or below it")
-    return faults, images
+    return ToCheck(faults, images)
 
 
 def _originals(root: Path) -> CifarFiles | None:

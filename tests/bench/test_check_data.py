@@ -86,7 +86,8 @@ def test_what_is_damaged_is_named_with_its_reason(tmp_path: Path) -> None:
     assert lines.keys() == expected.keys() and len(done.stdout.splitlines()) == len(expected) + 1
     for path, reason in expected.items():
         assert lines[path].startswith(reason), path
-    summary = f"{len(FILES) + 2} images decoded, {len(expected) + 1} damaged; 1 file left out (1 .txt)"
+    summary = f"{len(FILES) + 2} images decoded, {len(expected)} damaged; 1 fault of the class folders; "
+    summary += "1 file left out (1 .txt)"
     assert done.stderr == f"{tmp_path}: {summary}\n" and done.returncode == 1
 
 
@@ -110,6 +111,39 @@ def test_a_worker_that_dies_costs_its_file_alone(
     assert list(lines) == [f"{tmp_path}/3.jpg"] and "2 images decoded, 2 damaged; 1 file left out (1 .py)" in err
 
 
+def laid_out(root: Path, *files: str, classes: tuple[str, ...] = ("a", "b")) -> Path:
+    for split in ("train", "val"):
+        for name in classes:
+            (root / split / name).mkdir(parents=True)
+    for file in files:
+        (root / file).write_bytes(JPEG)
+    return root
+
+
+def test_class_folders_without_images_are_no_damaged_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("bench.check_data.examined", lambda files, workers: iter([(len(files), [])] if files else []))
+    cases = [
+        (("train/a/1.jpg", "val/a/1.jpg"), "2 images decoded, all whole; 2 faults of the class folders"),
+        (
+            ("train/a/1.jpg", "train/b/1.jpg", "val/a/1.jpg"),
+            "3 images decoded, all whole; 1 fault of the class folders",
+        ),
+        ((), "0 images decoded; 4 faults of the class folders"),
+    ]
+    for number, (files, said) in enumerate(cases):
+        root = laid_out(tmp_path / str(number), *files)
+        assert main([f"data={root}"]) == 1
+        out, err = capsys.readouterr()
+        empty = [
+            f"{split}/{name}" for split in ("train", "val") for name in "ab" if f"{split}/{name}/1.jpg" not in files
+        ]
+        assert [line.split(": ")[0] for line in out.splitlines()] == [f"{root}/{name}" for name in empty]
+        assert out.count(": empty class folder; expected images") == len(empty)
+        assert err == f"{root}: {said}\n"
+
+
 def records(root: Path, cut: int = 0) -> None:
     for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"):
         content = bytes(3 * 3073)
@@ -123,6 +157,9 @@ def test_the_original_files_of_cifar10_are_read(tmp_path: Path, capsys: pytest.C
     records(tmp_path, cut=1)
     assert main([f"data={tmp_path}"]) == 1
     assert capsys.readouterr().out == f"{tmp_path}/data_batch_3.bin: 9218 bytes; expected a multiple of 3073\n"
+    records(tmp_path, cut=1)
+    assert main([f"data={tmp_path}"]) == 1
+    assert capsys.readouterr().err == f"{tmp_path}: CIFAR-10's original files read, 1 damaged\n"
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,11 @@ PATIENCE_S = 90.0  # within which a run has to have ended
 # What is done, by name, and the causes that the row may then give. Which of two true ones it is can be a matter of
 # milliseconds: a rank that is killed is missed by the launcher or by the other rank first.
 LAUNCHER_GONE = r"the launcher \(process \d+\) is gone"
-LOST = {0: r"ranks? 0(, 1)? (is|are) gone", 1: r"ranks? 1 is gone|another rank is gone: .+|rank 1 has been silent.*"}
+KILLED = r"was killed by signal 9 \(SIGKILL\)"
+LOST = {
+    0: rf"rank 0 {KILLED}|ranks? 0(, 1)? (is|are) gone",
+    1: rf"rank 1 ({KILLED}|is gone)|another rank is gone: .+|rank 1 has been silent.*",
+}
 WAYS: dict[str, tuple[str, str]] = {
     "kill rank 0": ("rank_lost", LOST[0]),
     "kill rank 1": ("rank_lost", LOST[1]),

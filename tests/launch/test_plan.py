@@ -5,14 +5,16 @@ import os
 import shlex
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from bench.config.grammar import WordError
 from bench.config.keys import RunKeys
-from bench.config.paths import ROOT
+from bench.config.paths import ROOT, check_temporary
 from launch import cluster
+from launch.cli import main
 from launch.plan import LaunchKeys, Plan, Program, make_plan
 
 # Keys that people type and scripts hold: their names stay.
@@ -102,13 +104,33 @@ def test_a_profile_gives_data_and_results(tmp_path: Path, monkeypatch: pytest.Mo
             "depth=20 dataset=digits seed=0,1 save=/w.safetensors",
             "save=/w.safetensors: 2 configurations would",
         ),
+        (
+            "slurm",
+            "depth=50 loader=synthetic results='/rows\nof mine'",
+            "results=/rows\nof mine: a line break ends a line",
+        ),
+        ("slurm", "depth=50 loader=synthetic mode=print results='/rows/\n'", "results=/rows/\n: a line break ends a"),
         ("local", "depth=20 dataset=digits repeats=0", "repeats=0: repeats takes a whole number, at least 1"),
     ],
 )
 def test_what_cannot_be_is_named(program: Program, line: str, message: str) -> None:
     with pytest.raises(WordError) as raised:
         plan(line, program)
-    assert str(raised.value).startswith(message) and "\n" not in str(raised.value)
+    assert str(raised.value).startswith(message) and "\n" not in str(raised.value).removeprefix(message)
+
+
+@pytest.mark.parametrize("mode", ["submit", "print", "test"])
+def test_a_line_break_in_the_folder_of_rows_is_refused_where_a_script_has_it(
+    tmp_path: Path, mode: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [f"results={tmp_path}/a\nb", "depth=20", "dataset=digits", "ranks_per_node=1"]
+    assert main("slurm", [*words, f"mode={mode}"]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err == (
+        f"launch: results={tmp_path}/a b: a line break ends a line of the batch script; rename it\n"
+    )
+    assert plan(shlex.join(words)).cells[0].config.results == f"{tmp_path}/a\nb"  # which no script has
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -169,3 +191,32 @@ def test_a_machine_without_a_folder_for_temporary_files_is_refused(monkeypatch: 
     with pytest.raises(WordError, match=said):
         plan("depth=20 dataset=digits")
     plan("depth=50 loader=synthetic", "slurm")  # that of the nodes is not known here
+
+
+@pytest.mark.parametrize("name", ["TMPDIR", "TEMP", "TMP"])
+@pytest.mark.parametrize(
+    ("place", "what"),
+    [("none/here", "no such folder"), ("file", "not a folder"), ("/proc/1", "cannot be written to"), ("there", None)],
+)
+def test_the_folder_for_temporary_files_is_the_one_that_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, place: str, what: str | None
+) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "file").touch()
+    for each in ("TMPDIR", "TEMP", "TMP"):
+        monkeypatch.delenv(each, raising=False)
+    monkeypatch.setenv(name, str(tmp_path / place))
+    monkeypatch.setattr("tempfile.tempdir", None)  # what Python found before
+    if what is None:
+        plan("depth=20 dataset=digits")
+        return
+    with pytest.raises(WordError) as raised:
+        plan("depth=20 dataset=digits")
+    near = tempfile.gettempdir()
+    assert str(raised.value) == f"{name}={tmp_path / place}: {what}; nearest is {name}={near}" and os.path.isdir(near)
+    plan("depth=50 loader=synthetic", "slurm")  # that of the nodes is not known here
+    check_temporary(named=False)  # as a rank on such a node does
+    if name != "TMPDIR":  # which goes before it
+        monkeypatch.setenv("TMPDIR", str(tmp_path / "there"))
+        monkeypatch.setattr("tempfile.tempdir", None)
+        plan("depth=20 dataset=digits")

@@ -176,8 +176,11 @@ def _instead(weights: Path) -> str:
     """What else could be resumed from: of the two that are kept the other one."""
     inside = NAME.fullmatch(weights.parent.name) is not None
     home = weights.parent.parent if inside else home_of(weights)
-    found = others(home, weights.parent.name if inside else "")
-    return f"; resume={home / found[0] / WEIGHTS} may do" if found else ""
+    for name in others(home, weights.parent.name if inside else ""):
+        place = home / name / WEIGHTS
+        if place.is_file() and os.access(place, os.R_OK):
+            return f"; resume={place} may do"
+    return ""
 
 
 def _training(weights: Path) -> str:

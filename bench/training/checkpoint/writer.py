@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bench.training.checkpoint.folder import CheckpointError, home_of, parsed, read_text, shown
-from results.durable import create_file, temporary_beside
+from results.durable import create_file, special_file, temporary_beside
 from results.store.journal import Owner
 
 MARKER = "writer.json"
@@ -103,6 +103,9 @@ class Writer:
 
 
 def _check_home(save: str, home: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        if special := special_file(os.stat(save).st_mode):  # it may have come while the run waited for its start
+            raise CheckpointError(f"save={save}: {special}, and weights would take its place; save elsewhere")
     if home.is_symlink() or (home.exists() and not home.is_dir()):
         what = "a link" if home.is_symlink() else "not a folder"
         raise CheckpointError(

@@ -21,6 +21,8 @@ SAMPLES = {
     "imagenette-128": ("imagenette-128",),
     "imagenet-samples-100": ("imagenet-samples-100",),
 }
+# How what tarfile reads begins; else it is a plain tar file. Were tarfile to find out, an error would be one a method.
+_METHODS = {b"\x1f\x8b": "gz", b"BZh": "bz2", b"\xfd7zXZ\0": "xz", b"\x5d\0\0": "xz"}
 _SAY_S = 5.0  # between two lines of progress
 _STAMP_BYTES, _READ_BYTES = 1 << 16, 1 << 20
 
@@ -131,7 +133,10 @@ def cache_folder(archive: Path) -> Path:
 
 def _extract(archive: Path, folder: Path, say: Say) -> None:
     said, count = time.monotonic(), 0
-    with tarfile.open(archive) as tar:
+    with open(archive, "rb") as file:
+        start = file.read(8)
+    method = next((method for magic, method in _METHODS.items() if start.startswith(magic)), "")
+    with tarfile.open(archive, f"r:{method}") as tar:  # type: ignore[call-overload]
         for member in tar:
             tar.extract(member, folder, filter="data")
             count += member.isfile()

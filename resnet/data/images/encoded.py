@@ -3,6 +3,7 @@
 import io
 import os
 import stat
+import warnings
 import zlib
 
 import numpy as np
@@ -12,6 +13,10 @@ from resnet.data.errors import DataError
 from resnet.data.images import jpeg
 
 PNG = b"\x89PNG\r\n\x1a\n"
+# What Pillow warns of is no damage of the picture, which it refuses: tags that are cut or odd, and transparency, which
+# is dropped here anyway. Each worker would say it of each kind of file. Its warnings of too many pixels are of another
+# category, and stay.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
 

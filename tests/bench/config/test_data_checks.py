@@ -48,6 +48,12 @@ def empty_class(root: Path) -> None:
         path.unlink()
 
 
+def class_of_pipes(root: Path) -> None:
+    for path in (folders(root / "d") / "train/b").iterdir():
+        path.unlink()
+        os.mkfifo(path)
+
+
 def other_classes(root: Path) -> None:
     (folders(root / "d") / "val/b").rename(root / "d/val/B")
 
@@ -130,6 +136,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str]] = {
         "a, b; nearest is data=ROOT/d",
     ),
     "an empty class": (empty_class, FOLDER, "data=ROOT/d: val/b: empty class folder; expected images (*.jpg, *.png, *"),
+    "a class of pipes": (class_of_pipes, FOLDER, "data=ROOT/d: train/b: empty class folder; expected images (*.jpg, "),
     "train and test with different classes": (
         other_classes,
         FOLDER,

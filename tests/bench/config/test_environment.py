@@ -117,12 +117,8 @@ def test_a_missing_variable_of_a_rank_is_named_with_what_sets_it(name: str) -> N
         ({"MASTER_PORT": "http"}, "MASTER_PORT=http: expected a whole number; the launcher"),
         ({"MASTER_PORT": "0"}, "MASTER_PORT=0: expected at least 1 and at most 65535 (nearest: 1); the launcher"),
         ({"MASTER_PORT": "65536"}, "MASTER_PORT=65536: expected at least 1 and at most 65535 (nearest: 65535);"),
-        ({"OMP_NUM_THREADS": "0"}, "OMP_NUM_THREADS=0: expected at least 1 and at most 4096 (nearest: 1); unset it"),
-        ({"OMP_NUM_THREADS": "99999"}, "OMP_NUM_THREADS=99999: expected at least 1 and at most 4096 (nearest: 4096)"),
-        ({"OMP_NUM_THREADS": "4,2"}, "OMP_NUM_THREADS=4,2: expected a whole number; unset it"),
         ({"RESNET_BENCH_CORES": "0"}, "RESNET_BENCH_CORES=0: expected at least 1 and at most 4096 (nearest: 1); "),
         ({"RESNET_BENCH_CORES": "x"}, "RESNET_BENCH_CORES=x: expected a whole number; the launcher"),
-        ({"OMP_NUM_THREADS": "\u0664"}, "OMP_NUM_THREADS=\u0664: expected a whole number; unset it"),
         ({"RANK": "3.0"}, "RANK=3.0: expected a whole number; launch.job sets it"),
         ({"RANK": "16"}, "RANK=16: expected at least 0 and at most WORLD_SIZE - 1 = 15 (nearest: 15); launch.job"),
         ({"RANK": "-1"}, "RANK=-1: expected at least 0 and at most WORLD_SIZE - 1 = 15 (nearest: 0); launch.job"),
@@ -139,9 +135,32 @@ def test_a_value_that_cannot_be_is_named_with_the_nearest(change: dict[str, str]
     assert str(raised.value).startswith(message) and "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "nearest"),
+    [
+        ("0", 1), ("-1", 1), ("abc", 1), ("\u0664", 1), ("99999", 4096), ("4097", 4096), ("9" * 5000, 4096), ("4,2", 4),
+        ("2.5", 2), ("8 ", 8), (" 8", 8), ("+8", 8), ("1e3", 1), ("0x10", 1), ("-0", 1),
+    ],
+)  # fmt: skip
+def test_threads_that_cannot_be_are_one_line_with_the_nearest(text: str, nearest: int) -> None:
+    said = f"OMP_NUM_THREADS={text}: expected a whole number from 1 to 4096 (nearest: {nearest}); unset it, and "
+    with pytest.raises(VariableError) as raised:
+        JobEnvironment.from_env(JOB | {"OMP_NUM_THREADS": text})
+    assert str(raised.value) == f"{said}the launcher sets it"
+
+
+@pytest.mark.parametrize("name", ["MASTER_PORT", "RESNET_BENCH_CORES", "RANK", "WORLD_SIZE"])
+def test_a_number_of_more_digits_than_python_reads_is_named(name: str) -> None:
+    with pytest.raises(VariableError, match=f"^{name}=9+: expected a whole number; "):
+        environ = JOB | RANK | {name: "9" * 5000}
+        JobEnvironment.from_env(environ)
+        RankEnvironment.from_env(environ)
+
+
 def test_no_threads_said_is_none() -> None:
     assert threads_from({}) is threads_from({"OMP_NUM_THREADS": ""}) is None
-    assert threads_from({"OMP_NUM_THREADS": "3"}) == 3
+    assert threads_from({"OMP_NUM_THREADS": "3"}) == threads_from({"OMP_NUM_THREADS": "003"}) == 3
+    assert threads_from({"OMP_NUM_THREADS": "4096"}) == 4096
     assert (
         JobEnvironment.from_env({key: value for key, value in JOB.items() if key != "OMP_NUM_THREADS"}).threads is None
     )

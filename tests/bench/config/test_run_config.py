@@ -1,7 +1,9 @@
 """What typed keys resolve to: defaults by dataset and recipe, where images come from, and what is refused."""
 
 import dataclasses
+import os
 import shlex
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -172,7 +174,7 @@ def test_given_epochs_are_not_cut_by_the_papers_iterations(tmp_path: Path) -> No
             "depth=50 save=/a/w.pt",
             "save=/a/w.pt: weights are written to a .safetensors file; nearest is save=/a/w.safet",
         ),
-        ("depth=50 resume=/none/w.safetensors", "resume=/none/w.safetensors: no such file; nearest is /"),
+        ("depth=50 resume=/none/w.safetensors", "resume=/none/w.safetensors: no such file; / has no .safetensors file"),
     ],
 )
 def test_what_does_not_go_together_is_named(line: str, message: str) -> None:
@@ -198,6 +200,79 @@ def test_rows_go_to_a_folder_that_can_be_made(tmp_path: Path) -> None:
         config(f"depth=50 results={tmp_path}/file/rows")
     config(f"depth=50 results={tmp_path}/new/rows")
     assert not (tmp_path / "new").exists()
+
+
+# What is a name and no file: to open a pipe waits, and to rename over any of them takes it away.
+SPECIAL = {
+    "pipe.safetensors": "a pipe (FIFO)", "socket.safetensors": "a socket", "device.safetensors": "a device",
+    "link.safetensors": "a pipe (FIFO)",
+}  # fmt: skip
+
+
+@pytest.fixture
+def special(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a file of each kind, and nothing that can be resumed from."""
+    monkeypatch.chdir(tmp_path)  # a socket's path may not be long
+    os.mkfifo("pipe.safetensors")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("socket.safetensors")
+    (tmp_path / "device.safetensors").symlink_to("/dev/null")  # as root alone could make one
+    (tmp_path / "link.safetensors").symlink_to("pipe.safetensors")
+    (tmp_path / "nowhere.safetensors").symlink_to("nowhere.safetensors")
+    (tmp_path / "folder.safetensors").mkdir()
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", SPECIAL)
+def test_weights_take_the_place_of_files_alone(special: Path, name: str) -> None:
+    said = f"save={special}/{name}: {SPECIAL[name]}, and weights would take its place; "
+    with pytest.raises(WordError) as raised:
+        config(f"depth=50 save={special}/{name}")
+    assert str(raised.value).startswith(said) and "\n" not in str(raised.value)
+    (special / "before.safetensors").touch()
+    assert config(f"depth=50 save={special}/before.safetensors").save == f"{special}/before.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        *((name, f"{what}, not a file; ") for name, what in SPECIAL.items()),
+        ("pip.safetensors", "no such file; "),
+        ("none/pipe.safetensors", "no such file; "),
+        ("folde.safetensors", "no such file; "),
+        ("folder.safetensors", "a folder, not a file; "),
+        ("pipe.safetensors/w.safetensors", "no such file; "),
+        ("w.txt", "no such file; "),
+    ],
+)
+def test_nothing_is_offered_to_resume_from_but_files_that_can_be_read(special: Path, typed: str, said: str) -> None:
+    (special / "w1.txt").touch()
+    where = special / typed if typed == "folder.safetensors" else special
+    with pytest.raises(WordError) as raised:
+        config(f"depth=50 resume={special}/{typed}")
+    line = f"resume={special}/{typed}: {said}"
+    assert str(raised.value) == f"{line}{where} has no .safetensors file; a run's save=PATH writes one"
+    (where / "weights.safetensors").touch()
+    with pytest.raises(WordError) as raised:
+        config(f"depth=50 resume={special}/{typed}")
+    assert str(raised.value) == f"{line}nearest is {where}/weights.safetensors"
+
+
+@pytest.mark.parametrize("typed", ["/dev/nul", "/dev/null", "/dev/stdni", "/dev/nul.safetensors", "/dev/none/w"])
+def test_no_device_is_offered_to_resume_from(typed: str) -> None:
+    with pytest.raises(WordError, match=f"^resume={typed}: .*; /dev has no .safetensors file; a run's save=PATH "):
+        config(f"depth=50 resume={typed}")
+
+
+def test_what_is_offered_lies_where_the_rest_of_the_path_leads(tmp_path: Path) -> None:
+    for place in ("run2/w.safetensors", "run11/other.safetensors"):
+        (tmp_path / place).parent.mkdir()
+        (tmp_path / place).touch()
+    with pytest.raises(WordError, match=f"no such file; nearest is {tmp_path}/run2/w.safetensors$"):
+        config(f"depth=50 resume={tmp_path}/run1/w.safetensors")
+    (tmp_path / "images.txt").touch()
+    with pytest.raises(WordError, match=f"no such folder; nearest is {tmp_path}$"):  # a list is no folder
+        config(f"depth=18 dataset=imagefolder num_classes=2 data={tmp_path}/images")
 
 
 def test_the_hash_tells_what_is_measured_and_not_where_it_lies(folder: Path) -> None:

@@ -20,6 +20,14 @@ def test_a_side_is_a_commit_words_or_both(repository) -> None:
     assert not repository.results.exists()
 
 
+def test_a_folder_for_temporary_files_that_was_named_is_there(repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    repository.commit()
+    monkeypatch.setenv("TMPDIR", "/not/here")
+    monkeypatch.setattr("tempfile.tempdir", None)
+    with pytest.raises(ConfigError, match="^TMPDIR=/not/here: no such folder; nearest is TMPDIR="):
+        command.read(repository.words("a=commit:main"))
+
+
 def test_b_is_this_checkout_unless_it_is_said(repository) -> None:
     repository.commit()
     task = command.read(repository.words("a=commit:main"))

@@ -346,3 +346,47 @@ def test_both_parts_are_compared_unless_one_is_asked_for(monkeypatch: pytest.Mon
     done.clear()
     assert command.main(["part=training", "loader_threads=2,4"]) == 0
     assert done == [("training", 9, 2), ("training", 9, 4)]
+    done.clear()
+    assert command.main(["part=loaders", "loader_threads=3"]) == 0 and done == [("loaders", 9, 3)]
+
+
+def test_every_word_of_training_reaches_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[object, ...]] = []
+    monkeypatch.setattr(command, "compare_training", lambda *given: asked.append((*given[:3], given[4])))
+    assert command.main(["part=training", "depth=8,14", "batch=16", "rounds=4", "loader_threads=2"]) == 0
+    assert asked == [(8, 16, 4, 2), (14, 16, 4, 2)]
+    asked.clear()
+    assert command.main(["part=training", "batch=2560"]) == 0 and asked == [(20, 2560, 9, None)]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["part=training", "batch=2561"],
+            "batch=2561: a block of training has 5120 images for 2 ranks; nearest is batch=2560",
+        ),
+        (["part=training", "depth=9"], "depth=9: family=cifar has depths 6n + 2 from 8 on; nearest is 8"),
+        (["rounds=1"], "rounds=1: rounds takes a whole number, at least 2 (nearest: rounds=2)"),
+        (["loader_threads=0"], "loader_threads=0: loader_threads takes a whole number, "),
+        (["part=train"], "part=train: choose from loaders, training (nearest: part=training)"),
+    ],
+)
+def test_words_that_cannot_be_are_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    for part in ("compare_loaders", "compare_training"):
+        monkeypatch.setattr(command, part, lambda *given: pytest.fail("it was started"))
+    assert command.main(words) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith(f"bench.peers: {said}") and err.count("\n") == 1
+
+
+def test_blocks_go_to_the_folder_for_temporary_files_that_was_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TMPDIR", "/not/here")
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr(command, "compare_training", lambda *given: pytest.fail("it was started"))
+    assert command.main(["part=training"]) == 2
+    assert capsys.readouterr().err.startswith("bench.peers: TMPDIR=/not/here: no such folder; nearest is TMPDIR=")

@@ -3,6 +3,7 @@
 import errno
 import itertools
 import os
+import socket
 from collections import Counter
 from pathlib import Path
 
@@ -51,6 +52,65 @@ def test_what_the_decoder_reads_is_read_and_the_rest_is_counted_by_ending(tmp_pa
     assert splits.train.labels.tolist() == [0] * (3 + taken) + [1] * 3
     assert splits.left_out == ({ending: 1} if ending else {})
     assert (str(file) in file_list(tmp_path).paths) == taken
+
+
+# How each is made, and how it is counted.
+SPECIAL = {
+    "pipe": (os.mkfifo, {"pipe (FIFO)": 1}),
+    "socket": (lambda path: bound(path), {"socket": 1}),
+    "device": (lambda path: path.symlink_to("/dev/zero"), {"device": 1}),
+    "link to a pipe": (
+        lambda path: (os.mkfifo(path.with_suffix(".pipe")), path.symlink_to(f"{path.stem}.pipe")),
+        {"pipe (FIFO)": 2},
+    ),
+}
+
+
+def bound(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        os.chdir(path.parent)  # its path may not be long
+        listener.bind(path.name)
+
+
+@pytest.mark.parametrize("name", SPECIAL)
+@pytest.mark.parametrize("place", ["train/a/x.jpg", "val/b/deep/x.png", "train/x.gif"])
+def test_what_is_no_file_is_left_out_and_never_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, place: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make, left_out = SPECIAL[name]
+    path = folders(tmp_path) / place
+    path.parent.mkdir(exist_ok=True)
+    make(path)
+    open_any = os.open
+
+    def open_files(file: str, *more: int, **keys: int) -> int:
+        assert str(file) != str(path)
+        return open_any(file, *more, **keys)
+
+    monkeypatch.setattr(os, "open", open_files)
+    splits = open_dataset("imagefolder", tmp_path, image_size=32)
+    assert (len(splits.train), len(splits.test)) == (6, 6) and splits.left_out == left_out
+    assert probe("imagefolder", tmp_path, 100).train_images == 6
+
+
+def test_a_link_to_nowhere_is_a_file_whose_reader_says_so(tmp_path: Path) -> None:
+    (folders(tmp_path) / "train/a/x.jpg").symlink_to("nowhere")
+    assert f"{tmp_path}/train/a/x.jpg" in images_below(f"{tmp_path}/train")
+    with pytest.raises(DataError, match=f"^{tmp_path}/train/a/x.jpg: cannot be read .No such file"):
+        open_dataset("imagefolder", tmp_path, image_size=32)
+
+
+def test_a_class_of_pipes_alone_is_empty(tmp_path: Path) -> None:
+    for file in (folders(tmp_path) / "train" / "b").iterdir():
+        file.unlink()
+        os.mkfifo(file)
+    for look in (
+        lambda: probe("imagefolder", tmp_path, 1),
+        lambda: open_dataset("imagefolder", tmp_path, image_size=32),
+    ):
+        with pytest.raises(DataError, match=f"^{tmp_path}/train/b: empty class folder; "):
+            look()
 
 
 def test_what_lies_beside_the_class_folders_is_counted_too(tmp_path: Path) -> None:

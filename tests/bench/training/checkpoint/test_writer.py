@@ -52,6 +52,16 @@ def test_a_live_writer_is_named_with_its_process_and_host(path: Path) -> None:
     Writer(str(path), "second.0").release()
 
 
+def test_a_pipe_that_came_after_the_plan_stays_one(path: Path) -> None:
+    os.mkfifo(path)
+    for claim in (lambda: Writer(str(path), "first.0"), lambda: refuse_if_taken(str(path))):
+        with pytest.raises(
+            CheckpointError, match=f"^save={path}: a pipe \\(FIFO\\), and weights would take its place; "
+        ):
+            claim()
+    assert path.is_fifo() and [each.name for each in path.parent.iterdir()] == [path.name]
+
+
 def test_a_killed_writer_is_replaced_at_once(path: Path) -> None:
     code = f"""
 import time

@@ -1,5 +1,8 @@
 import io
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +11,8 @@ from PIL import Image
 from resnet.data.errors import DataError
 from resnet.data.images import jpeg
 from resnet.data.images.encoded import check, decode, encode_ppm, read_file, to_rgb
+
+ROOT = Path(__file__).resolve().parents[4]
 
 
 def photograph(height=40, width=56):
@@ -164,3 +169,41 @@ def test_a_png_whose_marks_are_wrong_is_left_to_pillow():
     wrong_sum = bytearray(PNG)
     wrong_sum[-14] ^= 1  # of the pixels
     assert check("a", bytes(wrong_sum))[0] == encode_ppm(decode("a", bytes(wrong_sum)))
+
+
+ODD_TAGS = b"Exif\0\0II*\0\x08\0\0\0\x05\0\x0f\x01\x02\0\xff\0\0\0\xff\xff\0\0"  # longer than they are, and fewer
+NOISY = """
+import io, sys, warnings
+from PIL import Image
+from resnet.data.errors import DataError
+from resnet.data.images.encoded import check, decode
+image = Image.effect_noise((40, 36), 40).convert("RGB")
+def encoded(image, form, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+tiff = bytearray(encoded(image, "TIFF"))
+at = int.from_bytes(tiff[4:8], "little")
+last = at + 2 + 12 * (int.from_bytes(tiff[at : at + 2], "little") - 1)
+tiff[last + 4 : last + 8] = (1 << 20).to_bytes(4, "little")
+palette = encoded(image.convert("P"), "PNG", transparency=bytes(range(256)))
+files = {"exif.jpg": encoded(image, "JPEG", exif=%r), "tag.tif": bytes(tiff), "palette.png": palette}
+for name, content in files.items():
+    decode(name, content)
+    check(name, content)
+try:
+    decode("cut.jpg", files["exif.jpg"][:-400])
+except DataError as error:
+    print(error)
+Image.MAX_IMAGE_PIXELS = 1000
+decode("large.jpg", files["exif.jpg"])
+warnings.warn("of others", UserWarning)
+"""
+
+
+def test_what_pillow_says_of_tags_is_no_noise_and_nothing_else_is_silenced():
+    """In a process of its own, since tests reset the filters of warnings."""
+    done = subprocess.run([sys.executable, "-c", NOISY % ODD_TAGS], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.startswith("cut.jpg: damaged or truncated image ("), done.stderr
+    said = [line.partition("Warning: ") for line in done.stderr.splitlines() if "Warning: " in line]
+    assert [text.partition(" (")[0] for _, _, text in said] == ["Image size", "of others"], done.stderr

@@ -108,4 +108,5 @@ def test_a_full_disk_behind_stdout_is_named_as_that(tmp_path: Path, form: str) -
             words, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=buffered
         )
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1] == "results.check: [Errno 28] No space left on device: 'stdout'"
+    said = "results.check: [Errno 28] No space left on device: 'stdout'; it went on to its end, only what was printed "
+    assert done.stderr.splitlines()[-1] == f"{said}is lost"
