@@ -22,7 +22,7 @@ def bind(environ: Mapping[str, str], local_rank: int, system: Path = Path("/sys"
 
     Args:
         environ: its variables.
-        local_rank: SLURM_LOCALID, the number of the rank among those of its host.
+        local_rank: the number of the rank among those of its host.
         system: where the kernel describes the machine.
 
     Returns:

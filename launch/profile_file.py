@@ -117,19 +117,18 @@ def _sign(node: yaml.ScalarNode) -> str:
 def _text(where: str, node: yaml.Node, lines: bool) -> str:
     """The text of a node, as it stands: a line break would end a line of the batch script."""
     if not isinstance(node, yaml.ScalarNode) or _is_null(node):
-        quoted = "" if isinstance(node, yaml.ScalarNode) and not node.value else ", in quotes where it looks like that"
-        raise WordError(f"{where}{_shown(node)}, expected a text{quoted}")
+        raise WordError(f"{where}{_shown(node)}, expected a text, in quotes where YAML reads it in another way")
     text = str(node.value)
     if sign := _sign(node):
         raise WordError(f"{where}={text}, expected it without {sign}, or in quotes")
     if not text.strip():
-        raise WordError(f"{where} is empty; leave it out")
+        raise WordError(f"{where} is empty; leave it out, or say what YAML reads in another way in quotes")
     odd = [char for char in text if unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp")]
     if odd := [char for char in odd if not (lines and char in "\n\t")]:
         raise WordError(f"{where}={text}, expected {'text' if lines else 'one line'} without {odd[0]!r}")
     # YAML makes one line of several: what was typed is not what would be used.
     if node.style not in ("|", ">") and node.start_mark.line != node.end_mark.line:
-        raise WordError(f"{where}={text}, expected it on one line of the file")
+        raise WordError(f"{where}={text}, expected it on one line of the file, or in quotes")
     return text
 
 
