@@ -131,8 +131,8 @@ def clusters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 OPTIONS = {
-    "account", "comment", "constraint", "cpus-per-task", "exclude", "exclusive", "gpus-per-node", "gres", "hold", "mem", "job-name", "no-requeue", "nodes",
-    "ntasks-per-node",
+    "account", "comment", "constraint", "cpus-per-task", "exclude", "exclusive", "gpus-per-node",
+    "gres", "hold", "mem", "job-name", "no-requeue", "nodes", "ntasks-per-node",
     "open-mode", "output", "partition", "qos", "reservation", "signal", "time",
 }  # fmt: skip
 

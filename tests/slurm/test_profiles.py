@@ -55,6 +55,11 @@ def rows_of(folder: Path, jobs: list[str]) -> list[dict[str, Any]]:
     return [rows[job] for job in jobs]
 
 
+def times(slurm: Cluster, jobs: list[str]) -> list[dict[str, str]]:
+    """When Slurm began and ended jobs."""
+    return [row for job in jobs for row in slurm.sacct(job, "JobID", "Start", "End") if row["JobID"] == job]
+
+
 def numbers(text: str) -> set[int]:
     """Of GPUs, such as "0-1" or "2,3"."""
     bounds = [part.split("-") for part in text.split(",")]
@@ -63,34 +68,33 @@ def numbers(text: str) -> set[int]:
 
 @pytest.mark.ranks  # so it looks from here
 def test_jobs_that_share_a_node_have_gpus_of_their_own_and_say_so(slurm: Cluster, tmp_path: Path) -> None:
-    words = ("ranks_per_node=2", "kernels=torch", "epochs=2", "seed=0,1", f"results={tmp_path}/rows")
+    words = ("ranks_per_node=1", "kernels=torch", "steps=4", "seed=0,1", f"results={tmp_path}/rows")
     jobs = submitted(slurm, "shared", SHARED, *words)
-    assert len(jobs) == 2 and [slurm.wait(job) for job in jobs] == ["COMPLETED"] * 2
+    assert len(jobs) == 2 and [slurm.wait(job, patience_s=400) for job in jobs] == ["COMPLETED"] * 2
     first, second = rows_of(tmp_path / "rows", jobs)
     # Both were there at a time, on one node, and no GPU was given to both.
     assert (first["nodelist"], second["nodelist"]) == ("n1", "n1")
-    assert first["init_start"] < second["run_stop"] and second["init_start"] < first["run_stop"]
+    one, other = times(slurm, jobs)
+    assert one["Start"] < other["End"] and other["Start"] < one["End"], (one, other)
     given = [numbers(row["slurm_gpus"]) for row in (first, second)]
-    assert [len(each) for each in given] == [2, 2] and not given[0] & given[1]
+    assert [len(each) for each in given] == [1, 1] and not given[0] & given[1]
     logs = "\n".join(path.read_text() for path in (tmp_path / "rows").rglob("*") if path.suffix in (".out", ".log"))
     for job, gpus in zip(jobs, given, strict=True):
         assert f"job {job} sees {','.join(map(str, sorted(gpus)))}\n" in logs
-    assert logs.count("is bound to no NUMA node: the driver names no GPU") == 4
+    assert logs.count("is bound to no NUMA node: the driver names no GPU") == 2
     for row in (first, second):
-        assert row["node_shared"] is True and row["world_size"] == 2
+        assert row["node_shared"] is True and row["world_size"] == 1
         assert json.loads(row["comparability_parts"])["node_shared"] is True
 
 
 def test_a_job_has_its_node_to_itself(slurm: Cluster, tmp_path: Path) -> None:
     words = ("ranks_per_node=1", "steps=4", "seed=0,1", f"results={tmp_path}/rows")
     jobs = submitted(slurm, "alone", ALONE, *words)
-    assert [slurm.wait(job) for job in jobs] == ["COMPLETED"] * 2
+    assert [slurm.wait(job, patience_s=400) for job in jobs] == ["COMPLETED"] * 2
     rows = rows_of(tmp_path / "rows", jobs)
-    assert [(row["nodelist"], row["node_shared"], row["slurm_gpus"]) for row in rows] == [("n1", False, None)] * 2
+    assert [(row["nodelist"], row["node_shared"]) for row in rows] == [("n1", False)] * 2
     assert all("node_shared" not in json.loads(row["comparability_parts"]) for row in rows)
-    (one,), (other,) = (
-        [row for row in slurm.sacct(job, "JobID", "Start", "End") if row["JobID"] == job] for job in jobs
-    )
+    one, other = times(slurm, jobs)
     assert one["End"] <= other["Start"] or other["End"] <= one["Start"], (one, other)
 
 
