@@ -2,24 +2,26 @@
 
 import os
 import re
-import stat
 import subprocess
-import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from bench.config.grammar import WordError
-from bench.config.paths import absolute
+from bench.config.paths import ROOT, absolute
+from bench.config.run_config import RunConfig
+from launch.arguments import CACHES, OF_SBATCH, OF_SRUN, check_arguments, check_variables
+from launch.profile_file import read
 from resnet.data import DATASETS
-from results.words import nearest, suggestion
+from results.words import nearest
 
 FOLDER = Path(__file__).parent / "conf" / "cluster"
 VARIABLE = "RESNET_BENCH_CLUSTERS"
 CONTAINERS = ("none", "pyxis", "apptainer")
+# It keeps Slurm from filling in the names of logs.
+NO_BACKSLASH = "Slurm writes no logs below a name with a backslash; rename it"
+# Place of the number of GPUs in `gres`.
+GPUS = "{gpus}"
 
 
 @dataclass(kw_only=True)
@@ -39,16 +41,26 @@ class ClusterConfig:
     constraint: str | None
     reservation: str | None
     exclude: str | None
+    exclusive: bool
+    mem: str | None
     gpus_per_node: int
+    gres: str | None
     cpus_per_task: int
+    numa: bool
     time: str
     signal_lead_s: int
+    sbatch_args: list[str] = field(default_factory=list)
+    srun_args: list[str] = field(default_factory=list)
     interface: str | None
+    env: dict[str, str] = field(default_factory=dict)
     setup: list[str] = field(default_factory=list)
     container: str
     image: str | None
     mounts: list[str] = field(default_factory=list)
+    mount_home: bool
+    container_workdir: str | None
     python: str | None
+    caches: str | None
     data: dict[str, str] = field(default_factory=dict)
     results: str | None
 
@@ -57,13 +69,6 @@ class ClusterConfig:
         for name, least in (("gpus_per_node", 0), ("cpus_per_task", 1), ("signal_lead_s", 0)):
             if getattr(self, name) < least:
                 raise WordError(f"{where}: {name}={getattr(self, name)}, expected at least {least}")
-        if self.container not in CONTAINERS:
-            near = nearest(self.container, CONTAINERS)
-            raise WordError(
-                f"{where}: container={self.container}, expected one of {', '.join(CONTAINERS)}; nearest is {near}"
-            )
-        if self.container != "none" and not self.image:
-            raise WordError(f"{where}: container={self.container} needs an image")
         for dataset in self.data:
             if dataset not in DATASETS:
                 raise WordError(
@@ -72,8 +77,84 @@ class ClusterConfig:
                 )
         if self.signal_lead_s >= 60 * self.time_min:
             raise WordError(f"{where}: signal_lead_s={self.signal_lead_s} leaves nothing of time={self.time}")
+        self._check_resources(where)
+        self._check_container(where)
+        check_arguments(f"{where}: sbatch_args", self.sbatch_args, OF_SBATCH)
+        check_arguments(f"{where}: srun_args", self.srun_args, OF_SRUN | ({"cpu-bind": "numa"} if self.numa else {}))
+        check_variables(f"{where}: env", self.env, self._decided_variables())
         if self.setup and (fault := _fault_of_shell(self.setup)):
             raise WordError(f"{where}: setup: {fault}")
+
+    def _check_resources(self, where: str) -> None:
+        if self.mem and not re.fullmatch(r"(0|[1-9][0-9]{0,9})[KMGT]?", self.mem):
+            raise WordError(f"{where}: mem={self.mem}, expected a node's memory such as 200G")
+        if self.mem and self.mem.rstrip("KMGT") == "0" and not self.exclusive:
+            raise WordError(
+                f"{where}: mem={self.mem} is all of a node, which exclusive=false leaves to others too; nearest is "
+                "exclusive: true, or a part such as mem: 64G"
+            )
+        if self.gres and not self.gpus_per_node:
+            raise WordError(f"{where}: gres={self.gres} asks for GPUs, and gpus_per_node=0 has none; leave it out")
+        if self.gres and (self.gres.count(GPUS) != 1 or re.search(r"[{}]", self.gres.replace(GPUS, ""))):
+            near = re.sub(r":?(\d+|\{\w*\}?)?$", "", self.gres.partition(",")[0])
+            raise WordError(
+                f"{where}: gres={self.gres}, expected {GPUS} once, where the number of a job's GPUs on a node is to "
+                f"stand; nearest is gres: {near}:{GPUS}"
+            )
+        if self.numa and not self.gpus_per_node:
+            raise WordError(f"{where}: numa=true is about GPUs, and gpus_per_node=0 has none; nearest is numa: false")
+
+    def _check_container(self, where: str) -> None:
+        if self.container not in CONTAINERS:
+            near = nearest(self.container, CONTAINERS)
+            raise WordError(
+                f"{where}: container={self.container}, expected one of {', '.join(CONTAINERS)}; nearest is {near}"
+            )
+        if self.container != "none" and not self.image:
+            raise WordError(f"{where}: container={self.container} needs an image")
+        for name in ("image", "mounts", "mount_home", "container_workdir"):
+            if self.container == "none" and getattr(self, name):
+                raise WordError(f"{where}: {name} is of a container, and container=none; leave out one of the two")
+        if self.caches:
+            self._check_path("caches", self.caches)
+        if self.results and "\\" in self.results:
+            raise WordError(f"{where}: results={self.results}: {NO_BACKSLASH}")
+        for mount in self.mounts:
+            parts = mount.split(":")
+            if len(parts) > 3 or not all(parts):
+                raise WordError(f"{where}: mounts has {mount}, expected HOST or HOST:CONTAINER, and :FLAGS behind it")
+            if sign := self._unmountable(parts):
+                raise WordError(f"{where}: mounts has {mount}: {self._says(sign)}")
+
+    def _decided_variables(self) -> dict[str, str]:
+        """The keys by which variables are set, by variable."""
+        decided = {"OMP_NUM_THREADS": "cpus_per_task", "PYTHONPATH": "setup, as export PYTHONPATH=/FOLDER"}
+        if self.interface:
+            decided |= dict.fromkeys(("NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME"), "interface")
+        if not self.gpus_per_node:
+            decided["DS_ACCELERATOR"] = "gpus_per_node"
+        return decided | (dict.fromkeys(CACHES, "caches") if self.caches else {})
+
+    def check_paths(self, config: RunConfig) -> None:
+        """See that the folders of a run can be mounted in the container, if there is one.
+
+        Raises:
+            WordError: one has a sign in its name that cannot be said to the container.
+        """
+        for name, path in {"checkout": str(ROOT), **folders(config)}.items():
+            self._check_path(name, path)
+
+    def _check_path(self, name: str, path: str) -> None:
+        if self.container != "none" and (sign := self._unmountable([path], ":")):
+            raise WordError(f"cluster={self.name}: {name}={path} cannot be mounted: {self._says(sign)}")
+
+    def _unmountable(self, paths: Iterable[str], signs: str = "") -> str:
+        # What pyxis hands to enroot is a file of mounts, whose fields end at blanks; apptainer reads its list as CSV.
+        signs += "," + (" \t" if self.container == "pyxis" else '"')
+        return next((char for path in paths for char in path if char in signs), "")
+
+    def _says(self, sign: str) -> str:
+        return f"{self.container} takes {sign!r} for the end of a path; rename it, or name a link to it"
 
     @property
     def time_min(self) -> int:
@@ -89,52 +170,6 @@ class ClusterConfig:
             hours, minutes, seconds = 0, first, second
         total_s = ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds
         return -(-total_s // 60)
-
-
-def gpus_here() -> int:
-    """GPUs of this machine that a process may use, counted by the driver without starting CUDA."""
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-        count = pynvml.nvmlDeviceGetCount()
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        if visible is None:
-            return int(count)
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(count)]
-        return len(visible_gpus(visible, [pynvml.nvmlDeviceGetUUID(handle) for handle in handles]))
-    except Exception:  # no driver, in one of NVML's own classes, or no NVML
-        return 0
-
-
-def visible_gpus(visible: str, uuids: Sequence[str]) -> list[str]:
-    """What CUDA makes of CUDA_VISIBLE_DEVICES.
-
-    Args:
-        visible: indices, or the beginnings of UUIDs, with commas between them.
-        uuids: of the GPUs that are there, such as "GPU-1b0c...", by index.
-
-    Returns:
-        The UUIDs of those before the first entry that names none: that entry hides the rest. None where one is named
-        twice. A MIG instance stands for itself, and a process has only one.
-
-    Source: CUDA C++ Programming Guide, "CUDA Environment Variables".
-    """
-    found: list[str] = []
-    for entry in map(str.strip, visible.split(",")):
-        if entry.startswith("MIG-"):
-            return found or [entry]
-        number = re.match(r"[+-]?\d+", entry)
-        alike = [uuid for uuid in uuids if entry.startswith("GPU-") and uuid.startswith(entry)]
-        if number:
-            index = int(number[0])
-            alike = [uuids[index]] if 0 <= index < len(uuids) else []
-        if len(alike) != 1:
-            break
-        if alike[0] in found:
-            return []
-        found += alike
-    return found
 
 
 def profiles() -> dict[str, Path]:
@@ -155,92 +190,11 @@ def load(name: str) -> ClusterConfig:
             f"cluster={name}: no such profile in {FOLDER} or ${VARIABLE}; choose from "
             f"{', '.join(known)} (nearest: cluster={nearest(name, list(known))})"
         )
-    values = _values(name, FOLDER / "default.yaml") | _values(name, known[name])
-    return ClusterConfig(name=name, **values)
-
-
-def _values(name: str, path: Path) -> dict[str, Any]:
-    """What a file has of the keys of a profile, each of its type."""
-    where = f"cluster={name}: {path}"
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
-            raise WordError(f"{where} is not a file")
-        # Nodes, not values: YAML takes 0123 for 83, 12:00:00 for 43200 and `no` for false. Here a scalar is what stands
-        # in the file.
-        root = yaml.compose(path.read_bytes(), Loader=yaml.BaseLoader)
-    except yaml.YAMLError as error:
-        raise WordError(f"{where} is not YAML: {' '.join(str(error).split())}") from None
-    except RecursionError:
-        raise WordError(f"{where} is nested too deep; expected keys, and lists or names below them") from None
-    except OSError as error:
-        raise WordError(f"{where}: {error.strerror or error}") from None
-    if root is None or _is_null(root):
-        return {}
-    if not isinstance(root, yaml.MappingNode):
-        raise WordError(f"{where} holds no keys")
     kinds = {option.name: option.type for option in fields(ClusterConfig) if option.name != "name"}
-    found: dict[str, Any] = {}
-    for key_node, node in root.value:
-        key = str(key_node.value) if isinstance(key_node, yaml.ScalarNode) else "a list or a map"
-        if key not in kinds:
-            near = suggestion(key, kinds)
-            choice = f"nearest is {near}" if near else f"choose from {', '.join(kinds)}"
-            raise WordError(f"{where} has {key!r}, which is no key; {choice}")
-        if key in found:
-            raise WordError(f"{where} has {key} twice; leave one of them out")
-        found[key] = _value(f"cluster={name}: {key}", kinds[key], node, lines=key == "setup")
-    return found
-
-
-def _value(where: str, kind: Any, node: yaml.Node, *, lines: bool) -> Any:
-    """What a node holds, as the type of its key; with `lines` its texts may have several."""
-    if kind == list[str]:
-        if not isinstance(node, yaml.SequenceNode):
-            raise WordError(f"{where}{_shown(node)}, expected a list such as [a, b], or []")
-        return [_text(f"{where}, item {number}", item, lines) for number, item in enumerate(node.value, 1)]
-    if kind == dict[str, str]:
-        if not isinstance(node, yaml.MappingNode):
-            raise WordError(f"{where}{_shown(node)}, expected names with a value each, or {{}}")
-        pairs: dict[str, str] = {}
-        for name_node, one in node.value:
-            name = _text(f"{where}, a name", name_node, lines)
-            if name in pairs:
-                raise WordError(f"{where} has {name} twice; leave one of them out")
-            pairs[name] = _text(f"{where} of {name}", one, lines)
-        return pairs
-    if kind == str | None and _is_null(node):
-        return None
-    text = _text(where, node, lines)
-    if kind is not int:
-        return text
-    if not re.fullmatch(r"[+-]?[0-9]{1,9}", text):
-        raise WordError(f"{where}={text}, expected a whole number")
-    return int(text)
-
-
-def _is_null(node: yaml.Node) -> bool:
-    return isinstance(node, yaml.ScalarNode) and node.style is None and node.value in ("", "~", "null", "Null", "NULL")
-
-
-def _text(where: str, node: yaml.Node, lines: bool) -> str:
-    """The text of a node, as it stands: a line break would end a line of the batch script."""
-    if not isinstance(node, yaml.ScalarNode) or _is_null(node):
-        raise WordError(f"{where}{_shown(node)}, expected a text")
-    text = str(node.value)
-    if node.tag != yaml.BaseLoader.DEFAULT_SCALAR_TAG:
-        raise WordError(f"{where}={text}, expected it without the tag {node.tag}")
-    if not text.strip():
-        raise WordError(f"{where} is empty; leave it out")
-    odd = [char for char in text if unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp")]
-    if odd := [char for char in odd if not (lines and char in "\n\t")]:
-        raise WordError(f"{where}={text}, expected {'text' if lines else 'one line'} without {odd[0]!r}")
-    return text
-
-
-def _shown(node: yaml.Node) -> str:
-    if isinstance(node, yaml.ScalarNode):
-        return " is null" if _is_null(node) else f"={node.value}"
-    return " is a list" if isinstance(node, yaml.SequenceNode) else " is a map"
+    values = {
+        key: value for path in (FOLDER / "default.yaml", known[name]) for key, value in read(name, path, kinds).items()
+    }
+    return ClusterConfig(name=name, **values)
 
 
 def _fault_of_shell(lines: Sequence[str]) -> str:
@@ -255,3 +209,13 @@ def _fault_of_shell(lines: Sequence[str]) -> str:
     except OSError:  # no bash here: that of the job will say so
         return ""
     return said.decode(errors="replace").partition("\n")[0].removeprefix("bash: ")
+
+
+def folders(config: RunConfig) -> dict[str, str]:
+    """The folders that a run reads or writes, by the key that names them."""
+    files = {"save": config.save, "resume": config.resume}
+    found = {"data": config.data, "results": config.results}
+    return {
+        **{name: path for name, path in found.items() if path},
+        **{name: os.path.dirname(path) for name, path in files.items() if path},
+    }

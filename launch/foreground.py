@@ -29,7 +29,7 @@ from bench.config.slurm import cores_here, of_a_task
 from bench.training.progress import VARIABLE as PROGRESS_VARIABLE
 from bench.training.progress import Display, Follower
 from bench.training.ranks import free_port
-from launch.cluster import gpus_here
+from launch.gpus import gpus_here
 from launch.interrupts import TERMINAL_SIGNALS, Interrupted, held_back, interruptible
 from launch.job import Cause, Job, given_run_id, new_run_id
 from results.recover import recover

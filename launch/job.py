@@ -27,6 +27,7 @@ from bench.config.run_config import RunConfig
 from bench.config.slurm import is_task, restarts
 from bench.measure.failure import Failure, Stopped
 from bench.training.stop_request import REQUEST
+from launch import numa
 from results import identity
 from results.durable import create_file
 from results.store.files import attempt_name
@@ -107,7 +108,11 @@ class Job:
                 os.environ[name] = value
         check_packages()
         set_ranks(self.config)
+        # Before torch is imported: its threads are where the one that starts them is.
+        bound = numa.bind(os.environ, int(os.environ["LOCAL_RANK"]))
         with unfailing_streams():
+            if bound:
+                print(f"launch.job: {bound}", file=sys.stderr, flush=True)
             self._run()
 
     def _run(self) -> None:

@@ -16,6 +16,7 @@ from bench.config.run_config import RunConfig
 from bench.config.slurm import allocation, cores_here
 from launch import cluster as clusters
 from launch.cluster import ClusterConfig
+from launch.gpus import gpus_here
 
 Program = Literal["local", "slurm"]
 HERE = "this machine"
@@ -78,19 +79,23 @@ def make_plan(program: Program, argv: Sequence[str]) -> Plan:
         raise WordError(f"mode={mode}: local.py runs at once; the modes are those of python launch/slurm.py")
     names = {keys.cluster or ("default" if program == "slurm" else None) for keys in typed}
     profiles = {name: clusters.load(name) for name in names if name}
-    gpus_here = clusters.gpus_here() if program == "local" else 0
+    gpus = gpus_here() if program == "local" else 0
     notices: list[str] = []
     if program == "local":
         paths.check_temporary()
     cells: list[Cell] = []
     for keys in typed:
         cluster = profiles.get(keys.cluster or "default")
-        host = _local_host(keys, cluster, gpus_here) if program == "local" else _slurm_host(keys, cluster, mode)
+        host = _local_host(keys, cluster, gpus) if program == "local" else _slurm_host(keys, cluster, mode)
         for repeat in range(keys.repeats):
             seeded = replace(keys, seed=(keys.seed or 0) + repeat)
             config, said = resolve(seeded, host)
             if program == "slurm" and "\n" in config.results:  # the folder of a job's log is in a line of its script
                 raise WordError(f"results={config.results}: a line break ends a line of the batch script; rename it")
+            if program == "slurm" and "\\" in config.results:
+                raise WordError(f"results={config.results}: {clusters.NO_BACKSLASH}")
+            if program == "slurm" and cluster:
+                cluster.check_paths(config)
             check_data(config, unpack=mode != "print")
             if program == "local":
                 check_cache(config)

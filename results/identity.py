@@ -118,6 +118,7 @@ def parts_of(row: Mapping[str, Any]) -> dict[str, Any]:
     names = [*(key for key in LEADING if key in config), *(key for key in config if key not in LEADING)]
     # Only where there is any: the keys of all other runs stay as they were.
     mixed = {"mixed": row["mixed"]} if row.get("mixed") else {}
+    shared = {"node_shared": True} if row.get("node_shared") else {}
     return {
         "version": PARTS_VERSION,
         "benchmark": benchmark_of(row),
@@ -128,6 +129,7 @@ def parts_of(row: Mapping[str, Any]) -> dict[str, Any]:
         "threads": {"per_rank": row.get("threads_per_rank"), "loader": row.get("loader_threads")},
         "kernels": row.get("choices_hash"),
         **mixed,
+        **shared,
     }
 
 

@@ -29,7 +29,10 @@ ROOMS = {
         "dtypes", "interpreter", "child_process", "chips", "runtime", "operands", "prepared", "aten_conv", "tiles",
         "ops", "reference", "aot", "choose",
     ],
-    "launch": ["cluster", "plan", "job", "interrupts", "batch", "sweep", "foreground", "cli", "local", "slurm"],
+    "launch": [
+        "gpus", "numa", "arguments", "profile_file", "cluster", "plan", "job", "interrupts", "batch", "sweep",
+        "foreground", "cli", "local", "slurm",
+    ],
     "resnet": [
         "architecture", "recipe", "layers", "fused", "model", "counts", "comparators", "weights", "data",
     ],

@@ -15,9 +15,13 @@ CPUS = "SLURM_CPUS_PER_TASK"
 # Those of submitit too, by which a job that it handed to Slurm knows its ranks.
 _OF_SLURM = re.compile(r"(SLURM|SLURMD|SBATCH|SALLOC|SRUN|SCONTROL|SQUEUE|SACCT|SUBMITIT)_.*")
 _OF_SITE = {"SLURM_CONF", "SLURM_CONF_SERVER"}
+# Slurm's word for who else may use a job's nodes: the batch script asks for it, as a container has no scontrol.
+OVERSUBSCRIBE = "RESNET_BENCH_OVERSUBSCRIBE"
+# Whether each rank is to bind itself to the NUMA node of its GPU: "1".
+NUMA = "RESNET_BENCH_NUMA"
 OF_RANKS = {
     "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT",
-    HOSTS_VARIABLE, CORES_VARIABLE, RUN_ID_VARIABLE,
+    HOSTS_VARIABLE, CORES_VARIABLE, RUN_ID_VARIABLE, OVERSUBSCRIBE, NUMA,
 }  # fmt: skip
 _SET_BY = "Slurm sets it; unset it outside of an allocation"
 
@@ -37,6 +41,20 @@ def allocation(environ: Mapping[str, str]) -> tuple[str | None, int | None]:
         return None, None
     job = environ.get("SLURM_ARRAY_JOB_ID") or environ.get("SLURM_JOB_ID") or None
     return job, None if job is None else number(environ, "SLURM_ARRAY_TASK_ID", least=0)
+
+
+def node_shared(environ: Mapping[str, str]) -> bool | None:
+    """Return whether Slurm may have run other jobs beside this one on its nodes; None where nobody asked it.
+
+    It may wherever the job has not got them for itself ("NO"), whoever asked for that: then nobody knows what else ran.
+    """
+    said = environ.get(OVERSUBSCRIBE) if is_task(environ) else None
+    return said != "NO" if said else None
+
+
+def gpus(environ: Mapping[str, str]) -> str | None:
+    """Return which GPUs of the job's first node Slurm gave to it, such as "0-3"; None where it gave none."""
+    return environ.get("SLURM_JOB_GPUS") or None if is_task(environ) else None
 
 
 def restarts(environ: Mapping[str, str]) -> int:

@@ -47,6 +47,8 @@ def run_row(config: RunConfig, run_id: str, restart: int) -> dict[str, Any]:
         "array_task": array_task,
         "restart_count": restart,
         "nodelist": os.environ.get("SLURM_JOB_NODELIST") if slurm.is_task(os.environ) else None,
+        "node_shared": slurm.node_shared(os.environ),
+        "slurm_gpus": slurm.gpus(os.environ),
         "init_start": datetime.now(UTC),
         "target_top1": config.target,
         "eval_interval": 1,

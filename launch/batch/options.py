@@ -1,15 +1,15 @@
 """What sbatch and srun are told of a job."""
 
-import os
 import shlex
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 from bench.config.paths import ROOT
 from bench.config.run_config import RunConfig
+from bench.config.slurm import NUMA, OVERSUBSCRIBE
+from launch.arguments import CACHES, split
 from launch.batch.shell import NAMED, defence, exports
-from launch.cluster import ClusterConfig
+from launch.cluster import GPUS, ClusterConfig, folders
 
 __all__ = ["sbatch_options", "srun"]
 
@@ -24,21 +24,52 @@ def sbatch_options(config: RunConfig, cluster: ClusterConfig, logs: str, output:
     # A requeue would begin again: until a job knows how to go on from its checkpoint there is none.
     extra: dict[str, Any] = {"output": output, "no-requeue": True}
     if cluster.reservation:
-        extra["reservation"] = cluster.reservation
+        extra["reservation"] = _for_sbatch(cluster.reservation)
+    for name, value in map(split, cluster.sbatch_args):
+        extra[name] = True if value is None else _for_sbatch(value)
+    named = {name: getattr(cluster, name) for name in (*NAMED, "exclude") if name != "reservation"}
+    gpus = config.ranks_per_node if cluster.gpus_per_node else None
+    gres = cluster.gres.replace(GPUS, str(gpus)) if cluster.gres else None
     return {
         "job_name": config.name(),
         "nodes": config.nodes,
+        "exclusive": cluster.exclusive or None,
+        "mem": cluster.mem or ("0" if cluster.exclusive else None),
         "ntasks_per_node": config.ranks_per_node,
-        "gpus_per_node": config.ranks_per_node if cluster.gpus_per_node else None,
+        "gpus_per_node": None if gres else gpus,
+        "gres": _for_sbatch(gres),
         "cpus_per_task": cluster.cpus_per_task,
         "time": cluster.time_min,
         "signal_delay_s": cluster.signal_lead_s,
         "stderr_to_stdout": True,
         "wckey": None,
-        **{name: getattr(cluster, name) for name in (*NAMED, "exclude") if name != "reservation"},
+        **{name: _for_sbatch(value) for name, value in named.items()},
         "additional_parameters": extra,
-        "setup": [*defence(cluster), *cluster.setup, *exports(cluster), f"LOGS={logs}", 'mkdir -p "$LOGS"'],
+        "setup": [
+            *defence(cluster),
+            *cluster.setup,
+            *exports(cluster),
+            *_said_of_the_job(cluster),
+            f"LOGS={logs}",
+            'mkdir -p "$LOGS"',
+        ],
     }
+
+
+def _for_sbatch(text: str | None) -> str | None:
+    """What sbatch reads as this text where it stands in quotes: unlike a shell, it takes a backslash there too."""
+    return text and text.replace("\\", "\\\\")
+
+
+def _said_of_the_job(cluster: ClusterConfig) -> list[str]:
+    """Lines that tell the ranks, which may be in a container without Slurm's commands, of their job."""
+    job = 'scontrol show job --oneliner "$SLURM_JOB_ID"'
+    lines = [f"export {OVERSUBSCRIBE}=$({job} | grep -o 'OverSubscribe=[A-Z]*' | cut -d= -f2)"]
+    if cluster.numa:
+        lines.append(f"export {NUMA}=1")
+    if cluster.caches:
+        lines.append(f"mkdir -p {shlex.join(_caches(cluster).values())}")
+    return lines
 
 
 def srun(config: RunConfig, cluster: ClusterConfig) -> str:
@@ -47,23 +78,59 @@ def srun(config: RunConfig, cluster: ClusterConfig) -> str:
     One rank's end ends the step; since 22.05 srun takes the cores of a task from its own line alone. What the script
     has exported reaches the ranks, also where it was submitted with SBATCH_EXPORT=NONE.
     """
-    files = [os.path.dirname(path) for path in (config.save, config.resume) if path]
-    mounts = [*dict.fromkeys(filter(None, [str(ROOT), config.data, config.results, *files])), *cluster.mounts]
-    command = [
+    variables = {**_caches(cluster), **cluster.env}
+    command = [shlex.quote(f"{name}={value}") for name, value in variables.items()]
+    command = ["env", *command] if command else []
+    command += [
         "srun --unbuffered --export=ALL --kill-on-bad-exit=1 --wait=60",
         f"--cpus-per-task={cluster.cpus_per_task}",
-        '--output="$LOGS/%x-%j.${SLURM_RESTART_COUNT:-0}-%t.log"',
+        # Slurm takes % in a name for the beginning of a pattern.
+        '--output="${LOGS//%/%%}/%x-%j.${SLURM_RESTART_COUNT:-0}-%t.log"',
     ]
+    if cluster.numa:
+        command.append("--cpu-bind=none")  # Slurm's own choice of cores may be on the other side of the machine
+    command += map(shlex.quote, cluster.srun_args)
+    mounts = [str(ROOT), *folders(config).values(), *filter(None, [cluster.caches])]
     if cluster.container == "pyxis":
-        command.append(
-            shlex.join([f"--container-image={cluster.image}", f"--container-mounts={','.join(_pairs(mounts))}"])
-        )
+        command += map(shlex.quote, _pyxis(cluster, mounts, [*variables]))
     if cluster.container == "apptainer":
-        assert cluster.image
-        command.append(shlex.join(["apptainer", "exec", "--nv", "--bind", ",".join(mounts), cluster.image]))
+        command.append(shlex.join(_apptainer(cluster, mounts)))
     command.append(shlex.quote(cluster.python or (sys.executable if cluster.container == "none" else "python3")))
     return " \\\n    ".join(command)
 
 
-def _pairs(mounts: Sequence[str]) -> list[str]:
-    return [mount if ":" in mount else f"{mount}:{mount}" for mount in mounts]
+def _caches(cluster: ClusterConfig) -> dict[str, str]:
+    """The compilers' cache folders, by the variable that names each."""
+    base = cluster.caches
+    return {name: f"{base}/{folder}" for name, folder in CACHES.items()} if base else {}
+
+
+def _pyxis(cluster: ClusterConfig, mounts: list[str], names: list[str]) -> list[str]:
+    """Options of srun with pyxis.
+
+    Args:
+        mounts: paths that are the same inside and outside.
+        names: of further variables for the ranks.
+    """
+    pairs = [mount if ":" in mount else f"{mount}:{mount}" for mount in (*dict.fromkeys(mounts), *cluster.mounts)]
+    lines = [*exports(cluster), *_said_of_the_job(cluster)]
+    own = [line.removeprefix("export ").partition("=")[0] for line in lines if line.startswith("export ")]
+    return [
+        f"--container-image={cluster.image}",
+        f"--container-mounts={','.join(pairs)}",
+        "--container-mount-home" if cluster.mount_home else "--no-container-mount-home",
+        *([f"--container-workdir={cluster.container_workdir}"] if cluster.container_workdir else []),
+        # Else what the image sets under these names would win.
+        f"--container-env={','.join([*own, *names])}",
+    ]
+
+
+def _apptainer(cluster: ClusterConfig, mounts: list[str]) -> list[str]:
+    """The command that runs another in an image, up to and with the image."""
+    assert cluster.image
+    return [
+        *("apptainer", "exec", "--nv"),
+        *([] if cluster.mount_home else ["--no-home"]),
+        *(["--pwd", cluster.container_workdir] if cluster.container_workdir else []),
+        *("--bind", ",".join([*dict.fromkeys(mounts), *cluster.mounts]), cluster.image),
+    ]

@@ -2,6 +2,7 @@
 
 from bench.config.environment import JobEnvironment, ShellExpression
 from bench.config.slurm import OF_RANKS
+from launch.arguments import split
 from launch.cluster import ClusterConfig
 
 __all__ = ["NAMED", "defence", "exports"]
@@ -10,7 +11,7 @@ __all__ = ["NAMED", "defence", "exports"]
 NAMED = ("account", "partition", "qos", "constraint", "reservation")
 OVERRIDES = (
     "SBATCH_TIMELIMIT", "SBATCH_REQUEUE", "SBATCH_NO_REQUEUE", "SBATCH_SIGNAL", "SBATCH_JOB_NAME", "SBATCH_OPEN_MODE",
-    "SBATCH_ARRAY_INX",
+    "SBATCH_ARRAY_INX", "SBATCH_EXCLUSIVE", "SBATCH_MEM_PER_NODE", "SBATCH_MEM_PER_CPU", "SBATCH_MEM_PER_GPU",
 )  # fmt: skip
 # Variables that no job may have from the shell that submits it, and those among them that Slurm sets for each job.
 FOREIGN = "|".join(["(SLURM|SBATCH|SALLOC|SRUN|SUBMITIT)_.*", *sorted(OF_RANKS)])
@@ -27,7 +28,11 @@ def defence(cluster: ClusterConfig) -> list[str]:
     script submits itself again without them. Of Slurm's other variables those stay that Slurm sets for each job.
     """
     named = [f"SBATCH_{name.upper()}" for name in NAMED if getattr(cluster, name)]
-    overrides = "|".join([*OVERRIDES, *named, *(["SBATCH_GPUS_PER_NODE"] if cluster.gpus_per_node else [])])
+    named += [f"SBATCH_{split(argument)[0].upper().replace('-', '_')}" for argument in cluster.sbatch_args]
+    gpus = (
+        ["SBATCH_GPUS", "SBATCH_GPUS_PER_NODE", "SBATCH_GPUS_PER_TASK", "SBATCH_GRES"] if cluster.gpus_per_node else []
+    )
+    overrides = "|".join([*OVERRIDES, *named, *gpus])
     return [
         "# What the submitting shell has of other jobs, or in place of the options above, must not change this one.",
         "# This is its name where Slurm starts it; a script that is run within an allocation has what its caller says.",

@@ -34,7 +34,7 @@ __all__ = [
 # Of the table `runs`, what a check reads: what `results.identity.parts_of` needs, and the rest.
 PART_COLUMNS = (
     "benchmark", "engine", "config_json", "sample", "dataset_hash", "hardware", "threads_per_rank", "loader_threads",
-    "choices_hash", "mixed",
+    "choices_hash", "mixed", "node_shared",
 )  # fmt: skip
 COLUMNS = (
     "run_id", "restart_count", "status", "recovered", "failure_kind", "failure_message", "git_commit", "dirty",

@@ -15,7 +15,7 @@ NEEDED = (
     "run_id", "restart_count", "status", "failure_kind", "run_start", "target_top1", "synthetic", "epochs_to_target",
     "tta_s", "images_per_s", "final_top1", "seed", "git_commit", "dirty", "config_json", "comparability_key",
     "comparability_parts", "benchmark", "engine", "sample", "dataset_hash", "hardware", "threads_per_rank",
-    "loader_threads", "choices_hash", "mixed",
+    "loader_threads", "choices_hash", "mixed", "node_shared",
 )  # fmt: skip
 _OF_PARTS = NEEDED[NEEDED.index("config_json") :]
 DOUBLE = "runs have two rows of one attempt and are in no mean"

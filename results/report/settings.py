@@ -22,6 +22,7 @@ CHOSEN = (
     "seed", "lr", "batch_per_device", "epochs", "target_top1", "nodes", "stride", "recipe", "image_size", "num_classes",
     "comm_dtype", "zero_stage", "grad_accum", "weight_decay", "steps_cap", "eval_interval", "warmup_steps",
     "threads_per_rank", "loader_threads", "cuda_graph", "git_commit", "dirty", "hardware", "mixed",
+    "node_shared",
 )  # fmt: skip
 # What follows from the others: shown where rows that are alike in those differ in it.
 FOLLOWING = (
@@ -36,12 +37,12 @@ OUTCOMES = (
     "final_top1", "epochs_to_target", "tta_s", "images_per_s", "step_ms_p50", "step_ms_p95", "data_wait_frac", "mfu",
     "peak_mem_bytes", "energy_j", "null_reasons", "epochs_completed", "steps_completed", "elapsed_s", "active_s",
     "train_s", "instrumentation_s", "recovered", "files_left_out", "decoder_warnings", "resumed_from", "resumed_epoch",
-    "lineage",
+    "lineage", "slurm_gpus",
 )  # fmt: skip
 # Null where a run ended before it was known, or its file is older than the column: not another setting.
 _UNKNOWN = {
     "eval_interval", "warmup_steps", "threads_per_rank", "loader_threads", "cuda_graph", "git_commit", "dirty",
-    "hardware", *FOLLOWING,
+    "hardware", "node_shared", *FOLLOWING,
 }  # fmt: skip
 # Repeats differ in these: what else follows from a configuration is looked for without them.
 OF_REPEATS = ("seed", "git_commit", "dirty")

@@ -82,6 +82,8 @@ SCHEMAS: dict[str, pa.Schema] = {
         resumed_epoch=INT,  # epochs done in that checkpoint
         lineage=TEXT,  # the attempts that it goes on from as RUN.RESTART@EPOCHS, by blanks, the first one first
         mixed=TEXT,  # in what these were computed differently: JSON of column: values in order, null where not known
+        node_shared=FLAG,  # Slurm may have run other jobs on its nodes at the same time; null where nobody asked Slurm
+        slurm_gpus=TEXT,  # which GPUs of the first node Slurm gave to the job, by their numbers there
     ),
     "epochs": _columns(
         run_id=TEXT, restart=INT,

@@ -38,7 +38,8 @@ def test_a_batch_script_is_made_of_it(tmp_path):
     assert not {"exclude", "reservation"} & options.keys()
     for line in [*profile["setup"], "export OMP_NUM_THREADS=16", "export NCCL_SOCKET_IFNAME=ib0"]:
         assert line in done.stdout.splitlines()
-    for words in (f"apptainer exec --nv --bind {ROOT},", f",/etc/ssl/certs:/etc/ssl/certs {profile['image']} ",
+    for words in (f"apptainer exec --nv --no-home --bind {ROOT},",
+                  f",/etc/ssl/certs:/etc/ssl/certs {profile['image']} ",
                   f"data={profile['data']['imagenet']} ", f"results={profile['results']}\n"):  # fmt: skip
         assert words in done.stdout, words
 

@@ -54,6 +54,15 @@ FITTING: dict[str, st.SearchStrategy[Any]] = {
     "cpus_per_task": st.integers(1, 9),
     "signal_lead_s": st.integers(0, 100),
     "time": st.sampled_from(["90", "10:30", "02:00:00", "1-00", "2-0:0:0"]),
+    "exclusive": st.booleans(),
+    "numa": st.booleans(),
+    "mount_home": st.booleans(),
+    "mem": st.sampled_from(["0", "64G", "1000"]),
+    "gres": TEXT.map("gpu:{}:{{gpus}}".format),
+    "sbatch_args": st.one_of(st.just(["--hold"]), TEXT.map(lambda text: [f"--comment={text}"])),
+    "srun_args": TEXT.map(lambda text: [f"--mpi={text}"]),
+    "env": st.dictionaries(st.sampled_from(["A", "NCCL_DEBUG", "PATH_OF", "A B"]), TEXT, max_size=2),
+    "caches": TEXT.map("/shared/{}".format),
     "setup": st.lists(st.one_of(st.sampled_from(LINES), TEXT), max_size=3),
     "container": st.sampled_from(["none", "pyxis", "apptainer"]),
     "mounts": st.lists(TEXT, max_size=3),
@@ -122,8 +131,8 @@ def clusters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 OPTIONS = {
-    "account", "constraint", "cpus-per-task", "exclude", "gpus-per-node", "job-name", "no-requeue", "nodes",
-    "ntasks-per-node",
+    "account", "comment", "constraint", "cpus-per-task", "exclude", "exclusive", "gpus-per-node",
+    "gres", "hold", "mem", "job-name", "no-requeue", "nodes", "ntasks-per-node",
     "open-mode", "output", "partition", "qos", "reservation", "signal", "time",
 }  # fmt: skip
 

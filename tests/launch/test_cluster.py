@@ -8,7 +8,7 @@ import yaml
 
 from bench.config.grammar import WordError
 from launch import cluster
-from launch.cluster import ClusterConfig, gpus_here, load, profiles, visible_gpus
+from launch.cluster import ClusterConfig, load, profiles
 
 
 @pytest.fixture
@@ -43,6 +43,7 @@ def test_a_profile_says_only_what_differs(profile) -> None:
     [
         ("partiton: gpu", "'partiton', which is no key; nearest is partition"),
         ("gpus_per_node: many", "gpus_per_node=many, expected a whole number"),
+        ("gpus_per_node: 0123", "gpus_per_node=0123, expected a whole number"),
         ("gpus_per_node: 8.0", "gpus_per_node=8.0, expected a whole number"),
         ("gpus_per_node:", "gpus_per_node is null, expected a text"),
         ("account: [a]", "account is a list, expected a text"),
@@ -68,6 +69,39 @@ def test_a_profile_says_only_what_differs(profile) -> None:
         ('time: "00:02:00"', "signal_lead_s=120 leaves nothing of time=00:02:00"),
         ("container: docker", "container=docker, expected one of none, pyxis, apptainer"),
         ("container: pyxis", "container=pyxis needs an image"),
+        ("image: a", "image is of a container, and container=none"),
+        ("mounts: [/a]", "mounts is of a container, and container=none"),
+        ("mount_home: true", "mount_home is of a container, and container=none"),
+        ("container_workdir: /a", "container_workdir is of a container, and container=none"),
+        ("{container: pyxis, image: a, mounts: ['/a,b']}", "mounts has /a,b: pyxis takes ',' for the end of a path"),
+        ("{container: pyxis, image: a, mounts: ['/a b:/c']}", "mounts has /a b:/c: pyxis takes ' ' for the end"),
+        ("{container: apptainer, image: a, mounts: ['/a:/b:ro:x']}", "expected HOST or HOST:CONTAINER"),
+        ("{container: pyxis, image: a, caches: '/a:b'}", "caches=/a:b cannot be mounted"),
+        ("exclusive: yes", "exclusive=yes, expected true or false; nearest is true"),
+        ("exclusive: Off", "exclusive=Off, expected true or false; nearest is false"),
+        ("numa: 1", "numa=1, expected true or false; nearest is true"),
+        ("exclusive: flase", "exclusive=flase, expected true or false; nearest is false"),
+        ("{exclusive: false, mem: 0}", "mem=0 is all of a node, which exclusive=false leaves to others too"),
+        ("mem: lots", "mem=lots, expected a node's memory such as 200G"),
+        ("gres: gpu:h100:8", "gres=gpu:h100:8, expected {gpus} once"),
+        ("gres: gpu:h100:8", "nearest is gres: gpu:h100:{gpus}"),
+        ("gres: 'gpu:{gpu}'", "nearest is gres: gpu:{gpus}"),
+        ("gres: 'gpu:{gpus},x:{gpus}'", "expected {gpus} once"),
+        ("{gpus_per_node: 0, gres: 'gpu:{gpus}'}", "asks for GPUs, and gpus_per_node=0 has none"),
+        ("{gpus_per_node: 0, numa: true}", "numa=true is about GPUs, and gpus_per_node=0 has none"),
+        ("sbatch_args: [--nodes=2]", "sbatch_args has --nodes=2, but --nodes is decided by nodes= of the command line"),
+        ("srun_args: [--export=ALL]", "srun_args has --export=ALL, but --export is decided by env"),
+        ("{numa: true, srun_args: [--cpu-bind=cores]}", "--cpu-bind is decided by numa; nearest is the key numa"),
+        ("{interface: ib0, env: {NCCL_SOCKET_IFNAME: a}}", "decided by another key; nearest is interface"),
+        ("{gpus_per_node: 0, env: {DS_ACCELERATOR: a}}", "decided by another key; nearest is gpus_per_node"),
+        ("{caches: /a, env: {TRITON_CACHE_DIR: /b}}", "decided by another key; nearest is caches"),
+        ("env: {PYTHONPATH: /b}", "decided by another key; nearest is setup"),
+        ("env: {A: ~}", "env of A is null, expected a text, in quotes"),
+        ("constraint: [a|b]", "constraint is a list, expected a text, in quotes"),
+        ("account: &a", "expected it without an anchor, the word behind &, or in quotes"),
+        ("account: !a", "expected it without the tag !a, or in quotes"),
+        ("account: a\n  b", "account=a b, expected it on one line of the file"),
+        ("account: @a", "is not YAML: "),
         (
             "data: {cifar: /x}",
             "data of 'cifar', expected one of digits, cifar10, imagenet, imagefolder; nearest is cifar10",
@@ -113,46 +147,3 @@ def test_a_value_is_what_stands_in_the_file(profile) -> None:
 )
 def test_times_are_whole_minutes(profile, text: str, minutes: int) -> None:
     assert profile(f'time: "{text}"').time_min == minutes
-
-
-UUIDS = ("GPU-aa01-1", "GPU-aa02-2", "GPU-bb03-3", "GPU-cc04-4")
-
-
-@pytest.mark.parametrize(
-    ("visible", "indices"),
-    [
-        ("0,1,2,3", [0, 1, 2, 3]), ("3,1", [3, 1]), (" 2 , 0 ", [2, 0]),
-        ("", []), ("-1", []), ("NoDevFiles", []), ("none", []), ("all", []), (",0", []), ("+1", [1]),
-        ("0,-1,1", [0]), ("2,99", [2]), ("99,2", []), ("1,,2", [1]), ("0,x,1", [0]), ("0 1", [0]), ("1x", [1]),
-        ("1,1", []), ("0,1,0", []), ("0,GPU-aa01", []),
-        ("GPU-bb", [2]), ("GPU-cc04-4,GPU-aa01", [3, 0]), ("GPU-aa", []), ("GPU-dd,0", []), ("0,GPU-bb03-3", [0, 2]),
-        ("GPU-", []), ("gpu-bb", []), ("bb03", []),
-    ],
-)  # fmt: skip
-def test_what_is_visible_is_what_cuda_makes_of_it(visible: str, indices: list[int]) -> None:
-    assert visible_gpus(visible, UUIDS) == [UUIDS[index] for index in indices]
-
-
-def test_of_mig_instances_a_process_has_one() -> None:
-    assert visible_gpus("MIG-12ab,MIG-34cd", UUIDS) == ["MIG-12ab"]
-    assert visible_gpus("1,MIG-12ab", UUIDS) == [UUIDS[1]]
-
-
-def test_gpus_are_those_that_a_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    pynvml = pytest.importorskip("pynvml")
-    monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
-    monkeypatch.setattr(pynvml, "nvmlDeviceGetCount", lambda: 4)
-    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByIndex", lambda index: index)
-    monkeypatch.setattr(pynvml, "nvmlDeviceGetUUID", lambda index: UUIDS[index])
-    for visible, count in ((None, 4), ("0,2", 2), ("", 0), ("-1", 0), ("2,99", 1)):
-        if visible is None:
-            monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-        else:
-            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-        assert gpus_here() == count
-
-    def no_driver() -> None:
-        raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
-
-    monkeypatch.setattr(pynvml, "nvmlInit", no_driver)
-    assert gpus_here() == 0

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench.config.paths import ROOT
-from launch.cluster import gpus_here
+from launch.gpus import gpus_here
 from results.store.files import read_rows
 
 pytestmark = pytest.mark.skipif(gpus_here() > 0, reason="there is a GPU, on which these kernels run")

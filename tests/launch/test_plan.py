@@ -26,7 +26,7 @@ cluster mode results save resume""".split()
 @pytest.fixture(autouse=True)
 def _this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RESNET_BENCH_DATA", raising=False)
-    monkeypatch.setattr(cluster, "gpus_here", lambda: 0)
+    monkeypatch.setattr("launch.plan.gpus_here", lambda: 0)
 
 
 def plan(line: str, program: Program = "local") -> Plan:
@@ -62,7 +62,7 @@ def test_ranks_are_the_gpus_of_the_place(monkeypatch: pytest.MonkeyPatch) -> Non
     assert plan("depth=20 dataset=digits").cells[0].config.ranks_per_node == 2
     assert plan("depth=50 nodes=4", "slurm").cells[0].config.world_size == 32
     assert plan("depth=50 ranks_per_node=4", "slurm").cells[0].config.ranks_per_node == 4
-    monkeypatch.setattr(cluster, "gpus_here", lambda: 3)
+    monkeypatch.setattr("launch.plan.gpus_here", lambda: 3)
     assert plan("depth=20 dataset=digits").cells[0].config.ranks_per_node == 3
     with pytest.raises(WordError, match="^ranks_per_node=4: this machine has 3 GPUs; nearest is ranks_per_node=3$"):
         plan("depth=20 dataset=digits ranks_per_node=4")

@@ -11,14 +11,13 @@ import saved_run
 
 import resnet
 from bench.training.checkpoint.writer import Writer
-from launch import cluster
 from launch.plan import Plan, Program, make_plan
 from results.words import ConfigError
 
 
 @pytest.fixture(autouse=True)
 def _this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "gpus_here", lambda: 0)
+    monkeypatch.setattr("launch.plan.gpus_here", lambda: 0)
 
 
 def plan(line: str, program: Program = "local") -> Plan:

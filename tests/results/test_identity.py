@@ -57,6 +57,7 @@ OTHERS = {
     "threads of the loader": ({**ROW, "loader_threads": 2}, "threads.loader", "threads loader 4 against 2"),
     "kernels chosen": ({**ROW, "choices_hash": "c2"}, "kernels", "kernels c1 against c2"),
     "no kernels chosen": ({**ROW, "choices_hash": None}, "kernels", "kernels c1 against nothing"),
+    "nodes with others": ({**ROW, "node_shared": True}, "node_shared", "node_shared nothing against true"),
     "benchmark": ({**ROW, "benchmark": "step"}, "benchmark", "benchmark training against step"),
 }
 SAME = {
@@ -69,6 +70,8 @@ SAME = {
     "processor beside GPUs": on(cpu_model="Xeon", cpu_cores=64),
     "figures": {**ROW, "images_per_s": 99.0, "status": "killed", "restart_count": 3},
     "commit and place": {**ROW, "git_commit": "b", "nodelist": "node3", "run_id": "r2"},
+    "nodes of its own": {**ROW, "node_shared": False},
+    "nodes that nobody asked about": {**ROW, "node_shared": None, "slurm_gpus": "0-3"},
     "threads asked for": configured(loader_threads=4),
     "an older row": {key: value for key, value in ROW.items() if key != "benchmark"},
 }

@@ -12,7 +12,7 @@ from PIL import Image
 
 from bench.config import data_checks
 from bench.config.grammar import WordError
-from launch import cluster, plan
+from launch import plan
 from launch.plan import Program, make_plan
 from resnet.data.datasets.cifar import CLASSES
 
@@ -21,7 +21,7 @@ from resnet.data.datasets.cifar import CLASSES
 def _this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RESNET_BENCH_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(cluster, "gpus_here", lambda: 0)
+    monkeypatch.setattr("launch.plan.gpus_here", lambda: 0)
     monkeypatch.setattr(plan, "cores_here", lambda environ: 2)
     data_checks._look.cache_clear()
 

@@ -27,7 +27,7 @@ from results.store.schema import SCHEMAS
 CPU = torch.device("cpu")
 SLURM = (
     "SUBMITIT_EXECUTOR", "SLURMD_NODENAME", "SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID",
-    "SLURM_JOB_NODELIST",
+    "SLURM_JOB_NODELIST", "SLURM_JOB_GPUS", "RESNET_BENCH_OVERSUBSCRIBE",
 )  # fmt: skip
 TASK = {"SUBMITIT_EXECUTOR": "slurm"}  # of a rank that srun started
 
@@ -63,6 +63,7 @@ def test_the_row_that_a_run_starts_with(monkeypatch: pytest.MonkeyPatch) -> None
         "batch_per_device": 8, "bn_span": 8, "grad_accum": 2, "nodes": 3, "ranks_per_node": 2, "world_size": 6,
         "global_batch": 96, "epochs": 4, "steps_cap": 77, "target_top1": 0.9, "eval_interval": 1, "warmup_steps": 10,
         "slurm_job_id": None, "array_task": None, "nodelist": None,
+        "node_shared": None, "slurm_gpus": None,
     }  # fmt: skip
     assert set(row) <= set(SCHEMAS["runs"].names)
 
@@ -85,6 +86,21 @@ def test_slurm_s_names_of_a_job(
         monkeypatch.setenv(name, value)
     row = run_row(config(), "r", 0)
     assert (row["slurm_job_id"], row["array_task"], row["nodelist"]) == (job, task, nodes)
+
+
+@pytest.mark.parametrize(
+    ("said", "shared"), [("NO", False), ("OK", True), ("YES", True), ("USER", True), ("MCS", True), ("", None)]
+)
+def test_whether_others_ran_beside_a_job_is_what_slurm_said(
+    monkeypatch: pytest.MonkeyPatch, said: str, shared: bool | None
+) -> None:
+    monkeypatch.setenv("RESNET_BENCH_OVERSUBSCRIBE", said)
+    monkeypatch.setenv("SLURM_JOB_GPUS", "2,3")
+    row = run_row(config(), "r", 0)  # what runs in a job without being a rank of it
+    assert (row["node_shared"], row["slurm_gpus"]) == (None, None)
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
+    row = run_row(config(), "r", 0)
+    assert (row["node_shared"], row["slurm_gpus"]) == (shared, "2,3")
 
 
 def test_what_is_no_figure_of_the_paper_s_nets_says_so() -> None:

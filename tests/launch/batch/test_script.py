@@ -37,13 +37,23 @@ time: "1-00:00:30"
 signal_lead_s: 180
 interface: ib0
 setup: [module load cuda/13.0]
+exclusive: false
+mem: 200G
+gres: gpu:h100:{gpus},nvme:1
+numa: true
+sbatch_args: [--switches=1@30:00, "--comment=it's \\\\ 100%", --hold]
+srun_args: [--mpi=none]
+env: {NCCL_DEBUG: WARN, ODD: "a 'b' $c"}
+caches: /scratch/caches
 container: pyxis
 image: registry#suite:1
 mounts: ["/scratch:/scratch"]
-data: {imagenet: /datasets/image net}
+container_workdir: /work dir
+data: {imagenet: /datasets/image$net}
 results: /scratch/rows
 """,
-    "apptainer": "container: apptainer\nimage: /images/suite.sif\npython: python3.12\nresults: /scratch/rows\n",
+    "apptainer": "container: apptainer\nimage: /images/suite.sif\npython: python3.12\nresults: /scratch/rows\n"
+    "mount_home: true\nmounts: [/a b]\n",
     "processors": "gpus_per_node: 0\ncpus_per_task: 2\nresults: /scratch/rows\n",
 }
 SCRIPTS = {
@@ -51,6 +61,10 @@ SCRIPTS = {
     "pyxis": "depth=50 recipe=paper nodes=4 cluster=pyxis seed=3 save=/weights/a.safetensors",
     "apptainer": "depth=18 shortcut=none cluster=apptainer lr=0.5",
     "processors": "depth=20 dataset=digits nodes=2 ranks_per_node=1 cluster=processors",
+    # The three kinds of sites in examples/clusters.
+    "site_gpus": "depth=50 nodes=2 cluster=site_gpus",
+    "site_pyxis": "depth=50 nodes=2 cluster=site_pyxis",
+    "site_efa": "depth=50 nodes=2 cluster=site_efa",
 }
 
 # Stand-ins for Slurm's commands: each call is noted, sbatch keeps the script that it was given.
@@ -68,6 +82,8 @@ def _profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "clusters").mkdir()
     for name, text in PROFILES.items():
         (tmp_path / "clusters" / f"{name}.yaml").write_text(text)
+    for path in (ROOT / "examples" / "clusters").glob("*.yaml"):
+        shutil.copy(path, tmp_path / "clusters" / f"site_{path.name}")
     monkeypatch.setenv("RESNET_BENCH_CLUSTERS", str(tmp_path / "clusters"))
     monkeypatch.delenv("RESNET_BENCH_DATA", raising=False)
 

@@ -40,7 +40,19 @@ def test_every_specified_column_is_there(table):
 @pytest.mark.parametrize(
     ("table", "last"),
     [
-        ("runs", ["files_left_out", "decoder_warnings", "resumed_from", "resumed_epoch", "lineage", "mixed"]),
+        (
+            "runs",
+            [
+                "files_left_out",
+                "decoder_warnings",
+                "resumed_from",
+                "resumed_epoch",
+                "lineage",
+                "mixed",
+                "node_shared",
+                "slurm_gpus",
+            ],
+        ),  # fmt: skip
         ("kernels", ["status", "copy_bytes_per_s", "matrix_flops_per_s", "config", "predicted_us"]),
     ],
 )

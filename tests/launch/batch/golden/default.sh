@@ -2,8 +2,10 @@
 
 # Parameters
 #SBATCH --cpus-per-task=8
+#SBATCH --exclusive
 #SBATCH --gpus-per-node=8
 #SBATCH --job-name=resnet152B-imagenet
+#SBATCH --mem=0
 #SBATCH --no-requeue
 #SBATCH --nodes=8
 #SBATCH --ntasks-per-node=8
@@ -16,8 +18,8 @@
 # What the submitting shell has of other jobs, or in place of the options above, must not change this one.
 # This is its name where Slurm starts it; a script that is run within an allocation has what its caller says.
 if [ "${0##*/}" = slurm_script ]; then
-  overrides=$(compgen -e | grep -xE 'SBATCH_TIMELIMIT|SBATCH_REQUEUE|SBATCH_NO_REQUEUE|SBATCH_SIGNAL|SBATCH_JOB_NAME|SBATCH_OPEN_MODE|SBATCH_ARRAY_INX|SBATCH_GPUS_PER_NODE')
-  unset $(compgen -e | grep -xE '(SLURM|SBATCH|SALLOC|SRUN|SUBMITIT)_.*|LOCAL_RANK|LOCAL_WORLD_SIZE|MASTER_ADDR|MASTER_PORT|RANK|RESNET_BENCH_CORES|RESNET_BENCH_HOSTS|RESNET_BENCH_RUN_ID|WORLD_SIZE' | grep -vxE 'SLURM_(CONF|CONF_SERVER|CLUSTER_NAME|CPUS_ON_NODE|CPUS_PER_TASK|GPUS_ON_NODE|GPUS_PER_NODE|JOBID|JOB_.*|NNODES|NODELIST|NTASKS_PER_NODE|SUBMIT_DIR|SUBMIT_HOST|TASKS_PER_NODE|TOPOLOGY_ADDR|TOPOLOGY_ADDR_PATTERN)')
+  overrides=$(compgen -e | grep -xE 'SBATCH_TIMELIMIT|SBATCH_REQUEUE|SBATCH_NO_REQUEUE|SBATCH_SIGNAL|SBATCH_JOB_NAME|SBATCH_OPEN_MODE|SBATCH_ARRAY_INX|SBATCH_EXCLUSIVE|SBATCH_MEM_PER_NODE|SBATCH_MEM_PER_CPU|SBATCH_MEM_PER_GPU|SBATCH_GPUS|SBATCH_GPUS_PER_NODE|SBATCH_GPUS_PER_TASK|SBATCH_GRES')
+  unset $(compgen -e | grep -xE '(SLURM|SBATCH|SALLOC|SRUN|SUBMITIT)_.*|LOCAL_RANK|LOCAL_WORLD_SIZE|MASTER_ADDR|MASTER_PORT|RANK|RESNET_BENCH_CORES|RESNET_BENCH_HOSTS|RESNET_BENCH_NUMA|RESNET_BENCH_OVERSUBSCRIBE|RESNET_BENCH_RUN_ID|WORLD_SIZE' | grep -vxE 'SLURM_(CONF|CONF_SERVER|CLUSTER_NAME|CPUS_ON_NODE|CPUS_PER_TASK|GPUS_ON_NODE|GPUS_PER_NODE|JOBID|JOB_.*|NNODES|NODELIST|NTASKS_PER_NODE|SUBMIT_DIR|SUBMIT_HOST|TASKS_PER_NODE|TOPOLOGY_ADDR|TOPOLOGY_ADDR_PATTERN)')
   if [ -n "$overrides" ]; then
     echo "job $SLURM_JOB_ID was not submitted as written, but under" $overrides"; it is submitted again" >&2
     exec sbatch "$0"
@@ -31,6 +33,7 @@ export OMP_NUM_THREADS=8
 export MASTER_ADDR=$(scontrol show node "$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)" | grep -o 'NodeAddr=[^ ]*' | cut -d= -f2)
 export MASTER_PORT=$((10000 + (SLURM_JOB_ID + 1009 * ${SLURM_RESTART_COUNT:-0}) % 20000))
 while (: < "/dev/tcp/$MASTER_ADDR/$MASTER_PORT") 2> /dev/null; do MASTER_PORT=$((MASTER_PORT + 1)); done  # this is the node of rank 0
+export RESNET_BENCH_OVERSUBSCRIBE=$(scontrol show job --oneliner "$SLURM_JOB_ID" | grep -o 'OverSubscribe=[A-Z]*' | cut -d= -f2)
 LOGS=/rows/jobs/"$SLURM_JOB_NAME-$SLURM_JOB_ID"
 mkdir -p "$LOGS"
 
@@ -38,7 +41,7 @@ mkdir -p "$LOGS"
 export SUBMITIT_EXECUTOR=slurm
 srun --unbuffered --export=ALL --kill-on-bad-exit=1 --wait=60 \
     --cpus-per-task=8 \
-    --output="$LOGS/%x-%j.${SLURM_RESTART_COUNT:-0}-%t.log" \
+    --output="${LOGS//%/%%}/%x-%j.${SLURM_RESTART_COUNT:-0}-%t.log" \
     /python -m launch.job \
     depth=152 \
     dataset=imagenet \

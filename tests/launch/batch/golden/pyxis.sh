@@ -2,11 +2,14 @@
 
 # Parameters
 #SBATCH --account=vision
+#SBATCH --comment='it'"'"'s \\ 100%'
 #SBATCH --constraint=h100
 #SBATCH --cpus-per-task=12
 #SBATCH --exclude='node[013,027]'
-#SBATCH --gpus-per-node=4
+#SBATCH --gres=gpu:h100:4,nvme:1
+#SBATCH --hold
 #SBATCH --job-name=resnet50B-imagenet
+#SBATCH --mem=200G
 #SBATCH --no-requeue
 #SBATCH --nodes=4
 #SBATCH --ntasks-per-node=4
@@ -16,14 +19,15 @@
 #SBATCH --qos=long
 #SBATCH --reservation=morning
 #SBATCH --signal=USR2@180
+#SBATCH --switches=1@30:00
 #SBATCH --time=1441
 
 # setup
 # What the submitting shell has of other jobs, or in place of the options above, must not change this one.
 # This is its name where Slurm starts it; a script that is run within an allocation has what its caller says.
 if [ "${0##*/}" = slurm_script ]; then
-  overrides=$(compgen -e | grep -xE 'SBATCH_TIMELIMIT|SBATCH_REQUEUE|SBATCH_NO_REQUEUE|SBATCH_SIGNAL|SBATCH_JOB_NAME|SBATCH_OPEN_MODE|SBATCH_ARRAY_INX|SBATCH_ACCOUNT|SBATCH_PARTITION|SBATCH_QOS|SBATCH_CONSTRAINT|SBATCH_RESERVATION|SBATCH_GPUS_PER_NODE')
-  unset $(compgen -e | grep -xE '(SLURM|SBATCH|SALLOC|SRUN|SUBMITIT)_.*|LOCAL_RANK|LOCAL_WORLD_SIZE|MASTER_ADDR|MASTER_PORT|RANK|RESNET_BENCH_CORES|RESNET_BENCH_HOSTS|RESNET_BENCH_RUN_ID|WORLD_SIZE' | grep -vxE 'SLURM_(CONF|CONF_SERVER|CLUSTER_NAME|CPUS_ON_NODE|CPUS_PER_TASK|GPUS_ON_NODE|GPUS_PER_NODE|JOBID|JOB_.*|NNODES|NODELIST|NTASKS_PER_NODE|SUBMIT_DIR|SUBMIT_HOST|TASKS_PER_NODE|TOPOLOGY_ADDR|TOPOLOGY_ADDR_PATTERN)')
+  overrides=$(compgen -e | grep -xE 'SBATCH_TIMELIMIT|SBATCH_REQUEUE|SBATCH_NO_REQUEUE|SBATCH_SIGNAL|SBATCH_JOB_NAME|SBATCH_OPEN_MODE|SBATCH_ARRAY_INX|SBATCH_EXCLUSIVE|SBATCH_MEM_PER_NODE|SBATCH_MEM_PER_CPU|SBATCH_MEM_PER_GPU|SBATCH_ACCOUNT|SBATCH_PARTITION|SBATCH_QOS|SBATCH_CONSTRAINT|SBATCH_RESERVATION|SBATCH_SWITCHES|SBATCH_COMMENT|SBATCH_HOLD|SBATCH_GPUS|SBATCH_GPUS_PER_NODE|SBATCH_GPUS_PER_TASK|SBATCH_GRES')
+  unset $(compgen -e | grep -xE '(SLURM|SBATCH|SALLOC|SRUN|SUBMITIT)_.*|LOCAL_RANK|LOCAL_WORLD_SIZE|MASTER_ADDR|MASTER_PORT|RANK|RESNET_BENCH_CORES|RESNET_BENCH_HOSTS|RESNET_BENCH_NUMA|RESNET_BENCH_OVERSUBSCRIBE|RESNET_BENCH_RUN_ID|WORLD_SIZE' | grep -vxE 'SLURM_(CONF|CONF_SERVER|CLUSTER_NAME|CPUS_ON_NODE|CPUS_PER_TASK|GPUS_ON_NODE|GPUS_PER_NODE|JOBID|JOB_.*|NNODES|NODELIST|NTASKS_PER_NODE|SUBMIT_DIR|SUBMIT_HOST|TASKS_PER_NODE|TOPOLOGY_ADDR|TOPOLOGY_ADDR_PATTERN)')
   if [ -n "$overrides" ]; then
     echo "job $SLURM_JOB_ID was not submitted as written, but under" $overrides"; it is submitted again" >&2
     exec sbatch "$0"
@@ -40,19 +44,36 @@ export MASTER_PORT=$((10000 + (SLURM_JOB_ID + 1009 * ${SLURM_RESTART_COUNT:-0}) 
 export NCCL_SOCKET_IFNAME=ib0
 export GLOO_SOCKET_IFNAME=ib0
 while (: < "/dev/tcp/$MASTER_ADDR/$MASTER_PORT") 2> /dev/null; do MASTER_PORT=$((MASTER_PORT + 1)); done  # this is the node of rank 0
+export RESNET_BENCH_OVERSUBSCRIBE=$(scontrol show job --oneliner "$SLURM_JOB_ID" | grep -o 'OverSubscribe=[A-Z]*' | cut -d= -f2)
+export RESNET_BENCH_NUMA=1
+mkdir -p /scratch/caches/triton /scratch/caches/inductor /scratch/caches/cuda /scratch/caches/extensions /scratch/caches/choices
 LOGS=/scratch/rows/jobs/"$SLURM_JOB_NAME-$SLURM_JOB_ID"
 mkdir -p "$LOGS"
 
 # command
 export SUBMITIT_EXECUTOR=slurm
-srun --unbuffered --export=ALL --kill-on-bad-exit=1 --wait=60 \
+env \
+    TRITON_CACHE_DIR=/scratch/caches/triton \
+    TORCHINDUCTOR_CACHE_DIR=/scratch/caches/inductor \
+    CUDA_CACHE_PATH=/scratch/caches/cuda \
+    TORCH_EXTENSIONS_DIR=/scratch/caches/extensions \
+    RESNET_BENCH_CACHE=/scratch/caches/choices \
+    NCCL_DEBUG=WARN \
+    'ODD=a '"'"'b'"'"' $c' \
+    srun --unbuffered --export=ALL --kill-on-bad-exit=1 --wait=60 \
     --cpus-per-task=12 \
-    --output="$LOGS/%x-%j.${SLURM_RESTART_COUNT:-0}-%t.log" \
-    '--container-image=registry#suite:1' '--container-mounts=/checkout:/checkout,/datasets/image net:/datasets/image net,/scratch/rows:/scratch/rows,/weights:/weights,/scratch:/scratch' \
+    --output="${LOGS//%/%%}/%x-%j.${SLURM_RESTART_COUNT:-0}-%t.log" \
+    --cpu-bind=none \
+    --mpi=none \
+    '--container-image=registry#suite:1' \
+    '--container-mounts=/checkout:/checkout,/datasets/image$net:/datasets/image$net,/scratch/rows:/scratch/rows,/weights:/weights,/scratch/caches:/scratch/caches,/scratch:/scratch' \
+    --no-container-mount-home \
+    '--container-workdir=/work dir' \
+    --container-env=PYTHONPATH,PYTHONSAFEPATH,OMP_NUM_THREADS,MASTER_ADDR,MASTER_PORT,NCCL_SOCKET_IFNAME,GLOO_SOCKET_IFNAME,RESNET_BENCH_OVERSUBSCRIBE,RESNET_BENCH_NUMA,TRITON_CACHE_DIR,TORCHINDUCTOR_CACHE_DIR,CUDA_CACHE_PATH,TORCH_EXTENSIONS_DIR,RESNET_BENCH_CACHE,NCCL_DEBUG,ODD \
     python3 -m launch.job \
     depth=50 \
     dataset=imagenet \
-    'data=/datasets/image net' \
+    'data=/datasets/image$net' \
     recipe=paper \
     loader=dali \
     kernels=auto \

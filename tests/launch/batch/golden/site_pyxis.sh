@@ -1,0 +1,72 @@
+#!/bin/bash
+
+# Parameters
+#SBATCH --account=benchmarks
+#SBATCH --cpus-per-task=14
+#SBATCH --exclusive
+#SBATCH --gpus-per-node=8
+#SBATCH --job-name=resnet50B-imagenet
+#SBATCH --mem=0
+#SBATCH --no-requeue
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=8
+#SBATCH --open-mode=append
+#SBATCH --output=%x-%j.out
+#SBATCH --partition=batch
+#SBATCH --signal=USR2@120
+#SBATCH --time=240
+
+# setup
+# What the submitting shell has of other jobs, or in place of the options above, must not change this one.
+# This is its name where Slurm starts it; a script that is run within an allocation has what its caller says.
+if [ "${0##*/}" = slurm_script ]; then
+  overrides=$(compgen -e | grep -xE 'SBATCH_TIMELIMIT|SBATCH_REQUEUE|SBATCH_NO_REQUEUE|SBATCH_SIGNAL|SBATCH_JOB_NAME|SBATCH_OPEN_MODE|SBATCH_ARRAY_INX|SBATCH_EXCLUSIVE|SBATCH_MEM_PER_NODE|SBATCH_MEM_PER_CPU|SBATCH_MEM_PER_GPU|SBATCH_ACCOUNT|SBATCH_PARTITION|SBATCH_GPUS|SBATCH_GPUS_PER_NODE|SBATCH_GPUS_PER_TASK|SBATCH_GRES')
+  unset $(compgen -e | grep -xE '(SLURM|SBATCH|SALLOC|SRUN|SUBMITIT)_.*|LOCAL_RANK|LOCAL_WORLD_SIZE|MASTER_ADDR|MASTER_PORT|RANK|RESNET_BENCH_CORES|RESNET_BENCH_HOSTS|RESNET_BENCH_NUMA|RESNET_BENCH_OVERSUBSCRIBE|RESNET_BENCH_RUN_ID|WORLD_SIZE' | grep -vxE 'SLURM_(CONF|CONF_SERVER|CLUSTER_NAME|CPUS_ON_NODE|CPUS_PER_TASK|GPUS_ON_NODE|GPUS_PER_NODE|JOBID|JOB_.*|NNODES|NODELIST|NTASKS_PER_NODE|SUBMIT_DIR|SUBMIT_HOST|TASKS_PER_NODE|TOPOLOGY_ADDR|TOPOLOGY_ADDR_PATTERN)')
+  if [ -n "$overrides" ]; then
+    echo "job $SLURM_JOB_ID was not submitted as written, but under" $overrides"; it is submitted again" >&2
+    exec sbatch "$0"
+  fi
+  restarts=$(scontrol show job --oneliner "$SLURM_JOB_ID" | grep -o "Restarts=[0-9]*" | cut -d= -f2)
+  export SLURM_RESTART_COUNT=${restarts:-0}
+fi
+export PYTHONPATH=/checkout${PYTHONPATH:+:$PYTHONPATH}
+export PYTHONSAFEPATH=1
+export OMP_NUM_THREADS=14
+export MASTER_ADDR=$(scontrol show node "$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)" | grep -o 'NodeAddr=[^ ]*' | cut -d= -f2)
+export MASTER_PORT=$((10000 + (SLURM_JOB_ID + 1009 * ${SLURM_RESTART_COUNT:-0}) % 20000))
+while (: < "/dev/tcp/$MASTER_ADDR/$MASTER_PORT") 2> /dev/null; do MASTER_PORT=$((MASTER_PORT + 1)); done  # this is the node of rank 0
+export RESNET_BENCH_OVERSUBSCRIBE=$(scontrol show job --oneliner "$SLURM_JOB_ID" | grep -o 'OverSubscribe=[A-Z]*' | cut -d= -f2)
+export RESNET_BENCH_NUMA=1
+mkdir -p /scratch/resnet-bench/caches/triton /scratch/resnet-bench/caches/inductor /scratch/resnet-bench/caches/cuda /scratch/resnet-bench/caches/extensions /scratch/resnet-bench/caches/choices
+LOGS=/scratch/resnet-bench/results/jobs/"$SLURM_JOB_NAME-$SLURM_JOB_ID"
+mkdir -p "$LOGS"
+
+# command
+export SUBMITIT_EXECUTOR=slurm
+env \
+    TRITON_CACHE_DIR=/scratch/resnet-bench/caches/triton \
+    TORCHINDUCTOR_CACHE_DIR=/scratch/resnet-bench/caches/inductor \
+    CUDA_CACHE_PATH=/scratch/resnet-bench/caches/cuda \
+    TORCH_EXTENSIONS_DIR=/scratch/resnet-bench/caches/extensions \
+    RESNET_BENCH_CACHE=/scratch/resnet-bench/caches/choices \
+    NCCL_IB_HCA=mlx5 \
+    srun --unbuffered --export=ALL --kill-on-bad-exit=1 --wait=60 \
+    --cpus-per-task=14 \
+    --output="${LOGS//%/%%}/%x-%j.${SLURM_RESTART_COUNT:-0}-%t.log" \
+    --cpu-bind=none \
+    --mpi=none \
+    --container-name=resnet-bench-1 \
+    --container-image=/shared/images/resnet-bench.sqsh \
+    --container-mounts=/checkout:/checkout,/datasets/imagenet:/datasets/imagenet,/scratch/resnet-bench/results:/scratch/resnet-bench/results,/scratch/resnet-bench/caches:/scratch/resnet-bench/caches,/datasets:/datasets:ro \
+    --no-container-mount-home \
+    --container-workdir=/tmp \
+    --container-env=PYTHONPATH,PYTHONSAFEPATH,OMP_NUM_THREADS,MASTER_ADDR,MASTER_PORT,RESNET_BENCH_OVERSUBSCRIBE,RESNET_BENCH_NUMA,TRITON_CACHE_DIR,TORCHINDUCTOR_CACHE_DIR,CUDA_CACHE_PATH,TORCH_EXTENSIONS_DIR,RESNET_BENCH_CACHE,NCCL_IB_HCA \
+    python3 -m launch.job \
+    depth=50 \
+    dataset=imagenet \
+    data=/datasets/imagenet \
+    loader=dali \
+    kernels=auto \
+    seed=0 \
+    ranks_per_node=8 \
+    results=/scratch/resnet-bench/results
