@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.config.paths import ROOT
 from bench.config.run_config import RunConfig
-from launch.batch.shell import NAMED, defence, exports
+from launch.batch.shell import GUARDED, NAMED, defence, exports, guard
 from launch.cluster import ClusterConfig
 
 __all__ = ["sbatch_options", "srun"]
@@ -37,7 +37,7 @@ def sbatch_options(config: RunConfig, cluster: ClusterConfig, logs: str, output:
         "wckey": None,
         **{name: getattr(cluster, name) for name in (*NAMED, "exclude") if name != "reservation"},
         "additional_parameters": extra,
-        "setup": [*defence(cluster), *cluster.setup, *exports(cluster), f"LOGS={logs}", 'mkdir -p "$LOGS"'],
+        "setup": [*defence(cluster), *cluster.setup, *exports(cluster), f"LOGS={logs}", 'mkdir -p "$LOGS"', *guard()],
     }
 
 
@@ -50,7 +50,7 @@ def srun(config: RunConfig, cluster: ClusterConfig) -> str:
     files = [os.path.dirname(path) for path in (config.save, config.resume) if path]
     mounts = [*dict.fromkeys(filter(None, [str(ROOT), config.data, config.results, *files])), *cluster.mounts]
     command = [
-        "srun --unbuffered --export=ALL --kill-on-bad-exit=1 --wait=60",
+        f"{GUARDED} srun --unbuffered --export=ALL --kill-on-bad-exit=1 --wait=60",
         f"--cpus-per-task={cluster.cpus_per_task}",
         '--output="$LOGS/%x-%j.${SLURM_RESTART_COUNT:-0}-%t.log"',
     ]

@@ -7,8 +7,8 @@ import pytest
 import torch.distributed as dist
 
 from bench.measure.failure import Failure
-from bench.training import stop_request, watchdog
-from bench.training.watchdog import Watchdog
+from bench.training.group import stop_request, watchdog
+from bench.training.group.watchdog import Watchdog
 
 
 class Ended(list[tuple[int, int]]):

@@ -15,9 +15,9 @@ import torch.distributed as dist
 
 from bench.config.environment import LOOPBACK, RankEnvironment
 from bench.measure.failure import RankLost, classify
-from bench.training import rendezvous
+from bench.training.group import rendezvous
 from bench.training.ranks import free_port, rank_environment
-from bench.training.rendezvous import Unreachable, choose_interface, interface_towards, meet, missing_ranks, open_store
+from bench.training.group.rendezvous import Unreachable, choose_interface, interface_towards, meet, missing_ranks, open_store
 
 
 def place(rank: int, size: int = 4, local: int = 2, hosts: tuple[str, ...] = ("n1", "n2")) -> RankEnvironment:
@@ -80,7 +80,7 @@ def test_rank_0_gives_up_and_names_who_is_missing(monkeypatch: pytest.MonkeyPatc
 
 JOIN = """
 import os, sys
-from bench.training import rendezvous
+from bench.training.group import rendezvous
 from bench.training.run import classify
 rendezvous.MEET_S = 3.0
 from bench.training.process_group import start_process_group
