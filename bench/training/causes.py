@@ -28,12 +28,13 @@ def explained(
     """
     by_slurm = failure.kind == "interrupted" and is_task(environ)
     job = _job(environ) if by_slurm else {}
+    said = failure.message.partition(", which Slurm")[0]
     if job.get("PreemptTime", "None") != "None":
-        return replace(failure, kind="preempted", message=f"{failure.message}: a job of higher priority took the nodes")
-    if job.get("Reason") == "TimeLimit" or job.get("JobState") == "TIMEOUT":
-        return replace(failure, kind="timeout", message=f"{failure.message}: the job's time limit was met")
+        return replace(failure, kind="preempted", message=f"{said}: a job of a higher priority takes the nodes")
+    if job.get("Reason") == "TimeLimit":
+        return replace(failure, kind="timeout", message=f"{said}: the job has met its time limit")
     if by_slurm and job.get("JobState") != "RUNNING":
-        return replace(failure, message=f"{failure.message}: the job was cancelled") if job else failure
+        return replace(failure, message=f"{said}: the job was cancelled") if job else failure
     if not (by_slurm or failure.message.startswith(NAMELESS)):
         return failure
     ranks = gone()

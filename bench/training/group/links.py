@@ -103,6 +103,7 @@ class Links:
         if self._loop and self._thread:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
+            self._loop = None
         self._listening.close()
 
     def _run(self, loop: asyncio.AbstractEventLoop, places: Mapping[int, str]) -> None:
@@ -112,6 +113,7 @@ class Links:
         for task in asyncio.all_tasks(loop):
             task.cancel()
         loop.run_until_complete(asyncio.gather(*asyncio.all_tasks(loop), return_exceptions=True))
+        loop.run_until_complete(asyncio.sleep(0))  # in which sockets are closed
         loop.close()
 
     async def _serve(self) -> None:
@@ -123,9 +125,12 @@ class Links:
             said = await asyncio.wait_for(reader.readexactly(len(self._token) + NODE_BYTES), HELLO_S)
         except (asyncio.IncompleteReadError, OSError):
             said = b""  # whoever that was
-        if said.startswith(self._token):
+        if not said.startswith(self._token):
+            writer.close()
+            return
+        # Of a task that it has made itself, asyncio complains where it is cancelled.
+        with contextlib.suppress(asyncio.CancelledError):
             await self._until_it_ends(int.from_bytes(said[-NODE_BYTES:], "big"), reader, writer)
-        writer.close()
 
     async def _reach(self, node: int, place: str) -> None:
         address, port = place.split()
@@ -138,7 +143,6 @@ class Links:
                 continue
             writer.write(self._token + self.node.to_bytes(NODE_BYTES, "big"))
             await self._until_it_ends(node, reader, writer)
-            writer.close()
             return
         self._lost.put(node)
 
@@ -153,6 +157,8 @@ class Links:
         except OSError as error:
             if error.errno not in CLOSED:
                 self._lost.put(node)
+        finally:
+            writer.close()
 
 
 def own_address(interfaces: str, towards: str) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import torch.distributed as dist
 
 from bench.config.environment import RankEnvironment
+from bench.config.slurm import is_task
 from bench.measure.failure import Failure
 from bench.training.group import cuts
 from bench.training.group.links import Links
@@ -69,10 +70,11 @@ class Watchdog:
         with self.lock:
             self.reported = True
             try:
-                # A signal too: Slurm's srun sends one to all ranks once one of them has ended.
-                if failure.kind in ("rank_lost", "timeout", "network", "interrupted"):
+                self.store.set(f"said/{self.rank}", "1")  # at once: `gone` looks for it
+                # Slurm's srun sends all ranks a signal once one of them has ended.
+                echoes = ("rank_lost", "timeout", "network", *(["interrupted"] if is_task(os.environ) else []))
+                if failure.kind in echoes:
                     time.sleep(2 * self.interval_s)  # the cause may be on its way from the rank that had it
-                self.store.set(f"said/{self.rank}", "1")
                 self._set_first(failure)
                 first = Failure.from_json(self.store.get(FAILURE_KEY).decode())
             except Exception:
@@ -98,7 +100,7 @@ class Watchdog:
     def gone(self) -> list[int]:
         """The ranks, asked on rank 0 once there is a failure, that have neither said a word of it nor beaten since."""
         looks = []
-        for wait_s in (0.0, 2.5 * self.interval_s):
+        for wait_s in (0.0, 4 * self.interval_s):
             time.sleep(wait_s)
             with self.lock:
                 try:
