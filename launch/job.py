@@ -26,7 +26,7 @@ from bench.config.resolve import Host, resolve
 from bench.config.run_config import RunConfig
 from bench.config.slurm import is_task, restarts
 from bench.measure.failure import Failure, Stopped
-from bench.training.stop_request import REQUEST
+from bench.training.group.stop_request import REQUEST
 from launch import numa
 from results import identity
 from results.durable import create_file

@@ -24,6 +24,8 @@ RUN_ID_VARIABLE = "RESNET_BENCH_RUN_ID"
 # Of a rank that shares its task, or this machine, with its siblings: the cores that are its own.
 CORES_VARIABLE = "RESNET_BENCH_CORES"
 HOSTS_VARIABLE = "RESNET_BENCH_HOSTS"
+# The file in which rank 0 notes for the batch script how the run ended, see `launch.batch.shell.guard`.
+END_VARIABLE = "RESNET_BENCH_END_FILE"
 
 
 class VariableError(ConfigError):
@@ -185,12 +187,33 @@ class RankEnvironment:
             **({HOSTS_VARIABLE: ",".join(self.hosts)} if self.hosts else {}),
         }
 
+    @property
+    def node(self) -> int:
+        """The number of this rank's node."""
+        return self.rank // self.local_world_size
+
+    @property
+    def nodes(self) -> int:
+        """How many nodes the job has."""
+        return -(-self.world_size // self.local_world_size)
+
     def host(self, rank: int | None = None) -> str:
         """The name of a rank's node, or of this one's; empty where it is not known."""
         if rank is None:
             return socket.gethostname()
         node = rank // self.local_world_size
         return self.hosts[node] if node < len(self.hosts) else ""
+
+    def named(self, rank: int) -> str:
+        """A rank and where it runs, as a message has it: "rank 3 (n2)"."""
+        return f"rank {rank}{f' ({host})' if (host := self.host(rank)) else ''}"
+
+    def named_node(self, node: int) -> str:
+        """The ranks of a node and its name: "ranks 8-15 (n2)"."""
+        first = node * self.local_world_size
+        last = min(first + self.local_world_size, self.world_size) - 1
+        host = f" ({found})" if (found := self.host(first)) else ""
+        return f"ranks {first}-{last}{host}" if last > first else self.named(first)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,8 @@ from results.words import ConfigError
 
 OWN = ("bench", "kernels", "launch", "resnet", "results")  # packages whose errors say in one line what happened
 
+NAMELESS = "another rank is gone"  # which, `bench.training.causes` finds out
+
 
 class Diverged(ArithmeticError):
     """The training loss is not finite."""
@@ -83,7 +85,7 @@ def classify(error: BaseException, rank: int) -> Failure:
     kind, message = _kind(error), one_line(error)
     if kind == "rank_lost" and not isinstance(error, RankLost):
         # Collectives lead with a source file and end with advice: what happened is in between.
-        message = "another rank is gone: " + re.sub(r"\[\S+:\d+\]\s*", "", message).partition(". This is")[0]
+        message = f"{NAMELESS}: " + re.sub(r"\[\S+:\d+\]\s*", "", message).partition(". This is")[0]
     return Failure("failed", kind, message, rank)
 
 

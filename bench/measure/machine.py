@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from bench.config.paths import ROOT
+from bench.measure import gpu_links, network
 from results.identity import system_id
 
 
@@ -98,8 +99,13 @@ def gpu_name(device: torch.device) -> str | None:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else None
 
 
-def describe(device: torch.device) -> dict[str, Any]:
-    """The row of the `system` table for the machine under this process, `system_id` (a hash of the rest) included."""
+def describe(device: torch.device, *, gpus: int = 0, nodes: int = 1) -> dict[str, Any]:
+    """The row of the `system` table for the machine under this process, `system_id` (a hash of the rest) included.
+
+    Args:
+        gpus: that the run uses on this machine, which may be more than this process sees.
+        nodes: of the run; the network is described where there are several.
+    """
     row: dict[str, Any] = {
         "cpu_model": cpu_model(),
         "cpu_cores": len(os.sched_getaffinity(0)),
@@ -118,7 +124,7 @@ def describe(device: torch.device) -> dict[str, Any]:
         count = torch.cuda.device_count()
         row |= {
             "gpu_model": gpu_name(device),
-            "gpu_count": count,
+            "gpu_count": max(count, gpus),
             "gpu_uuids": [str(torch.cuda.get_device_properties(index).uuid) for index in range(count)],
             "gpu_memory_bytes": torch.cuda.get_device_properties(device).total_memory,
             "cuda": torch.version.cuda,
@@ -135,5 +141,8 @@ def describe(device: torch.device) -> dict[str, Any]:
             }.items():
                 with contextlib.suppress(Exception):  # not every GPU or permission gives each of them
                     row[name] = read()
+            row["topology"] = gpu_links.topology(nvml)
+    if nodes > 1:
+        row["nic"] = network.describe(os.environ, nccl=device.type == "cuda")
     row["system_id"] = system_id(row)
     return row

@@ -119,8 +119,11 @@ class Starter:
         printed = subprocess.run(asked, capture_output=True, text=True)
         if printed.returncode:
             raise WordError(_last_line(printed.stderr))
-        # In bash's place: what ends this process then ends srun, which tells the ranks.
-        script, count = re.subn(r"^srun ", "exec srun ", printed.stdout, flags=re.MULTILINE)
+        # What ends this process must end srun, which tells the ranks: by the script's own function, or, in those of
+        # older checkouts, in bash's place.
+        script, count = re.subn(
+            r"^(to_its_end )?srun ", lambda found: found[0] if found[1] else "exec srun ", printed.stdout, flags=re.M
+        )
         tasks = re.search(r"^#SBATCH --ntasks-per-node=(\d+)$", printed.stdout, flags=re.MULTILINE)
         if count != 1 or tasks is None:
             raise OSError(f"{slurm} mode=print: not a script that srun can be told from; take a later commit")

@@ -14,9 +14,10 @@ import torch.distributed as dist
 from bench.config.environment import JobEnvironment, RankEnvironment
 from bench.config.slurm import task_cores
 from bench.measure.failure import Failure
-from bench.training import rendezvous
-from bench.training.watchdog import Watchdog
-from results.words import ConfigError
+from bench.training.group import rendezvous
+from bench.training.group.device import check_devices, device_of, tell_device
+from bench.training.group.links import connect_links, open_links
+from bench.training.group.watchdog import Watchdog
 
 
 @dataclass
@@ -103,48 +104,46 @@ def _states(name: str) -> str:
     return states
 
 
-def start_process_group(on_failure: Callable[[Failure], None]) -> World:
+def start_process_group(on_failure: Callable[[Failure], None], run: str = "") -> World:
     """Start this rank's part of the run that the environment describes (see `bench.config.environment`).
 
-    Rank 0 serves the store that the others meet at; see `bench.training.rendezvous`. Collectives themselves have no
-    short timeout, since a compile may take one rank minutes longer than another; it is the watchdog that ends a run
+    Rank 0 serves the store that the others meet at; see `bench.training.group.rendezvous`. Collectives themselves have
+    no short timeout, since a compile may take one rank minutes longer than another; it is the watchdog that ends a run
     whose rank is gone.
 
     Args:
         on_failure: called on rank 0's watchdog thread when another rank reported a failure or went silent; the process
             ends after it.
+        run: the same on all ranks, and of no other run: what else listens at the meeting place is told by it.
 
     Raises:
-        ConfigError: more ranks on this node than GPUs, or a variable that is missing or wrong.
+        ConfigError: fewer GPUs than ranks, or a variable that is missing or wrong.
         RankLost, rendezvous.Unreachable: the ranks did not meet.
     """
     job, place = JobEnvironment.from_env(os.environ), RankEnvironment.from_env(os.environ)
     rank, size, local_rank, local_size = place.rank, place.world_size, place.local_rank, place.local_world_size
-    if torch.cuda.is_available():
-        if local_size > torch.cuda.device_count():
-            raise ConfigError(
-                f"ranks_per_node={local_size} exceeds the {torch.cuda.device_count()} GPUs here: "
-                f"at most ranks_per_node={torch.cuda.device_count()}"
-            )
-        device = torch.device("cuda", local_rank)
-        torch.cuda.set_device(device)
-    else:
-        device = torch.device("cpu")
+    device = device_of(place)
     # A rank that srun started is a task by itself. Slurm may have bound it to its own cores: they are not to be shared.
     threads = job.cores or task_cores(os.environ) or max(1, len(os.sched_getaffinity(0)) // local_size)
     torch.set_num_threads(job.threads or threads)
 
     address, port = job.rendezvous()
+    rendezvous.choose_interface(address, place, exact=device.type == "cpu")
+    store, port = rendezvous.open_store(address, port, place, run)
+    os.environ["MASTER_PORT"] = str(port)
     watchdog = None
-    store = rendezvous.open_store(address, port, place)
     if size > 1:
+        links = open_links(store, address, place, run) if place.nodes > 1 and local_rank == 0 else None
+        tell_device(store, place, device)
         rendezvous.meet(store, place)
-        rendezvous.choose_interface(address, place)
+        check_devices(store, place, device)
+        if links:
+            connect_links(links, store, place.nodes)
         # A client of its own: a blocking call on the first one would hold up the heartbeat.
         client = dist.TCPStore(
             address, port, size, is_master=False, timeout=timedelta(minutes=5), wait_for_workers=False
         )
-        watchdog = Watchdog(dist.PrefixStore("watchdog", client), rank, size, on_failure)
+        watchdog = Watchdog(dist.PrefixStore("watchdog", client), place, on_failure, links=links)
     with watchdog.within(rendezvous.MESH_S, rendezvous.no_mesh(place)) if watchdog else contextlib.nullcontext():
         dist.init_process_group(
             "nccl" if device.type == "cuda" else "gloo",

@@ -87,7 +87,8 @@ class Recorder:
 
     def system(self, device: torch.device) -> None:
         """Describe the machine; the rest of the row hangs on it."""
-        row = machine.describe(device)
+        config = self._config
+        row = machine.describe(device, gpus=config.ranks_per_node if device.type == "cuda" else 0, nodes=config.nodes)
         with self._lock:
             self._writer.system(row)
         self.update(system_id=row["system_id"], hardware=identity.system_class(row))

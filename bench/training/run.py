@@ -11,6 +11,7 @@ from bench.config.environment import RankEnvironment
 from bench.config.paths import check_temporary
 from bench.config.run_config import RunConfig
 from bench.measure.failure import Failure, classify, one_line
+from bench.training.causes import explained, note_end
 from bench.training.checkpoint.of_run import claim, restart_of
 from bench.training.checkpoint.writer import Writer
 from bench.training.process_group import World, start_process_group
@@ -28,13 +29,25 @@ def run(config: RunConfig, *, run_id: str, restart: int = 0) -> None:
         VariableError: the environment does not say it.
         SystemExit: 1 after any failure, which is in the run's row and, with its traceback, on stderr.
     """
-    rank = RankEnvironment.from_env(os.environ).rank
+    place = RankEnvironment.from_env(os.environ)
+    rank = place.rank
     if config.resume:
         restart = max(restart, restart_of(config.resume))
     recorder = Recorder(config, run_id, restart) if rank == 0 else None
     world: World | None = None
     writer: Writer | None = None
     ending = threading.Lock()  # who ends the run first, this thread or the one that watches it, ends it alone
+
+    def write_down(failure: Failure) -> None:
+        if recorder is None:
+            return
+        try:
+            whole = explained(failure, place, world.watchdog.gone if world and world.watchdog else tuple)
+            if whole != failure:
+                print(f"rank {rank}: run {whole}", file=sys.stderr, flush=True)
+            _write_down(recorder, whole)
+        finally:
+            note_end(1)
 
     def end(failure: Failure) -> NoReturn:
         ending.acquire()
@@ -45,7 +58,7 @@ def run(config: RunConfig, *, run_id: str, restart: int = 0) -> None:
             if writer:
                 writer.release()
             if recorder:
-                _write_down(recorder, failure)
+                write_down(failure)
                 if world and world.watchdog:
                     world.watchdog.handled()
         except Exception:
@@ -59,12 +72,14 @@ def run(config: RunConfig, *, run_id: str, restart: int = 0) -> None:
     starvation = Starvation(end, rank)
     try:
         check_temporary(named=False)
-        world = start_process_group(lambda failure: _write_down(recorder, failure) if recorder else None)
+        world = start_process_group(write_down, run_id)
         writer = claim(config, run_id, restart) if rank == 0 else None
         trainer = Trainer(config, world, recorder, run_id, restart, writer=writer)
         trainer.fit()
         starvation.close()
         world.barrier()
+        if recorder:
+            note_end(0)
     except BaseException as error:
         # What ends the siblings may reach this rank too: it must not cut short the writing down.
         for number in (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT, signal.SIGHUP):

@@ -8,7 +8,7 @@ from bench.config.paths import ROOT
 from bench.config.run_config import RunConfig
 from bench.config.slurm import NUMA, OVERSUBSCRIBE
 from launch.arguments import CACHES, split
-from launch.batch.shell import NAMED, defence, exports
+from launch.batch.shell import GUARDED, NAMED, defence, exports, guard
 from launch.cluster import GPUS, ClusterConfig, folders
 
 __all__ = ["sbatch_options", "srun"]
@@ -52,6 +52,7 @@ def sbatch_options(config: RunConfig, cluster: ClusterConfig, logs: str, output:
             *_said_of_the_job(cluster),
             f"LOGS={logs}",
             'mkdir -p "$LOGS"',
+            *guard(),
         ],
     }
 
@@ -80,7 +81,7 @@ def srun(config: RunConfig, cluster: ClusterConfig) -> str:
     """
     variables = {**_caches(cluster), **cluster.env}
     command = [shlex.quote(f"{name}={value}") for name, value in variables.items()]
-    command = ["env", *command] if command else []
+    command = [GUARDED, *(["env", *command] if command else [])]
     command += [
         "srun --unbuffered --export=ALL --kill-on-bad-exit=1 --wait=60",
         f"--cpus-per-task={cluster.cpus_per_task}",

@@ -1,11 +1,14 @@
 """Shell lines that every batch script has: against the shell that submits it, and for its ranks."""
 
-from bench.config.environment import JobEnvironment, ShellExpression
+from bench.config.environment import END_VARIABLE, JobEnvironment, ShellExpression
 from bench.config.slurm import OF_RANKS
 from launch.arguments import split
 from launch.cluster import ClusterConfig
 
-__all__ = ["NAMED", "defence", "exports"]
+__all__ = ["GUARDED", "NAMED", "defence", "exports", "guard"]
+
+GUARDED = "to_its_end"  # the shell function by which a script runs srun
+LEAVE_S = 15  # for the ranks to leave, once the run has ended
 
 # Of the options that a profile may name, those that sbatch takes from a variable first, and those that each script has.
 NAMED = ("account", "partition", "qos", "constraint", "reservation")
@@ -63,5 +66,38 @@ def exports(cluster: ClusterConfig) -> list[str]:
         accelerator=None if cluster.gpus_per_node else "cpu",
         interface=cluster.interface or None,
     )
-    free = 'while (: < "/dev/tcp/$MASTER_ADDR/$MASTER_PORT") 2> /dev/null; do MASTER_PORT=$((MASTER_PORT + 1)); done'
-    return [*job.to_shell(), f"{free}  # this is the node of rank 0"]
+    return job.to_shell()
+
+
+def guard() -> list[str]:
+    """Lines that define a function which runs srun, and ends it where it does not end by itself though the run has.
+
+    Srun waits for ever for a task that it cannot hear, and the job would hold its nodes until its time limit. Rank 0
+    notes how the run ended, see `bench.training.causes.note_end`: srun then has `LEAVE_S`. The signals that reach the
+    script alone go to srun, which passes them on. $LOGS is the folder of the logs.
+    """
+    return [
+        f'export {END_VARIABLE}="$LOGS/.ended-$SLURM_JOB_ID.${{SLURM_RESTART_COUNT:-0}}"',
+        f'rm -f "${END_VARIABLE}"',
+        "# Once rank 0 has noted the end of the run there, what srun cannot hear of must not keep the job.",
+        f"{GUARDED}() {{",
+        f"  local srun status pause step ended left_s={LEAVE_S}",
+        "  exec {pause}<> <(:)  # from which nothing ever comes: a pause without a process",
+        '  "$@" &',
+        "  srun=$!",
+        *(f"  trap 'kill -{signal} \"$srun\"' {signal}" for signal in ("USR2", "TERM", "INT", "HUP")),
+        '  while kill -0 "$srun" 2> /dev/null; do',
+        f'    if [ -e "${END_VARIABLE}" ] && ((left_s-- == 0)); then',
+        f'      read -r ended step < "${END_VARIABLE}" || :',
+        "      ended=${ended:-1}",
+        '      echo "the run has ended and srun has not: step ${step:-of srun} is ended" >&2',
+        '      scancel --signal=KILL "${step:-none}" 2> /dev/null || :',
+        '      kill -KILL "$srun"',
+        "    fi",
+        '    read -rt 1 -u "$pause" || :',
+        "  done",
+        '  wait "$srun" && status=0 || status=$?',
+        f'  rm -f "${END_VARIABLE}"',
+        '  return "${ended:-$status}"',
+        "}",
+    ]

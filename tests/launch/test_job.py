@@ -16,7 +16,7 @@ from bench.config.paths import ROOT
 from bench.config.resolve import Host, resolve
 from bench.config.run_config import RunConfig
 from bench.measure.failure import Failure, Stopped
-from bench.training import stop_request
+from bench.training.group import stop_request
 from launch import foreground, job
 from launch.foreground import Outcome
 from launch.job import (
@@ -199,7 +199,7 @@ Job(config=None, run_id="a")()
 def test_what_ends_a_worker_does_not_end_its_rank() -> None:
     code = """
 import os, signal, time
-from bench.training import stop_request
+from bench.training.group import stop_request
 from launch import job
 stop_request.PATIENCE_S = 0.0
 job.stop_on_signals()

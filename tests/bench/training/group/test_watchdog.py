@@ -6,9 +6,10 @@ import time
 import pytest
 import torch.distributed as dist
 
+from bench.config.environment import RankEnvironment
 from bench.measure.failure import Failure
-from bench.training import stop_request, watchdog
-from bench.training.watchdog import Watchdog
+from bench.training.group import cuts, stop_request, watchdog
+from bench.training.group.watchdog import Watchdog
 
 
 class Ended(list[tuple[int, int]]):
@@ -18,12 +19,17 @@ class Ended(list[tuple[int, int]]):
         return lambda status: self.append((rank, status))
 
 
+def place(rank: int, size: int) -> RankEnvironment:
+    hosts = tuple(f"n{number}" for number in range(1, size + 1))
+    return RankEnvironment(rank=rank, world_size=size, local_rank=0, local_world_size=1, hosts=hosts)
+
+
 def watchdogs(
     size: int, silent: set[int], handled: list[Failure], ended: Ended, **options: float
 ) -> dict[int, Watchdog]:
     store = dist.HashStore()
     return {
-        rank: Watchdog(store, rank, size, handled.append, interval_s=0.05, exit=ended.of(rank), **options)
+        rank: Watchdog(store, place(rank, size), handled.append, interval_s=0.05, exit=ended.of(rank), **options)
         for rank in range(size)
         if rank not in silent
     }
@@ -66,7 +72,7 @@ def test_silence_is_loss() -> None:
     ended = Ended()
     watchdogs(3, {2}, handled, ended, stale_s=0.5)
     assert wait(lambda: sorted(ended) == [(0, 1), (1, 1)])
-    assert handled[0].kind == "rank_lost" and "rank 2" in handled[0].message
+    assert handled[0].kind == "rank_lost" and handled[0].message.startswith("rank 2 (n3) has been silent")
 
 
 def test_a_rank_that_left_in_order_is_not_lost() -> None:
@@ -134,8 +140,51 @@ def test_a_store_that_no_longer_answers_ends_the_rank() -> None:
             return 0
 
     ended = Ended()
-    Watchdog(Stopped(), 1, 2, lambda failure: None, interval_s=0.05, stale_s=0.5, exit=ended.of(1))
+    Watchdog(Stopped(), place(1, 2), lambda failure: None, interval_s=0.05, stale_s=0.5, exit=ended.of(1))
     try:
         assert wait(lambda: ended == [(1, 1)])
     finally:
         stuck.set()
+
+
+class Lost:
+    """Links of a node that lost others."""
+
+    def __init__(self, *nodes: int) -> None:
+        self.nodes = list(nodes)
+
+    def lost(self) -> list[int]:
+        return [self.nodes.pop()] if self.nodes else []
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_cut_between_two_other_ranks_ends_the_run_and_names_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuts, "SETTLE_S", 0.2)
+    handled: list[Failure] = []
+    ended = Ended()
+    store = dist.HashStore()
+    links = [Lost(), Lost(2), Lost(1), Lost()]
+    for rank in range(4):
+        Watchdog(
+            store,
+            place(rank, 4),
+            handled.append,
+            interval_s=0.05,
+            exit=ended.of(rank),
+            links=links[rank],  # type: ignore[arg-type]
+        )
+    assert wait(lambda: sorted(ended) == [(rank, 1) for rank in range(4)])
+    (failure,) = handled
+    assert failure.kind == "network"
+    assert failure.message.startswith("rank 1 (n2) and rank 2 (n3) cannot reach one another")
+
+
+def test_a_rank_that_ended_without_a_word_is_found() -> None:
+    ended = Ended()
+    dogs = watchdogs(4, {2}, [], ended, stale_s=60.0)
+    time.sleep(0.2)
+    dogs[3].report(Failure("failed", "data", "cat.jpg: truncated", 3), patience_s=0.1)
+    assert wait(lambda: sorted(ended) == [(0, 1), (1, 1)])
+    assert dogs[0].gone() == [2]

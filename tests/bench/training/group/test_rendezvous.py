@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -15,9 +16,16 @@ import torch.distributed as dist
 
 from bench.config.environment import LOOPBACK, RankEnvironment
 from bench.measure.failure import RankLost, classify
-from bench.training import rendezvous
+from bench.training.group import rendezvous
+from bench.training.group.rendezvous import (
+    Unreachable,
+    choose_interface,
+    interface_towards,
+    meet,
+    missing_ranks,
+    open_store,
+)
 from bench.training.ranks import free_port, rank_environment
-from bench.training.rendezvous import Unreachable, choose_interface, interface_towards, meet, missing_ranks, open_store
 
 
 def place(rank: int, size: int = 4, local: int = 2, hosts: tuple[str, ...] = ("n1", "n2")) -> RankEnvironment:
@@ -80,7 +88,7 @@ def test_rank_0_gives_up_and_names_who_is_missing(monkeypatch: pytest.MonkeyPatc
 
 JOIN = """
 import os, sys
-from bench.training import rendezvous
+from bench.training.group import rendezvous
 from bench.training.run import classify
 rendezvous.MEET_S = 3.0
 from bench.training.process_group import start_process_group
@@ -128,15 +136,33 @@ def test_a_rank_0_that_never_starts_is_said_by_the_others() -> None:
     assert said.startswith(f"failed (network, rank 1): {socket.gethostname()} cannot reach rank 0 at {LOOPBACK}:{port}")
 
 
-def test_a_port_that_is_taken_is_named(listener: int) -> None:
+def test_a_port_that_is_taken_is_not_the_only_one(listener: int) -> None:
+    first, port = open_store(LOOPBACK, listener, place(0), "this run")
+    assert listener < port < listener + rendezvous.PORTS
+    second, found = open_store(LOOPBACK, listener, place(1), "this run")
+    first.set("key", "value")
+    assert found == port and second.get("key") == b"value"
+
+
+def test_ports_that_are_all_taken_are_named(listener: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendezvous, "PORTS", 1)
     with pytest.raises(Unreachable, match=f"MASTER_PORT={listener}, where the ranks were to meet, is taken") as seen:
         open_store(LOOPBACK, listener, place(0))
     failure = classify(seen.value, 0)
     assert failure.kind == "network" and "\n" not in failure.message
 
 
+def test_the_store_of_another_run_is_not_taken_for_this_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendezvous, "MEET_S", 1.0)
+    monkeypatch.setattr(rendezvous, "ANSWER_S", 0.5)
+    _, port = open_store(LOOPBACK, free_port(), place(0), "another run")
+    with pytest.raises(Unreachable, match=f"what listens at {LOOPBACK}:{port} is not rank 0 of this run"):
+        open_store(LOOPBACK, port, place(1), "this run")
+
+
 def test_a_listener_that_is_no_rank_is_not_taken_for_one(listener: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rendezvous, "MEET_S", 1.0)
+    monkeypatch.setattr(rendezvous, "ANSWER_S", 0.5)
     with pytest.raises(Unreachable) as seen:
         open_store(LOOPBACK, listener, place(1))
     assert classify(seen.value, 1).kind == "network" and str(listener) in str(seen.value)
@@ -171,22 +197,63 @@ def test_a_way_that_leads_nowhere_says_what_to_set(address: str, said: str) -> N
     assert "interface in the site profile" in str(seen.value) and classify(seen.value, 0).kind == "network"
 
 
+def address(family: int, text: str) -> SimpleNamespace:
+    return SimpleNamespace(family=family, address=text)
+
+
+INTERFACES = {
+    "lo": [address(socket.AF_INET, "127.0.0.1"), address(socket.AF_INET6, "::1")],
+    "eth7": [address(socket.AF_PACKET, "02:00:00:00:00:01"), address(socket.AF_INET, "10.0.0.2")],
+}
+
+
 def test_gloo_talks_over_the_way_to_the_other_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     monkeypatch.setattr(rendezvous, "interface_towards", lambda address: asked.append(address) or "ib0")
     monkeypatch.setattr(socket, "gethostname", lambda: "n1")
+    monkeypatch.setattr(psutil, "net_if_addrs", lambda: INTERFACES)
     monkeypatch.delenv("GLOO_SOCKET_IFNAME", raising=False)
     choose_interface("10.0.0.1", place(1))  # on the node of rank 0, which MASTER_ADDR is an address of
     assert asked == ["n2"] and os.environ["GLOO_SOCKET_IFNAME"] == "ib0"
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "eth7")  # as the site profile says
     choose_interface("10.0.0.1", place(2))
-    assert asked == ["n2"] and os.environ["GLOO_SOCKET_IFNAME"] == "eth7"
+    assert asked == ["n2", "10.0.0.1"] and os.environ["GLOO_SOCKET_IFNAME"] == "eth7"  # asked whether it is elsewhere
     monkeypatch.delenv("GLOO_SOCKET_IFNAME")
     choose_interface("10.0.0.1", place(2))
-    assert asked == ["n2", "10.0.0.1"]
+    assert asked == ["n2", "10.0.0.1", "10.0.0.1"] and os.environ["GLOO_SOCKET_IFNAME"] == "ib0"
     monkeypatch.delenv("GLOO_SOCKET_IFNAME")
     choose_interface("10.0.0.1", place(0, 2))  # all on one node
-    assert "GLOO_SOCKET_IFNAME" not in os.environ and len(asked) == 2
+    assert "GLOO_SOCKET_IFNAME" not in os.environ and len(asked) == 3
+
+
+@pytest.mark.parametrize(
+    ("named", "exact", "said"),
+    [
+        ("lo", True, "interface=lo of the site profile leads to no other node from"),
+        ("lo", False, "interface=lo of the site profile leads to no other node from"),
+        ("ib7", True, "interface=ib7 of the site profile is not there on"),
+        ("ib", False, ""),  # NCCL takes the beginning of a name
+    ],
+)
+def test_an_interface_that_leads_nowhere_is_refused(
+    monkeypatch: pytest.MonkeyPatch, named: str, exact: bool, said: str
+) -> None:
+    monkeypatch.setattr(psutil, "net_if_addrs", lambda: INTERFACES)
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", named)
+    if not said:
+        choose_interface("10.0.0.1", place(0), exact=exact)
+        return
+    with pytest.raises(Unreachable, match=said) as seen:
+        choose_interface("10.0.0.1", place(0), exact=exact)
+    assert "(eth7)" in str(seen.value) and classify(seen.value, 0).kind == "network"
+
+
+def test_an_address_of_rank_0_that_is_the_loopback_elsewhere_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psutil, "net_if_addrs", lambda: INTERFACES)
+    for named in ("eth7", ""):
+        monkeypatch.setenv("GLOO_SOCKET_IFNAME", named)
+        with pytest.raises(Unreachable, match=r"takes 127.0.1.1 for itself .* interface in the site profile"):
+            choose_interface("127.0.1.1", place(2))
 
 
 def test_the_store_keeps_its_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,10 +9,14 @@ from collections.abc import Callable, Iterator
 
 import torch.distributed as dist
 
+from bench.config.environment import RankEnvironment
+from bench.config.slurm import is_task
 from bench.measure.failure import Failure
-from bench.training.stop_request import REQUEST
+from bench.training.group import cuts
+from bench.training.group.links import Links
+from bench.training.group.stop_request import REQUEST
 
-FAILURE_KEY, HANDLED_KEY = "failure", "handled"
+FAILURE_KEY, HANDLED_KEY, CUTS_KEY = "failure", "handled", "cuts"
 
 
 class Watchdog:
@@ -23,6 +27,8 @@ class Watchdog:
 
     Args:
         store: a client that nobody else uses.
+        place: which rank this is.
+        links: this node's connections to the other nodes, on its first rank; else None.
         on_failure: see `bench.training.process_group.start_process_group`.
         interval_s: between two beats.
         stale_s: silence after which a rank counts as lost.
@@ -32,22 +38,24 @@ class Watchdog:
     def __init__(
         self,
         store: dist.Store,
-        rank: int,
-        size: int,
+        place: RankEnvironment,
         on_failure: Callable[[Failure], None],
         *,
+        links: Links | None = None,
         interval_s: float = 1.0,
         stale_s: float = 45.0,
         exit: Callable[[int], object] = os._exit,
     ) -> None:
-        self.store, self.rank, self.size = store, rank, size
+        self.store, self.place, self.rank, self.size = store, place, place.rank, place.world_size
+        self.links = links
         self.on_failure, self.interval_s, self.stale_s, self.exit = on_failure, interval_s, stale_s, exit
         self.lock = threading.Lock()
         self.closed = threading.Event()
         self.reported = False
         self.limit: tuple[float, Failure] | None = None
         now = time.monotonic()
-        self.beats = [(0, now)] * size
+        self.beats = [(0, now)] * self.size
+        self.cut_since_s: float | None = None
         self.looked_s = self.counted_s = now
         self.thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         self.thread.start()
@@ -62,7 +70,10 @@ class Watchdog:
         with self.lock:
             self.reported = True
             try:
-                if failure.kind in ("rank_lost", "timeout", "network"):
+                self.store.set(f"said/{self.rank}", "1")  # at once: `gone` looks for it
+                # Slurm's srun sends all ranks a signal once one of them has ended.
+                echoes = ("rank_lost", "timeout", "network", *(["interrupted"] if is_task(os.environ) else []))
+                if failure.kind in echoes:
                     time.sleep(2 * self.interval_s)  # the cause may be on its way from the rank that had it
                 self._set_first(failure)
                 first = Failure.from_json(self.store.get(FAILURE_KEY).decode())
@@ -86,6 +97,19 @@ class Watchdog:
             self.store.set(HANDLED_KEY, "1")
         time.sleep(2 * self.interval_s)
 
+    def gone(self) -> list[int]:
+        """The ranks, asked on rank 0 once there is a failure, that have neither said a word of it nor beaten since."""
+        looks = []
+        for wait_s in (0.0, 4 * self.interval_s):
+            time.sleep(wait_s)
+            with self.lock:
+                try:
+                    looks.append([self.store.add(f"beat/{rank}", 0) for rank in range(self.size)])
+                    silent = [rank for rank in range(1, self.size) if not self.store.check([f"said/{rank}"])]
+                except Exception:
+                    return []
+        return [rank for rank in silent if looks[0][rank] == looks[1][rank]]
+
     @contextlib.contextmanager
     def within(self, limit_s: float, failure: Failure) -> Iterator[None]:
         """End the run with `failure` where the `with` block, which may wait for other ranks, takes longer."""
@@ -104,6 +128,8 @@ class Watchdog:
             except Exception:  # noqa: S110 (rank 0 served the store and has left before)
                 pass
         self.thread.join()
+        if self.links:
+            self.links.close()
 
     def _set_first(self, failure: Failure) -> None:
         if self.store.add("failures", 1) == 1:
@@ -122,6 +148,8 @@ class Watchdog:
                 if failure is None:
                     continue
                 self.reported = True
+                with contextlib.suppress(Exception):  # the store may be gone with rank 0
+                    self.store.set(f"said/{self.rank}", "1")
             print(f"rank {self.rank}: run {failure}", file=sys.stderr, flush=True)
             # Rank 0 writes the run's rows before it goes, and with it the store: the others have left by then or leave
             # when the store closes. Nothing may keep it from going, not even rows that cannot be written.
@@ -155,15 +183,19 @@ class Watchdog:
                 self._set_first(stopped)
             if (limit := self.limit) and time.monotonic() > limit[0]:
                 self._set_first(limit[1])
+            for node in self.links.lost() if self.links else []:
+                cut = cuts.Cut(self.place.node, node)
+                self.store.set(f"cut/{self.store.add(CUTS_KEY, 1)}", cut.to_text())
             if self.store.check([FAILURE_KEY]):
                 return Failure.from_json(self.store.get(FAILURE_KEY).decode())
             if self.rank == 0:
-                return self._silent()
+                self._count_beats()
+                return self._cut() or self._silent()
         except Exception:  # whatever the store's client raises: its server is part of rank 0
             return Failure("failed", "rank_lost", "rank 0, which serves the store, is gone", self.rank)
         return None
 
-    def _silent(self) -> Failure | None:
+    def _count_beats(self) -> None:
         now = time.monotonic()
         if now - self.counted_s > self.stale_s / 2:  # this rank was suspended itself, and the others with it perhaps
             self.beats = [(count, now) for count, _ in self.beats]
@@ -172,8 +204,32 @@ class Watchdog:
             count = self.store.add(f"beat/{rank}", 0)
             if count != self.beats[rank][0]:
                 self.beats[rank] = (count, now)
-            elif now - self.beats[rank][1] > self.stale_s and not self.store.check([f"left/{rank}"]):
-                lost = Failure("failed", "rank_lost", f"rank {rank} has been silent for {self.stale_s:.0f} s", 0)
+
+    def _cut(self) -> Failure | None:
+        """What the nodes say of connections that they have lost, once all that lose one have had the time to say so."""
+        now = time.monotonic()
+        if not (count := self.store.add(CUTS_KEY, 0)):
+            return None
+        self.cut_since_s = self.cut_since_s or now
+        if now - self.cut_since_s < cuts.SETTLE_S:
+            return None
+        keys = [f"cut/{number}" for number in range(1, count + 1)]
+        found = {cuts.Cut.from_text(self.store.get(key).decode()) for key in keys if self.store.check([key])}
+        heard = {
+            rank // self.place.local_world_size
+            for rank in range(self.size)
+            if rank == 0 or now - self.beats[rank][1] < cuts.SILENT_S
+        }
+        failure = cuts.failure_of(found, heard, self.place)
+        self._set_first(failure)
+        return failure
+
+    def _silent(self) -> Failure | None:
+        now = time.monotonic()
+        for rank in range(1, self.size):
+            if now - self.beats[rank][1] > self.stale_s and not self.store.check([f"left/{rank}"]):
+                who = self.place.named(rank)
+                lost = Failure("failed", "rank_lost", f"{who} has been silent for {self.stale_s:.0f} s", 0)
                 self._set_first(lost)
                 return lost
         return None

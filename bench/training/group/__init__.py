@@ -1,0 +1,1 @@
+"""How the ranks of a run come together, and how each learns that another is gone."""
