@@ -51,12 +51,14 @@ class Plan:
     Attributes:
         cells: in the order in which they run; none twice.
         notices: lines for stderr, each once.
+        words: that were typed.
     """
 
     cells: list[Cell]
     notices: list[str]
     mode: str
     rerun: bool
+    words: tuple[str, ...] = ()
 
 
 def make_plan(program: Program, argv: Sequence[str]) -> Plan:
@@ -111,7 +113,7 @@ def make_plan(program: Program, argv: Sequence[str]) -> Plan:
         raise WordError(
             f"mode=print: writes the script of one configuration, and these are {len(kept)}; one value a key"
         )
-    return Plan(kept, list(dict.fromkeys(notices)), mode, rerun)
+    return Plan(kept, list(dict.fromkeys(notices)), mode, rerun, tuple(argv))
 
 
 def _check_checkpoints(config: RunConfig, program: Program, mode: str) -> list[str]:

@@ -161,7 +161,8 @@ def test_submission_hands_over_the_same_script_and_a_pickled_job(
     assert main("slurm", line.split()) == 0
     words = capsys.readouterr().out.split()
     assert words[:3:2] == ["job", "run"] and words[1] == "101" and words[4:] == ["nodes=2", "ranks_per_node=4"]
-    folder = slurm / "rows" / "jobs" / words[3]
+    (sweep,) = (slurm / "rows" / "jobs").iterdir()
+    folder = sweep / "logs" / "000-resnet50B-imagenet"
     assert (folder / "101_submitted.pkl").exists()
     given, printed = (slurm / "SCRIPT").read_text(), script(cell(line))
     expected = directives(printed) | {"output": f"{folder}/%x-%j.out"}
