@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from slurm_stub import Slurm
 
+from bench.config.paths import ROOT
 from launch.cli import main
 from launch.sweep import manifest
 from launch.sweep.manifest import Manifest
@@ -97,6 +98,19 @@ def test_one_configuration_is_a_plain_job(slurm: Slurm, submit) -> None:  # type
     lines = [line for line in script.splitlines() if re.match("LOGS|ln", line)]
     subprocess.run(["bash", "-ec", "\n".join(lines)], env={"SLURM_JOB_ID": "9", "PATH": os.environ["PATH"]}, check=True)
     assert (sweep.logs(0) / "9_submitted.pkl").resolve() == sweep.logs(0) / "job.pkl"
+
+
+def test_a_job_is_asked_for_as_a_printed_script_asks_for_it(slurm: Slurm, submit, capsys) -> None:  # type: ignore[no-untyped-def]
+    submit("depth=20 nodes=2")
+    (sweep,) = sweeps(slurm)
+    printed, _ = submit("depth=20 nodes=2 mode=print")
+    given = (sweep.folder / "array-0.sh").read_text()
+    lines = [[line for line in text.splitlines() if line.startswith("#SBATCH")] for text in (printed, given)]
+    differ = [(a, b) for a, b in zip(*lines, strict=True) if a != b]
+    assert differ == [("#SBATCH --output=%x-%j.out", f"#SBATCH --output={sweep.logs(0)}/%x-%j.out")]
+    start = given.partition("\nsrun ")[2].partition(" -u -m submitit.core._submit")[0]
+    assert start and start == printed.partition("\nsrun ")[2].partition(" -m launch.job")[0]
+    assert f"export PYTHONPATH={sweep.code}$" in given and f"export PYTHONPATH={ROOT}$" in printed
 
 
 @pytest.mark.parametrize(("most", "sizes"), [(5, [5, 4]), (4, [4, 4, 1]), (1, [1] * 9), (0, [1] * 9), (9, [9])])
