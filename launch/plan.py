@@ -53,12 +53,14 @@ class Plan:
     Attributes:
         cells: in the order in which they run; none twice.
         notices: lines for stderr, each once.
+        words: that were typed.
     """
 
     cells: list[Cell]
     notices: list[str]
     mode: str
     rerun: bool
+    words: tuple[str, ...] = ()
 
 
 def make_plan(program: Program, argv: Sequence[str]) -> Plan:
@@ -68,7 +70,8 @@ def make_plan(program: Program, argv: Sequence[str]) -> Plan:
         ValueError: one line that names the first word that cannot be used, and what would do instead.
     """
     typed = grammar.parse(argv, LaunchKeys)
-    for name in ("mode", "rerun"):
+    # What is submitted together is one sweep, and lies in one store.
+    for name in ("mode", "rerun", *(("cluster", "results") if program == "slurm" else ())):
         if len({getattr(keys, name) for keys in typed}) > 1:
             raise WordError(f"{name}: one value for all configurations, not a sweep")
     if (count := sum(keys.repeats for keys in typed)) > grammar.MOST:
@@ -90,11 +93,9 @@ def make_plan(program: Program, argv: Sequence[str]) -> Plan:
         for repeat in range(keys.repeats):
             seeded = replace(keys, seed=(keys.seed or 0) + repeat)
             config, said = resolve(seeded, host)
-            if program == "slurm" and "\n" in config.results:  # the folder of a job's log is in a line of its script
-                raise WordError(f"results={config.results}: a line break ends a line of the batch script; rename it")
-            if program == "slurm" and "\\" in config.results:
-                raise WordError(f"results={config.results}: {clusters.NO_BACKSLASH}")
-            if program == "slurm" and cluster:
+            if program == "slurm":
+                _check_results(config.results, mode)
+                assert cluster
                 cluster.check_paths(config)
             check_data(config, unpack=mode != "print")
             if program == "local":
@@ -117,7 +118,7 @@ def make_plan(program: Program, argv: Sequence[str]) -> Plan:
         raise WordError(
             f"mode=print: writes the script of one configuration, and these are {len(kept)}; one value a key"
         )
-    return Plan(kept, list(dict.fromkeys(notices)), mode, rerun)
+    return Plan(kept, list(dict.fromkeys(notices)), mode, rerun, tuple(argv))
 
 
 def _check_checkpoints(config: RunConfig, program: Program, mode: str) -> list[str]:
@@ -138,6 +139,22 @@ def _check_checkpoints(config: RunConfig, program: Program, mode: str) -> list[s
     found = contents.read(config.resume)
     compatibility.check(config.resume, found, config)
     return compatibility.notices(config.resume, found, config)
+
+
+def _check_results(results: str, mode: str) -> None:
+    """See that logs and the code of jobs can lie in the folder of rows.
+
+    Raises:
+        WordError: its name cannot be told to one of those who read it.
+    """
+    # Of Slurm: a backslash in the name of a log keeps it from being filled in, and there is no way to write one.
+    odd = {"\n": "a line break ends a line of the batch script", "\\": "Slurm fills in no name of a log behind it"}
+    if mode != "print":
+        odd[":"] = "it ends a folder in PYTHONPATH, and the jobs' code lies below this one"
+        odd |= {f"%{letter}": "submitit puts a number in its place" for letter in "jtaA"}
+    for text, why in odd.items():
+        if text in results:
+            raise WordError(f"results={results}: has {text!r}, and {why}; rename the folder")
 
 
 def _local_host(keys: LaunchKeys, cluster: ClusterConfig | None, gpus: int) -> Host:

@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from pathlib import Path
 from typing import Any
 
 from bench.config.paths import ROOT
@@ -14,12 +15,16 @@ from launch.cluster import GPUS, ClusterConfig, folders
 __all__ = ["sbatch_options", "srun"]
 
 
-def sbatch_options(config: RunConfig, cluster: ClusterConfig, logs: str, output: str) -> dict[str, Any]:
+def sbatch_options(
+    config: RunConfig, cluster: ClusterConfig, logs: str, output: str, *, root: Path = ROOT, array: bool = False
+) -> dict[str, Any]:
     """A job's options in submitit's words.
 
     Args:
         logs: folder of the ranks' logs, as the shell reads it.
         output: the batch script's own log, with sbatch's patterns.
+        root: of the code that it runs.
+        array: whether it is one of an array.
     """
     # A requeue would begin again: until a job knows how to go on from its checkpoint there is none.
     extra: dict[str, Any] = {"output": output, "no-requeue": True}
@@ -46,9 +51,9 @@ def sbatch_options(config: RunConfig, cluster: ClusterConfig, logs: str, output:
         **{name: _for_sbatch(value) for name, value in named.items()},
         "additional_parameters": extra,
         "setup": [
-            *defence(cluster),
+            *defence(cluster, array),
             *cluster.setup,
-            *exports(cluster),
+            *exports(cluster, root),
             *_said_of_the_job(cluster),
             f"LOGS={logs}",
             'mkdir -p "$LOGS"',
@@ -73,11 +78,15 @@ def _said_of_the_job(cluster: ClusterConfig) -> list[str]:
     return lines
 
 
-def srun(config: RunConfig, cluster: ClusterConfig) -> str:
+def srun(config: RunConfig, cluster: ClusterConfig, *, root: Path = ROOT, array: bool = False) -> str:
     """The line that starts the ranks, up to and with Python, as the shell reads it.
 
     One rank's end ends the step; since 22.05 srun takes the cores of a task from its own line alone. What the script
     has exported reaches the ranks, also where it was submitted with SBATCH_EXPORT=NONE.
+
+    Args:
+        root: of the code that they run.
+        array: whether the job is one of an array.
     """
     variables = {**_caches(cluster), **cluster.env}
     command = [shlex.quote(f"{name}={value}") for name, value in variables.items()]
@@ -86,12 +95,12 @@ def srun(config: RunConfig, cluster: ClusterConfig) -> str:
         "srun --unbuffered --export=ALL --kill-on-bad-exit=1 --wait=60",
         f"--cpus-per-task={cluster.cpus_per_task}",
         # Slurm takes % in a name for the beginning of a pattern.
-        '--output="${LOGS//%/%%}/%x-%j.${SLURM_RESTART_COUNT:-0}-%t.log"',
+        f'--output="${{LOGS//%/%%}}/%x-{"%A_%a" if array else "%j"}.${{SLURM_RESTART_COUNT:-0}}-%t.log"',
     ]
     if cluster.numa:
         command.append("--cpu-bind=none")  # Slurm's own choice of cores may be on the other side of the machine
     command += map(shlex.quote, cluster.srun_args)
-    mounts = [str(ROOT), *folders(config).values(), *filter(None, [cluster.caches])]
+    mounts = [str(root), *folders(config).values(), *filter(None, [cluster.caches])]
     if cluster.container == "pyxis":
         command += map(shlex.quote, _pyxis(cluster, mounts, [*variables]))
     if cluster.container == "apptainer":

@@ -84,6 +84,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         mixed=TEXT,  # in what these were computed differently: JSON of column: values in order, null where not known
         node_shared=FLAG,  # Slurm may have run other jobs on its nodes at the same time; null where nobody asked Slurm
         slurm_gpus=TEXT,  # which GPUs of the first node Slurm gave to the job, by their numbers there
+        snapshot=TEXT,  # hash of the code that ran, where it was copied at submission; null: the checkout itself
     ),
     "epochs": _columns(
         run_id=TEXT, restart=INT,

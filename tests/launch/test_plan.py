@@ -13,7 +13,6 @@ import pytest
 from bench.config.grammar import WordError
 from bench.config.keys import RunKeys
 from bench.config.paths import ROOT, check_temporary
-from launch import cluster
 from launch.cli import main
 from launch.plan import LaunchKeys, Plan, Program, make_plan
 

@@ -34,16 +34,42 @@ export PYTHONSAFEPATH=1
 export OMP_NUM_THREADS=12
 export MASTER_ADDR=$(scontrol show node "$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)" | grep -o 'NodeAddr=[^ ]*' | cut -d= -f2)
 export MASTER_PORT=$((10000 + (SLURM_JOB_ID + 1009 * ${SLURM_RESTART_COUNT:-0}) % 20000))
-while (: < "/dev/tcp/$MASTER_ADDR/$MASTER_PORT") 2> /dev/null; do MASTER_PORT=$((MASTER_PORT + 1)); done  # this is the node of rank 0
 export RESNET_BENCH_OVERSUBSCRIBE=$(scontrol show job --oneliner "$SLURM_JOB_ID" | grep -o 'OverSubscribe=[A-Z]*' | cut -d= -f2)
 export RESNET_BENCH_NUMA=1
 mkdir -p /fsx/resnet-bench/caches/triton /fsx/resnet-bench/caches/inductor /fsx/resnet-bench/caches/cuda /fsx/resnet-bench/caches/extensions /fsx/resnet-bench/caches/choices
 LOGS=/fsx/resnet-bench/results/jobs/"$SLURM_JOB_NAME-$SLURM_JOB_ID"
 mkdir -p "$LOGS"
+export RESNET_BENCH_END_FILE="$LOGS/.ended-$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}"
+rm -f "$RESNET_BENCH_END_FILE"
+# Once rank 0 has noted the end of the run there, what srun cannot hear of must not keep the job.
+to_its_end() {
+  local srun status pause step ended left_s=15
+  exec {pause}<> <(:)  # from which nothing ever comes: a pause without a process
+  "$@" &
+  srun=$!
+  trap 'kill -USR2 "$srun"' USR2
+  trap 'kill -TERM "$srun"' TERM
+  trap 'kill -INT "$srun"' INT
+  trap 'kill -HUP "$srun"' HUP
+  while kill -0 "$srun" 2> /dev/null; do
+    if [ -e "$RESNET_BENCH_END_FILE" ] && ((left_s-- == 0)); then
+      read -r ended step < "$RESNET_BENCH_END_FILE" || :
+      ended=${ended:-1}
+      echo "the run has ended and srun has not: step ${step:-of srun} is ended" >&2
+      scancel --signal=KILL "${step:-none}" 2> /dev/null || :
+      kill -KILL "$srun"
+    fi
+    read -rt 1 -u "$pause" || :
+  done
+  wait "$srun" && status=0 || status=$?
+  rm -f "$RESNET_BENCH_END_FILE"
+  return "${ended:-$status}"
+}
 
 # command
 export SUBMITIT_EXECUTOR=slurm
-env \
+to_its_end \
+    env \
     TRITON_CACHE_DIR=/fsx/resnet-bench/caches/triton \
     TORCHINDUCTOR_CACHE_DIR=/fsx/resnet-bench/caches/inductor \
     CUDA_CACHE_PATH=/fsx/resnet-bench/caches/cuda \
