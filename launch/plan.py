@@ -68,7 +68,8 @@ def make_plan(program: Program, argv: Sequence[str]) -> Plan:
         ValueError: one line that names the first word that cannot be used, and what would do instead.
     """
     typed = grammar.parse(argv, LaunchKeys)
-    for name in ("mode", "rerun"):
+    # What is submitted together is one sweep, and lies in one store.
+    for name in ("mode", "rerun", *(("cluster", "results") if program == "slurm" else ())):
         if len({getattr(keys, name) for keys in typed}) > 1:
             raise WordError(f"{name}: one value for all configurations, not a sweep")
     if (count := sum(keys.repeats for keys in typed)) > grammar.MOST:
@@ -90,8 +91,8 @@ def make_plan(program: Program, argv: Sequence[str]) -> Plan:
         for repeat in range(keys.repeats):
             seeded = replace(keys, seed=(keys.seed or 0) + repeat)
             config, said = resolve(seeded, host)
-            if program == "slurm" and "\n" in config.results:  # the folder of a job's log is in a line of its script
-                raise WordError(f"results={config.results}: a line break ends a line of the batch script; rename it")
+            if program == "slurm":
+                _check_results(config.results, mode)
             check_data(config, unpack=mode != "print")
             if program == "local":
                 check_cache(config)
@@ -134,6 +135,22 @@ def _check_checkpoints(config: RunConfig, program: Program, mode: str) -> list[s
     found = contents.read(config.resume)
     compatibility.check(config.resume, found, config)
     return compatibility.notices(config.resume, found, config)
+
+
+def _check_results(results: str, mode: str) -> None:
+    """See that logs and the code of jobs can lie in the folder of rows.
+
+    Raises:
+        WordError: its name cannot be told to one of those who read it.
+    """
+    # Of Slurm: a backslash in the name of a log keeps it from being filled in, and there is no way to write one.
+    odd = {"\n": "a line break ends a line of the batch script", "\\": "Slurm fills in no name of a log behind it"}
+    if mode != "print":
+        odd[":"] = "it ends a folder in PYTHONPATH, and the jobs' code lies below this one"
+        odd |= {f"%{letter}": "submitit puts a number in its place" for letter in "jtaA"}
+    for text, why in odd.items():
+        if text in results:
+            raise WordError(f"results={results}: has {text!r}, and {why}; rename the folder")
 
 
 def _local_host(keys: LaunchKeys, cluster: ClusterConfig | None, gpus: int) -> Host:

@@ -111,7 +111,8 @@ class RunConfig:
     def name(self) -> str:
         """A short name for people and for files; not unique."""
         net = f"plain{self.depth}" if self.shortcut == "none" else f"resnet{self.depth}{self.shortcut}"
-        return f"{net}-{self.dataset}" if self.stride == "v1" else f"{net}-{self.stride}-{self.dataset}"
+        images = f"{self.dataset}-synthetic" if self.loader == "synthetic" else self.dataset
+        return f"{net}-{images}" if self.stride == "v1" else f"{net}-{self.stride}-{images}"
 
     def values(self) -> dict[str, Any]:
         """Return the configuration as JSON has it.

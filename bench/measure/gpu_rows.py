@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from bench.measure import machine
+from bench.measure import code, machine
 from bench.roofline.step import Step
 from resnet.data import dataset_of_family
 from results import identity
@@ -38,14 +38,15 @@ def run_row(step: Step, config: Mapping[str, Any], run_id: str, benchmark: str, 
         kernels: of the variant; "all" where several are beside one another.
     """
     architecture = step.architecture
-    commit, dirty = machine.git_state()
+    ran = code.running()
     return {
         "run_id": run_id,
         "schema_version": SCHEMA_VERSION,
         "config_hash": identity.config_hash(config),
         "config_json": json.dumps(config, sort_keys=True),
-        "git_commit": commit,
-        "dirty": dirty,
+        "git_commit": ran.commit,
+        "dirty": ran.dirty,
+        "snapshot": ran.snapshot,
         "family": architecture.family,
         "depth": architecture.depth,
         "shortcut": architecture.shortcut,

@@ -6,13 +6,11 @@ import importlib.metadata
 import os
 import platform
 import resource
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from bench.config.paths import ROOT
 from results.identity import system_id
 
 
@@ -27,20 +25,6 @@ def version(package: str) -> str | None:
 def dali_version() -> str | None:
     """Version of whichever nvidia-dali-cuda package is installed."""
     return next(filter(None, (version(f"nvidia-dali-cuda{n}") for n in (130, 120, 110))), None)
-
-
-def git_state() -> tuple[str | None, bool | None]:
-    """Commit of the checkout and whether tracked or new files differ from it; (None, None) outside a repository."""
-
-    def git(*words: str) -> str:
-        # The checkout may belong to another user, as in a container: reading its state is all that is done here.
-        command = ["git", "-c", f"safe.directory={ROOT}", "-C", str(ROOT), *words]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain"))
-    except (OSError, subprocess.SubprocessError):
-        return None, None
 
 
 def cpu_model() -> str:

@@ -11,7 +11,7 @@ import torch
 
 from bench.config import slurm
 from bench.config.run_config import RunConfig
-from bench.measure import machine, metrics
+from bench.measure import code, machine, metrics
 from bench.measure.clock import COLUMNS
 from bench.measure.failure import Failure
 from bench.training.checkpoint import compatibility
@@ -28,15 +28,16 @@ from results.store.writer import RunWriter
 
 def run_row(config: RunConfig, run_id: str, restart: int) -> dict[str, Any]:
     """What is known of a run before it starts, as columns of `runs`."""
-    commit, dirty = machine.git_state()
+    ran = code.running()
     job, array_task = slurm.allocation(os.environ)
     row = {
         "run_id": run_id,
         "benchmark": "training",
         "schema_version": SCHEMA_VERSION,
         "config_hash": config.config_hash(),
-        "git_commit": commit,
-        "dirty": dirty,
+        "git_commit": ran.commit,
+        "dirty": ran.dirty,
+        "snapshot": ran.snapshot,
         "recipe": config.recipe.name,
         "comm_dtype": COMM_DTYPE,
         "batch_per_device": config.batch,

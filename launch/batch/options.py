@@ -4,6 +4,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from bench.config.paths import ROOT
@@ -14,12 +15,16 @@ from launch.cluster import ClusterConfig
 __all__ = ["sbatch_options", "srun"]
 
 
-def sbatch_options(config: RunConfig, cluster: ClusterConfig, logs: str, output: str) -> dict[str, Any]:
+def sbatch_options(
+    config: RunConfig, cluster: ClusterConfig, logs: str, output: str, *, root: Path = ROOT, array: bool = False
+) -> dict[str, Any]:
     """A job's options in submitit's words.
 
     Args:
         logs: folder of the ranks' logs, as the shell reads it.
         output: the batch script's own log, with sbatch's patterns.
+        root: of the code that it runs.
+        array: whether it is one of an array.
     """
     # A requeue would begin again: until a job knows how to go on from its checkpoint there is none.
     extra: dict[str, Any] = {"output": output, "no-requeue": True}
@@ -37,22 +42,33 @@ def sbatch_options(config: RunConfig, cluster: ClusterConfig, logs: str, output:
         "wckey": None,
         **{name: getattr(cluster, name) for name in (*NAMED, "exclude") if name != "reservation"},
         "additional_parameters": extra,
-        "setup": [*defence(cluster), *cluster.setup, *exports(cluster), f"LOGS={logs}", 'mkdir -p "$LOGS"'],
+        "setup": [
+            *defence(cluster, array),
+            *cluster.setup,
+            *exports(cluster, root),
+            f"LOGS={logs}",
+            'mkdir -p "$LOGS"',
+        ],
     }
 
 
-def srun(config: RunConfig, cluster: ClusterConfig) -> str:
+def srun(config: RunConfig, cluster: ClusterConfig, *, root: Path = ROOT, array: bool = False) -> str:
     """The line that starts the ranks, up to and with Python, as the shell reads it.
 
     One rank's end ends the step; since 22.05 srun takes the cores of a task from its own line alone. What the script
     has exported reaches the ranks, also where it was submitted with SBATCH_EXPORT=NONE.
+
+    Args:
+        root: of the code that they run.
+        array: whether the job is one of an array.
     """
     files = [os.path.dirname(path) for path in (config.save, config.resume) if path]
-    mounts = [*dict.fromkeys(filter(None, [str(ROOT), config.data, config.results, *files])), *cluster.mounts]
+    mounts = [*dict.fromkeys(filter(None, [str(root), config.data, config.results, *files])), *cluster.mounts]
     command = [
         "srun --unbuffered --export=ALL --kill-on-bad-exit=1 --wait=60",
         f"--cpus-per-task={cluster.cpus_per_task}",
-        '--output="$LOGS/%x-%j.${SLURM_RESTART_COUNT:-0}-%t.log"',
+        # A % of the folder's name is one, and no pattern.
+        f'--output="${{LOGS//%/%%}}/%x-{"%A_%a" if array else "%j"}.${{SLURM_RESTART_COUNT:-0}}-%t.log"',
     ]
     if cluster.container == "pyxis":
         command.append(

@@ -16,11 +16,15 @@ from launch.batch.options import sbatch_options, srun
 from launch.cluster import ClusterConfig
 from launch.plan import Cell
 
-__all__ = ["BatchError", "check_slurm", "cluster_of", "jobs_folder", "script", "test"]
+__all__ = ["BatchError", "Refusal", "check_slurm", "cluster_of", "jobs_folder", "script", "test"]
 
 
 class BatchError(RuntimeError):
     """Slurm is missing or refuses; the message is one line."""
+
+
+class Refusal(BatchError):
+    """What Slurm says where it refuses a job."""
 
 
 def check_slurm(mode: str) -> None:
@@ -50,13 +54,13 @@ def test(cell: Cell) -> str:
     """What Slurm says of a configuration's batch script without taking it.
 
     Raises:
-        BatchError: it would refuse it.
+        Refusal: it would refuse it.
     """
     with without(of_submitter(os.environ)):
         asked = subprocess.run(["sbatch", "--test-only"], input=script(cell), capture_output=True, text=True)
     answer = " ".join((asked.stderr + asked.stdout).split())
     if asked.returncode:
-        raise BatchError(f"{cell.config.name()}: {answer}")
+        raise Refusal(answer or f"sbatch ended with status {asked.returncode}")
     return answer
 
 

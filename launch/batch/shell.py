@@ -1,10 +1,13 @@
 """Shell lines that every batch script has: against the shell that submits it, and for its ranks."""
 
+from pathlib import Path
+
 from bench.config.environment import JobEnvironment, ShellExpression
+from bench.config.paths import ROOT
 from bench.config.slurm import OF_RANKS
 from launch.cluster import ClusterConfig
 
-__all__ = ["NAMED", "defence", "exports"]
+__all__ = ["NAMED", "defence", "exports", "this_job"]
 
 # Of the options that a profile may name, those that sbatch takes from a variable first, and those that each script has.
 NAMED = ("account", "partition", "qos", "constraint", "reservation")
@@ -20,12 +23,14 @@ OWN = (
 )
 
 
-def defence(cluster: ClusterConfig) -> list[str]:
+def defence(cluster: ClusterConfig, array: bool = False) -> list[str]:
     """Lines by which a script undoes what the shell that submitted it says otherwise.
 
     Sbatch takes some variables before the script's own lines: where one of them is about what the script names too, the
-    script submits itself again without them. Of Slurm's other variables those stay that Slurm sets for each job.
+    script submits itself again without them. Of Slurm's other variables those stay that Slurm sets for each job, and
+    with `array` for each task of an array.
     """
+    own = OWN.replace("(", "(ARRAY_.*|", 1) if array else OWN
     named = [f"SBATCH_{name.upper()}" for name in NAMED if getattr(cluster, name)]
     overrides = "|".join([*OVERRIDES, *named, *(["SBATCH_GPUS_PER_NODE"] if cluster.gpus_per_node else [])])
     return [
@@ -33,19 +38,24 @@ def defence(cluster: ClusterConfig) -> list[str]:
         "# This is its name where Slurm starts it; a script that is run within an allocation has what its caller says.",
         'if [ "${0##*/}" = slurm_script ]; then',
         f"  overrides=$(compgen -e | grep -xE '{overrides}')",
-        f"  unset $(compgen -e | grep -xE '{FOREIGN}' | grep -vxE '{OWN}')",
+        f"  unset $(compgen -e | grep -xE '{FOREIGN}' | grep -vxE '{own}')",
         '  if [ -n "$overrides" ]; then',
         '    echo "job $SLURM_JOB_ID was not submitted as written, but under" $overrides"; it is submitted again" >&2',
         '    exec sbatch "$0"',
         "  fi",
         # Slurm sets it from the first restart on: before that it may be that of the job which submitted this one.
-        '  restarts=$(scontrol show job --oneliner "$SLURM_JOB_ID" | grep -o "Restarts=[0-9]*" | cut -d= -f2)',
+        f'  restarts=$(scontrol show job --oneliner "{this_job(array)}" | grep -o "Restarts=[0-9]*" | cut -d= -f2)',
         "  export SLURM_RESTART_COUNT=${restarts:-0}",
         "fi",
     ]
 
 
-def exports(cluster: ClusterConfig) -> list[str]:
+def this_job(array: bool) -> str:
+    """What Slurm calls a job, in the shell: the last task of an array has the number of the whole as its own."""
+    return "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}" if array else "$SLURM_JOB_ID"
+
+
+def exports(cluster: ClusterConfig, root: Path = ROOT) -> list[str]:
     job = JobEnvironment(
         # As Slurm itself reaches it: some distributions give a host's own name the loopback.
         address=ShellExpression(
@@ -55,6 +65,7 @@ def exports(cluster: ClusterConfig) -> list[str]:
         # Another one for each job and each of its restarts: the last one's may still be taken.
         port=ShellExpression("$((10000 + (SLURM_JOB_ID + 1009 * ${SLURM_RESTART_COUNT:-0}) % 20000))"),
         threads=cluster.cpus_per_task,
+        python_path=(str(root),),
         accelerator=None if cluster.gpus_per_node else "cpu",
         interface=cluster.interface or None,
     )

@@ -1,31 +1,38 @@
-"""Hand the configurations of a command line to Slurm."""
+"""Hand the configurations of a command line to Slurm, as one sweep."""
 
 import contextlib
-import io
+import errno
+import fcntl
 import os
 import re
-import shlex
 import shutil
-from collections.abc import Sequence
-from dataclasses import fields, replace
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import submitit
-from submitit.core.utils import FailedJobError, FailedSubmissionError
+from submitit.core.utils import DelayedSubmission
 
-from bench.config import grammar
 from bench.config.environment import without
 from bench.config.slurm import of_submitter
-from launch.batch.options import sbatch_options, srun
-from launch.batch.script import BatchError, cluster_of, script, test
+from launch.batch.script import BatchError, cluster_of, script
 from launch.job import Job, new_run_id
-from launch.plan import Cell, LaunchKeys, Plan
+from launch.plan import Cell, Plan
+from launch.sweep import arrays, queue, snapshot
+from launch.sweep.arrays import Group
 from launch.sweep.done import without_done
-from launch.sweep.manifest import Manifest, Submission, SweepCell
+from launch.sweep.manifest import Array, Manifest, SweepCell, folder_of_sweeps
+from launch.sweep.queue import Queued
+from launch.sweep.snapshot import Listing
 from results import identity
 
-__all__ = ["dispatch", "labels", "submit"]
+__all__ = ["dispatch", "submit"]
+
+# Of what sbatch says where it does not know whether Slurm has taken a job.
+UNKNOWN = re.compile(r"timed? ?out|connect|contact|communicat|zero bytes", re.I)
+NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)
 
 
 def dispatch(plan: Plan) -> int:
@@ -36,91 +43,254 @@ def dispatch(plan: Plan) -> int:
 
     Raises:
         BatchError: Slurm refuses.
+        ConfigError: the code cannot be copied, or what was submitted before cannot be read.
     """
     if plan.mode == "print":
         print(script(plan.cells[0]))
     elif plan.mode == "test":
-        for cell in plan.cells:
-            print(f"{cell.config.name()}: {test(cell)}", flush=True)
-    elif cells := plan.cells if plan.rerun else without_done(plan.cells):
-        submit_sweep(cells, plan.words)
+        for group in arrays.grouped(plan.cells, arrays.labels(plan.cells)):
+            answer = arrays.check(group)
+            count = f" ({len(group.cells)} configurations)" if len(group.cells) > 1 else ""
+            print(f"{group.name}{count}: {answer}", flush=True)
+    else:
+        submit(plan)
     return 0
 
 
-def submit_sweep(cells: Sequence[Cell], words: tuple[str, ...]) -> None:
-    """Hand configurations to Slurm, and write down which job has which.
+def submit(plan: Plan) -> None:
+    """Submit what is neither done nor queued, and say what jobs there are.
 
     Raises:
-        BatchError: Slurm refuses.
+        BatchError: Slurm refuses, all of it or what is left; the message says how much that is.
+        ConfigError: the code cannot be copied, or what was submitted before cannot be read.
     """
-    manifest = Manifest(
+    results = plan.cells[0].config.results
+    labels = dict(zip(map(_identity, plan.cells), arrays.labels(plan.cells), strict=True))
+    with _alone(results):
+        cells, known = list(plan.cells), []
+        if not plan.rerun:
+            jobs = queue.ask()  # before rows are read: what has ended since then has left its own
+            known = [queue.settled(sweep, jobs) for sweep in queue.sweeps(results)]
+            cells = without_done(_without_queued(cells, labels, queue.taken_cells(known, jobs)))
+        if not cells:
+            return
+        groups = arrays.grouped(cells, [labels[_identity(cell)] for cell in cells])
+        for group in groups:
+            arrays.check(group)
+        most = arrays.most_tasks() if any(len(group.cells) > 1 for group in groups) else 1
+        code = snapshot.listing(Path(results))
+        for notice in code.notices:
+            print(f"launch: {notice}", file=sys.stderr, flush=True)
+        before = _left_of(known, cells, code) or _new(plan, cells, labels, code)
+        try:
+            if not before.code.exists():
+                snapshot.copy(code, before.code)
+            sweep, refused = _hand_over(before, groups, most)
+            if not sweep.arrays:
+                shutil.rmtree(sweep.folder)
+        except OSError as error:
+            raise BatchError(f"{error.filename or before.folder}: {error.strerror or error}") from None
+    _say(sweep, before, cells)
+    if refused:
+        raise BatchError(f"{refused.what}: {refused.words}; {refused.rest(len(cells))}")
+
+
+@dataclass(frozen=True)
+class _Refused:
+    """What Slurm has not taken.
+
+    Attributes:
+        what: it refused.
+        words: of the reason.
+        left: configurations, with those that it was not asked for any more.
+    """
+
+    what: str
+    words: str
+    left: int
+
+    def rest(self, count: int) -> str:
+        """What became of all the configurations, and what to do."""
+        if UNKNOWN.search(self.words):
+            return "whether Slurm has it is not known; the same command finds out, and submits what is left"
+        if self.left == count:
+            return "nothing was submitted"
+        return f"{self.left} of {count} configurations remain; the same command submits them, once Slurm takes more"
+
+
+def _hand_over(sweep: Manifest, groups: Sequence[Group], most: int) -> tuple[Manifest, _Refused | None]:
+    """Submit groups until Slurm refuses one.
+
+    Args:
+        most: tasks of an array.
+    """
+    left = sum(len(group.cells) for group in groups)
+    places = {cell.identity: place for place, cell in enumerate(sweep.cells)}
+    for group in groups:
+        begin, size = 0, most
+        while begin < len(group.cells):
+            piece = arrays.part(group, begin, begin + size)
+            sweep, words = _submit(sweep, piece, [places[_identity(cell)] for cell in piece.cells])
+            if not words:
+                begin += len(piece.cells)
+                left -= len(piece.cells)
+            elif arrays.FULL.search(words) and len(piece.cells) > 1:
+                size = len(piece.cells) // 2  # an array is refused whole where fewer jobs are allowed than it has
+            else:
+                return sweep, _Refused(str(piece), words, left)
+    return sweep, None
+
+
+def _submit(sweep: Manifest, group: Group, places: Sequence[int]) -> tuple[Manifest, str]:
+    """Submit one array.
+
+    Args:
+        places: of its cells in the sweep.
+
+    Returns:
+        The sweep, and why Slurm has not taken it; empty where it has.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    number = len(list(sweep.folder.glob("array-*.sh")))
+    run_ids = tuple(new_run_id(cell.config) for cell in group.cells)
+    array = Array(script=f"array-{number}.sh", cells=tuple(places), run_ids=run_ids)
+    path, folder = sweep.folder / array.script, sweep.folder / f"array-{number}"
+    for task, (cell, label, place) in enumerate(zip(group.cells, group.labels, places, strict=True)):
+        logs = sweep.logs(place)
+        logs.mkdir(parents=True, exist_ok=True)
+        DelayedSubmission(Job(config=cell.config, run_id=run_ids[task])).dump(logs / arrays.JOB_FILE)
+        (logs / arrays.LABEL_FILE).write_text(f"{label}, of sweep {sweep.sweep_id}, run {run_ids[task]}\n")
+        if len(group.cells) > 1:
+            folder.mkdir(exist_ok=True)
+            (folder / str(task)).symlink_to(os.path.relpath(logs, folder))
+    root = folder if len(group.cells) > 1 else sweep.logs(places[0])
+    path.write_bytes(os.fsencode(arrays.array_script(group, root, sweep.code)))
+    begun = sweep.begun(array)
+    begun.write()
+    with without(of_submitter(os.environ)):
+        done = subprocess.run(["sbatch", path], capture_output=True, encoding="utf-8", errors="replace")
+    if taken := re.search(r"job ([0-9]+)", done.stdout):
+        if done.stderr.strip():
+            print(f"launch: {' '.join(done.stderr.split())}", file=sys.stderr, flush=True)
+        known = begun.taken(array, taken[1])
+        known.write()
+        return known, ""
+    words = " ".join((done.stderr + done.stdout).split()) or f"sbatch ended with status {done.returncode}"
+    if UNKNOWN.search(words):  # it stays written down, and is found in the queue or is not there
+        return begun, words
+    sweep.write()
+    shutil.rmtree(folder, ignore_errors=True)
+    path.unlink()
+    return sweep, words
+
+
+def _new(plan: Plan, cells: Sequence[Cell], labels: Mapping[tuple[str | None, ...], str], code: Listing) -> Manifest:
+    """A sweep of which nothing is submitted yet."""
+    return Manifest(
         sweep_id=identity.new_run_id("sweep"),
-        created=now(),
-        words=words,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        words=plan.words,
         cluster=cluster_of(cells[0]).name,
         results=cells[0].config.results,
-        commit="",
-        dirty=None,
-        snapshot="",
+        commit=code.code.commit or "",
+        dirty=code.code.dirty,
+        snapshot=code.code.snapshot or "",
         synthetic=any(cell.config.loader == "synthetic" and cell.keys.loader is None for cell in cells),
         cells=tuple(
             SweepCell(
-                label=label,
+                label=labels[_identity(cell)],
                 name=cell.config.name(),
                 config_hash=cell.config.config_hash(),
                 seed=cell.config.seed,
                 nodes=cell.config.nodes,
                 ranks_per_node=cell.config.ranks_per_node,
+                data=cell.config.data,
+                save=cell.config.save,
+                resume=cell.config.resume,
             )
-            for cell, label in zip(cells, labels(cells), strict=True)
+            for cell in cells
         ),
     )
-    for index, cell in enumerate(cells):
-        label = re.sub(r"[^0-9A-Za-z=.,_+-]+", "-", manifest.cells[index].label)
-        folder = manifest.folder / "logs" / f"{index:03d}-{label}"
-        one = submit(cell, folder)
-        written = replace(manifest.cells[index], submissions=(one,))
-        manifest = replace(manifest, cells=(*manifest.cells[:index], written, *manifest.cells[index + 1 :]))
-        manifest.write()
-        ranks = f"nodes={cell.config.nodes} ranks_per_node={cell.config.ranks_per_node}"
-        print(f"job {one.job_id}  run {one.run_id}  {ranks}", flush=True)
 
 
-def submit(cell: Cell, folder: Path) -> Submission:
-    """Hand one configuration to Slurm.
-
-    Args:
-        folder: of its logs.
-
-    Raises:
-        BatchError: Slurm refuses.
-    """
-    config, cluster = cell.config, cluster_of(cell)
-    run_id = new_run_id(config)
-    folder.mkdir(parents=True)
-    executor = submitit.SlurmExecutor(folder, max_num_timeout=0, python=srun(config, cluster))
-    executor.update_parameters(
-        use_srun=False, **sbatch_options(config, cluster, shlex.quote(str(folder)), str(folder / "%x-%j.out"))
-    )
-    said = io.StringIO()  # submitit repeats sbatch's complaint on stderr
-    try:
-        with contextlib.redirect_stderr(said), without(of_submitter(os.environ)):
-            job = executor.submit(Job(config=config, run_id=run_id))
-    except (FailedJobError, FailedSubmissionError) as error:
-        shutil.rmtree(folder)
-        raise BatchError(f"{config.name()}: {error}") from None
-    return Submission(job_id=job.job_id, run_id=run_id, submitted=now(), log=str(folder))
+def _left_of(known: Sequence[Manifest], cells: Sequence[Cell], code: Listing) -> Manifest | None:
+    """The sweep of the same code that these configurations are left of; None where there is none."""
+    wanted = {_identity(cell) for cell in cells}
+    for sweep in known:
+        left = {cell.identity for cell in sweep.cells if not cell.submissions}
+        whole = {cell.identity for cell in sweep.cells}
+        if sweep.snapshot == code.code.snapshot and left & wanted and wanted <= whole:
+            return sweep
+    return None
 
 
-def labels(cells: Sequence[Cell]) -> list[str]:
-    """The words in which each of some configurations differs from the others; its name where there are none."""
-    names = [option.name for option in fields(LaunchKeys) if option.name not in ("repeats", "rerun", "mode")]
-    varied = [name for name in names if len({repr(getattr(cell.keys, name)) for cell in cells}) > 1]
-    return [
-        " ".join(grammar.word(name, getattr(cell.keys, name)) for name in varied) or cell.config.name()
-        for cell in cells
-    ]
+def _identity(cell: Cell) -> tuple[str | None, ...]:
+    """As of `SweepCell.identity`."""
+    config = cell.config
+    return config.config_hash(), config.data, config.save, config.resume
 
 
-def now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+def _without_queued(
+    cells: Sequence[Cell], labels: Mapping[tuple[str | None, ...], str], taken: Mapping[tuple[str | None, ...], Queued]
+) -> list[Cell]:
+    """Leave out configurations that have a job, and say which."""
+    wanted = []
+    for cell in cells:
+        if job := taken.get(_identity(cell)):
+            has = f"job {job.job_id} has it ({job.state})"
+            print(f"launch: {labels[_identity(cell)]}: {has} and it is not submitted again", file=sys.stderr)
+        else:
+            wanted.append(cell)
+    if len(wanted) < len(cells):
+        print("launch: rerun=true submits what has a job all the same", file=sys.stderr)
+    return wanted
+
+
+@contextlib.contextmanager
+def _alone(results: str) -> Iterator[None]:
+    """Let no other command submit to a store meanwhile: neither would know of the other's jobs."""
+    path = folder_of_sweeps(results) / ".lock"
+    with contextlib.ExitStack() as stack:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(path.open("w"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX)
+            except OSError as error:
+                if error.errno not in NO_LOCKS:
+                    raise
+                print(f"launch: {path.parent}: no locks there; submit one command at a time", file=sys.stderr)
+        except OSError as error:
+            raise BatchError(f"{path}: {error.strerror or error}") from None
+        yield
+
+
+def _say(sweep: Manifest, before: Manifest, cells: Sequence[Cell]) -> None:
+    """Print a sweep's new jobs, and what comes next."""
+    new = [array for array in sweep.arrays if array not in before.arrays and array.job_id]
+    for array in new:
+        first, count = sweep.cells[array.cells[0]], len(array.cells)
+        has = f"nodes={first.nodes} ranks_per_node={first.ranks_per_node}"
+        if count > 1:
+            print(f"job {array.job_id}_[0-{count - 1}]  {count} configurations  {has}")
+        else:
+            print(f"job {array.job_id}  run {array.run_ids[0]}  {has}")
+    if not new:
+        return
+    count = sum(len(array.cells) for array in new)
+    single = sum(len(array.cells) == 1 for array in new)
+    jobs = [_number(len(new) - single, "array"), _number(single, "job")]
+    what = " and ".join(text for text in jobs if not text.startswith("0"))
+    print(f"sweep {sweep.sweep_id}: {_number(count, 'configuration')} in {what}")
+    if sweep.synthetic:
+        print("images are SYNTHETIC, for there were none: throughput alone is measured; data=PATH names real ones")
+    code = f"commit {sweep.commit[:12]}{' with changes' if sweep.dirty else ''}" if sweep.commit else "the checkout"
+    print(f"code {sweep.code}, a copy of {code}")
+    print(f"logs {sweep.logs()}")
+    print(f"next python launch/slurm.py status {sweep.sweep_id}  (or wait, tail, cancel, retry)", flush=True)
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"

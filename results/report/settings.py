@@ -26,7 +26,7 @@ CHOSEN = (
 # What follows from the others: shown where rows that are alike in those differ in it.
 FOLLOWING = (
     "ranks_per_node", "global_batch", "bn_span", "eval_protocol", "dataset_hash", "images_per_epoch", "choices_hash",
-    "parameters", "multiply_adds", "flops_per_image", "peak_name", "peak_flops_per_s",
+    "parameters", "multiply_adds", "flops_per_image", "peak_name", "peak_flops_per_s", "snapshot",
 )  # fmt: skip
 # Names of things, and what became of a run: never a setting.
 OUTCOMES = (
@@ -51,7 +51,7 @@ _HEADS = {
     "git_commit": "commit",
     "steps_cap": "steps\ncap",
 }
-_HASHES = ("git_commit", "dataset_hash", "choices_hash")
+_HASHES = ("git_commit", "dataset_hash", "choices_hash", "snapshot")
 # Keys of config_json that stand in a column of another name.
 _IN_COLUMNS = ("batch", "target", "steps")
 
@@ -141,7 +141,9 @@ def differing(rows: Sequence[Row], also: Sequence[str] = ()) -> list[Setting]:
             continue
         alike: dict[Any, set[Any]] = {}
         # Two folders of images that are called the same are never to be taken for one, whatever else differs.
-        keys = [data_name(row) for row in rows] if name == "dataset_hash" else looks
+        keys: list[Any] = [data_name(row) for row in rows] if name == "dataset_hash" else looks
+        if name == "snapshot":  # of another commit it is another one
+            keys = [(row.get("git_commit"), row.get("dirty")) for row in rows]
         for key, value in zip(keys, setting.values, strict=True):
             if value is not None or name not in _UNKNOWN:
                 alike.setdefault(key, set()).add(value)

@@ -82,6 +82,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         resumed_epoch=INT,  # epochs done in that checkpoint
         lineage=TEXT,  # the attempts that it goes on from as RUN.RESTART@EPOCHS, by blanks, the first one first
         mixed=TEXT,  # in what these were computed differently: JSON of column: values in order, null where not known
+        snapshot=TEXT,  # hash of the code that ran, where it was copied at submission; null: the checkout itself
     ),
     "epochs": _columns(
         run_id=TEXT, restart=INT,

@@ -1,0 +1,100 @@
+"""What Slurm has queued or runs now, and which configurations of a store these are."""
+
+import os
+import re
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.config.environment import without
+from bench.config.slurm import of_submitter
+from launch.batch.script import BatchError
+from launch.sweep.manifest import Array, Manifest, find, read
+
+__all__ = ["Queued", "ask", "settled", "sweeps", "taken_cells"]
+
+
+@dataclass(frozen=True)
+class Queued:
+    """A job that is queued or runs.
+
+    Attributes:
+        job_id: as Slurm says it, "17" or "17_4".
+        state: in Slurm's words, such as PENDING.
+        script: the batch script that sbatch was given.
+    """
+
+    job_id: str
+    state: str
+    script: str
+
+
+def ask() -> list[Queued]:
+    """Ask Slurm for all jobs that are not over.
+
+    Raises:
+        BatchError: it does not say.
+    """
+    words = ["squeue", "--noheader", "--array", "--format=%i|%T|%o"]
+    try:
+        with without(of_submitter(os.environ)):
+            asked = subprocess.run(words, capture_output=True, encoding="utf-8", errors="surrogateescape")
+        failed, said = asked.returncode != 0, " ".join(asked.stderr.split()) or f"status {asked.returncode}"
+    except OSError as error:
+        failed, said = True, error.strerror or str(error)
+    if failed:
+        raise BatchError(
+            f"squeue does not say what is queued already ({said}); nothing was submitted; rerun=true submits unasked"
+        )
+    lines = [line.split("|", 2) for line in asked.stdout.splitlines()]
+    return [Queued(*line) for line in lines if len(line) == 3]
+
+
+def sweeps(results: str) -> list[Manifest]:
+    """Read the manifests of a store, the newest first.
+
+    Raises:
+        ConfigError: one cannot be read.
+    """
+    return [read(path) for path in find([results])]
+
+
+def settled(sweep: Manifest, jobs: Iterable[Queued]) -> Manifest:
+    """Find out what became of arrays whose submission was cut short, and write it down.
+
+    Slurm has one where it is queued under its script, or has left a log; any other was never taken.
+
+    Raises:
+        OSError: the manifest cannot be written.
+    """
+    found = sweep
+    for array in [one for one in sweep.arrays if not one.job_id]:
+        script = str(sweep.folder / array.script)
+        ids = [job.job_id for job in jobs if job.script == script] or _logged(sweep, array)
+        found = found.taken(array, ids[0].partition("_")[0]) if ids else found.without(array)
+    if found != sweep:
+        found.write()
+    return found
+
+
+def _logged(sweep: Manifest, array: Array) -> list[str]:
+    """Ids of jobs by the names of their logs."""
+    before = {one.job_id for place in array.cells for one in sweep.cells[place].submissions}
+    names = [path.name for place in array.cells for path in sweep.logs(place).glob("*.out")]
+    ids = [match[1] for name in names if (match := re.search(r"-([0-9]+(?:_[0-9]+)?)\.out$", name))]
+    return [one for one in ids if one not in before]
+
+
+def taken_cells(known: Sequence[Manifest], jobs: Iterable[Queued]) -> Mapping[tuple[str | None, ...], Queued]:
+    """Return the job of each configuration that is queued or runs, by `SweepCell.identity`."""
+    by_id = {job.job_id: job for job in jobs}
+    found: dict[tuple[str | None, ...], Queued] = {}
+    for sweep in known:
+        for cell in sweep.cells:
+            for one in cell.submissions:
+                job = by_id.get(one.job_id)
+                # Numbers begin again where a Slurm is set up anew.
+                if job and Path(job.script).is_relative_to(sweep.folder):
+                    found[cell.identity] = job
+    return found
