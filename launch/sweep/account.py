@@ -12,7 +12,6 @@ import shutil
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from bench.config.slurm import of_submitter
@@ -35,12 +34,12 @@ PHASES: dict[Phase, set[str]] = {
         "PREEMPTED", "RECONFIG_FAIL", "REVOKED", "TIMEOUT",
     },
 }  # fmt: skip
-QUEUE_FIELDS = ("JobArrayID", "State", "RestartCnt", "NodeList", "TimeLeft", "SubmitTime", "Reason")
-ACCOUNT_FIELDS = ("JobID", "State", "ExitCode", "NodeList", "Submit")
-LATER_FIELDS = ("FailedNode", "Restarts")  # which Slurm 22.05 does not have
+# The last one may have bars in it.
+QUEUE_FIELDS = ("JobArrayID", "State", "RestartCnt", "NodeList", "TimeLeft", "Reason", "Command")
+ACCOUNT_FIELDS = ("JobID", "State", "ExitCode", "NodeList")
+LATER_FIELDS = ("FailedNode", "Restarts", "SubmitLine")  # not in all versions; again, the last one may have bars
 FORGOTTEN = "FORGOTTEN"  # no word of Slurm's
 PATIENCE_S = 20.0  # a controller that is down makes its commands wait for minutes
-CLOCKS = timedelta(hours=1)  # by which those of two machines may differ
 MOST_TASKS = 4_000_001  # of an array: Slurm's own limit
 
 
@@ -63,7 +62,7 @@ class Job:
         signal: that ended the script, or 0; None where that is not known.
         left: time to its limit as squeue shows it; empty where there is none.
         restarts: how often Slurm started it again; None where that is not known.
-        submitted: when it was handed in, or queued again.
+        script: the batch script, or the command that handed it in; empty where Slurm does not say.
     """
 
     job_id: str
@@ -76,7 +75,7 @@ class Job:
     signal: int | None = None
     left: str = ""
     restarts: int | None = None
-    submitted: datetime | None = None
+    script: str = ""
 
     @property
     def phase(self) -> Phase:
@@ -89,18 +88,12 @@ class Job:
         takes for running."""
         return self.state != FORGOTTEN
 
-    def is_of(self, submitted: datetime | None) -> bool:
-        """Whether this can be the job that was submitted then: Slurm uses numbers again, as after a new installation.
+    def is_of(self, sweep_id: str) -> bool:
+        """Whether this can be a job of a sweep: numbers begin again where a Slurm is set up anew.
 
-        Args:
-            submitted: None where that is not known.
+        The batch script of a sweep lies in its folder, which has its id for a name.
         """
-        if submitted is None or self.submitted is None:
-            return True
-        if self.submitted < submitted - CLOCKS:
-            return False
-        # Of a job that was queued again it is a later time, and only the queue says how often it was.
-        return self.restarts != 0 or self.submitted < submitted + CLOCKS
+        return not self.script or sweep_id in self.script
 
 
 @dataclass(frozen=True)
@@ -184,7 +177,7 @@ def in_queue(bases: Sequence[str]) -> dict[str, Job]:
                 nodes=_said(row.get("NODELIST", "")),
                 left="" if row.get("TIME_LEFT", "") in ("INVALID", "NOT_SET", "N/A") else row.get("TIME_LEFT", ""),
                 restarts=int(number) if number.isdecimal() else None,
-                submitted=_time(row.get("SUBMIT_TIME", "")),
+                script=_said(row.get("COMMAND", "")),
             )
     return jobs
 
@@ -220,7 +213,7 @@ def accounted(said: str) -> dict[str, Job]:
                 exit_code=int(code) if code.isdecimal() else None,
                 signal=int(number) if number.isdecimal() else None,
                 restarts=int(restarts) if restarts.isdecimal() else None,
-                submitted=_time(row.get("SUBMIT", "")),
+                script=_said(row.get("SUBMITLINE", "")),
             )
     return jobs
 
@@ -228,7 +221,7 @@ def accounted(said: str) -> dict[str, Job]:
 def table(said: str) -> list[dict[str, str]]:
     """Rows of a text whose first line has the heads of its columns, with bars between them, by head in capitals.
 
-    A reason may have bars of its own where it is the last field.
+    The last field may have bars of its own.
     """
     lines = [line for line in said.splitlines() if "|" in line]
     if not lines:
@@ -298,11 +291,3 @@ def _user(number: str) -> str:
     with contextlib.suppress(KeyError, OverflowError):
         return pwd.getpwuid(int(number)).pw_name
     return f"user {number}"
-
-
-def _time(text: str) -> datetime | None:
-    """A time as Slurm shows it, in this machine's time zone; None where it is none."""
-    try:
-        return datetime.fromisoformat(text).astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from launch.sweep.account import Job
 
-__all__ = ["Evidence", "of_job", "scripts_logs"]
+__all__ = ["Evidence", "logs_of", "of_job"]
 
 TAIL = 65536  # bytes of a log that are looked at: Slurm's tools speak last
 # State of a job by which Slurm says why it ended, and the kind of failure that it is.
@@ -29,7 +29,7 @@ _HOST = r"(?P<host>[\w.\-\[\],]+)"
 _TASKS = r"tasks? (?P<rank>[\d,\-]+)"
 LINES: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("rank_lost", re.compile(rf"srun: error: Node failure on {_HOST}")),
-    ("oom", re.compile(r"slurmstepd\S* error: Detected \d+ oom[-_ ]kill event")),
+    ("oom", re.compile(r"slurmstepd\S* error: Detected \d+ oom[-_ ]kill event.*")),
     ("oom", re.compile(rf"srun: error: {_HOST}: {_TASKS}: Out Of Memory")),
     ("preempted", re.compile(rf"ON {_HOST} CANCELLED AT \S+ DUE TO PREEMPTION")),
     ("timeout", re.compile(rf"ON {_HOST} CANCELLED AT \S+ DUE TO TIME LIMIT")),
@@ -44,6 +44,7 @@ LINES: tuple[tuple[str, re.Pattern[str]], ...] = (
 # From here on srun ends the other tasks: how these end is no cause.
 ENDING = re.compile(r"^srun: (?:.*Terminating |error: Timed out waiting|Job step aborted|forcing job)", re.M)
 FULL = re.compile(r"[^\n]*(?:No space left on device|Disk quota exceeded)[^\n]*")
+SIGNALS_MOST = 64  # numbers above are states of Slurm's own, such as 125 for out of memory
 SIGNALS = {
     "Killed": 9, "Aborted": 6, "Segmentation fault": 11, "Bus error": 7, "Floating point exception": 8,
     "Illegal instruction": 4, "Hangup": 1, "Interrupt": 2, "Quit": 3, "User defined signal 1": 10,
@@ -73,7 +74,7 @@ def of_job(job: Job, folder: str) -> Evidence:
         folder: of its logs.
     """
     said = spoken(job)
-    line = next(_lines(Path(folder)), None)
+    line = next(_lines(Path(folder), job.job_id), None)
     if kind := KINDS.get(job.state):
         if job.state == "NODE_FAIL" and not job.failed_node and line and (host := line.groupdict().get("host")):
             said += f", {host} by its log"
@@ -82,7 +83,7 @@ def of_job(job: Job, folder: str) -> Evidence:
         kind = next(kind for kind, pattern in LINES if pattern is line.re)
         status = "failed" if kind in ("launch", "unknown") else "killed"
         return Evidence(status, kind, f"{_told(line)}, by the job's log; by Slurm's account: {said}")
-    if full := _full(Path(folder)):
+    if full := _full(Path(folder), job.job_id):
         return Evidence("failed", "storage", f"{full}, by the job's log; by Slurm's account: {said}")
     if job.signal:
         return Evidence("killed", "rank_lost", f"by Slurm's account: {said}")
@@ -94,7 +95,7 @@ def spoken(job: Job) -> str:
     where = f" on {job.failed_node or job.nodes}" if job.failed_node or job.nodes else ""
     by = f" by {job.by}" if job.by else ""
     code = f", exit code {job.exit_code}" if job.exit_code else ""
-    number = f", signal {job.signal}" if job.signal else ""
+    number = f", signal {job.signal}" if job.signal and job.signal <= SIGNALS_MOST else ""
     return f"{job.state}{by}{where}{code}{number}"
 
 
@@ -109,9 +110,14 @@ def _told(line: re.Match[str]) -> str:
     return " ".join(re.sub(r"^(?:srun|slurmstepd\S*): (?:error: )?", "", line[0]).split())
 
 
-def scripts_logs(folder: Path) -> list[Path]:
-    """Return the logs of a job's batch script, the newest last."""
-    return sorted(folder.glob("*.out"), key=_age)
+def logs_of(folder: Path, job_id: str, rank: int | None = None) -> list[Path]:
+    """Return the logs of a job's batch script, or of one of its ranks, which has another at each restart; newest last.
+
+    A cell has one folder for all its jobs; names of logs end in the job's number.
+    """
+    # The whole of a folder's name is what it is: a bracket in it is no pattern.
+    pattern = f"*-{job_id}.out" if rank is None else f"*-{job_id}.*-{rank}.log"
+    return sorted(folder.glob(pattern), key=_age)
 
 
 def _age(path: Path) -> float:
@@ -121,9 +127,9 @@ def _age(path: Path) -> float:
         return 0.0
 
 
-def _lines(folder: Path) -> Iterator[re.Match[str]]:
+def _lines(folder: Path, job_id: str) -> Iterator[re.Match[str]]:
     """What is known of the end from the last log of a batch script, the most telling first."""
-    for path in scripts_logs(folder)[-1:]:
+    for path in logs_of(folder, job_id)[-1:]:
         text = tail(path)
         ending = ENDING.search(text)
         for _, pattern in LINES:
@@ -132,9 +138,9 @@ def _lines(folder: Path) -> Iterator[re.Match[str]]:
                 yield found
 
 
-def _full(folder: Path) -> str:
+def _full(folder: Path, job_id: str) -> str:
     """The line of a log, of whichever rank, that says that a disk is full; empty where none does."""
-    for path in (*scripts_logs(folder)[-1:], *sorted(folder.glob("*.log"))):
+    for path in (*logs_of(folder, job_id)[-1:], *sorted(folder.glob(f"*-{job_id}.*.log"))):
         if found := FULL.search(tail(path)):
             return " ".join(found[0].split())[-200:]
     return ""

@@ -11,7 +11,7 @@ from rich.live import Live
 
 from launch.sweep import table
 from launch.sweep.account import ask
-from launch.sweep.evidence import scripts_logs
+from launch.sweep.evidence import logs_of
 from launch.sweep.status import CellState, SweepState
 from results.words import ConfigError, printable
 
@@ -95,7 +95,7 @@ def tail(cell: CellState, rank: int, lines: int = 20) -> int:
     """
     if cell.submission is None:
         raise ConfigError(f"{cell.cell.label} was not submitted: it has no log")
-    reader = _Logs(Path(cell.log), rank)
+    reader = _Logs(Path(cell.log), cell.submission.job_id, rank)
     ended = _ended(cell.submission.job_id)
     print(f"job {cell.submission.job_id} of {printable(cell.cell.label)}: {cell.log}", file=sys.stderr, flush=True)
     first, said = lines, False
@@ -139,8 +139,8 @@ class _Logs:
         rank: whose log is read beside that of the batch script.
     """
 
-    def __init__(self, folder: Path, rank: int) -> None:
-        self._folder, self._rank = folder, rank
+    def __init__(self, folder: Path, job_id: str, rank: int) -> None:
+        self._folder, self._job_id, self._rank = folder, job_id, rank
         self._offsets: dict[Path, int] = {}
         self._shown: Path | None = None
 
@@ -162,8 +162,8 @@ class _Logs:
 
     def files(self) -> Sequence[Path]:
         """The newest log of the batch script, and the newest one of the rank: of the last attempt."""
-        ranks = sorted(self._folder.glob(f"*-{self._rank}.log"), key=_written)
-        return [*scripts_logs(self._folder)[-1:], *ranks[-1:]]
+        kinds = (None, self._rank)
+        return [path for rank in kinds for path in logs_of(self._folder, self._job_id, rank)[-1:]]
 
     def _read(self, path: Path, last: int) -> str:
         try:
@@ -180,10 +180,3 @@ class _Logs:
         if offset == 0 and last >= 0:
             data = b"".join(data.splitlines(keepends=True)[-last:]) if last else b""
         return data.decode(errors="replace")
-
-
-def _written(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return 0.0

@@ -127,13 +127,15 @@ def look(manifest: Manifest, store: Path, cells: Sequence[SweepCell]) -> SweepSt
     last = {id(cell): cell.submissions[-1] for cell in cells if cell.submissions}
     account = ask(one.job_id for one in last.values())
     jobs = {one.run_id: account.jobs.get(one.job_id) for one in last.values()}
-    mine = {one.run_id: job for one in last.values() if (job := jobs[one.run_id]) and job.is_of(_moment(one.submitted))}
+    mine = {one.run_id: job for one in last.values() if (job := jobs[one.run_id]) and job.is_of(manifest.sweep_id)}
     logs = {one.run_id: log_of(one, manifest, store) for one in last.values()}
     # The journals first: a run that ends between the two looks has left its row by the second one.
     attempts = _attempts(store, set(jobs))
     dead = [run_id for run_id in attempts if run_id in mine and mine[run_id].phase == "over"]
     ends = {run_id: of_job(job, logs[run_id]) for run_id, job in mine.items() if job.phase == "over"}
     notices = [*account.notices, *_recover(store, dead, ends)]
+    if any(not array.job_id for array in manifest.arrays):
+        notices.append("a submission was cut short: the same command finds out whether Slurm has it")
     rows, bad = _rows(store, list(jobs))
     notices += [f"cannot be read: {path}" for path in bad]
     states = []
@@ -288,10 +290,3 @@ def _recover(store: Path, dead: Sequence[str], ends: Mapping[str, Evidence]) -> 
     if made:
         notices.append(f"{made} of the rows were made from journals, of jobs that Slurm calls over")
     return notices
-
-
-def _moment(text: str) -> datetime | None:
-    try:
-        return datetime.fromisoformat(text).astimezone(UTC)
-    except ValueError:
-        return None

@@ -38,7 +38,10 @@ def heads(found: SweepState) -> list[str]:
     manifest = found.manifest
     code = f"commit {manifest.commit[:10]}" if manifest.commit else "code of unknown commit"
     code += " with uncommitted changes" if manifest.dirty else ""
-    lines = [printable(summary(found)), printable(f"submitted {manifest.created} to cluster={manifest.cluster}, {code}")]
+    lines = [
+        printable(summary(found)),
+        printable(f"submitted {manifest.created} to cluster={manifest.cluster}, {code}"),
+    ]
     if manifest.synthetic:
         lines.append("SYNTHETIC images, since there are no others: throughput alone")
     return lines
@@ -185,4 +188,3 @@ def write(found: SweepState, form: str, stream: TextIO | None = None) -> None:
 def stamp(text: str) -> str:
     """Return a line with the time before it, in this machine's time zone."""
     return f"{datetime.now(UTC).astimezone():%H:%M:%S}  {text}"
-
