@@ -1,5 +1,6 @@
 """Ends the jobs of a sweep, and begins those again that did not complete."""
 
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -98,7 +99,7 @@ def _again(found: SweepState) -> tuple[list[CellState], list[str]]:
     if left("not submitted"):
         says.append(
             f"launch: {counted(left('not submitted'), 'cell')} never submitted: the same command does it "
-            f"(python launch/slurm.py {' '.join(found.manifest.words)})"
+            f"(python launch/slurm.py {shlex.join(found.manifest.words)})"
         )
     if not again:
         says.append("launch: nothing to submit again")

@@ -47,7 +47,7 @@ def stores() -> list[str]:
             results = clusters.load(name).results
         except ConfigError:  # whoever submits with it is told
             continue
-        if results and results not in found:
+        if results and results not in found and Path(results).is_dir():
             found.append(results)
     return found
 

@@ -145,7 +145,9 @@ def begin(store: Path, run_id: str, restart: int = 0, *, elsewhere: bool = True,
     }  # fmt: skip
     writer = RunWriter(store, row)
     for step in range(1, steps + 1):
-        both = [{"rank": rank, "step": step, "t_ns": step, "step_ms": 10.0 + 90 * rank, "data_ms": 1.0} for rank in (0, 1)]
+        both = [
+            {"rank": rank, "step": step, "t_ns": step, "step_ms": 10.0 + 90 * rank, "data_ms": 1.0} for rank in (0, 1)
+        ]
         writer.steps(both)
         if step % 10 == 0:
             epoch = step // 10
