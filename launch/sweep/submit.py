@@ -160,9 +160,9 @@ class _Refused:
         """What became of all the configurations, and what to do."""
         if UNKNOWN.search(self.words):
             return "whether Slurm has it is not known; the same command finds out, and submits what is left"
-        if self.left == count:
-            return "nothing was submitted"
-        return f"{self.left} of {count} configurations remain; the same command submits them, once Slurm takes more"
+        if arrays.FULL.search(self.words):
+            return f"{self.left} of {count} configurations remain; the same command submits them, once Slurm takes more"
+        return "nothing was submitted" if self.left == count else f"{self.left} of {count} configurations remain"
 
 
 def _hand_over(

@@ -27,7 +27,7 @@ from results.report.filters import COLUMNS, SORT, Found, column_named, find
 from results.report.repeats import DOUBLE, NEEDED, Repeats, grouped, record
 from results.report.repeats_table import repeats_table, settings_of
 from results.report.settings import CHOSEN, FOLLOWING, Setting, differing
-from results.report.terminal import columns_table, failures, lineages, runs_table, show
+from results.report.terminal import columns_table, failures, lineages, runs_table, show, synthetic
 from results.store.files import read_table
 from results.store.schema import CHOICES, FLAG, INT, REAL, SCHEMAS, TEXT, TIME, Row, to_rows
 from results.words import ConfigError, printable, root_from
@@ -132,6 +132,7 @@ def _print_table(task: Task) -> None:
         shown, left = _limited(task)
         rows = to_rows(shown)
         parts += [
+            synthetic(rows, "runs"),
             columns_table(rows, task.columns) if task.columns else runs_table(rows),
             failures(rows),
             lineages(rows),
@@ -140,7 +141,7 @@ def _print_table(task: Task) -> None:
     if task.repeats != "list" and not task.columns:
         groups, rows, said, left = _groups(task, several=task.repeats != "summary")
         if groups:
-            parts += [Text("")] if parts else []
+            parts += [Text("")] if parts else [synthetic(rows, "configurations")]
             parts.append(repeats_table(groups, rows))
         if task.repeats == "summary":
             notes += _notes(task, False, left, "configurations")

@@ -13,6 +13,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from results.identity import benchmark_of
 from results.report.settings import Setting, clean, differing, is_synthetic, ran
 from results.store.schema import Row
 from results.words import printable
@@ -184,6 +185,20 @@ def failures(rows: Sequence[Row]) -> Text | None:
             lines.append(f"{attempt(row, ids)} {_shown(row, 'status')}", style=STYLES.get(row.get("status") or "", ""))
             lines.append(f" ({printable(row.get('failure_kind') or 'unknown')}): {message}")
     return lines or None
+
+
+def synthetic(rows: Sequence[Row], what: str) -> Text | None:
+    """Return what stands above runs that trained on no real image; None without any.
+
+    Args:
+        what: the rows are, such as "runs".
+    """
+    count = sum(is_synthetic(row) and benchmark_of(row) == "training" for row in rows)
+    if not count:
+        return None
+    of = f"{count:,} of {len(rows):,} {what}"
+    line = f"SYNTHETIC images in {of}: their images/s have no reading of data in them, and there is no accuracy"
+    return Text(line, style="bold magenta")
 
 
 def lineages(rows: Sequence[Row]) -> Text | None:

@@ -3,7 +3,6 @@
 import importlib.metadata
 import os
 import platform
-import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -103,24 +102,3 @@ def test_a_gpu_without_nvml_or_counter_says_nothing(card: None, monkeypatch: pyt
     assert machine.energy_j(GPU) is None
     monkeypatch.setattr(machine, "_nvml", lambda: None)
     assert machine.energy_j(GPU) is None and "driver" not in machine.describe(GPU)
-
-
-def test_the_state_of_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "ROOT", tmp_path)
-    assert machine.git_state() == (None, None)
-
-    def git(*words: str) -> str:
-        named = ["-c", "user.name=a", "-c", "user.email=a@b", "-C", str(tmp_path)]
-        return subprocess.run(["git", *named, *words], check=True, capture_output=True, text=True).stdout.strip()
-
-    git("init", "-q")
-    (tmp_path / "a").write_text("1")
-    git("add", "a")
-    git("commit", "-q", "-m", "a")
-    assert machine.git_state() == (git("rev-parse", "HEAD"), False)
-    (tmp_path / "b").write_text("new")
-    assert machine.git_state() == (git("rev-parse", "HEAD"), True)
-    git("add", "b")
-    git("commit", "-q", "-m", "b")
-    (tmp_path / "a").write_text("changed")
-    assert machine.git_state() == (git("rev-parse", "HEAD"), True)

@@ -12,7 +12,7 @@ import torch
 from bench.config.keys import RunKeys
 from bench.config.resolve import Host, resolve
 from bench.config.run_config import RunConfig
-from bench.measure import machine
+from bench.measure import code, machine
 from bench.measure.failure import Failure
 from bench.measure.metrics import WARMUP_STEPS, Throughput
 from bench.training import recorder as recorders
@@ -48,7 +48,7 @@ def no_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_row_that_a_run_starts_with(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "git_state", lambda: ("c0ffee", True))
+    monkeypatch.setattr(code, "running", lambda: code.Code(commit="c0ffee", dirty=True, snapshot="ab"))
     before = datetime.now(UTC)
     chosen = config()
     row = run_row(chosen, "r", 2)
@@ -56,7 +56,8 @@ def test_the_row_that_a_run_starts_with(monkeypatch: pytest.MonkeyPatch) -> None
     assert row == {
         "run_id": "r", "restart_count": 2, "benchmark": "training", "schema_version": 1,
         "config_hash": identity.config_hash(chosen.values()), "config_json": chosen.to_json(),
-        "git_commit": "c0ffee", "dirty": True, "family": "cifar", "depth": 20, "shortcut": "A", "stride": "v1",
+        "git_commit": "c0ffee", "dirty": True, "snapshot": "ab",
+        "family": "cifar", "depth": 20, "shortcut": "A", "stride": "v1",
         "extension": False, "dataset": "digits", "image_size": 32, "num_classes": 10, "eval_protocol": "whole image",
         "kernels": "torch", "loader": "dali", "synthetic": False, "engine": "deepspeed", "precision": "bf16",
         "comm_dtype": "fp32", "zero_stage": 1, "recipe": "fast", "lr": 0.3, "weight_decay": 0.01, "seed": 5,

@@ -2,14 +2,11 @@
 
 import os
 import shlex
-import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from bench.config.paths import ROOT
 from bench.config.run_config import RunConfig
@@ -17,9 +14,6 @@ from launch import job
 from launch.batch.script import script
 from launch.cli import main
 from launch.plan import Cell, make_plan
-from resnet.data import open_dataset
-from resnet.data.datasets.cifar import CLASSES
-from results.store.writer import RunWriter
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -154,111 +148,21 @@ def test_without_slurm_one_line_says_what_works(
         assert out == "" and err.count("\n") == 1 and "mode=print" in err and "local.py" in err
 
 
-def test_submission_hands_over_the_same_script_and_a_pickled_job(
-    slurm: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    line = f"depth=50 nodes=2 cluster=pyxis dataset=imagenet loader=synthetic results={slurm}/rows"
-    assert main("slurm", line.split()) == 0
-    words = capsys.readouterr().out.split()
-    assert words[:3:2] == ["job", "run"] and words[1] == "101" and words[4:] == ["nodes=2", "ranks_per_node=4"]
-    (sweep,) = (slurm / "rows" / "jobs").iterdir()
-    folder = sweep / "logs" / "000-resnet50B-imagenet"
-    assert (folder / "101_submitted.pkl").exists()
-    given, printed = (slurm / "SCRIPT").read_text(), script(cell(line))
-    expected = directives(printed) | {"output": f"{folder}/%x-%j.out"}
-    assert directives(given) == expected
-    start = "-m submitit.core._submit"
-    assert (
-        given.partition(start)[0].partition("# command")[2]
-        == printed.partition("-m launch.job")[0].partition("# command")[2].replace("-m launch.job", "") + "-u "
-    )
-    assert str(folder) in given.partition(start)[2]
-
-
-def test_a_sweep_is_submitted_whole(slurm: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main("slurm", f"depth=18,34 nodes=1,2 results={slurm}/rows".split()) == 0
-    jobs = [line.split()[1] for line in capsys.readouterr().out.splitlines()]
-    assert jobs == ["101", "102", "103", "104"]
-
-
 def test_what_slurm_refuses_is_said_in_its_words(
     slurm: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REFUSE", "1")
-    for mode in ("submit", "test"):
-        assert main("slurm", ["depth=18", "loader=synthetic", f"mode={mode}", f"results={slurm}/rows"]) == 1
-        out, err = capsys.readouterr()
-        assert (out, err) == ("", "launch: resnet18B-imagenet: sbatch: error: invalid partition specified: gpu\n")
-    assert not list((slurm / "rows").rglob("*.pkl"))
+    assert main("slurm", ["depth=18", "loader=synthetic", "mode=test", f"results={slurm}/rows"]) == 1
+    what, why = (
+        "resnet18B-imagenet-synthetic nodes=1 ranks_per_node=8",
+        "sbatch: error: invalid partition specified: gpu",
+    )
+    assert capsys.readouterr() == ("", f"launch: {what}: {why}; nothing was submitted\n")
+    assert not (slurm / "rows").exists()
 
 
 def test_mode_test_asks_and_submits_nothing(slurm: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main("slurm", ["depth=18", "loader=synthetic", "mode=test"]) == 0
-    assert capsys.readouterr().out == "resnet18B-imagenet: sbatch: Job 7 to start at noon on node1\n"
+    assert capsys.readouterr().out == "resnet18B-imagenet-synthetic: sbatch: Job 7 to start at noon on node1\n"
     assert (slurm / "CALLS").read_text() == "--test-only\n"
     assert (slurm / "SCRIPT").read_text() == script(cell("depth=18 loader=synthetic"))
-
-
-def test_what_has_a_completed_result_is_not_submitted_again(slurm: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    line = f"depth=18 loader=synthetic results={slurm}/rows"
-    done = cell(line).config
-    for run_id, status, kind in (("good", "completed", None), ("bad", "failed", "oom")):
-        config_hash = done.config_hash() if status == "completed" else cell(f"{line} seed=1").config.config_hash()
-        row = {"run_id": run_id, "config_hash": config_hash, "config_json": done.to_json()}
-        RunWriter(slurm / "rows", row).finish(status, failure_kind=kind)
-    assert main("slurm", f"{line} seed=0,1".split()) == 0
-    out, err = capsys.readouterr()
-    assert out.count("job ") == 1
-    assert "resnet18B-imagenet nodes=1 seed=0 has a completed result in" in err and "rerun=true" in err
-    assert main("slurm", f"{line} seed=0,1 rerun=true".split()) == 0
-    assert capsys.readouterr().out.count("job ") == 2
-
-
-def images(root: Path, pixel: int, form: str = "png", classes: Sequence[str] = CLASSES) -> Path:
-    for split in ("train", "test"):
-        for name in classes:
-            (root / split / name).mkdir(parents=True)
-            for index in range(2):
-                Image.new("RGB", (4, 4), (pixel, index, 0)).save(root / split / name / f"{index}.{form}")
-    return root
-
-
-def binaries(root: Path) -> Path:
-    root.mkdir()
-    for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"):
-        (root / f"{name}.bin").write_bytes(bytes(3073 * 8))
-    return root
-
-
-# What a completed run has read, what the next would read, and whether these are the same images.
-DATA = {
-    "the same folder": (lambda root: images(root, 1), None, True),
-    "a copy elsewhere": (lambda root: images(root, 1), lambda root: images(root, 1), True),
-    "another folder": (lambda root: images(root, 1), lambda root: images(root, 2), False),
-    "a JPEG copy": (binaries, lambda root: images(root, 1, "jpg"), False),
-    "one image more": (
-        lambda root: images(root, 1),
-        lambda root: (shutil.copy(images(root, 1) / "train/cat/0.png", root / "train/cat/9.png"), root)[1],
-        False,
-    ),
-}
-
-
-@pytest.mark.parametrize("dataset", ["cifar10", "imagefolder"])
-@pytest.mark.parametrize("name", DATA)
-def test_a_result_counts_for_its_own_images_alone(
-    slurm: Path, capsys: pytest.CaptureFixture[str], name: str, dataset: str
-) -> None:
-    first, second, same = DATA[name]
-    if dataset == "imagefolder" and first is binaries:
-        pytest.skip("CIFAR-10's own files are no image folder")
-    done = first(slurm / "first")
-    line = f"depth=20 family=cifar dataset={dataset} image_size=32 batch=1 results={slurm}/rows"
-    config = cell(f"{line} data={done}").config
-    splits = open_dataset(dataset, done, image_size=32)
-    row = {"run_id": "good", "config_hash": config.config_hash(), "config_json": config.to_json()}
-    RunWriter(slurm / "rows", row | {"dataset_hash": splits.hash}).finish("completed")
-    following = second(slurm / "second") if second else done
-    assert main("slurm", f"{line} data={following}".split()) == 0
-    out, err = capsys.readouterr()
-    assert out.count("job ") == (0 if same else 1) and ("has a completed result" in err) == same

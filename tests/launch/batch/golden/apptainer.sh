@@ -3,7 +3,7 @@
 # Parameters
 #SBATCH --cpus-per-task=8
 #SBATCH --gpus-per-node=8
-#SBATCH --job-name=plain18-imagenet
+#SBATCH --job-name=plain18-imagenet-synthetic
 #SBATCH --no-requeue
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=8
@@ -38,7 +38,7 @@ mkdir -p "$LOGS"
 export SUBMITIT_EXECUTOR=slurm
 srun --unbuffered --export=ALL --kill-on-bad-exit=1 --wait=60 \
     --cpus-per-task=8 \
-    --output="$LOGS/%x-%j.${SLURM_RESTART_COUNT:-0}-%t.log" \
+    --output="${LOGS//%/%%}/%x-%j.${SLURM_RESTART_COUNT:-0}-%t.log" \
     apptainer exec --nv --bind /checkout,/scratch/rows /images/suite.sif \
     python3.12 -m launch.job \
     depth=18 \

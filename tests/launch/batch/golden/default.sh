@@ -3,7 +3,7 @@
 # Parameters
 #SBATCH --cpus-per-task=8
 #SBATCH --gpus-per-node=8
-#SBATCH --job-name=resnet152B-imagenet
+#SBATCH --job-name=resnet152B-imagenet-synthetic
 #SBATCH --no-requeue
 #SBATCH --nodes=8
 #SBATCH --ntasks-per-node=8
@@ -38,7 +38,7 @@ mkdir -p "$LOGS"
 export SUBMITIT_EXECUTOR=slurm
 srun --unbuffered --export=ALL --kill-on-bad-exit=1 --wait=60 \
     --cpus-per-task=8 \
-    --output="$LOGS/%x-%j.${SLURM_RESTART_COUNT:-0}-%t.log" \
+    --output="${LOGS//%/%%}/%x-%j.${SLURM_RESTART_COUNT:-0}-%t.log" \
     /python -m launch.job \
     depth=152 \
     dataset=imagenet \

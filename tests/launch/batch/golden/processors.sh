@@ -38,7 +38,7 @@ mkdir -p "$LOGS"
 export SUBMITIT_EXECUTOR=slurm
 srun --unbuffered --export=ALL --kill-on-bad-exit=1 --wait=60 \
     --cpus-per-task=2 \
-    --output="$LOGS/%x-%j.${SLURM_RESTART_COUNT:-0}-%t.log" \
+    --output="${LOGS//%/%%}/%x-%j.${SLURM_RESTART_COUNT:-0}-%t.log" \
     /python -m launch.job \
     depth=20 \
     dataset=digits \

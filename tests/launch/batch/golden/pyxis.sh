@@ -47,7 +47,7 @@ mkdir -p "$LOGS"
 export SUBMITIT_EXECUTOR=slurm
 srun --unbuffered --export=ALL --kill-on-bad-exit=1 --wait=60 \
     --cpus-per-task=12 \
-    --output="$LOGS/%x-%j.${SLURM_RESTART_COUNT:-0}-%t.log" \
+    --output="${LOGS//%/%%}/%x-%j.${SLURM_RESTART_COUNT:-0}-%t.log" \
     '--container-image=registry#suite:1' '--container-mounts=/checkout:/checkout,/datasets/image net:/datasets/image net,/scratch/rows:/scratch/rows,/weights:/weights,/scratch:/scratch' \
     python3 -m launch.job \
     depth=50 \
