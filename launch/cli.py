@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from bench.config import command
 from bench.config.grammar import WordError
 from launch.plan import LaunchKeys, Plan, Program, make_plan
+from launch.sweep import verbs
 
 USAGE = """\
 Trains residual networks and writes down how fast and how well, a row a run.
 python launch/local.py KEY=VALUE ...   run on this machine, in the foreground
 python launch/slurm.py KEY=VALUE ...   submit to Slurm and return at once
+python launch/slurm.py VERB [SWEEP]    status, wait, tail, cancel or retry what was submitted (status help says more)
 python launch/local.py depth=20 dataset=digits
 
 A comma makes a sweep: depth=18,34,50 shortcut=A,B is six configurations. All are checked before any starts; one that
@@ -24,17 +26,24 @@ def main(program: Program, words: Sequence[str] | None = None) -> int:
     Returns:
         Exit status: 2 for a command line that cannot be used, after one line on stderr; nothing was started or written.
     """
+    given = list(sys.argv[1:] if words is None else words)
+    if program == "slurm" and verbs.first(given) in verbs.VERBS:
+        from launch.sweep.command import main as main_of_sweeps
+
+        return main_of_sweeps(given)
 
     def read(typed: list[str]) -> Plan:
+        if program == "slurm" and (verb := verbs.slip(typed)):
+            raise WordError(f"{verbs.first(typed)}: words are key=value; did you mean {verb}?")
         try:
             return make_plan(program, typed)
         except OSError as error:  # a path too long, a working directory that is gone: still a matter of words
             raise WordError(str(error)) from None
 
     if program == "slurm":
-        return command.run("launch", USAGE, LaunchKeys, read, _submit, words, goes_on=True)
+        return command.run("launch", USAGE, LaunchKeys, read, _submit, given, goes_on=True)
     kept = "all runs completed and their rows are written"
-    return command.run("launch", USAGE, LaunchKeys, read, _run, words, goes_on=True, kept=kept)
+    return command.run("launch", USAGE, LaunchKeys, read, _run, given, goes_on=True, kept=kept)
 
 
 # What follows is imported late: neither is needed for a wrong word, and both take their time.

@@ -45,11 +45,19 @@ def recover(
     run_ids: Iterable[str] | None = None,
     *,
     stale_s: float = STALE_S,
+    known_dead: bool = False,
     failure_kind: str = "unknown",
     failure_message: str | None = None,
 ) -> list[Row]:
     """Write the rows of dead attempts and return those of `runs`; see `sweep`."""
-    return sweep(root, run_ids, stale_s=stale_s, failure_kind=failure_kind, failure_message=failure_message).rows
+    return sweep(
+        root,
+        run_ids,
+        stale_s=stale_s,
+        known_dead=known_dead,
+        failure_kind=failure_kind,
+        failure_message=failure_message,
+    ).rows
 
 
 def sweep(
@@ -57,6 +65,7 @@ def sweep(
     run_ids: Iterable[str] | None = None,
     *,
     stale_s: float = STALE_S,
+    known_dead: bool = False,
     failure_kind: str = "unknown",
     failure_message: str | None = None,
 ) -> Sweep:
@@ -69,6 +78,8 @@ def sweep(
         root: of the store.
         run_ids: only these runs; all by default.
         stale_s: seconds.
+        known_dead: whether the caller knows that the runs are over, as from their cluster: the age of a journal then
+            says nothing. What lives on this host is left alone all the same.
         failure_kind: for attempts whose journal does not say why they died, where the caller knows.
         failure_message: likewise.
 
@@ -98,7 +109,7 @@ def sweep(
             except (JournalError, KeyError) as error:
                 result.bad.append(BadFile(path, str(error)))
                 continue
-            if _lives(contents, file, path.parent, stale_s):
+            if contents.owner.lives() if known_dead else _lives(contents, file, path.parent, stale_s):
                 result.alive.append(name)
                 continue
             contents = read(file, path.name)  # with what it wrote between the two looks, before it died

@@ -10,6 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from bench.config.grammar import values
+from launch.plan import LaunchKeys
+from launch.sweep import command as sweep_command
+from launch.sweep import verbs
+from launch.sweep.status import STATES
 from results.identity import benchmark_of
 from results.store.files import read_rows
 from results.store.schema import FAILURE_KINDS
@@ -123,3 +128,27 @@ def test_modules_and_files_that_are_named_exist(page: Path) -> None:
 def test_a_page_says_first_for_whom_it_is(page: Path) -> None:
     title, _, first, *_ = page.read_text().splitlines()
     assert title.startswith("# ") and first.startswith("For whoever ")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_shown_words_of_the_launcher_can_be_typed(page: Path) -> None:
+    lines = re.findall(r"(?:^    |&& )[^\n]*?launch/(slurm|local)\.py ([^#>&|;\n]+)", page.read_text(), re.M)
+    assert lines or page.name not in ("README.md", "slurm.md")
+    for program, line in lines:
+        words = shlex.split(re.sub(r"\$\([^)]*\)", "0", line))  # a number that the shell fills in
+        if "VERB" in words or "KEY=VALUE" in words:
+            continue
+        verb = verbs.first(words)
+        if program == "slurm" and verb:
+            assert verb in verbs.VERBS, f"{page.name}: {line}"
+            given = values([word for word in words if "=" in word], sweep_command.Keys)
+            assert set(given) <= set(sweep_command.MEANT[verb]), f"{page.name}: {line}"
+        else:
+            assert not verb and values(words, LaunchKeys), f"{page.name}: {line}"
+
+
+def test_each_command_about_a_sweep_and_each_of_its_states_is_on_the_page() -> None:
+    page = (ROOT / "docs" / "slurm.md").read_text()
+    assert {verb for verb in verbs.VERBS if f"launch/slurm.py {verb}" in page} == set(verbs.VERBS)
+    named = re.findall(r"^ +\| ([a-z, ]+) \| .+ \| .+ \|$", page, re.M)
+    assert {state for cell in named[1:] for state in cell.split(", ")} == set(STATES)

@@ -110,6 +110,7 @@ LIGHT = [
     "launch.job",
     "launch.foreground",
     "launch.batch.script",
+    "launch.sweep.command",
     "launch.sweep.submit",
     "results.__main__",
     "results.export",

@@ -13,7 +13,7 @@ from bench.config.environment import CORES_VARIABLE, HOSTS_VARIABLE, RUN_ID_VARI
 
 CPUS = "SLURM_CPUS_PER_TASK"
 # Those of submitit too, by which a job that it handed to Slurm knows its ranks.
-_OF_SLURM = re.compile(r"(SLURM|SLURMD|SBATCH|SALLOC|SRUN|SCONTROL|SQUEUE|SACCT|SUBMITIT)_.*")
+_OF_SLURM = re.compile(r"(SLURM|SLURMD|SBATCH|SALLOC|SRUN|SCONTROL|SQUEUE|SACCT|SCANCEL|SUBMITIT)_.*")
 _OF_SITE = {"SLURM_CONF", "SLURM_CONF_SERVER"}
 # Slurm's word for who else may use a job's nodes: the batch script asks for it, as a container has no scontrol.
 OVERSUBSCRIBE = "RESNET_BENCH_OVERSUBSCRIBE"

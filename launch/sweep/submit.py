@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,18 +17,20 @@ from submitit.core.utils import DelayedSubmission
 
 from bench.config.environment import without
 from bench.config.slurm import of_submitter
+from launch import cluster as clusters
 from launch.batch.script import BatchError, cluster_of, script
 from launch.job import Job, new_run_id
-from launch.plan import Cell, Plan
+from launch.plan import Cell, LaunchKeys, Plan
 from launch.sweep import arrays, queue, snapshot
 from launch.sweep.arrays import Group
 from launch.sweep.done import without_done
-from launch.sweep.manifest import Array, Manifest, SweepCell, folder_of_sweeps
+from launch.sweep.manifest import Array, Manifest, SweepCell, folder_of_sweeps, read
 from launch.sweep.queue import Queued
 from launch.sweep.snapshot import Listing
 from results import identity
+from results.words import ConfigError
 
-__all__ = ["dispatch", "submit"]
+__all__ = ["again", "dispatch", "submit"]
 
 # Of what sbatch says where it does not know whether Slurm has taken a job.
 UNKNOWN = re.compile(r"timed? ?out|connect|contact|communicat|zero bytes", re.I)
@@ -85,7 +87,8 @@ def submit(plan: Plan) -> None:
         try:
             if not before.code.exists():
                 snapshot.copy(code, before.code)
-            sweep, refused = _hand_over(before, groups, most)
+            places = {cell.identity: place for place, cell in enumerate(before.cells)}
+            sweep, refused = _hand_over(before, groups, most, [places[_identity(cell)] for cell in cells])
             if not sweep.arrays:
                 shutil.rmtree(sweep.folder)
         except OSError as error:
@@ -93,6 +96,50 @@ def submit(plan: Plan) -> None:
     _say(sweep, before, cells)
     if refused:
         raise BatchError(f"{refused.what}: {refused.words}; {refused.rest(len(cells))}")
+
+
+def again(path: Path, choose: Callable[[Manifest], Sequence[int]]) -> None:
+    """Submit cells of a sweep again, with what they ran the last time, and say what jobs there are.
+
+    Args:
+        path: of the manifest.
+        choose: returns the places of the cells; no other command submits to the store meanwhile.
+
+    Raises:
+        BatchError: Slurm refuses, all of it or what is left.
+        ConfigError: the manifest, or what a cell ran, cannot be read.
+    """
+    with _alone(read(path).results):
+        before = queue.settled(read(path), queue.ask())
+        places = choose(before)
+        if not places:
+            return
+        cells = [_resubmitted(before, place) for place in places]
+        groups = arrays.grouped(cells, [before.cells[place].label for place in places])
+        for group in groups:
+            arrays.check(group)
+        most = arrays.most_tasks() if any(len(group.cells) > 1 for group in groups) else 1
+        try:
+            sweep, refused = _hand_over(before, groups, most, places)
+        except OSError as error:
+            raise BatchError(f"{error.filename or before.folder}: {error.strerror or error}") from None
+    _say(sweep, before, cells)
+    if refused:
+        raise BatchError(f"{refused.what}: {refused.words}; {refused.rest(len(cells))}")
+
+
+def _resubmitted(sweep: Manifest, place: int) -> Cell:
+    """What a cell ran, under the site profile as it is now.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    path = sweep.logs(place) / arrays.JOB_FILE
+    try:
+        config = vars(DelayedSubmission.load(path))["function"].config
+    except Exception as error:  # whatever unpickling raises: of a damaged file, or of classes that are gone
+        raise ConfigError(f"{path}: what {sweep.cells[place].label} ran cannot be read ({error})") from None
+    return Cell(LaunchKeys(cluster=sweep.cluster), config, clusters.load(sweep.cluster))
 
 
 @dataclass(frozen=True)
@@ -118,19 +165,21 @@ class _Refused:
         return "nothing was submitted" if self.left == count else f"{self.left} of {count} configurations remain"
 
 
-def _hand_over(sweep: Manifest, groups: Sequence[Group], most: int) -> tuple[Manifest, _Refused | None]:
+def _hand_over(
+    sweep: Manifest, groups: Sequence[Group], most: int, places: Sequence[int]
+) -> tuple[Manifest, _Refused | None]:
     """Submit groups until Slurm refuses one.
 
     Args:
         most: tasks of an array.
+        places: in the sweep, of the cells from which the groups were made.
     """
     left = sum(len(group.cells) for group in groups)
-    places = {cell.identity: place for place, cell in enumerate(sweep.cells)}
     for group in groups:
         begin, size = 0, most
         while begin < len(group.cells):
             piece = arrays.part(group, begin, begin + size)
-            sweep, words = _submit(sweep, piece, [places[_identity(cell)] for cell in piece.cells])
+            sweep, words = _submit(sweep, piece, [places[at] for at in piece.places])
             if not words:
                 begin += len(piece.cells)
                 left -= len(piece.cells)

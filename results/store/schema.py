@@ -158,6 +158,7 @@ FAILURE_KINDS: dict[str, str] = {
     "config": "what was asked for cannot be done",
     "diverged": "the training loss is not finite",
     "oom": "no memory, of the device or the host",
+    "launch": "its processes could not be started",
     "rank_lost": "a rank is gone or no longer answers",
     "timeout": "a time limit was met, or a wait took too long",
     "preempted": "the cluster took the nodes away",
