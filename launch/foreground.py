@@ -77,8 +77,8 @@ class Ranks:
             if rank not in self._watched:
                 self._watched[rank] = None
                 with contextlib.suppress(OSError):  # gone already, or an old kernel
-                    self._watched[rank] = descriptor = os.pidfd_open(process.pid)
-                    self._ends.register(descriptor, select.POLLIN)
+                    self._watched[rank] = opened = os.pidfd_open(process.pid)
+                    self._ends.register(opened, select.POLLIN)
         ended = {descriptor for descriptor, _ in self._ends.poll(seconds * 1000)}
         for rank, descriptor in self._watched.items():
             if descriptor is None or descriptor not in ended:

@@ -49,8 +49,8 @@ def check_devices(store: dist.Store, place: RankEnvironment, device: torch.devic
     first = place.node * place.local_world_size
     ranks = range(place.world_size) if place.rank == 0 else range(first, first + place.local_world_size)
     having: dict[str, list[int]] = {}
-    for rank, said in zip(ranks, store.multi_get([f"device/{rank}" for rank in ranks]), strict=True):
-        having.setdefault(said.decode(), []).append(rank)
+    for rank, value in zip(ranks, store.multi_get([f"device/{rank}" for rank in ranks]), strict=True):
+        having.setdefault(value.decode(), []).append(rank)
     for said, alike in having.items():
         if len(alike) > 1:
             host, _, name = said.partition(" ")
