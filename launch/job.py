@@ -109,7 +109,7 @@ class Job:
         check_packages()
         set_ranks(self.config)
         # Before torch is imported: its threads are where the one that starts them is.
-        bound = numa.bind(os.environ, int(os.environ["LOCAL_RANK"]))
+        bound = numa.bind(os.environ, int(os.environ.get("LOCAL_RANK") or 0))
         with unfailing_streams():
             if bound:
                 print(f"launch.job: {bound}", file=sys.stderr, flush=True)

@@ -132,7 +132,8 @@ def test_a_page_says_first_for_whom_it_is(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_shown_words_of_the_launcher_can_be_typed(page: Path) -> None:
-    lines = re.findall(r"(?:^    |&& )[^\n]*?launch/(slurm|local)\.py ([^#>&|;\n]+)", page.read_text(), re.M)
+    text = page.read_text().replace("\\\n", " ")
+    lines = re.findall(r"(?:^    |&& )[^\n]*?launch/(slurm|local)\.py ([^#>&|;\n]+)", text, re.M)
     assert lines or page.name not in ("README.md", "slurm.md")
     for program, line in lines:
         words = shlex.split(re.sub(r"\$\([^)]*\)", "0", line))  # a number that the shell fills in

@@ -21,12 +21,12 @@ from launch import cluster as clusters
 from launch.batch.script import BatchError, cluster_of, script
 from launch.job import Job, new_run_id
 from launch.plan import Cell, LaunchKeys, Plan
-from launch.sweep import arrays, queue, snapshot
+from launch.sweep import arrays, snapshot, squeue
 from launch.sweep.arrays import Group
 from launch.sweep.done import without_done
 from launch.sweep.manifest import Array, Manifest, SweepCell, folder_of_sweeps, read
-from launch.sweep.queue import Queued
 from launch.sweep.snapshot import Listing
+from launch.sweep.squeue import Queued
 from results import identity
 from results.words import ConfigError
 
@@ -71,9 +71,9 @@ def submit(plan: Plan) -> None:
     with _alone(results):
         cells, known = list(plan.cells), []
         if not plan.rerun:
-            jobs = queue.ask()  # before rows are read: what has ended since then has left its own
-            known = [queue.settled(sweep, jobs) for sweep in queue.sweeps(results)]
-            cells = without_done(_without_queued(cells, labels, queue.taken_cells(known, jobs)))
+            jobs = squeue.ask()  # before rows are read: what has ended since then has left its own
+            known = [squeue.settled(sweep, jobs) for sweep in squeue.sweeps(results)]
+            cells = without_done(_without_queued(cells, labels, squeue.taken_cells(known, jobs)))
         if not cells:
             return
         groups = arrays.grouped(cells, [labels[_identity(cell)] for cell in cells])
@@ -110,7 +110,7 @@ def again(path: Path, choose: Callable[[Manifest], Sequence[int]]) -> None:
         ConfigError: the manifest, or what a cell ran, cannot be read.
     """
     with _alone(read(path).results):
-        before = queue.settled(read(path), queue.ask())
+        before = squeue.settled(read(path), squeue.ask())
         places = choose(before)
         if not places:
             return

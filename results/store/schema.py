@@ -159,7 +159,7 @@ FAILURE_KINDS: dict[str, str] = {
     "diverged": "the training loss is not finite",
     "oom": "no memory, of the device or the host",
     "launch": "its processes could not be started",
-    "rank_lost": "a rank is gone or no longer answers",
+    "rank_lost": "a rank is gone (by which signal, where that was seen) or no longer answers",
     "timeout": "a time limit was met, or a wait took too long",
     "preempted": "the cluster took the nodes away",
     "interrupted": "somebody stopped it: a signal, Ctrl-C, a closed terminal, the end of its launcher",

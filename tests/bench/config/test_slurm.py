@@ -14,12 +14,15 @@ from bench.config.paths import ROOT
 READERS = {
     "bench/config/slurm.py": "the only one that says what they mean to a process",
     "bench/pairs/process.py": "the allocation that pairs run in, and what srun is told in place of sbatch",
+    "bench/training/causes.py": "the step of a rank that srun started, which the script ends where srun does not",
     "bench/training/recorder.py": "the nodes of a rank that srun started",
     "launch/batch/options.py": "text that bash evaluates in the job",
     "launch/batch/script.py": "text that bash evaluates in the job",
     "launch/batch/shell.py": "text that bash evaluates in the job",
     "launch/foreground.py": "submitit's number of a rank that the launcher itself started",
     "launch/job.py": "the number of nodes, of a rank that srun started",
+    "launch/sweep/account.py": "squeue's and sacct's own variables, which would change what they print",
+    "launch/sweep/arrays.py": "text that bash evaluates in the job",
     "results/identity.py": "the name of a run that only its job knows, of a rank that srun started",
 }
 NAMES = re.compile(r"(?:SLURM|SLURMD|SBATCH|SRUN|SALLOC|SUBMITIT)_[A-Z]\w+")

@@ -1,12 +1,16 @@
 """A Slurm that is none, and a small checkout whose code is copied."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
 from slurm_stub import PROFILE, SBATCH, SCONTROL, SQUEUE, Slurm, git
 
-from bench.measure import code
+from bench.measure import revision
 from launch.sweep import snapshot
 
 
@@ -39,6 +43,6 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     git(root, "init", "-q")
     git(root, "add", "-A")
     git(root, "commit", "-q", "-m", "first")
-    monkeypatch.setattr(code, "ROOT", root)
+    monkeypatch.setattr(revision, "ROOT", root)
     monkeypatch.setattr(snapshot, "ROOT", root)
     return root

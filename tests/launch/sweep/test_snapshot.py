@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from slurm_stub import git
 
-from bench.measure import code
+from bench.measure import revision
 from launch.sweep import snapshot
 from results.words import ConfigError
 
@@ -21,7 +21,7 @@ def copy(tmp_path: Path, store: Path = NOWHERE) -> Path:
 
 def names(folder: Path) -> list[str]:
     found = [path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()]
-    return sorted(str(path.relative_to(folder)) for path in found if path.name != code.SNAPSHOT)
+    return sorted(str(path.relative_to(folder)) for path in found if path.name != revision.SNAPSHOT)
 
 
 def test_a_copy_has_the_files_as_they_are_now(checkout: Path, tmp_path: Path) -> None:
@@ -54,9 +54,9 @@ def test_a_copy_says_of_which_code_it_is(checkout: Path, tmp_path: Path, monkeyp
     (checkout / "bench" / "run.py").chmod(0o755)
     assert snapshot.listing(NOWHERE).code.snapshot not in (clean.snapshot, changed.snapshot)
     git(checkout, "commit", "-q", "-a", "-m", "later")
-    for module in (code, snapshot):
+    for module in (revision, snapshot):
         monkeypatch.setattr(module, "ROOT", folder)
-    assert code.running() == clean
+    assert revision.running() == clean
     # Whoever submits from a copy submits the same code.
     assert snapshot.listing(NOWHERE).code == clean
 
