@@ -19,7 +19,7 @@ FOLDER = Path(__file__).parent / "conf" / "cluster"
 VARIABLE = "RESNET_BENCH_CLUSTERS"
 CONTAINERS = ("none", "pyxis", "apptainer")
 # It keeps Slurm from filling in the names of logs.
-NO_BACKSLASH = "Slurm writes no logs below a name with a backslash; rename it"
+NO_BACKSLASH = "Slurm writes no logs below a name with a backslash"
 # Place of the number of GPUs in `gres`.
 GPUS = "{gpus}"
 
@@ -118,7 +118,7 @@ class ClusterConfig:
         if self.caches:
             self._check_path("caches", self.caches)
         if self.results and "\\" in self.results:
-            raise WordError(f"{where}: results={self.results}: {NO_BACKSLASH}")
+            raise WordError(f"{where}: results={self.results}: {NO_BACKSLASH}; rename it")
         for mount in self.mounts:
             parts = mount.split(":")
             if len(parts) > 3 or not all(parts):

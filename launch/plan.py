@@ -148,13 +148,13 @@ def _check_results(results: str, mode: str) -> None:
         WordError: its name cannot be told to one of those who read it.
     """
     # Of Slurm: a backslash in the name of a log keeps it from being filled in, and there is no way to write one.
-    odd = {"\n": "a line break ends a line of the batch script", "\\": "Slurm fills in no name of a log behind it"}
+    odd = {"\n": "a line break ends a line of the batch script", "\\": clusters.NO_BACKSLASH}
     if mode != "print":
-        odd[":"] = "it ends a folder in PYTHONPATH, and the jobs' code lies below this one"
-        odd |= {f"%{letter}": "submitit puts a number in its place" for letter in "jtaA"}
+        odd[":"] = "a colon ends a folder in PYTHONPATH, and the jobs' code lies below this one"
+        odd |= {f"%{letter}": f"submitit puts a number in place of %{letter}" for letter in "jtaA"}
     for text, why in odd.items():
         if text in results:
-            raise WordError(f"results={results}: has {text!r}, and {why}; rename the folder")
+            raise WordError(f"results={results}: {why}; rename it")
 
 
 def _local_host(keys: LaunchKeys, cluster: ClusterConfig | None, gpus: int) -> Host:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 
 from launch.sweep import table
@@ -75,7 +75,7 @@ class _Table:
 
     def show(self, found: SweepState) -> None:
         rows = max(1, (self._console.height or 24) - HEADS_AND_NOTES)
-        self._live.update(table.render(found, rows), refresh=True)
+        self._live.update(Group(*table.render(found, rows)), refresh=True)
 
     def close(self) -> None:
         self._live.stop()

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -194,4 +195,19 @@ def read(path: Path) -> Manifest:
 def find(results: Sequence[str]) -> list[Path]:
     """Return the manifests of these stores, those of the newest sweeps first."""
     found = [path for root in results for path in folder_of_sweeps(root).glob(f"*/{FILE}")]
-    return sorted(found, key=lambda path: path.parent.name, reverse=True)
+    seconds = Counter(map(_second, found))
+    # An id has the second alone; of those that share one the manifests say which came first.
+    return sorted(
+        found, key=lambda path: (_second(path), seconds[_second(path)] > 1 and _created(path), path), reverse=True
+    )
+
+
+def _second(path: Path) -> str:
+    return path.parent.name[:15]
+
+
+def _created(path: Path) -> str:
+    try:
+        return read(path).created
+    except ConfigError:  # whoever reads it says so
+        return ""

@@ -239,7 +239,7 @@ def _new(plan: Plan, cells: Sequence[Cell], labels: Mapping[tuple[str | None, ..
     """A sweep of which nothing is submitted yet."""
     return Manifest(
         sweep_id=identity.new_run_id("sweep"),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created=datetime.now(UTC).isoformat(timespec="microseconds"),
         words=plan.words,
         cluster=cluster_of(cells[0]).name,
         results=cells[0].config.results,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-from rich.console import Group, RenderableType
+from rich.console import RenderableType
 from rich.text import Text
 
 from bench.training.progress import clock
@@ -40,7 +40,7 @@ def heads(found: SweepState) -> list[str]:
     code += " with uncommitted changes" if manifest.dirty else ""
     lines = [
         printable(summary(found)),
-        printable(f"submitted {manifest.created} to cluster={manifest.cluster}, {code}"),
+        printable(f"submitted {manifest.created[:19]} UTC to cluster={manifest.cluster}, {code}"),
     ]
     if manifest.synthetic:
         lines.append("SYNTHETIC images, since there are no others: throughput alone")
@@ -60,8 +60,8 @@ def notes(found: SweepState) -> list[str]:
     return [*lines, *map(printable, found.notices)]
 
 
-def render(found: SweepState, rows: int | None = None) -> RenderableType:
-    """Return the table of a sweep with what stands around it.
+def render(found: SweepState, rows: int | None = None) -> list[RenderableType]:
+    """Return the table of a sweep with what stands around it, one under the other.
 
     Args:
         rows: of the table at most; None for all.
@@ -74,7 +74,7 @@ def render(found: SweepState, rows: int | None = None) -> RenderableType:
     below = notes(found) if rows is None else notes(found)[-max(1, rows // 2) :]
     more = [f"{left} more: python launch/slurm.py status shows all"] if left else []
     above = Text("\n".join(heads(found)))
-    return Group(above, Text(""), _table(cells), Text("\n".join([*more, *below]), style="dim"))
+    return [above, Text(""), _table(cells), Text("\n".join([*more, *below]), style="dim")]
 
 
 def _table(cells: Sequence[CellState]) -> RenderableType:
@@ -174,7 +174,7 @@ def write(found: SweepState, form: str, stream: TextIO | None = None) -> None:
     """Print a sweep as a table, or its cells as csv or json with the notes on stderr."""
     stream = stream or sys.stdout
     if form == "table":
-        show(render(found), stream=stream)
+        show(*render(found), stream=stream)
         return
     if form == "json":
         formats.write_json(records(found), stream)

@@ -224,6 +224,5 @@ def test_a_folder_that_a_container_cannot_be_told_is_refused(
 
 def test_a_backslash_in_the_name_of_the_rows_is_refused(profile: Callable[[str], str]) -> None:
     for words, text in (([], "results: '/a\\b'"), (["results=/a\\b"], "qos: a")):
-        said = r"results=/a\\b: (Slurm writes no logs below a name with a backslash|has .*Slurm fills in no name)"
-        with pytest.raises(WordError, match=said):
+        with pytest.raises(WordError, match=r"results=/a\\b: Slurm writes no logs below a name with a backslash"):
             make_plan("slurm", ["depth=20", "dataset=digits", *words, f"cluster={profile(text)}", "mode=print"])

@@ -287,7 +287,7 @@ def test_the_table_has_all_of_it(slurm: Slurm, store: Path, capsys: pytest.Captu
     out, err = capsys.readouterr()
     lines = [" ".join(line.split()) for line in out.splitlines()]
     assert lines[0].endswith(": 5 cells: 1 not submitted, 1 pending, 1 running, 1 completed, 1 killed")
-    assert lines[1] == "submitted 2026-11-27T01:02:03+00:00 to cluster=default, commit 0123456789"
+    assert lines[1] == "submitted 2026-11-27T01:02:03 UTC to cluster=default, commit 0123456789"
     assert "depth=20 17_0 completed n[1-2] - - 1,234 0.9000 - -" in lines
     assert "depth=21 17_1 running n[1-2] 2/4 25/40 6,400 0.2000 0:01 (9:59) -" in lines
     assert "depth=22 17_2 pending (Resources) - - - - - - -" in lines

@@ -10,6 +10,7 @@ import pytest
 from slurm_stub import Slurm
 
 from bench.config.paths import ROOT
+from launch.batch.shell import GUARDED
 from launch.cli import main
 from launch.sweep import manifest
 from launch.sweep.manifest import Manifest
@@ -108,8 +109,8 @@ def test_a_job_is_asked_for_as_a_printed_script_asks_for_it(slurm: Slurm, submit
     lines = [[line for line in text.splitlines() if line.startswith("#SBATCH")] for text in (printed, given)]
     differ = [(a, b) for a, b in zip(*lines, strict=True) if a != b]
     assert differ == [("#SBATCH --output=%x-%j.out", f"#SBATCH --output={sweep.logs(0)}/%x-%j.out")]
-    start = given.partition("\nsrun ")[2].partition(" -u -m submitit.core._submit")[0]
-    assert start and start == printed.partition("\nsrun ")[2].partition(" -m launch.job")[0]
+    start = given.partition(f"\n{GUARDED} ")[2].partition(" -u -m submitit.core._submit")[0]
+    assert start and start == printed.partition(f"\n{GUARDED} ")[2].partition(" -m launch.job")[0]
     assert f"export PYTHONPATH={sweep.code}$" in given and f"export PYTHONPATH={ROOT}$" in printed
 
 
@@ -324,7 +325,7 @@ def test_odd_folders_hold_a_sweep(slurm: Slurm, submit, name: str) -> None:  # t
 def test_folders_that_somebody_on_the_way_misreads_are_refused(slurm: Slurm, submit, name: str, capsys) -> None:  # type: ignore[no-untyped-def]
     assert main("slurm", [*WORDS.split(), "depth=20", f"results='{slurm.results}/{name}'"]) == 2
     out, err = capsys.readouterr()
-    assert (out, err.count("\n")) == ("", 1) and "rename the folder" in err and not slurm.results.exists()
+    assert (out, err.count("\n")) == ("", 1) and "rename it" in err and not slurm.results.exists()
 
 
 def test_a_sweep_has_one_store_and_one_profile(slurm: Slurm, capsys: pytest.CaptureFixture[str]) -> None:
@@ -339,3 +340,12 @@ def test_a_manifest_that_cannot_be_read_is_named(slurm: Slurm, submit) -> None: 
     path.write_text("{")
     out, err = submit("depth=20", status=2)
     assert out == "" and str(path) in err and err.count("\n") == 1
+
+
+def test_the_newest_sweep_comes_first_also_of_those_of_one_second(slurm: Slurm) -> None:
+    names = ["20261127T010203-sweep-ffffffff", "20261127T010204-sweep-bbbbbbbb", "20261127T010204-sweep-aaaaaaaa"]
+    for place, name in enumerate(names):
+        created = f"2026-11-27T01:02:0{3 + (place > 0)}.00000{place}+00:00"
+        words = {"cluster": "small", "results": str(slurm.results), "commit": "", "dirty": None, "snapshot": ""}
+        Manifest(sweep_id=name, created=created, words=(), synthetic=False, cells=(), **words).write()  # type: ignore[arg-type]
+    assert [path.parent.name for path in manifest.find([str(slurm.results)])] == names[::-1]
