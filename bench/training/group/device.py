@@ -51,9 +51,9 @@ def check_devices(store: dist.Store, place: RankEnvironment, device: torch.devic
     having: dict[str, list[int]] = {}
     for rank, said in zip(ranks, store.multi_get([f"device/{rank}" for rank in ranks]), strict=True):
         having.setdefault(said.decode(), []).append(rank)
-    for said, alike in having.items():
+    for text, alike in having.items():
         if len(alike) > 1:
-            host, _, name = said.partition(" ")
+            host, _, name = text.partition(" ")
             raise ConfigError(
                 f"ranks {', '.join(map(str, alike[:SHOWN]))} on {host} have one GPU, {name}: at most ranks_per_node="
                 f"{place.local_world_size // len(alike) or 1} with what Slurm shows them, or a GPU for each task"
