@@ -196,8 +196,7 @@ def synthetic(rows: Sequence[Row], what: str) -> Text | None:
     count = sum(is_synthetic(row) and benchmark_of(row) == "training" for row in rows)
     if not count:
         return None
-    of = f"{count:,} of {len(rows):,} {what}"
-    line = f"SYNTHETIC images in {of}: their images/s have no reading of data in them, and there is no accuracy"
+    line = f"SYNTHETIC images in {count:,} of {len(rows):,} {what}: their images/s read no data; they have no accuracy"
     return Text(line, style="bold magenta")
 
 

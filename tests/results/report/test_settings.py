@@ -110,6 +110,20 @@ def test_folders_of_one_name_are_told_apart_whatever_else_differs(ours, theirs, 
     assert shown or told == (ours.get("sample") != theirs.get("sample"))
 
 
+@pytest.mark.parametrize(
+    ("theirs", "shown"),
+    [
+        ({"snapshot": "b", "dirty": True}, ["snapshot"]),  # the same commit, with other changes
+        ({"snapshot": "b", "git_commit": "2"}, ["git_commit"]),
+        ({"snapshot": None}, []),
+        ({"snapshot": "b", "depth": 32}, ["snapshot"]),
+    ],
+)
+def test_copies_of_code_are_told_apart_where_their_commit_does_not_do_it(theirs, shown):
+    ours = {"git_commit": "1", "dirty": True, "snapshot": "a", "depth": 20}
+    assert [setting.name for setting in differing([ours, {**ours, **theirs}])] == shown
+
+
 def test_systems_are_told_apart_by_the_part_that_differs():
     rows = [RUN, {**RUN, "hardware": RUN["hardware"].replace("torch2.13", "torch2.11").replace("2xEPYC", "4xEPYC")}]
     found = {setting.name: setting.texts for setting in differing(rows)}

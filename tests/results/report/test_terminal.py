@@ -102,6 +102,19 @@ def test_the_table(store, run):
     assert "\x1b" not in out
 
 
+def test_synthetic_images_are_said_first(add, report):
+    add("20261122-aaaaaaaa", seed=0), add("20261122-bbbbbbbb", seed=1, loader="synthetic", synthetic=True)
+    add("20261122-cccccccc", seed=2, benchmark="step", loader="synthetic", synthetic=True)  # which has no others
+    _, out, _ = report()
+    assert out.splitlines()[0].startswith("SYNTHETIC images in 1 of 3 runs: ")
+    _, out, _ = report("columns=run_id,images_per_s")
+    assert out.startswith("SYNTHETIC images in 1 of 3 runs: ")
+    _, out, _ = report("repeats=summary", "loader=synthetic", "benchmark=training")
+    assert out.startswith("SYNTHETIC images in 1 of 1 configurations: ")
+    _, out, _ = report("seed=0,2")
+    assert "SYNTHETIC images" not in out
+
+
 def test_missing_figures_have_their_reason_below(store, run):
     _, out, _ = run(f"results={store}")
     numbers = dict(re.findall(r"^\[(\d)\] (.*)$", out, flags=re.MULTILINE))
