@@ -5,6 +5,7 @@ import errno
 import fcntl
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from launch.job import Job, new_run_id
 from launch.plan import Cell, LaunchKeys, Plan
 from launch.sweep import arrays, snapshot, squeue
 from launch.sweep.arrays import Group
+from launch.sweep.choose import stores
 from launch.sweep.done import without_done
 from launch.sweep.manifest import Array, Manifest, SweepCell, folder_of_sweeps, read
 from launch.sweep.snapshot import Listing
@@ -338,7 +340,9 @@ def _say(sweep: Manifest, before: Manifest, cells: Sequence[Cell]) -> None:
     code = f"commit {sweep.commit[:12]}{' with changes' if sweep.dirty else ''}" if sweep.commit else "the checkout"
     print(f"code {sweep.code}, a copy of {code}")
     print(f"logs {sweep.logs()}")
-    print(f"next python launch/slurm.py status {sweep.sweep_id}  (or wait, tail, cancel, retry)", flush=True)
+    # Where it would not be looked for: see `choose.stores`.
+    where = "" if sweep.results in stores() else f" {shlex.quote(f'results={sweep.results}')}"
+    print(f"next python launch/slurm.py status {sweep.sweep_id}{where}  (or wait, tail, cancel, retry)", flush=True)
 
 
 def _number(count: int, what: str) -> str:

@@ -60,7 +60,7 @@ def test_a_killed_rank_a_cancelled_cell_and_their_retry(
     slurm.partition(LOW, "UP")
     until(lambda: trains(rows), "an epoch is over", 240)
     victim, waits = states(rows)
-    assert (victim.state, waits.state, waits.detail) == ("running", "pending", "JobHeldUser")
+    assert (victim.state, waits.state, waits.detail) == ("running", "pending", "JobHeldAdmin")
     assert victim.progress.step and victim.progress.epoch and victim.nodes == "n[1-2]" and victim.submission
     process = owner(rows, victim.submission.run_id)
     slurm.on(process["hostname"], "kill", "-9", str(process["pid"]))
