@@ -276,7 +276,10 @@ def test_two_sweeps_of_a_store_know_their_own(slurm: Slurm, store: Path) -> None
     assert cell.job is None
 
 
-def test_the_table_has_all_of_it(slurm: Slurm, store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_has_all_of_it(
+    slurm: Slurm, store: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
     end(store, "run0")
     begin(store, "run1", steps=25)
     slurm.queue(
