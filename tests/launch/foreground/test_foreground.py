@@ -22,8 +22,8 @@ from results.store.files import read_rows
 
 pytestmark = pytest.mark.ranks
 
-ROOT = Path(__file__).resolve().parents[2]
-HERE = Path(__file__).parent
+ROOT = Path(__file__).resolve().parents[3]
+HERE = Path(__file__).resolve().parents[1]
 
 # What launch/local.py does, with ranks that train nothing and less patience.
 LOCAL = """
