@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from bench.measure import code, machine
+from bench.measure import code_state, machine
 from bench.roofline.step import Step
 from resnet.data import dataset_of_family
 from results import identity
@@ -38,7 +38,7 @@ def run_row(step: Step, config: Mapping[str, Any], run_id: str, benchmark: str, 
         kernels: of the variant; "all" where several are beside one another.
     """
     architecture = step.architecture
-    ran = code.running()
+    ran = code_state.running()
     return {
         "run_id": run_id,
         "schema_version": SCHEMA_VERSION,

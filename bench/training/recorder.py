@@ -11,7 +11,7 @@ import torch
 
 from bench.config import slurm
 from bench.config.run_config import RunConfig
-from bench.measure import code, machine, metrics
+from bench.measure import code_state, machine, metrics
 from bench.measure.clock import COLUMNS
 from bench.measure.failure import Failure
 from bench.training.checkpoint import compatibility
@@ -28,7 +28,7 @@ from results.store.writer import RunWriter
 
 def run_row(config: RunConfig, run_id: str, restart: int) -> dict[str, Any]:
     """What is known of a run before it starts, as columns of `runs`."""
-    ran = code.running()
+    ran = code_state.running()
     job, array_task = slurm.allocation(os.environ)
     row = {
         "run_id": run_id,

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.config.paths import ROOT
-from bench.measure import code
-from bench.measure.code import SNAPSHOT, Code
+from bench.measure import code_state
+from bench.measure.code_state import SNAPSHOT, Code
 from results.words import ConfigError, printable
 
 __all__ = ["Listing", "copy", "listing"]
@@ -48,7 +48,7 @@ def listing(store: Path) -> Listing:
     Raises:
         ConfigError: new files that look like no code, too many to be copied for each sweep; or one cannot be read.
     """
-    known = code.running()
+    known = code_state.running()
     # What runs from a copy has no repository, though the copy may lie in a folder of one.
     tracked, new = _walked() if known.commit is None or known.snapshot else _listed()
     notices = []
@@ -96,7 +96,7 @@ def _listed() -> tuple[list[str], list[str]]:
     """Files that git knows and that are there, and new ones."""
 
     def names(*words: str) -> list[str]:
-        listed = code.git("ls-files", "-z", *words).split("\0")
+        listed = code_state.git("ls-files", "-z", *words).split("\0")
         return [name for name in listed if name and os.path.lexists(ROOT / name)]
 
     try:

@@ -20,11 +20,11 @@ from bench.config.slurm import of_submitter
 from launch.batch.script import BatchError, cluster_of, script
 from launch.job import Job, new_run_id
 from launch.plan import Cell, Plan
-from launch.sweep import arrays, queue, snapshot
+from launch.sweep import arrays, queued, snapshot
 from launch.sweep.arrays import Group
 from launch.sweep.done import without_done
 from launch.sweep.manifest import Array, Manifest, SweepCell, folder_of_sweeps
-from launch.sweep.queue import Queued
+from launch.sweep.queued import Queued
 from launch.sweep.snapshot import Listing
 from results import identity
 
@@ -69,9 +69,9 @@ def submit(plan: Plan) -> None:
     with _alone(results):
         cells, known = list(plan.cells), []
         if not plan.rerun:
-            jobs = queue.ask()  # before rows are read: what has ended since then has left its own
-            known = [queue.settled(sweep, jobs) for sweep in queue.sweeps(results)]
-            cells = without_done(_without_queued(cells, labels, queue.taken_cells(known, jobs)))
+            jobs = queued.ask()  # before rows are read: what has ended since then has left its own
+            known = [queued.settled(sweep, jobs) for sweep in queued.sweeps(results)]
+            cells = without_done(_without_queued(cells, labels, queued.taken_cells(known, jobs)))
         if not cells:
             return
         groups = arrays.grouped(cells, [labels[_identity(cell)] for cell in cells])

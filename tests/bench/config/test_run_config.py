@@ -265,7 +265,7 @@ def test_words_do_not_tell_the_number_of_nodes(folder: Path) -> None:
 def test_names_suit_files_and_tell_nets_apart() -> None:
     assert config("depth=20 dataset=digits").name() == "resnet20A-digits"
     assert config("depth=20 dataset=digits shortcut=none").name() == "plain20-digits"
-    assert config("depth=50 stride=v1.5").name() == "resnet50B-v1.5-imagenet"
+    assert config("depth=50 stride=v1.5").name() == "resnet50B-v1.5-imagenet-synthetic"
 
 
 @pytest.mark.parametrize("depth", [*IMAGENET_STAGES])

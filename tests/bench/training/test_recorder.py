@@ -12,7 +12,7 @@ import torch
 from bench.config.keys import RunKeys
 from bench.config.resolve import Host, resolve
 from bench.config.run_config import RunConfig
-from bench.measure import code, machine
+from bench.measure import code_state, machine
 from bench.measure.failure import Failure
 from bench.measure.metrics import WARMUP_STEPS, Throughput
 from bench.training import recorder as recorders
@@ -48,7 +48,7 @@ def no_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_row_that_a_run_starts_with(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(code, "running", lambda: code.Code(commit="c0ffee", dirty=True, snapshot="ab"))
+    monkeypatch.setattr(code_state, "running", lambda: code_state.Code(commit="c0ffee", dirty=True, snapshot="ab"))
     before = datetime.now(UTC)
     chosen = config()
     row = run_row(chosen, "r", 2)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from slurm_stub import PROFILE, SBATCH, SCONTROL, SQUEUE, Slurm, git
 
-from bench.measure import code
+from bench.measure import code_state
 from launch.sweep import snapshot
 
 
@@ -39,6 +39,6 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     git(root, "init", "-q")
     git(root, "add", "-A")
     git(root, "commit", "-q", "-m", "first")
-    monkeypatch.setattr(code, "ROOT", root)
+    monkeypatch.setattr(code_state, "ROOT", root)
     monkeypatch.setattr(snapshot, "ROOT", root)
     return root

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from slurm_stub import git
 
-from bench.measure import code
+from bench.measure import code_state
 from launch.sweep import snapshot
 from results.words import ConfigError
 
@@ -21,7 +21,7 @@ def copy(tmp_path: Path, store: Path = NOWHERE) -> Path:
 
 def names(folder: Path) -> list[str]:
     found = [path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()]
-    return sorted(str(path.relative_to(folder)) for path in found if path.name != code.SNAPSHOT)
+    return sorted(str(path.relative_to(folder)) for path in found if path.name != code_state.SNAPSHOT)
 
 
 def test_a_copy_has_the_files_as_they_are_now(checkout: Path, tmp_path: Path) -> None:
@@ -32,6 +32,7 @@ def test_a_copy_has_the_files_as_they_are_now(checkout: Path, tmp_path: Path) ->
     (checkout / "gone.py").unlink()
     (checkout / "bench" / "run.py").write_text("changed")
     (checkout / "bench" / "a new one.py").write_text("new")
+    (checkout / " begins with a blank").write_text("odd")
     (checkout / "bench" / "ümlaut\n.py").write_text("odd")
     (checkout / "tool.sh").chmod(0o755)
     (checkout / "__pycache__").mkdir()
@@ -39,7 +40,14 @@ def test_a_copy_has_the_files_as_they_are_now(checkout: Path, tmp_path: Path) ->
     (checkout / "results" / "v1").mkdir(parents=True)
     (checkout / "results" / "v1" / "rows").write_text("ignored")
     folder = copy(tmp_path)
-    assert names(folder) == [".gitignore", "bench/a new one.py", "bench/run.py", "bench/ümlaut\n.py", "tool.sh"]
+    assert names(folder) == [
+        " begins with a blank",
+        ".gitignore",
+        "bench/a new one.py",
+        "bench/run.py",
+        "bench/ümlaut\n.py",
+        "tool.sh",
+    ]
     assert (folder / "bench" / "run.py").read_text() == "changed"
     assert os.access(folder / "tool.sh", os.X_OK) and not os.access(folder / "bench" / "run.py", os.X_OK)
 
@@ -54,9 +62,9 @@ def test_a_copy_says_of_which_code_it_is(checkout: Path, tmp_path: Path, monkeyp
     (checkout / "bench" / "run.py").chmod(0o755)
     assert snapshot.listing(NOWHERE).code.snapshot not in (clean.snapshot, changed.snapshot)
     git(checkout, "commit", "-q", "-a", "-m", "later")
-    for module in (code, snapshot):
+    for module in (code_state, snapshot):
         monkeypatch.setattr(module, "ROOT", folder)
-    assert code.running() == clean
+    assert code_state.running() == clean
     # Whoever submits from a copy submits the same code.
     assert snapshot.listing(NOWHERE).code == clean
 
