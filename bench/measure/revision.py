@@ -69,4 +69,4 @@ def git(*words: str) -> str:
     # The checkout may belong to another user, as in a container: reading its state is all that is done here.
     command = ["git", "-c", f"safe.directory={ROOT}", "-C", str(ROOT), *words]
     done = subprocess.run(command, capture_output=True, check=True, timeout=30)
-    return done.stdout.decode(errors="surrogateescape").strip()
+    return done.stdout.decode(errors="surrogateescape")

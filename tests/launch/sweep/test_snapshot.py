@@ -32,6 +32,7 @@ def test_a_copy_has_the_files_as_they_are_now(checkout: Path, tmp_path: Path) ->
     (checkout / "gone.py").unlink()
     (checkout / "bench" / "run.py").write_text("changed")
     (checkout / "bench" / "a new one.py").write_text("new")
+    (checkout / " begins with a blank").write_text("odd")
     (checkout / "bench" / "ümlaut\n.py").write_text("odd")
     (checkout / "tool.sh").chmod(0o755)
     (checkout / "__pycache__").mkdir()
@@ -39,7 +40,14 @@ def test_a_copy_has_the_files_as_they_are_now(checkout: Path, tmp_path: Path) ->
     (checkout / "results" / "v1").mkdir(parents=True)
     (checkout / "results" / "v1" / "rows").write_text("ignored")
     folder = copy(tmp_path)
-    assert names(folder) == [".gitignore", "bench/a new one.py", "bench/run.py", "bench/ümlaut\n.py", "tool.sh"]
+    assert names(folder) == [
+        " begins with a blank",
+        ".gitignore",
+        "bench/a new one.py",
+        "bench/run.py",
+        "bench/ümlaut\n.py",
+        "tool.sh",
+    ]
     assert (folder / "bench" / "run.py").read_text() == "changed"
     assert os.access(folder / "tool.sh", os.X_OK) and not os.access(folder / "bench" / "run.py", os.X_OK)
 
