@@ -15,6 +15,7 @@ from bench.config.keys import RunKeys
 from bench.config.paths import ROOT, check_temporary
 from launch.cli import main
 from launch.plan import LaunchKeys, Plan, Program, make_plan
+from results.words import ConfigError
 
 # Keys that people type and scripts hold: their names stay.
 KEYS = """depth shortcut stride family dataset data image_size num_classes recipe epochs steps lr weight_decay target
@@ -219,3 +220,10 @@ def test_the_folder_for_temporary_files_is_the_one_that_is_named(
         monkeypatch.setenv("TMPDIR", str(tmp_path / "there"))
         monkeypatch.setattr("tempfile.tempdir", None)
         plan("depth=20 dataset=digits")
+
+
+def test_threads_that_cannot_be_are_refused_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "0")
+    with pytest.raises(ConfigError, match=r"^OMP_NUM_THREADS=0: expected a whole number from 1 to 4096 .nearest: 1.; "):
+        plan("depth=20 dataset=digits")
+    plan("depth=50 loader=synthetic", "slurm")  # a job has its own
