@@ -1,20 +1,23 @@
 """One writer to a save= path: a marker with host, process and heartbeat; a shared file system may have no locks."""
 
 import contextlib
+import hashlib
 import json
 import os
 import tempfile
 import threading
+import time
 from dataclasses import asdict
 from pathlib import Path
 
 from bench.training.checkpoint.folder import CheckpointError, home_of, parsed, read_text, shown
-from results.durable import create_file, special_file, temporary_beside
+from results.durable import create_file, special_file
 from results.store.journal import Owner
 
 MARKER = "writer.json"
 BEAT_S = 15.0
 STALE_S = 90.0  # without a heartbeat, where the process cannot be looked up
+WAIT_S = 0.02  # for who takes away the marker of a dead writer
 
 
 def refuse_if_taken(save: str) -> None:
@@ -86,14 +89,20 @@ class Writer:
         return True
 
     def _take_away(self, seen: str) -> None:
-        """Remove the marker of a dead writer, unless another one was faster and has left its own."""
-        aside = temporary_beside(self._path)
+        """Remove the marker of a dead writer: of those who saw it one may, or a later writer's would be taken too."""
+        ticket = self._path.with_name(f"{MARKER}.{hashlib.sha256(seen.encode(errors='replace')).hexdigest()[:16]}")
+        try:
+            create_file(ticket, lambda file: file.write(self._text.encode()))
+        except FileExistsError:
+            with contextlib.suppress(FileNotFoundError):
+                if _age_s(ticket) >= STALE_S:  # whoever has it died meanwhile
+                    ticket.unlink()
+            time.sleep(WAIT_S)
+            return
         with contextlib.suppress(FileNotFoundError):
-            os.rename(self._path, aside)
-            if _content(aside) != seen:
-                with contextlib.suppress(FileExistsError):
-                    os.link(aside, self._path)
-            aside.unlink(missing_ok=True)
+            if _content(self._path) == seen:
+                self._path.unlink()
+        ticket.unlink(missing_ok=True)
 
     def _beat(self) -> None:
         while not self._ended.wait(BEAT_S):
@@ -126,8 +135,7 @@ def _refuse(save: str, path: Path) -> str | None:
     if lives is False:
         return text
     try:
-        with tempfile.TemporaryFile(dir=path.parent) as now:  # both times from the file system's clock
-            age_s = os.fstat(now.fileno()).st_mtime - path.stat().st_mtime
+        age_s = _age_s(path)
     except FileNotFoundError:
         return None
     if lives is None and age_s >= STALE_S:
@@ -137,6 +145,16 @@ def _refuse(save: str, path: Path) -> str | None:
         f"save={save}: {_who(text)} writes there ({where}, last sign of life {max(0.0, age_s):.0f} s ago{until}); "
         "save elsewhere, or wait for its end"
     )
+
+
+def _age_s(path: Path) -> float:
+    """How long ago a file was written or touched.
+
+    Raises:
+        FileNotFoundError: it is gone.
+    """
+    with tempfile.TemporaryFile(dir=path.parent) as now:  # both times from the file system's clock
+        return os.fstat(now.fileno()).st_mtime - path.stat().st_mtime
 
 
 def _content(path: Path) -> str | None:

@@ -188,6 +188,44 @@ def test_of_many_at_once_one_writes(path: Path, dead: bool) -> None:
     held[0].release()
 
 
+def test_who_comes_late_takes_no_marker_but_that_of_the_dead(path: Path) -> None:
+    leave(path, pid=2**22 + 1)
+    seen = marker(path).read_text()
+    held = Writer(str(path), "first.0")
+    held._take_away(seen)  # as one does that had looked before
+    held.check()
+    assert sorted(os.listdir(marker(path).parent)) == ["writer.json"]
+    held.release()
+
+
+def test_who_died_while_it_took_a_marker_away_is_waited_for_so_long_and_no_longer(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave(path, pid=2**22 + 1)
+    with monkeypatch.context() as patch:  # killed before it removes the marker
+        unlink = Path.unlink
+
+        def die(self: Path, missing_ok: bool = False) -> None:
+            if self == marker(path):
+                raise KeyboardInterrupt
+            unlink(self, missing_ok)
+
+        patch.setattr(Path, "unlink", die)
+        with pytest.raises(KeyboardInterrupt):
+            Writer(str(path), "first.0")
+    (ticket,) = set(marker(path).parent.iterdir()) - {marker(path)}
+    waits = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            os.utime(ticket, (time.time() - writer.STALE_S,) * 2)
+
+    monkeypatch.setattr(writer.time, "sleep", wait)
+    Writer(str(path), "second.0").release()
+    assert len(waits) == 4 and not marker(path).parent.exists()
+
+
 @pytest.mark.parametrize("what", ["link", "file"])
 def test_a_home_that_is_no_folder_of_its_own_is_refused(path: Path, tmp_path: Path, what: str) -> None:
     home = path.with_name("w.checkpoints")
