@@ -65,6 +65,7 @@ $(STAMP): pyproject.toml constraints.txt setup_venv.py
 	  { echo "make: $(PYTHON) is not Python 3.11 or newer: say make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import ensurepip' 2>/dev/null || \
 	  { echo "make: $(PYTHON) makes no environments: it has no ensurepip (Debian: apt-get install python3-venv)" >&2; exit 1; }
+	@[ ! -L $(VENV) ] || { echo "make: $(VENV) is a link to $$(readlink $(VENV)), which would be emptied: remove the link" >&2; exit 1; }
 	@rm -f $@
 	@"$(PYTHON)" setup_venv.py $(VENV)
 	@touch $@

@@ -2,6 +2,8 @@
 
 import itertools
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -55,3 +57,16 @@ def test_nothing_but_the_slurm_targets_installs_packages_of_the_machine() -> Non
             assert "apt" not in found[0] and "make_slurm.py up" not in found[0], target
     assert "make_slurm.py up" in recipe("slurm-up") and "make_slurm.py test" in recipe("test-slurm")
     assert "make_slurm.py down" in recipe("slurm-down")
+
+
+def test_an_environment_that_is_linked_from_elsewhere_is_not_emptied(tmp_path: Path) -> None:
+    other, checkout = tmp_path / "other", tmp_path / "checkout"
+    for folder in (other, checkout):
+        folder.mkdir()
+    for name in ("Makefile", "pyproject.toml", "constraints.txt", "setup_venv.py"):
+        shutil.copy(ROOT / name, checkout)
+    (other / "kept").touch()
+    (checkout / ".venv").symlink_to(other)
+    done = subprocess.run(["make", "setup"], cwd=checkout, capture_output=True, text=True)
+    assert done.returncode != 0 and f".venv is a link to {other}, which would be emptied" in done.stderr
+    assert [path.name for path in other.iterdir()] == ["kept"]
