@@ -37,6 +37,15 @@ def test_what_has_a_completed_result_is_not_submitted_again(slurm: Slurm, capsys
     assert "2 configurations in 1 array" in capsys.readouterr().out
 
 
+def test_a_result_does_not_stand_for_weights(slurm: Slurm, capsys: pytest.CaptureFixture[str]) -> None:
+    line = f"depth=18 loader=synthetic cluster=small results={slurm.results}"
+    done = cell(line).config
+    row = {"run_id": "good", "config_hash": done.config_hash(), "config_json": done.to_json()}
+    RunWriter(slurm.results, row).finish("completed")
+    assert main("slurm", f"{line} save={slurm.folder}/a.safetensors".split()) == 0
+    assert "1 configuration in 1 job" in capsys.readouterr().out
+
+
 def images(root: Path, pixel: int, form: str = "png", classes: Sequence[str] = CLASSES) -> Path:
     for split in ("train", "test"):
         for name in classes:

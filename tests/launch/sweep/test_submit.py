@@ -88,6 +88,17 @@ def test_a_script_leads_each_task_to_its_own_folder(slurm: Slurm, submit) -> Non
     assert pickle.loads((logs / "9_1_submitted.pkl").read_bytes()).function.config.depth == 32
 
 
+@pytest.mark.parametrize(("words", "kept"), [("depth=20,32", ["9", "1"]), ("depth=20", ["", ""])])
+def test_a_task_keeps_its_number_and_a_job_has_none(slurm: Slurm, submit, words: str, kept: list[str]) -> None:  # type: ignore[no-untyped-def]
+    submit(words)
+    (sweep,) = sweeps(slurm)
+    script = (sweep.folder / "array-0.sh").read_text()
+    line = next(line for line in script.splitlines() if line.startswith("  unset "))
+    show = ["bash", "-c", f'{line}; printf "%s\\n" "$SLURM_ARRAY_JOB_ID" "$SLURM_ARRAY_TASK_ID"']
+    variables = {"SLURM_ARRAY_JOB_ID": "9", "SLURM_ARRAY_TASK_ID": "1", "PATH": os.environ["PATH"]}
+    assert subprocess.run(show, env=variables, capture_output=True, text=True, check=True).stdout.splitlines() == kept
+
+
 def test_one_configuration_is_a_plain_job(slurm: Slurm, submit) -> None:  # type: ignore[no-untyped-def]
     out, _ = submit("depth=20")
     (sweep,) = sweeps(slurm)
