@@ -43,6 +43,12 @@ def allocation(environ: Mapping[str, str]) -> tuple[str | None, int | None]:
     return job, None if job is None else number(environ, "SLURM_ARRAY_TASK_ID", least=0)
 
 
+def this_job(environ: Mapping[str, str]) -> str:
+    """Return what Slurm's commands call a rank's job: the last task of an array has the number of the whole."""
+    array, task = environ.get("SLURM_ARRAY_JOB_ID"), environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{task}" if array and task else environ.get("SLURM_JOB_ID", "")
+
+
 def node_shared(environ: Mapping[str, str]) -> bool | None:
     """Return whether Slurm may have run other jobs beside this one on its nodes; None where nobody asked it.
 

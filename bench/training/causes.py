@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.config.environment import END_VARIABLE, RankEnvironment
-from bench.config.slurm import is_task
+from bench.config.slurm import is_task, this_job
 from bench.measure.failure import NAMELESS, Failure
 
 SCONTROL_S = 5.0
@@ -48,7 +48,7 @@ def explained(
 
 def _job(environ: Mapping[str, str]) -> dict[str, str]:
     """What scontrol knows of this job; nothing where it is not there, as in a container, or does not answer."""
-    command = ["scontrol", "show", "job", "--oneliner", environ.get("SLURM_JOB_ID", "")]
+    command = ["scontrol", "show", "job", "--oneliner", this_job(environ)]
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         said = subprocess.run(command, capture_output=True, text=True, timeout=SCONTROL_S, check=True).stdout
         return dict(word.partition("=")[::2] for word in said.split() if "=" in word)
@@ -62,6 +62,6 @@ def note_end(status: int, environ: Mapping[str, str] = os.environ) -> None:
     """
     path = environ.get(END_VARIABLE)
     if path and is_task(environ):
-        step = f"{environ.get('SLURM_JOB_ID', '')}.{environ.get('SLURM_STEP_ID', '')}"
+        step = f"{this_job(environ)}.{environ.get('SLURM_STEP_ID', '')}"
         with contextlib.suppress(OSError):
             Path(path).write_text(f"{status} {step}\n")

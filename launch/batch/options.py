@@ -9,7 +9,7 @@ from bench.config.paths import ROOT
 from bench.config.run_config import RunConfig
 from bench.config.slurm import NUMA, OVERSUBSCRIBE
 from launch.arguments import CACHES, split
-from launch.batch.shell import GUARDED, NAMED, defence, exports, guard
+from launch.batch.shell import GUARDED, NAMED, defence, exports, guard, this_job
 from launch.cluster import GPUS, ClusterConfig, folders
 
 __all__ = ["sbatch_options", "srun"]
@@ -54,7 +54,7 @@ def sbatch_options(
             *defence(cluster, array),
             *cluster.setup,
             *exports(cluster, root),
-            *_said_of_the_job(cluster),
+            *_said_of_the_job(cluster, array),
             f"LOGS={logs}",
             'mkdir -p "$LOGS"',
             *guard(),
@@ -67,9 +67,9 @@ def _for_sbatch(text: str | None) -> str | None:
     return text and text.replace("\\", "\\\\")
 
 
-def _said_of_the_job(cluster: ClusterConfig) -> list[str]:
+def _said_of_the_job(cluster: ClusterConfig, array: bool) -> list[str]:
     """Lines that tell the ranks, which may be in a container without Slurm's commands, of their job."""
-    job = 'scontrol show job --oneliner "$SLURM_JOB_ID"'
+    job = f'scontrol show job --oneliner "{this_job(array)}"'
     lines = [f"export {OVERSUBSCRIBE}=$({job} | grep -o 'OverSubscribe=[A-Z]*' | cut -d= -f2)"]
     if cluster.numa:
         lines.append(f"export {NUMA}=1")
@@ -123,7 +123,7 @@ def _pyxis(cluster: ClusterConfig, mounts: list[str], names: list[str]) -> list[
         names: of further variables for the ranks.
     """
     pairs = [mount if ":" in mount else f"{mount}:{mount}" for mount in (*dict.fromkeys(mounts), *cluster.mounts)]
-    lines = [*exports(cluster), *_said_of_the_job(cluster)]
+    lines = [*exports(cluster), *_said_of_the_job(cluster, array=False)]
     own = [line.removeprefix("export ").partition("=")[0] for line in lines if line.startswith("export ")]
     return [
         f"--container-image={cluster.image}",

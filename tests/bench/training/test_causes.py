@@ -76,3 +76,15 @@ def test_the_end_is_noted_for_the_batch_script_alone(tmp_path: Path) -> None:
     assert path.read_text() == "1 7.0\n"
     note_end(0, {**TASK, END_VARIABLE: str(tmp_path / "no such folder" / "ended")})
     note_end(0, TASK)
+
+
+def test_of_an_array_its_own_task_alone_is_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last task has the number of the whole array as its own, by which a step of every task would be ended."""
+    task = {**TASK, "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "3"}
+    note_end(1, {**task, END_VARIABLE: str(tmp_path / "ended")})
+    assert (tmp_path / "ended").read_text() == "1 7_3.0\n"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    said = "JobId=7 ArrayJobId=7 ArrayTaskId=3 JobState=RUNNING PreemptTime=2026-11-27T02:11:27"
+    (tmp_path / "scontrol").write_text(f'#!/bin/sh\n[ "$*" = "show job --oneliner 7_3" ] && echo "{said}"\n')
+    (tmp_path / "scontrol").chmod(0o755)
+    assert explained(Failure("killed", "interrupted", SIGNAL, 0), PLACE, list, task).kind == "preempted"
