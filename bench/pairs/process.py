@@ -121,9 +121,9 @@ class Starter:
             raise WordError(_last_line(printed.stderr))
         # What ends this process must end srun, which tells the ranks: by the script's own function, or, in those of
         # older checkouts, in bash's place.
-        script, count = re.subn(
-            r"^(to_its_end )?srun ", lambda found: found[0] if found[1] else "exec srun ", printed.stdout, flags=re.M
-        )
+        script, count = printed.stdout, len(re.findall(r"^to_its_end ", printed.stdout, flags=re.M))
+        if not count:
+            script, count = re.subn(r"^srun ", "exec srun ", script, flags=re.M)
         tasks = re.search(r"^#SBATCH --ntasks-per-node=(\d+)$", printed.stdout, flags=re.MULTILINE)
         if count != 1 or tasks is None:
             raise OSError(f"{slurm} mode=print: not a script that srun can be told from; take a later commit")

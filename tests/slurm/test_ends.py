@@ -193,9 +193,9 @@ def test_nodes_whose_own_name_is_the_loopback_meet_or_say_what_to_set(
 
 def test_ports_that_are_taken_are_left_for_others(slurm: Cluster, tmp_path: Path) -> None:
     before = slurm.submit("--nodes=1", "--wrap=true")
-    port = 10000 + (int(before) + 1) % 20000
+    port = 10000 + (int(before) + 2) % 20000  # that of --test-only is the next one
     with slurm.listener("n1", port), slurm.listener("n1", port + 1):
         job_id = launch(slurm, "nodes=2", "steps=4", f"results={tmp_path}/rows").stdout.split()[1]
-        assert int(job_id) == int(before) + 1
+        assert int(job_id) == int(before) + 2
         assert slurm.wait(job_id) == "COMPLETED", logs(tmp_path)
     assert row_of(tmp_path / "rows")["status"] == "completed"

@@ -65,7 +65,7 @@ def test_a_printed_script_runs_wherever_it_is_submitted_from(slurm: Cluster, tmp
 
 # What a shell may have, of options for every sbatch, of the job that it runs in, and of another run's ranks.
 HOSTILE = {
-    "SBATCH_PARTITION": HIGH, "SBATCH_TIMELIMIT": "1", "SBATCH_REQUEUE": "1", "SLURM_MEM_PER_CPU": "10",
+    "SBATCH_PARTITION": HIGH, "SBATCH_TIMELIMIT": "5", "SBATCH_REQUEUE": "1", "SLURM_MEM_PER_CPU": "10",
     "SLURM_MEM_PER_NODE": "10", "SLURM_CPU_BIND": "map_cpu:77", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "3",
     "SLURM_JOB_ID": "7", "SLURM_NTASKS": "1", "SLURM_NPROCS": "1", "SLURM_RESTART_COUNT": "4", "RANK": "3",
     "WORLD_SIZE": "9", "MASTER_PORT": "1", "RESNET_BENCH_CORES": "0", "RESNET_BENCH_RUN_ID": "another",
@@ -106,12 +106,12 @@ def test_a_run_takes_another_port_and_finds_its_way_by_itself(slurm: Cluster, tm
     profile = slurm.layout.profiles / "routed.yaml"
     profile.write_text((slurm.layout.profiles / "throwaway.yaml").read_text().replace("interface: eth0\n", ""))
     before = slurm.submit("--nodes=1", "--wrap=true")
-    port = 10000 + (int(before) + 1) % 20000
+    port = 10000 + (int(before) + 2) % 20000  # that of --test-only is the next one
     words = ["nodes=2", "steps=4", "cluster=routed", f"results={tmp_path}/rows"]
     with slurm.listener("n1", port):
         said = slurm.call(sys.executable, str(ROOT / "launch" / "slurm.py"), *WORDS[:-1], *words)
         job_id = said.stdout.split()[1]
-        assert int(job_id) == int(before) + 1
+        assert int(job_id) == int(before) + 2
         assert slurm.wait(job_id) == "COMPLETED", logs(tmp_path)
     (row,) = read_rows(tmp_path / "rows", "runs")[0]
     assert (row["status"], row["slurm_job_id"], row["world_size"]) == ("completed", job_id, 2)

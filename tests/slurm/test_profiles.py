@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -29,7 +30,7 @@ signal_lead_s: 30
 interface: eth0
 sbatch_args: [--nodelist=n1]
 env: {{DS_ACCELERATOR: cpu}}
-setup: ['echo "job $SLURM_JOB_ID sees $CUDA_VISIBLE_DEVICES"']
+setup: ['echo "job ${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID sees $CUDA_VISIBLE_DEVICES"']
 """
 ALONE = f"""
 partition: {LOW}
@@ -46,11 +47,13 @@ def submitted(slurm: Cluster, name: str, profile: str, *words: str) -> list[str]
     (slurm.layout.profiles / f"{name}.yaml").write_text(profile)
     line = ["depth=8", "dataset=digits", "nodes=1", f"cluster={name}", *words]
     said = slurm.call(sys.executable, str(ROOT / "launch" / "slurm.py"), *line)
-    return [word.split()[1] for word in said.stdout.splitlines() if word.startswith("job ")]
+    (first, last, array) = re.findall(r"^job (\d+)_\[0-(\d+)\]  (\d+) configurations", said.stdout, re.M)[0]
+    assert int(array) == int(last) + 1
+    return [f"{first}_{task}" for task in range(int(array))]
 
 
 def rows_of(folder: Path, jobs: list[str]) -> list[dict[str, Any]]:
-    rows = {row["slurm_job_id"]: row for row in read_rows(folder, "runs")[0]}
+    rows = {f"{row['slurm_job_id']}_{row['array_task']}": row for row in read_rows(folder, "runs")[0]}
     assert set(rows) == set(jobs) and all(row["status"] == "completed" for row in rows.values()), rows
     return [rows[job] for job in jobs]
 

@@ -110,6 +110,9 @@ def test_arrays_are_cut_to_what_the_cluster_takes(held: Cluster, tmp_path: Path)
         held.stop_controller()
         held.start_controller()
         until(lambda: most() == size, f"MaxArraySize is {size}", 30)
+        # Until the nodes have reported to it, it takes no job.
+        idle = lambda: set(held.call("sinfo", "-hN", "-o", "%T").stdout.split()) == {"idle"}  # noqa: E731
+        until(idle, "all nodes are idle", 60)
 
     try:
         use(re.sub(r"MaxArraySize=\d+", "MaxArraySize=5", whole), "5")
