@@ -107,9 +107,8 @@ def unpacked(archive: Path, say: Say = say_on_stderr) -> Path:
         target = cache_folder(archive)
 
         def build(made: Path) -> None:
-            say(f"unpacking {archive} into {target}, once")
             made.mkdir()
-            _extract(archive, made, say)
+            _extract(archive, made, target, say)
             inside = list(made.iterdir())
             if len(inside) == 1 and inside[0].is_dir() and inside[0].name != "train":
                 wrapper = inside[0].rename(made.with_name(made.name + ".wrapper"))
@@ -131,12 +130,13 @@ def cache_folder(archive: Path) -> Path:
     return cache_root() / "archives" / f"{_stem(archive)}-{_stamp(archive)}"
 
 
-def _extract(archive: Path, folder: Path, say: Say) -> None:
+def _extract(archive: Path, folder: Path, target: Path, say: Say) -> None:
     said, count = time.monotonic(), 0
     with open(archive, "rb") as file:
         start = file.read(8)
     method = next((method for magic, method in _METHODS.items() if start.startswith(magic)), "")
     with tarfile.open(archive, f"r:{method}") as tar:  # type: ignore[call-overload]
+        say(f"unpacking {archive} into {target}, once")  # now that it begins as an archive does
         for member in tar:
             tar.extract(member, folder, filter="data")
             count += member.isfile()
