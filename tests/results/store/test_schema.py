@@ -51,6 +51,7 @@ def test_every_specified_column_is_there(table):
                 "mixed",
                 "node_shared",
                 "slurm_gpus",
+                "snapshot",
             ],
         ),  # fmt: skip
         ("kernels", ["status", "copy_bytes_per_s", "matrix_flops_per_s", "config", "predicted_us"]),
