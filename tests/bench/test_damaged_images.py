@@ -61,7 +61,8 @@ def checked(folder: Path) -> dict[str, str]:
         done.stderr
     )
     count = len(list(folder.iterdir()))
-    assert last == f"{folder}: {count:,} image{'s' * (count != 1)} decoded, " + (f"{len(lines):,} damaged" if lines else "all whole")
+    damaged = f"{len(lines):,} damaged" if lines else "all whole"
+    assert last == f"{folder}: {count:,} image{'s' * (count != 1)} decoded, {damaged}"
     return {Path(line["path"]).name: line["reason"] for line in lines if line}
 
 

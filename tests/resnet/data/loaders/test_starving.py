@@ -155,8 +155,8 @@ def test_a_worker_that_dies_with_the_lock_of_its_queue_is_named(split, reading):
 def test_a_worker_that_is_suspended_is_named_and_does_not_stay(split, reading):
     def suspend(name: str) -> None:
         if name == "13.jpg":
-            # Its last batch is taken over by then: torch asks a worker for what it has put into shared memory, and would
-            # wait here for one that is suspended. In a run a thread of ours watches that too.
+            # Its last batch is taken over by then: torch asks a worker for what it has put into shared memory, and
+            # would wait here for one that is suspended. In a run a thread of ours watches that too.
             time.sleep(STALL_S / 2)
             os.kill(os.getpid(), signal.SIGSTOP)
 
