@@ -18,7 +18,7 @@ from results.store.files import read_rows
 
 pytestmark = pytest.mark.ranks
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 HERE = Path(__file__).parent
 PATIENCE_S = 90.0
 LOCAL = """
