@@ -78,10 +78,7 @@ def submit(plan: Plan) -> None:
             cells = without_done(_without_queued(cells, labels, squeue.taken_cells(known, jobs)))
         if not cells:
             return
-        groups = arrays.grouped(cells, [labels[_identity(cell)] for cell in cells])
-        for group in groups:
-            arrays.check(group)
-        most = arrays.most_tasks() if any(len(group.cells) > 1 for group in groups) else 1
+        groups, most = _checked(cells, [labels[_identity(cell)] for cell in cells])
         code = snapshot.listing(Path(results))
         for notice in code.notices:
             print(f"launch: {notice}", file=sys.stderr, flush=True)
@@ -95,9 +92,7 @@ def submit(plan: Plan) -> None:
                 shutil.rmtree(sweep.folder)
         except OSError as error:
             raise BatchError(f"{error.filename or before.folder}: {error.strerror or error}") from None
-    _say(sweep, before, cells)
-    if refused:
-        raise BatchError(f"{refused.what}: {refused.words}; {refused.rest(len(cells))}")
+    _conclude(sweep, before, len(cells), refused)
 
 
 def again(path: Path, choose: Callable[[Manifest], Sequence[int]]) -> None:
@@ -117,17 +112,35 @@ def again(path: Path, choose: Callable[[Manifest], Sequence[int]]) -> None:
         if not places:
             return
         cells = [_resubmitted(before, place) for place in places]
-        groups = arrays.grouped(cells, [before.cells[place].label for place in places])
-        for group in groups:
-            arrays.check(group)
-        most = arrays.most_tasks() if any(len(group.cells) > 1 for group in groups) else 1
+        groups, most = _checked(cells, [before.cells[place].label for place in places])
         try:
             sweep, refused = _hand_over(before, groups, most, places)
         except OSError as error:
             raise BatchError(f"{error.filename or before.folder}: {error.strerror or error}") from None
-    _say(sweep, before, cells)
+    _conclude(sweep, before, len(cells), refused)
+
+
+def _checked(cells: Sequence[Cell], labels: Sequence[str]) -> tuple[list[Group], int]:
+    """Cells in groups, all of which Slurm could run, and how many tasks an array may have.
+
+    Raises:
+        BatchError: one can never run.
+    """
+    groups = arrays.grouped(cells, labels)
+    for group in groups:
+        arrays.check(group)
+    return groups, arrays.most_tasks() if any(len(group.cells) > 1 for group in groups) else 1
+
+
+def _conclude(sweep: Manifest, before: Manifest, count: int, refused: "_Refused | None") -> None:
+    """Print a sweep's new jobs, and what comes next.
+
+    Raises:
+        BatchError: Slurm has refused some of the `count` configurations.
+    """
+    _say(sweep, before)
     if refused:
-        raise BatchError(f"{refused.what}: {refused.words}; {refused.rest(len(cells))}")
+        raise BatchError(f"{refused.what}: {refused.words}; {refused.rest(count)}")
 
 
 def _resubmitted(sweep: Manifest, place: int) -> Cell:
@@ -318,7 +331,7 @@ def _alone(results: str) -> Iterator[None]:
         yield
 
 
-def _say(sweep: Manifest, before: Manifest, cells: Sequence[Cell]) -> None:
+def _say(sweep: Manifest, before: Manifest) -> None:
     """Print a sweep's new jobs, and what comes next."""
     new = [array for array in sweep.arrays if array not in before.arrays and array.job_id]
     for array in new:
