@@ -88,6 +88,11 @@ class Job:
         takes for running."""
         return self.state != FORGOTTEN
 
+    @property
+    def lives(self) -> bool:
+        """Whether it waits or runs, or may: of a job in the queue a word that no version documents may mean it."""
+        return self.phase in ("waiting", "running") or (self.phase == "unknown" and self.known)
+
     def is_of(self, sweep_id: str) -> bool:
         """Whether this can be a job of a sweep: numbers begin again where a Slurm is set up anew.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from launch.batch.script import BatchError
 from launch.sweep import submit
-from launch.sweep.account import Job, SlurmError, ask, call
+from launch.sweep.account import SlurmError, ask, call
 from launch.sweep.choose import Chosen
 from launch.sweep.manifest import Manifest, SweepCell
 from launch.sweep.status import CellState, SweepState, look
@@ -31,7 +31,7 @@ def cancel(manifest: Manifest, cells: Sequence[SweepCell]) -> int:
         reason = "; ".join(account.notices)
         print(f"launch: nothing was cancelled, since what lives cannot be seen: {printable(reason)}", file=sys.stderr)
         return 1
-    living = [job for job in account.jobs.values() if _lives(job) and job.is_of(manifest.sweep_id)]
+    living = [job for job in account.jobs.values() if job.lives and job.is_of(manifest.sweep_id)]
     failed = 0
     for first in range(0, len(living), AT_ONCE):
         part = living[first : first + AT_ONCE]
@@ -46,10 +46,6 @@ def cancel(manifest: Manifest, cells: Sequence[SweepCell]) -> int:
     others = len(by_job) - len(living)
     print(f"{counted(len(living) - failed, 'job')} cancelled; {others} had ended before", flush=True)
     return 1 if failed else 0
-
-
-def _lives(job: Job) -> bool:
-    return job.phase in ("waiting", "running") or (job.phase == "unknown" and job.known)
 
 
 def retry(chosen: Chosen) -> int:

@@ -88,7 +88,9 @@ def _last_steps(file: BinaryIO) -> tuple[int | None, list[float]]:
     last: int | None = None
     times: list[float] = []
     for line in file.read().split(b"\n")[-1::-1]:
-        if not line.startswith(b'{"kind":"steps"') or len(times) >= LAST_STEPS:
+        if len(times) >= LAST_STEPS:
+            break
+        if not line.startswith(b'{"kind":"steps"'):
             continue
         try:
             columns = json.loads(line)["columns"]

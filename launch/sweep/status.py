@@ -173,8 +173,7 @@ def _state(cell: SweepCell, submission: Submission, facts: _Facts, account: Acco
         submission=submission,
         state="unknown",
         job=job,
-        # A word that no version documents, of a job that is in the queue, may be any state.
-        lives=job is not None and (job.phase in ("waiting", "running") or (job.phase == "unknown" and job.known)),
+        lives=job is not None and job.lives,
         gone=account.queue and (job is None or not job.known),
         progress=of_row(row) if row else attempt.progress if attempt else Progress(),
         nodes=nodes,
