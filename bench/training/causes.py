@@ -43,7 +43,8 @@ def explained(
     more = f" and {len(ranks) - SHOWN} more" if len(ranks) > SHOWN else ""
     who = f"{', '.join(map(place.named, ranks[:SHOWN]))}{more} ended without a word"
     detail = failure.message.removeprefix(f"{NAMELESS}: ")
-    return Failure("failed", "rank_lost", f"{who} (killed, by its log or Slurm's account): {detail}", failure.rank)
+    where = " (killed, by its log or Slurm's account)" if is_task(environ) else ""  # the launcher itself says how else
+    return Failure("failed", "rank_lost", f"{who}{where}: {detail}", failure.rank)
 
 
 def _job(environ: Mapping[str, str]) -> dict[str, str]:

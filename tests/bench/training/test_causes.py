@@ -56,7 +56,9 @@ def test_a_rank_that_is_gone_gets_its_name() -> None:
     assert explained(failure, PLACE, list, {}) == failure
     found = explained(failure, PLACE, lambda: [2], {})
     assert found.kind == "rank_lost" and found.rank == 3
-    assert found.message.startswith("rank 2 (n2) ended without a word") and found.message.endswith("[10.0.0.2]:5")
+    assert found.message.startswith("rank 2 (n2) ended without a word: ") and found.message.endswith("[10.0.0.2]:5")
+    found = explained(failure, PLACE, lambda: [2], TASK)
+    assert found.message.startswith("rank 2 (n2) ended without a word (killed, by its log or Slurm's account): ")
 
 
 def test_other_failures_are_left_as_they_are() -> None:
