@@ -271,8 +271,8 @@ def call(*command: str) -> str:
     environment = {**left, "SLURM_BITSTR_LEN": "0"}
     try:
         done = subprocess.run(
-            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
-            timeout=PATIENCE_S,
+            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8",
+            errors="surrogateescape", timeout=PATIENCE_S,  # paths are to be found again, whatever their bytes
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         raise SlurmError(f"{name} does not answer within {PATIENCE_S:g} s") from None

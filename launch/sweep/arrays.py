@@ -1,9 +1,7 @@
 """Which configurations are handed to Slurm together, and as what: arrays of those that need the same resources."""
 
-import os
 import re
 import shlex
-import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -12,12 +10,11 @@ from typing import Any
 from submitit.slurm.slurm import _make_sbatch_string
 
 from bench.config import grammar
-from bench.config.environment import without
-from bench.config.slurm import of_submitter
 from launch.batch.options import sbatch_options, srun
 from launch.batch.script import BatchError, Refusal, cluster_of, test
 from launch.batch.shell import this_job
 from launch.plan import Cell, LaunchKeys
+from launch.sweep.account import SlurmError, call
 
 __all__ = [
     "FULL",
@@ -162,14 +159,12 @@ def most_tasks() -> int:
         BatchError: it does not say.
     """
     try:
-        with without(of_submitter(os.environ)):
-            asked = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True)
-        found = re.search(r"^MaxArraySize\s*=\s*([0-9]+)", asked.stdout, re.M)
-    except OSError as error:
-        raise BatchError(f"scontrol cannot be run ({error.strerror}), which says how large an array may be") from None
-    if asked.returncode or not found:
-        words = " ".join(asked.stderr.split()) or "no MaxArraySize"
-        raise BatchError(f"scontrol show config does not say how large an array may be ({words})")
+        said = call("scontrol", "show", "config")
+    except SlurmError as error:
+        raise BatchError(f"how large an array may be is not known ({error})") from None
+    found = re.search(r"^MaxArraySize\s*=\s*([0-9]+)", said, re.M)
+    if not found:
+        raise BatchError("how large an array may be is not known (scontrol show config says no MaxArraySize)")
     return max(1, int(found[1]))
 
 

@@ -1,15 +1,12 @@
 """What Slurm has queued or runs now, and which configurations of a store these are."""
 
-import os
 import re
-import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.config.environment import without
-from bench.config.slurm import of_submitter
 from launch.batch.script import BatchError
+from launch.sweep.account import SlurmError, call
 from launch.sweep.manifest import Array, Manifest, find, read
 
 __all__ = ["Queued", "ask", "settled", "sweeps", "taken_cells"]
@@ -36,18 +33,13 @@ def ask() -> list[Queued]:
     Raises:
         BatchError: it does not say.
     """
-    words = ["squeue", "--noheader", "--array", "--format=%i|%T|%o"]
     try:
-        with without(of_submitter(os.environ)):
-            asked = subprocess.run(words, capture_output=True, encoding="utf-8", errors="surrogateescape")
-        failed, said = asked.returncode != 0, " ".join(asked.stderr.split()) or f"status {asked.returncode}"
-    except OSError as error:
-        failed, said = True, error.strerror or str(error)
-    if failed:
+        said = call("squeue", "--noheader", "--array", "--format=%i|%T|%o")
+    except SlurmError as error:
         raise BatchError(
-            f"squeue does not say what is queued already ({said}); nothing was submitted; rerun=true submits unasked"
-        )
-    lines = [line.split("|", 2) for line in asked.stdout.splitlines()]
+            f"what is queued already is not known ({error}); nothing was submitted; rerun=true submits unasked"
+        ) from None
+    lines = [line.split("|", 2) for line in said.splitlines()]
     return [Queued(*line) for line in lines if len(line) == 3]
 
 

@@ -1,8 +1,10 @@
 """Waiting for a sweep, and reading the logs of a cell, until there is nothing more to come."""
 
 import io
+import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from after_submission import Slurm, begin, log, sweep
@@ -178,7 +180,8 @@ def test_tail_follows_what_is_written(
         lambda: log(manifest, 0, "17_0", "epoch 1\nepoch 2\nepoch 3\n", "0-0.log"),
         lambda: (path.open("a").write("the end\n"), slurm.queue(slurm.job("17_0", "COMPLETED"))),
     ]
-    monkeypatch.setattr("time.sleep", lambda _: steps.pop(0)())
+    # Its own pauses alone: subprocess, which asks Slurm, may pause as well.
+    monkeypatch.setattr(follow, "time", SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: steps.pop(0)()))
     tail(manifest, store)
     assert capsys.readouterr().out.splitlines() == [
         "==> digits-2x1-17_0.out <==", "begun", "more",

@@ -188,7 +188,9 @@ def test_nothing_is_submitted_where_squeue_does_not_answer(slurm: Slurm, submit)
     slurm.set("broken", "")
     out, err = submit("depth=20", status=1)
     assert (out, err.count("\n")) == ("", 1) and not slurm.calls()
-    assert "squeue does not say what is queued already (slurm_load_jobs error: Unable to contact" in err
+    assert (
+        "what is queued already is not known (squeue does not answer: slurm_load_jobs error: Unable to contact" in err
+    )
     assert "rerun=true submits" in err
     assert "1 configuration in 1 job" in submit("depth=20 rerun=true")[0]
     out, err = submit("depth=20,32 rerun=true", status=1)
