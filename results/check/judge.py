@@ -192,7 +192,7 @@ def _standing(metric: Metric, baseline: Sequence[Run], theirs: Samples) -> list[
             of.setdefault(run.commit, []).append(theirs.numbers[run.run_id])
     reference = statistics.median(theirs.values)
     stand = {one for one, has in of.items() if worsening(metric, statistics.median(has), reference) <= LEAST_MEDIAN}
-    return [run for run in baseline if run.commit in stand] or list(baseline)
+    return [run for run in baseline if run.commit in stand]
 
 
 def _screen(metric: Metric, mine: Samples, theirs: Samples, sign: float) -> Screen:

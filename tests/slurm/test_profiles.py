@@ -71,7 +71,7 @@ def numbers(text: str) -> set[int]:
 
 @pytest.mark.ranks  # so it looks from here
 def test_jobs_that_share_a_node_have_gpus_of_their_own_and_say_so(slurm: Cluster, tmp_path: Path) -> None:
-    words = ("ranks_per_node=1", "kernels=torch", "steps=4", "seed=0,1", f"results={tmp_path}/rows")
+    words = ("ranks_per_node=2", "kernels=torch", "steps=4", "seed=0,1", f"results={tmp_path}/rows")
     jobs = submitted(slurm, "shared", SHARED, *words)
     assert len(jobs) == 2 and [slurm.wait(job, patience_s=400) for job in jobs] == ["COMPLETED"] * 2
     first, second = rows_of(tmp_path / "rows", jobs)
@@ -80,13 +80,13 @@ def test_jobs_that_share_a_node_have_gpus_of_their_own_and_say_so(slurm: Cluster
     one, other = times(slurm, jobs)
     assert one["Start"] < other["End"] and other["Start"] < one["End"], (one, other)
     given = [numbers(row["slurm_gpus"]) for row in (first, second)]
-    assert [len(each) for each in given] == [1, 1] and not given[0] & given[1]
+    assert [len(each) for each in given] == [2, 2] and not given[0] & given[1]
     logs = "\n".join(path.read_text() for path in (tmp_path / "rows").rglob("*") if path.suffix in (".out", ".log"))
     for job, gpus in zip(jobs, given, strict=True):
         assert f"job {job} sees {','.join(map(str, sorted(gpus)))}\n" in logs
-    assert logs.count("is bound to no NUMA node: the driver names no GPU") == 2
+    assert logs.count("is bound to no NUMA node: the driver names no GPU") == 4  # a rank
     for row in (first, second):
-        assert row["node_shared"] is True and row["world_size"] == 1
+        assert row["node_shared"] is True and row["world_size"] == 2
         assert json.loads(row["comparability_parts"])["node_shared"] is True
 
 

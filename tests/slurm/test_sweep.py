@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -22,15 +23,16 @@ from results.store.files import read_rows
 
 pytestmark = pytest.mark.slurm
 
-WORDS = ["dataset=digits", "steps=4", "ranks_per_node=1", "cluster=throwaway"]
+WORDS = ["dataset=digits", "ranks_per_node=1", "cluster=throwaway"]
+SHORT = "steps=4"
 ODD = 'rows 100%n of "it\'s" $HOME'  # also of a pattern of Slurm's, a quote and a variable
 
 
 def launch(
-    slurm: Cluster, rows: Path, *words: str, root: Path = ROOT, **options: object
+    slurm: Cluster, rows: Path, *words: str, length: str = SHORT, root: Path = ROOT, **options: object
 ) -> subprocess.CompletedProcess[str]:
     results = str(rows).replace("'", "\\'")
-    command = [sys.executable, str(root / "launch" / "slurm.py"), *WORDS, f"results='{results}'", *words]
+    command = [sys.executable, str(root / "launch" / "slurm.py"), *WORDS, length, f"results='{results}'", *words]
     return slurm.call(*command, check=False, **options)
 
 
@@ -60,30 +62,43 @@ def held(slurm: Cluster) -> Iterator[Cluster]:
     yield slurm
 
 
-def test_a_sweep_runs_each_configuration_once(slurm: Cluster, tmp_path: Path) -> None:
-    rows, words = tmp_path / ODD, ["depth=8", "shortcut=A,B", "nodes=1,2"]
-    done = launch(slurm, rows, *words)
+def test_a_sweep_runs_each_configuration_once_on_nodes_of_its_own(slurm: Cluster, tmp_path: Path) -> None:
+    """Three depths by three options of shortcuts, on one node and on two."""
+    rows, words = tmp_path / ODD, ["depth=20,32,44", "shortcut=A,B,C", "nodes=1,2"]
+    done = launch(slurm, rows, *words, length="epochs=1")
     assert done.returncode == 0, done.stderr
-    assert re.match(r"job \d+_\[0-1\]  2 configurations  nodes=1 .*\njob \d+_\[0-1\]  2 .* nodes=2 ", done.stdout)
-    again = launch(slurm, rows, *words)
-    assert (again.returncode, again.stdout) == (0, "") and again.stderr.count(" has it (") == 4, again.stderr
+    assert re.match(r"job \d+_\[0-8\]  9 configurations  nodes=1 .*\njob \d+_\[0-8\]  9 .* nodes=2 ", done.stdout)
+    again = launch(slurm, rows, *words, length="epochs=1")
+    assert (again.returncode, again.stdout) == (0, "") and again.stderr.count(" has it (") == 18, again.stderr
     (sweep,) = sweeps(rows)
+    assert len(sweep.cells) == len({cell.config_hash for cell in sweep.cells}) == 18
+    times: dict[str, list[tuple[str, str, str]]] = {node: [] for node in slurm.nodes}
     for cell in sweep.cells:
-        log = Path(cell.submissions[-1].log)
-        state = slurm.wait(cell.submissions[-1].job_id, patience_s=300)
+        one = cell.submissions[-1]
+        log = Path(one.log)
+        state = slurm.wait(one.job_id, patience_s=600)
         logs = "\n".join(f"{path}:\n{path.read_text()[-2000:]}" for path in log.glob("*.[lo][ou]*"))
         assert state == "COMPLETED", logs
         assert f"{cell.label}, of sweep {sweep.sweep_id}" in logs and cell.label.replace(" ", "-") in log.name
+        (job,) = (
+            row for row in slurm.sacct(one.job_id, "JobID", "Start", "End", "NodeList") if row["JobID"] == one.job_id
+        )
+        for node in slurm.call("scontrol", "show", "hostnames", job["NodeList"]).stdout.split():
+            times[node].append((job["Start"], job["End"], one.job_id))
+    for node, jobs in times.items():
+        jobs.sort()
+        assert all(first[1] <= second[0] for first, second in pairwise(jobs)), (node, jobs)
+    assert sum(map(len, times.values())) == 9 * 1 + 9 * 2
     found = read_rows(rows, "runs")[0]
-    assert len(found) == 4
+    assert len(found) == 18
     for row in found:
         cell = next(cell for cell in sweep.cells if cell.config_hash == row["config_hash"])
         assert (row["status"], row["run_id"]) == ("completed", cell.submissions[-1].run_id)
         assert f"{row['slurm_job_id']}_{row['array_task']}" == cell.submissions[-1].job_id
         assert (row["nodes"], row["restart_count"]) == (cell.nodes, 0)
         assert (row["git_commit"] or "", row["dirty"], row["snapshot"]) == (sweep.commit, sweep.dirty, sweep.snapshot)
-    again = launch(slurm, rows, *words)
-    assert (again.returncode, again.stdout) == (0, "") and again.stderr.count("has a completed result") == 4
+    again = launch(slurm, rows, *words, length="epochs=1")
+    assert (again.returncode, again.stdout) == (0, "") and again.stderr.count("has a completed result") == 18
 
 
 def test_many_configurations_are_handed_over_in_seconds(held: Cluster, tmp_path: Path) -> None:
@@ -201,7 +216,7 @@ def test_the_code_of_submission_runs(held: Cluster, tmp_path: Path) -> None:
 
 def test_a_task_of_an_array_submits_a_job_of_its_own(slurm: Cluster, tmp_path: Path) -> None:
     rows = tmp_path / "rows"
-    command = [sys.executable, str(ROOT / "launch" / "slurm.py"), *WORDS, "depth=8", f"results={rows}"]
+    command = [sys.executable, str(ROOT / "launch" / "slurm.py"), *WORDS, SHORT, "depth=8", f"results={rows}"]
     # From a step of a job that is itself a task of an array, with memory and a binding of its own.
     step = f"srun --ntasks=1 --mem-per-cpu=100 {' '.join(command)}"
     outer = slurm.submit("--array=3", f"--output={tmp_path}/outer", f"--chdir={tmp_path}", f"--wrap={step}")

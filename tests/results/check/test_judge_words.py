@@ -3,11 +3,13 @@
 import json
 import re
 import shlex
+import statistics
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
+import scipy.stats
 from judging import MAIN, accept, baseline, check, of
 from made_up import NEW, OLD, Memory, spread
 
@@ -77,6 +79,13 @@ def test_runs_that_differ_too_much_could_have_shown_nothing(memory: Memory) -> N
     assert one.blind and one.verdict is Verdict.INCONCLUSIVE and one.why.startswith("they say nothing: run more")
 
 
+def test_one_side_that_cannot_be_seen_is_enough_to_be_blind(memory: Memory) -> None:
+    """No run can need fewer than no epochs, so where they differ this much a rise alone can be seen."""
+    accept(memory, [memory.run(1000.0, epochs_to_target=4 + 2 * (index % 8)) for index in range(20)])
+    one = of(check(memory, [memory.run(1000.0, epochs_to_target=10) for _ in range(3)]), "epochs_to_target")
+    assert one.visible is not None and one.visible_faster is None and one.blind
+
+
 @pytest.mark.parametrize(("pinned", "accepted"), [(10, 20), (20, 5)])
 def test_noise_is_that_of_the_longer_history(memory: Memory, pinned: int, accepted: int) -> None:
     rates = {"pinned": spread(pinned, by=0.002), "accepted": spread(accepted, 1001.0, 0.02)}
@@ -106,6 +115,26 @@ def test_p_is_of_the_direction_in_which_the_runs_differ(memory: Memory, around: 
     one = of(check(memory, [memory.run(rate) for rate in spread(3, around, 0.001)]))
     assert one.p == pytest.approx(1 / 1771) and one.worsening == pytest.approx(1 - around / 1000, abs=0.002)
     assert one.interval and one.interval.ratio == pytest.approx(around / 1000, abs=0.002)
+
+
+def test_p_of_runs_of_the_same_median_is_that_of_being_worse(memory: Memory) -> None:
+    baseline(memory)
+    middle = statistics.median(spread(20))
+    one = of(check(memory, [memory.run(rate) for rate in (middle * 0.99, middle, middle * 1.0001)]))
+    mine, theirs = [middle * 0.99, middle, middle * 1.0001], spread(20)
+    worse = scipy.stats.mannwhitneyu(mine, theirs, alternative="less", method="exact").pvalue
+    better = scipy.stats.mannwhitneyu(mine, theirs, alternative="greater", method="exact").pvalue
+    assert one.worsening == 0 and one.p == pytest.approx(worse) and worse < 0.5 < better
+
+
+def test_a_figure_that_neither_side_has_is_said_of_the_cell_s_first_alone(memory: Memory) -> None:
+    columns = {"peak_mem_bytes": None, "step_ms_p50": 40.0}
+    accept(memory, [memory.run(None, **columns) for _ in range(4)])
+    for _ in range(3):
+        memory.run(None, **columns)
+    findings = check(memory)
+    assert [one.metric for one in findings if one.why.startswith("nothing measured")] == [MAIN]
+    assert "peak_mem_bytes" not in {one.metric for one in findings}
 
 
 @pytest.mark.parametrize("columns", [{"final_top1": 0.0}, {"tta_s": None}])
