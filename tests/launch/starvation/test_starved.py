@@ -175,7 +175,9 @@ def test_shared_memory_that_others_fill(running, tmp_path: Path) -> None:
     message = running("loader=torch", before=f"{mounted('4m')}\n({fill}) 2> /dev/null &").message()
     # Where it is filled between two loaders, the next one's workers find no room for their semaphores.
     put = r"a worker cannot put 49\.3 kB into /dev/shm: No space left on device \(28\) \("
-    started = r"its 1 worker processes cannot be started \(No space left on device\); 0\.0 kB of 4\.2 MB in /dev/shm are free"
+    started = (
+        r"its 1 worker processes cannot be started \(No space left on device\); 0\.0 kB of 4\.2 MB in /dev/shm are free"
+    )
     assert re.match(f"loader=torch: ({put}|{started})", message), message
 
 
