@@ -301,10 +301,8 @@ class _Sequence:
 
 def _fits(one: PairSet, cell: Cell, commits: set[str | None], before: set[str | None], evidence: Evidence) -> bool:
     sides = [(evidence.runs.get(a), evidence.runs.get(b)) for a, b in one.pairs]
-    if not sides or any(a is None or b is None for a, b in sides):
-        return False
     # A checkout with changes is another one each time, whatever its commit: its pairs say nothing of these runs.
-    return all(
+    return bool(sides) and all(
         a and b and a.key == b.key == cell.key and a.commit in before and b.commit in commits and a.commit != b.commit
         and a.commit and b.commit and not (a.commit + b.commit).count("+")
         for a, b in sides

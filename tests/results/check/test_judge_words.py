@@ -257,6 +257,19 @@ def test_a_pair_without_the_figure_ends_the_pairs(memory: Memory, metric: str, c
     assert of(check(memory, ids)).verdict is Verdict.REGRESSION
 
 
+def test_a_pair_of_which_a_run_was_killed_ends_the_pairs_whatever_it_measured(memory: Memory) -> None:
+    baseline(memory)
+    ids = [memory.run(rate, git_commit=NEW) for rate in spread(3, 900.0, 0.001)]
+    name = memory.pairs([0.1] * 8)
+    third = [row for row in memory.rows["pairs"] if row["pair"] == 3 and row["side"] == "b"][0]["run_id"]
+    next(row for row in memory.rows["runs"] if row["run_id"] == third)["status"] = "killed"
+    one = of(check(memory, ids))
+    assert one.verdict is Verdict.INCONCLUSIVE and one.confirmation is not None and one.confirmation.pairs == 2
+    assert one.why.startswith(
+        f"suspected; pair 3 of {name} has no {MAIN}, and only those before it count, 2 of 8 pairs"
+    )
+
+
 def test_what_no_metric_is_confirmed_by_is_to_be_paired_again(memory: Memory) -> None:
     baseline(memory)
     ids = [memory.run(rate, git_commit=NEW) for rate in spread(3, 900.0, 0.001)]
@@ -331,11 +344,12 @@ def test_runs_on_both_sides_are_no_lack_of_a_baseline(memory: Memory) -> None:
     assert one.why.startswith("no baseline: ")
 
 
-def test_pairs_of_which_a_run_is_lost_settle_nothing(memory: Memory) -> None:
+@pytest.mark.parametrize("which", [0, 1, -2, -1])
+def test_pairs_of_which_a_run_is_lost_settle_nothing(memory: Memory, which: int) -> None:
     baseline(memory)
     ids = [memory.run(rate, git_commit=NEW) for rate in spread(3, 950.0, 0.001)]
     memory.pairs([0.05] * 8)
-    lost = memory.rows["pairs"][-1]["run_id"]
+    lost = memory.rows["pairs"][which]["run_id"]
     memory.rows["runs"] = [row for row in memory.rows["runs"] if row["run_id"] != lost]
     assert of(check(memory, ids)).why == "suspected; confirm it with the command"
 
