@@ -304,7 +304,7 @@ def _fits(one: PairSet, cell: Cell, commits: set[str | None], before: set[str | 
     # A checkout with changes is another one each time, whatever its commit: its pairs say nothing of these runs.
     return bool(sides) and all(
         a and b and a.key == b.key == cell.key and a.commit in before and b.commit in commits and a.commit != b.commit
-        and a.commit and b.commit and not (a.commit + b.commit).count("+")
+        and a.clean and b.clean
         for a, b in sides
     )  # fmt: skip
 

@@ -137,6 +137,16 @@ def test_a_figure_that_neither_side_has_is_said_of_the_cell_s_first_alone(memory
     assert "peak_mem_bytes" not in {one.metric for one in findings}
 
 
+@pytest.mark.parametrize(("drop", "verdict"), [(0.004, Verdict.PASS), (0.006, Verdict.REGRESSION)])
+def test_the_floor_of_accuracy_is_in_points_whatever_the_accuracy(
+    memory: Memory, drop: float, verdict: Verdict
+) -> None:
+    """Of an accuracy of a tenth, four thousandths are 4%, and still less than half a point."""
+    accept(memory, [memory.run(1000.0, final_top1=0.1 + 0.00001 * index) for index in range(20)])
+    one = of(check(memory, [memory.run(1000.0, final_top1=0.1 - drop) for _ in range(3)]), "final_top1")
+    assert (one.verdict, one.absolute) == (verdict, True), one
+
+
 @pytest.mark.parametrize("columns", [{"final_top1": 0.0}, {"tta_s": None}])
 def test_there_is_no_ratio_of_nothing_nor_of_what_was_not_reached(memory: Memory, columns: dict[str, Any]) -> None:
     baseline(memory)
