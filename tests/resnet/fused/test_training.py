@@ -1,7 +1,7 @@
 """Whole networks of the CIFAR family over the fused kernels train as over torch, in fp32, step by step."""
 
 import pytest
-from same_training import LONG, check_five_steps, check_one_step
+from same_training import check_five_steps, check_one_step, five_steps
 
 pytestmark = pytest.mark.interpreted
 
@@ -13,6 +13,6 @@ def test_one_step_gives_the_same_losses_gradients_and_statistics(name):
     check_one_step(name)
 
 
-@pytest.mark.parametrize("name", [name for name in NETS if name in LONG])
+@pytest.mark.parametrize("name", five_steps(NETS))
 def test_five_steps_stay_as_close_to_fp64_as_torch_does(name):
     check_five_steps(name)
