@@ -55,6 +55,7 @@ check: setup
 setup:
 	@command -v flock >/dev/null || { echo "make: no flock here; install util-linux" >&2; exit 1; }
 	@[ -w . ] || { echo "make: cannot write to $$PWD, where $(VENV) would lie: copy the checkout" >&2; exit 1; }
+	@flock -n .setup.lock true || echo "make: another make fills $(VENV) here; this one waits for it" >&2
 	@flock .setup.lock $(MAKE) --no-print-directory $(STAMP)
 
 # Without the stamp whatever is there was interrupted, or is for other requirements: begin again.

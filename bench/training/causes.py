@@ -42,7 +42,8 @@ def explained(
         return failure
     more = f" and {len(ranks) - SHOWN} more" if len(ranks) > SHOWN else ""
     who = f"{', '.join(map(place.named, ranks[:SHOWN]))}{more} ended without a word"
-    detail = failure.message.removeprefix(f"{NAMELESS}: ")
+    # Of a signal that followed from it, what else Slurm sends it for would lead astray.
+    detail = said.removeprefix(f"{NAMELESS}: ")
     where = " (killed, by its log or Slurm's account)" if is_task(environ) else ""  # the launcher itself says how else
     return Failure("failed", "rank_lost", f"{who}{where}: {detail}", failure.rank)
 

@@ -16,7 +16,9 @@ from launch.batch.options import sbatch_options, srun
 from launch.cluster import ClusterConfig
 from launch.plan import Cell
 
-__all__ = ["BatchError", "Refusal", "check_slurm", "cluster_of", "jobs_folder", "script", "test"]
+__all__ = ["BatchError", "Refusal", "check_slurm", "cluster_of", "jobs_folder", "sbatch", "script", "test"]
+
+SBATCH_S = 120.0  # a busy controller answers late, and one that is gone never does
 
 
 class BatchError(RuntimeError):
@@ -55,13 +57,37 @@ def test(cell: Cell) -> str:
 
     Raises:
         Refusal: it would refuse it.
+        BatchError: it does not answer.
     """
-    with without(of_submitter(os.environ)):
-        asked = subprocess.run(["sbatch", "--test-only"], input=script(cell), capture_output=True, text=True)
+    asked = sbatch("--test-only", script=script(cell))
+    if asked is None:
+        raise BatchError(f"sbatch does not answer within {SBATCH_S:g} s; nothing was submitted")
     answer = " ".join((asked.stderr + asked.stdout).split())
     if asked.returncode:
         raise Refusal(answer or f"sbatch ended with status {asked.returncode}")
     return answer
+
+
+def sbatch(word: str, script: str = "") -> subprocess.CompletedProcess[str] | None:
+    """Run sbatch in the environment of nobody's job; None where it does not answer in time.
+
+    Args:
+        word: an option, or the path of a script.
+        script: what it reads; bytes that are no UTF-8 come as surrogates, as in paths.
+
+    Raises:
+        BatchError: it cannot be run.
+    """
+    try:
+        with without(of_submitter(os.environ)):
+            return subprocess.run(
+                ["sbatch", word], input=script, capture_output=True, encoding="utf-8", errors="surrogateescape",
+                timeout=SBATCH_S,
+            )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return None
+    except OSError as error:
+        raise BatchError(f"sbatch: {error.strerror or error}; nothing was submitted") from None
 
 
 def cluster_of(cell: Cell) -> ClusterConfig:

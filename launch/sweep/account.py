@@ -172,7 +172,7 @@ def in_queue(bases: Sequence[str]) -> dict[str, Job]:
             return {}
         raise
     jobs = {}
-    for row in table(said):
+    for row in table(said, "squeue"):
         number = row.get("RESTART_COUNT", "")
         for job_id in expand(row.get("JOBID", "")):
             jobs[job_id] = Job(
@@ -200,9 +200,13 @@ def in_accounting(bases: Sequence[str]) -> dict[str, Job]:
 
 
 def accounted(said: str) -> dict[str, Job]:
-    """Read what sacct prints with --parsable2: jobs and tasks of arrays by id, their steps left out."""
+    """Read what sacct prints with --parsable2: jobs and tasks of arrays by id, their steps left out.
+
+    Raises:
+        SlurmError: it is no table of jobs.
+    """
     jobs = {}
-    for row in table(said):
+    for row in table(said, "sacct"):
         if "." in (name := row.get("JOBID", "")):
             continue
         state, _, by = row.get("STATE", "").rstrip("+").partition(" by ")
@@ -223,15 +227,21 @@ def accounted(said: str) -> dict[str, Job]:
     return jobs
 
 
-def table(said: str) -> list[dict[str, str]]:
+def table(said: str, name: str) -> list[dict[str, str]]:
     """Rows of a text whose first line has the heads of its columns, with bars between them, by head in capitals.
 
     The last field may have bars of its own.
+
+    Args:
+        name: of the command that said it.
+
+    Raises:
+        SlurmError: there are no heads, which are there where there is no job as well.
     """
     lines = [line for line in said.splitlines() if "|" in line]
-    if not lines:
-        return []
-    heads = [head.strip().upper() for head in lines[0].rstrip("|").split("|")]
+    heads = [head.strip().upper() for head in lines[0].rstrip("|").split("|")] if lines else []
+    if not {"JOBID", "STATE"} <= set(heads):
+        raise SlurmError(f"{name} says {said.strip()[:60]!r}, which is no table of jobs")
     rows = []
     for line in lines[1:]:
         values = [value.strip() for value in line.split("|", len(heads) - 1)]

@@ -73,8 +73,8 @@ def choose(word: str | None, results: Sequence[str]) -> Path:
     if len(found) > 1:
         raise ConfigError(f"{word}: {len(found)} sweeps have it; choose from {', '.join(sorted(found)[-4:])}")
     if not found:
-        near = f"; nearest is {like}" if (like := like_id(word, by_id)) else ""
-        raise ConfigError(f"{word}: no such sweep in {where}; {NAMES_ONE}{near}")
+        near = f"nearest is {like}" if (like := like_id(word, by_id)) else f"the newest is {paths[0].parent.name}"
+        raise ConfigError(f"{word or repr(word)}: no such sweep in {where}; {NAMES_ONE}; {near}")
     return by_id[found[0]]
 
 

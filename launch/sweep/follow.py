@@ -98,9 +98,12 @@ def tail(cell: CellState, rank: int, lines: int = 20) -> int:
     reader = _Logs(Path(cell.log), cell.submission.job_id, rank)
     ended = _ended(cell.submission.job_id)
     print(f"job {cell.submission.job_id} of {printable(cell.cell.label)}: {cell.log}", file=sys.stderr, flush=True)
-    first, said = lines, False
+    first, said, told = lines, False, ""
     while True:
-        over = next(ended)
+        over, waits = next(ended)
+        if waits and waits != told:
+            print(f"job {cell.submission.job_id}: {printable(waits)}", file=sys.stderr, flush=True)
+        told = waits
         shown = reader.new(first)
         first = -1
         for text in shown:
@@ -114,21 +117,22 @@ def tail(cell: CellState, rank: int, lines: int = 20) -> int:
     return 0
 
 
-def _ended(job_id: str) -> Iterator[str]:
-    """Again and again, how a job has ended; empty while it waits or runs. Slurm is asked rarely."""
-    asked_s, over = -EVERY_S, ""
+def _ended(job_id: str) -> Iterator[tuple[str, str]]:
+    """Again and again, how a job has ended and why it waits; each empty where it does not. Slurm is asked rarely."""
+    asked_s, over, waits = -EVERY_S, "", ""
     while True:
         if time.monotonic() - asked_s >= EVERY_S:
             account = ask([job_id])
             asked_s = time.monotonic()
             job = account.jobs.get(job_id)
+            waits = f"{job.state} ({job.reason})" if job is not None and job.phase == "waiting" else ""
             if job is not None and (job.phase == "over" or not job.known):
                 over = job.state
             elif job is None and account.queue:
                 over = "Slurm knows no such job"
             elif job is None:
                 over = f"whether it has ended cannot be seen ({'; '.join(account.notices)})"
-        yield over
+        yield over, waits
 
 
 class _Logs:

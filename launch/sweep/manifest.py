@@ -189,7 +189,10 @@ def read(path: Path) -> Manifest:
     except ConfigError:
         raise
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ConfigError(f"{path}: no manifest of a sweep ({error})") from None
+        why = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+        raise ConfigError(
+            f"{path}: no manifest of a sweep, or a damaged one ({why}); restore it, or move {path.parent} away"
+        ) from None
 
 
 def find(results: Sequence[str]) -> list[Path]:

@@ -1,6 +1,7 @@
 """The copy of the checkout that the jobs of a sweep run: what was submitted, whatever becomes of the checkout."""
 
 import dataclasses
+import errno
 import fnmatch
 import hashlib
 import os
@@ -18,6 +19,7 @@ from results.words import ConfigError, printable
 
 __all__ = ["Listing", "copy", "listing"]
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 FILE_BYTES = 10 << 20  # of a file that git does not know: code is smaller
 ALL_BYTES = 100 << 20  # of all of them
 
@@ -82,14 +84,20 @@ def copy(found: Listing, folder: Path) -> None:
         OSError: a file cannot be read, or the disk refuses.
     """
     folder.mkdir(parents=True)
-    for name in found.files:
-        source, target = ROOT / name, folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if (link := _link(source)) is not None:
-            target.symlink_to(link)
-        else:
-            shutil.copy2(source, target)
-    found.code.write(folder)
+    try:
+        for name in found.files:
+            source, target = ROOT / name, folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if (link := _link(source)) is not None:
+                target.symlink_to(link)
+            else:
+                shutil.copy2(source, target)
+        found.code.write(folder)
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)  # half a copy would be taken for a whole one
+        if error.errno in FULL:  # a copy's error names its source, which is not at fault
+            raise OSError(error.errno, error.strerror, str(folder)) from None
+        raise
 
 
 def _listed() -> tuple[list[str], list[str]]:

@@ -12,6 +12,9 @@ from launch.sweep.manifest import Array, Manifest, find, read
 __all__ = ["Queued", "ask", "settled", "sweeps", "taken_cells"]
 
 
+JOB_ID = re.compile(r"[0-9]+([_+]\S+)?$")
+
+
 @dataclass(frozen=True)
 class Queued:
     """A job that is queued or runs.
@@ -40,7 +43,13 @@ def ask() -> list[Queued]:
             f"what is queued already is not known ({error}); nothing was submitted; rerun=true submits unasked"
         ) from None
     lines = [line.split("|", 2) for line in said.splitlines()]
-    return [Queued(*line) for line in lines if len(line) == 3]
+    jobs = [Queued(*line) for line in lines if len(line) == 3 and JOB_ID.match(line[0])]
+    if said.strip() and not jobs:  # whoever took it for an empty queue would submit all of it once more
+        raise BatchError(
+            f"what is queued already is not known (squeue says {said.strip()[:60]!r}, which is no list of jobs); "
+            "nothing was submitted; rerun=true submits unasked"
+        )
+    return jobs
 
 
 def sweeps(results: str) -> list[Manifest]:

@@ -7,7 +7,6 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,10 +15,8 @@ from pathlib import Path
 
 from submitit.core.utils import DelayedSubmission
 
-from bench.config.environment import without
-from bench.config.slurm import of_submitter
 from launch import cluster as clusters
-from launch.batch.script import BatchError, cluster_of, script
+from launch.batch.script import SBATCH_S, BatchError, cluster_of, sbatch, script
 from launch.job import Job, new_run_id
 from launch.plan import Cell, LaunchKeys, Plan
 from launch.sweep import arrays, snapshot, squeue
@@ -36,6 +33,7 @@ __all__ = ["again", "dispatch", "submit"]
 
 # Of what sbatch says where it does not know whether Slurm has taken a job.
 UNKNOWN = re.compile(r"timed? ?out|connect|contact|communicat|zero bytes", re.I)
+NO_ANSWER = f"sbatch timed out: it does not answer within {SBATCH_S:g} s"
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)
 
 
@@ -91,6 +89,8 @@ def submit(plan: Plan) -> None:
             if not sweep.arrays:
                 shutil.rmtree(sweep.folder)
         except OSError as error:
+            with contextlib.suppress(OSError):
+                before.folder.rmdir()  # where nothing is in it
             raise BatchError(f"{error.filename or before.folder}: {error.strerror or error}") from None
     _conclude(sweep, before, len(cells), refused)
 
@@ -233,8 +233,9 @@ def _submit(sweep: Manifest, group: Group, places: Sequence[int]) -> tuple[Manif
     path.write_bytes(os.fsencode(arrays.array_script(group, root, sweep.code)))
     begun = sweep.begun(array)
     begun.write()
-    with without(of_submitter(os.environ)):
-        done = subprocess.run(["sbatch", path], capture_output=True, encoding="utf-8", errors="replace")
+    done = sbatch(str(path))
+    if done is None:
+        return begun, NO_ANSWER
     if taken := re.search(r"job ([0-9]+)", done.stdout):
         if done.stderr.strip():
             print(f"launch: {' '.join(done.stderr.split())}", file=sys.stderr, flush=True)

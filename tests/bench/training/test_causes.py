@@ -28,7 +28,8 @@ CASES = {
     "a rank has ended": (
         "JobState=RUNNING Reason=None PreemptTime=None", [2, 3],
         ("failed", "rank_lost",
-         f"rank 2 (n2), rank 3 (n2) ended without a word (killed, by its log or Slurm's account): {SIGNAL}"),
+         "rank 2 (n2), rank 3 (n2) ended without a word (killed, by its log or Slurm's account): rank 0 was stopped by "
+         "SIGTERM"),
     ),
     "the step alone was told": ("JobState=RUNNING Reason=None PreemptTime=None", [], ("killed", "interrupted", SIGNAL)),
     "no scontrol": (None, [], ("killed", "interrupted", SIGNAL)),

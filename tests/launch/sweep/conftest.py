@@ -2,15 +2,17 @@
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from slurm_stub import PROFILE, SBATCH, SCONTROL, SQUEUE, Slurm, git
+from slurm_stub import PROFILE, SBATCH, SCONTROL, SQUEUE, WORDS, Slurm, git
 
 from bench.measure import revision
+from launch.cli import main
 from launch.sweep import snapshot
 
 
@@ -46,3 +48,17 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(revision, "ROOT", root)
     monkeypatch.setattr(snapshot, "ROOT", root)
     return root
+
+
+@pytest.fixture
+def submit(slurm: Slurm, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[str, str]]:
+    """Submits by these words, and returns what was printed; fails where the exit status is another."""
+
+    def call(words: str, status: int = 0) -> tuple[str, str]:
+        capsys.readouterr()
+        got = main("slurm", [*f"{WORDS} {words}".split(), f"results={slurm.results}"])
+        out, err = capsys.readouterr()
+        assert got == status, (out, err)
+        return out, err
+
+    return call

@@ -4,6 +4,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+WORDS = "dataset=digits ranks_per_node=1 cluster=small"
 PROFILE = "gpus_per_node: 0\ncpus_per_task: 2\n"
 REFUSED = "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit)"
 # Four nodes; no more jobs in the queue than the file `limit` says; what `said` has is said in place of an answer.

@@ -200,6 +200,21 @@ def test_what_does_not_answer_is_named_and_the_other_is_heard(slurm: Slurm, name
     assert (found.queue, found.accounting) == (name != "squeue", name != "sacct")
 
 
+@pytest.mark.parametrize("said", ["", "Welcome to the cluster!", "a|b\n1|2", "\udcc3("])
+@pytest.mark.parametrize("name", ["squeue", "sacct"])
+def test_what_is_no_table_is_no_answer(slurm: Slurm, name: str, said: str) -> None:
+    slurm.queue(slurm.job("17", "RUNNING"))
+    slurm.accounting("17|RUNNING|0:0|n1|")
+    (slurm.folder / name).write_text(said, errors="surrogateescape")
+    found = ask(["17"])
+    (notice,) = found.notices
+    assert notice.startswith(f"{name} says ") and notice.endswith(", which is no table of jobs")
+    assert found.jobs["17"].state == "RUNNING" and (found.queue, found.accounting) == (
+        name != "squeue",
+        name != "sacct",
+    )
+
+
 def test_an_unknown_job_is_no_failure_of_the_queue(slurm: Slurm) -> None:
     slurm.fails("squeue", "slurm_load_jobs error: Invalid job id specified\n")
     found = ask(["99"])

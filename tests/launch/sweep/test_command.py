@@ -58,7 +58,8 @@ def test_a_sweep_is_meant_by_its_id_its_beginning_or_its_end(slurm: Slurm, store
         (["status", "2026"], "2026: 2 sweeps have it; choose from "),
         (["status", "0a1b2c3e"], "nearest is 0a1b2c3d"),
         (["wait", "nothing like it"], "nothing like it: no such sweep in "),
-        (["status", ""], ": no such sweep in "),
+        (["wait", "nothing like it"], f"; the newest is {SWEEP}"),
+        (["status", ""], "launch: '': no such sweep in "),
         (["status", SWEEP, OTHER], f"{OTHER}: {SWEEP} is the sweep already, and the rest is key=value"),
         (["status", "cell=depth=99"], "cell=depth=99: no such cell in "),
         (["status", "rank=1"], "rank=1: status takes results=, cell=, format="),
@@ -111,6 +112,11 @@ def test_a_broken_or_foreign_manifest_is_one_line(slurm: Slurm, store: Path, cal
     for verb in VERBS:
         out, err = call(verb, status=2)
         assert out == "" and str(path) in err and err.count("\n") == 1
+        assert (
+            "version 2 of a manifest, expected 1" in err
+            if '"version": 2' in text
+            else f"move {path.parent} away" in err
+        )
 
 
 @pytest.mark.parametrize(

@@ -190,6 +190,25 @@ def test_tail_follows_what_is_written(
     ]  # fmt: skip
 
 
+def test_tail_says_that_a_job_waits_and_why(
+    slurm: Slurm, store: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "EVERY_S", 0.0)
+    manifest = sweep(store, ["17_0"])
+    slurm.queue(slurm.job("17_0", "PENDING", "", reason="Resources"))
+    steps = [
+        lambda: None,
+        lambda: slurm.queue(slurm.job("17_0", "PENDING", "", reason="Priority")),
+        lambda: slurm.queue(slurm.job("17_0", "RUNNING")),
+        lambda: slurm.queue(slurm.job("17_0", "COMPLETED")),
+    ]
+    monkeypatch.setattr(follow, "time", SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: steps.pop(0)()))
+    tail(manifest, store)
+    assert capsys.readouterr().err.splitlines()[1:] == [
+        "job 17_0: PENDING (Resources)", "job 17_0: PENDING (Priority)", "job 17_0: COMPLETED; it left no log",
+    ]  # fmt: skip
+
+
 def test_tail_of_what_left_no_log_says_so(slurm: Slurm, store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     manifest = sweep(store, ["17_0"])
     assert tail(manifest, store) == 0

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from slurm_stub import Slurm
+from slurm_stub import WORDS, Slurm
 
 from bench.config.paths import ROOT
 from launch.batch.shell import GUARDED
@@ -17,19 +17,6 @@ from launch.sweep.manifest import Manifest
 from results.store.writer import RunWriter
 
 pytestmark = pytest.mark.usefixtures("checkout")
-WORDS = "dataset=digits ranks_per_node=1 cluster=small"
-
-
-@pytest.fixture
-def submit(slurm: Slurm, capsys: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
-    def call(words: str, status: int = 0) -> tuple[str, str]:
-        capsys.readouterr()
-        got = main("slurm", [*f"{WORDS} {words}".split(), f"results={slurm.results}"])
-        out, err = capsys.readouterr()
-        assert got == status, (out, err)
-        return out, err
-
-    return call
 
 
 def sweeps(slurm: Slurm) -> list[Manifest]:
@@ -182,22 +169,6 @@ def test_other_weights_or_images_are_another_configuration(slurm: Slurm, submit,
     assert "1 configuration in 1 job" in submit(f"depth=20 save={tmp_path}/a.safetensors")[0]
     assert submit(f"depth=20 save={tmp_path}/a.safetensors")[0] == ""
     assert submit("depth=20")[0] == ""
-
-
-def test_nothing_is_submitted_where_squeue_does_not_answer(slurm: Slurm, submit) -> None:  # type: ignore[no-untyped-def]
-    slurm.set("broken", "")
-    out, err = submit("depth=20", status=1)
-    assert (out, err.count("\n")) == ("", 1) and not slurm.calls()
-    assert (
-        "what is queued already is not known (squeue does not answer: slurm_load_jobs error: Unable to contact" in err
-    )
-    assert "rerun=true submits" in err
-    assert "1 configuration in 1 job" in submit("depth=20 rerun=true")[0]
-    out, err = submit("depth=20,32 rerun=true", status=1)
-    assert (
-        out == ""
-        and "how large an array may be is not known (scontrol does not answer: slurm_load_ctl_conf error)" in err
-    )
 
 
 def test_a_limit_in_the_middle_leaves_the_rest_to_the_same_command(slurm: Slurm, submit) -> None:  # type: ignore[no-untyped-def]
