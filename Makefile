@@ -19,14 +19,13 @@ STAMP := $(VENV)/.complete
 bench: setup
 	@$(RUN) launch/local.py depth=20 dataset=digits
 
-# Two at a time. What starts no ranks has a core of its own; ranks wait for one another and for limits of time, and share.
-TWO := $(RUN) -m pytest -q -n 2 --dist=worksteal
+# What starts no ranks, interpreted kernels among it, two at a time, each on a core of its own. Ranks have both cores.
+TWO := OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 --dist=worksteal
 test: setup
-	@OMP_NUM_THREADS=1 $(TWO) -m "not (ranks or soak)"; without=$$?; \
-	  $(TWO) -m "ranks and not soak" && exit $$without
+	@$(TWO) -m "not (ranks or soak)"; without=$$?; $(RUN) -m pytest -q -m "ranks and not soak" && exit $$without
 
 test-fast: setup
-	@OMP_NUM_THREADS=1 $(TWO) -m "not (ranks or interpreted or slurm or slow or soak)"
+	@$(TWO) -m "not (ranks or interpreted or slurm or slow or soak)"
 
 soak: setup
 	@$(RUN) -m pytest -q -m soak -o addopts="--import-mode=importlib -ra --strict-markers -s"

@@ -55,6 +55,5 @@ def test_the_interpreter_for_whoever_insists(tmp_path: Path) -> None:
     assert layers["conv1"] == {"forward": "torch", "dgrad": "torch", "inference": "torch", "config": own}
     assert layers["layer1.0.conv2"] == {"forward": "prologue", "dgrad": "triton", "inference": "triton", "config": own}
     assert row["choices_hash"] == hashlib.sha256(row["kernels_choices"].encode()).hexdigest()[:16]
-    assert " triton" in done.stdout.splitlines()[-1] or any(
-        " triton" in line for line in done.stdout.splitlines() if row["run_id"][-8:] in line
-    )
+    table = done.stdout[done.stdout.index("cuDNN the others") :]  # whose cells wrap where a time has a digit more
+    assert " triton" in table and row["run_id"][-8:] in table
