@@ -104,6 +104,18 @@ def _states(name: str) -> str:
     return states
 
 
+def _opened(address: str, port: int, place: RankEnvironment, run: str, *, exact: bool) -> tuple[dist.TCPStore, int]:
+    """The store that the ranks meet at, and its port; a rank that cannot reach the others tells rank 0 first."""
+    try:
+        rendezvous.choose_interface(address, place, exact=exact)
+    except rendezvous.Unreachable as fault:
+        if place.rank:
+            with contextlib.suppress(rendezvous.Unreachable):
+                rendezvous.tell(rendezvous.open_store(address, port, place, run)[0], fault)
+        raise
+    return rendezvous.open_store(address, port, place, run)
+
+
 def start_process_group(on_failure: Callable[[Failure], None], run: str = "") -> World:
     """Start this rank's part of the run that the environment describes (see `bench.config.environment`).
 
@@ -128,8 +140,7 @@ def start_process_group(on_failure: Callable[[Failure], None], run: str = "") ->
     torch.set_num_threads(job.threads or threads)
 
     address, port = job.rendezvous()
-    rendezvous.choose_interface(address, place, exact=device.type == "cpu")
-    store, port = rendezvous.open_store(address, port, place, run)
+    store, port = _opened(address, port, place, run, exact=device.type == "cpu")
     os.environ["MASTER_PORT"] = str(port)
     watchdog = None
     if size > 1:

@@ -23,16 +23,15 @@ from results.store.files import read_rows
 
 pytestmark = pytest.mark.slurm
 
-WORDS = ["dataset=digits", "ranks_per_node=1", "cluster=throwaway"]
-SHORT = "steps=4"
+WORDS = ["dataset=digits", "steps=4", "ranks_per_node=1", "cluster=throwaway"]
 ODD = 'rows 100%n of "it\'s" $HOME'  # also of a pattern of Slurm's, a quote and a variable
 
 
 def launch(
-    slurm: Cluster, rows: Path, *words: str, length: str = SHORT, root: Path = ROOT, **options: object
+    slurm: Cluster, rows: Path, *words: str, root: Path = ROOT, **options: object
 ) -> subprocess.CompletedProcess[str]:
     results = str(rows).replace("'", "\\'")
-    command = [sys.executable, str(root / "launch" / "slurm.py"), *WORDS, length, f"results='{results}'", *words]
+    command = [sys.executable, str(root / "launch" / "slurm.py"), *WORDS, f"results='{results}'", *words]
     return slurm.call(*command, check=False, **options)
 
 
@@ -65,10 +64,10 @@ def held(slurm: Cluster) -> Iterator[Cluster]:
 def test_a_sweep_runs_each_configuration_once_on_nodes_of_its_own(slurm: Cluster, tmp_path: Path) -> None:
     """Three depths by three options of shortcuts, on one node and on two."""
     rows, words = tmp_path / ODD, ["depth=20,32,44", "shortcut=A,B,C", "nodes=1,2"]
-    done = launch(slurm, rows, *words, length="epochs=1")
+    done = launch(slurm, rows, *words)
     assert done.returncode == 0, done.stderr
     assert re.match(r"job \d+_\[0-8\]  9 configurations  nodes=1 .*\njob \d+_\[0-8\]  9 .* nodes=2 ", done.stdout)
-    again = launch(slurm, rows, *words, length="epochs=1")
+    again = launch(slurm, rows, *words)
     assert (again.returncode, again.stdout) == (0, "") and again.stderr.count(" has it (") == 18, again.stderr
     (sweep,) = sweeps(rows)
     assert len(sweep.cells) == len({cell.config_hash for cell in sweep.cells}) == 18
@@ -97,7 +96,7 @@ def test_a_sweep_runs_each_configuration_once_on_nodes_of_its_own(slurm: Cluster
         assert f"{row['slurm_job_id']}_{row['array_task']}" == cell.submissions[-1].job_id
         assert (row["nodes"], row["restart_count"]) == (cell.nodes, 0)
         assert (row["git_commit"] or "", row["dirty"], row["snapshot"]) == (sweep.commit, sweep.dirty, sweep.snapshot)
-    again = launch(slurm, rows, *words, length="epochs=1")
+    again = launch(slurm, rows, *words)
     assert (again.returncode, again.stdout) == (0, "") and again.stderr.count("has a completed result") == 18
 
 
@@ -216,7 +215,7 @@ def test_the_code_of_submission_runs(held: Cluster, tmp_path: Path) -> None:
 
 def test_a_task_of_an_array_submits_a_job_of_its_own(slurm: Cluster, tmp_path: Path) -> None:
     rows = tmp_path / "rows"
-    command = [sys.executable, str(ROOT / "launch" / "slurm.py"), *WORDS, SHORT, "depth=8", f"results={rows}"]
+    command = [sys.executable, str(ROOT / "launch" / "slurm.py"), *WORDS, "depth=8", f"results={rows}"]
     # From a step of a job that is itself a task of an array, with memory and a binding of its own.
     step = f"srun --ntasks=1 --mem-per-cpu=100 {' '.join(command)}"
     outer = slurm.submit("--array=3", f"--output={tmp_path}/outer", f"--chdir={tmp_path}", f"--wrap={step}")

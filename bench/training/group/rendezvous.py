@@ -1,5 +1,6 @@
 """How the ranks of a run find each other before there is a process group: whoever does not come is named."""
 
+import contextlib
 import ipaddress
 import os
 import socket
@@ -24,7 +25,7 @@ PORTS = 4  # from MASTER_PORT on, of which rank 0 takes the first that is free
 LOOK_S = 0.5  # between two looks at them
 ANSWER_S = 5.0  # in which a store says that it is one, and whose
 FOREIGN_S = 15.0  # until a port where somebody else listens is looked at again
-RUN_KEY = "run"
+RUN_KEY, FAULT_KEY = "run", "fault"
 SHOWN = 8  # ranks that a message names
 
 
@@ -132,6 +133,7 @@ def meet(store: dist.Store, place: RankEnvironment) -> None:
 
     Raises:
         RankLost: some did not within `MEET_S`; on rank 0 the message names them and their hosts.
+        Unreachable: on rank 0, what another has told it; see `tell`.
     """
     store.set(f"met/{place.rank}", place.host())
     if place.rank:
@@ -144,10 +146,23 @@ def meet(store: dist.Store, place: RankEnvironment) -> None:
     missing = list(range(1, place.world_size))
     deadline = time.monotonic() + MEET_S
     while missing := [rank for rank in missing if not store.check([f"met/{rank}"])]:
+        if store.check([FAULT_KEY]):
+            raise Unreachable(store.get(FAULT_KEY).decode())
         if time.monotonic() > deadline:
             raise RankLost(missing_ranks(missing, place))
         time.sleep(POLL_S)
     store.set("met", "all")
+
+
+def tell(store: dist.Store, fault: Unreachable) -> None:
+    """Tell rank 0 why this rank cannot come, and wait until rank 0 has ended with it.
+
+    Whoever ended at once would take rank 0 along: srun ends all ranks after the first, rank 0 perhaps while it still
+    imports torch, and nobody would be left to write a row.
+    """
+    store.set(FAULT_KEY, str(fault))
+    with contextlib.suppress(Exception):  # in whatever words: the store is gone with rank 0
+        store.wait(["met"], timedelta(seconds=MEET_S))
 
 
 def missing_ranks(missing: Sequence[int], place: RankEnvironment) -> str:

@@ -1,6 +1,7 @@
 """Ranks meet before there is a process group: who does not come is named, and who sits at the meeting place."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import torch.distributed as dist
 
 from bench.config.environment import LOOPBACK, RankEnvironment
 from bench.measure.failure import RankLost, classify
+from bench.training import process_group
 from bench.training.group import rendezvous
 from bench.training.group.rendezvous import (
     Unreachable,
@@ -32,6 +34,9 @@ def place(rank: int, size: int = 4, local: int = 2, hosts: tuple[str, ...] = ("n
     return RankEnvironment(
         rank=rank, world_size=size, local_rank=rank % local, local_world_size=local, hosts=hosts
     )  # fmt: skip
+
+
+HERE = re.escape(place(0).host())
 
 
 @pytest.fixture
@@ -122,6 +127,42 @@ def test_a_rank_that_never_starts_ends_the_others_by_name() -> None:
     first, second = join(free_port(), 3, [0, 1])
     assert first.startswith("failed (rank_lost, rank 0): 1 of 3 ranks did not come within 3 s: rank 2;")
     assert second.startswith("failed (rank_lost, rank 1): rank 0 has given up waiting")
+
+
+@pytest.mark.parametrize("rank", [1, 2])
+def test_a_rank_that_cannot_reach_the_others_tells_rank_0_before_it_ends(
+    rank: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However early it knows: rank 0 may still import torch, and srun ends all ranks after the first."""
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+    monkeypatch.setattr(rendezvous, "MEET_S", 20.0)
+    port, ended = free_port(), threading.Event()
+
+    def other() -> None:
+        with pytest.raises(
+            Unreachable, match=f"^interface=lo of the site profile leads to no other node from {HERE}: "
+        ):
+            process_group._opened(LOOPBACK, port, place(rank), "r1", exact=True)
+        ended.set()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    time.sleep(1.0)
+    assert not ended.is_set()
+    store, _ = open_store(LOOPBACK, port, place(0), "r1")
+    with pytest.raises(Unreachable, match=f"^interface=lo .* from {HERE}: name the network"):
+        meet(store, place(0))
+    assert not ended.is_set()  # rank 0 has yet to write its row
+    del store
+    thread.join(20)
+    assert ended.is_set()
+
+
+def test_a_rank_that_cannot_reach_even_rank_0_says_what_it_knew_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+    monkeypatch.setattr(rendezvous, "MEET_S", 1.0)
+    with pytest.raises(Unreachable, match=f"^interface=lo of the site profile leads to no other node from {HERE}: "):
+        process_group._opened(LOOPBACK, free_port(), place(2), "r1", exact=True)
 
 
 @pytest.mark.ranks
