@@ -54,6 +54,12 @@ def submitted(rows: Path) -> dict[str, str]:
     return found
 
 
+def ran(slurm: Cluster, job_id: str) -> dict[str, str]:
+    """When a job ran, and on which nodes."""
+    (row,) = (row for row in slurm.sacct(job_id, "JobID", "Start", "End", "NodeList") if row["JobID"] == job_id)
+    return row
+
+
 @pytest.fixture
 def held(slurm: Cluster) -> Iterator[Cluster]:
     """A Slurm that queues jobs and starts none."""
@@ -79,9 +85,8 @@ def test_a_sweep_runs_each_configuration_once_on_nodes_of_its_own(slurm: Cluster
         logs = "\n".join(f"{path}:\n{path.read_text()[-2000:]}" for path in log.glob("*.[lo][ou]*"))
         assert state == "COMPLETED", logs
         assert f"{cell.label}, of sweep {sweep.sweep_id}" in logs and cell.label.replace(" ", "-") in log.name
-        (job,) = (
-            row for row in slurm.sacct(one.job_id, "JobID", "Start", "End", "NodeList") if row["JobID"] == one.job_id
-        )
+        until(lambda job_id=one.job_id: ran(slurm, job_id)["End"] != "Unknown", f"{one.job_id} has its end", 60)  # type: ignore[misc]
+        job = ran(slurm, one.job_id)
         for node in slurm.call("scontrol", "show", "hostnames", job["NodeList"]).stdout.split():
             times[node].append((job["Start"], job["End"], one.job_id))
     for node, jobs in times.items():
