@@ -137,6 +137,14 @@ def test_a_figure_that_neither_side_has_is_said_of_the_cell_s_first_alone(memory
     assert "peak_mem_bytes" not in {one.metric for one in findings}
 
 
+def test_what_neither_side_has_for_no_fault_is_not_named_as_one(memory: Memory) -> None:
+    columns = {"tta_s": None, "epochs_to_target": None, "final_top1": None, "target_top1": None}
+    baseline(memory, **columns)
+    evidence = gather(memory.root, [memory.run(rate, **columns) for rate in spread(3)], now=memory.now)
+    assert {one.metric for one in judge(evidence)} == {MAIN, "step_ms_p50", "peak_mem_bytes"}
+    assert not [text for text in evidence.faults if "the baseline has none" in text], evidence.faults
+
+
 @pytest.mark.parametrize(("drop", "verdict"), [(0.004, Verdict.PASS), (0.006, Verdict.REGRESSION)])
 def test_the_floor_of_accuracy_is_in_points_whatever_the_accuracy(
     memory: Memory, drop: float, verdict: Verdict

@@ -52,3 +52,11 @@ def test_a_set_of_which_one_pair_is_of_another_commit_settles_nothing(memory: Me
     last = memory.rows["pairs"][-1]["run_id"]
     next(row for row in memory.rows["runs"] if row["run_id"] == last)["git_commit"] = "c" * 40
     assert of(check(memory, ids)).verdict is Verdict.INCONCLUSIVE
+
+
+def test_pairs_of_one_commit_with_itself_settle_nothing(memory: Memory) -> None:
+    """Where what is suspected is of the very commit that was accepted."""
+    baseline(memory)
+    ids = [memory.run(rate) for rate in spread(3, 950.0, 0.001)]
+    memory.pairs([0.05] * 8, a=OLD, b=OLD)
+    assert of(check(memory, ids)).verdict is Verdict.INCONCLUSIVE
