@@ -19,10 +19,13 @@ STAMP := $(VENV)/.complete
 bench: setup
 	@$(RUN) launch/local.py depth=20 dataset=digits
 
-# What starts no ranks, interpreted kernels among it, two at a time, each on a core of its own. Ranks have both cores.
-TWO := OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 --dist=worksteal
+# Two at a time, each on a core of its own: what starts no ranks, and interpreted kernels, which share nothing. Ranks have
+# both cores.
+TWO := OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 --dist=loadfile
 test: setup
-	@$(TWO) -m "not (ranks or soak)"; without=$$?; $(RUN) -m pytest -q -m "ranks and not soak" && exit $$without
+	@$(TWO) -m "not (ranks or interpreted or soak)"; without=$$?; \
+	  $(RUN) -m pytest -q -m "ranks and not soak"; ranks=$$?; \
+	  $(TWO) -m "interpreted and not (ranks or soak)" && exit $$((without | ranks))
 
 test-fast: setup
 	@$(TWO) -m "not (ranks or interpreted or slurm or slow or soak)"

@@ -168,6 +168,7 @@ def test_no_threads_said_is_none() -> None:
 
 def test_ranks_on_this_machine_are_told_who_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", "/more")
+    monkeypatch.delenv("RESNET_BENCH_HOSTS", raising=False)
     monkeypatch.setenv("KEPT", "as it was")
     found = rank_environment(1, 2, 29501, 3)
     assert RankEnvironment.from_env(found) == RankEnvironment(rank=1, world_size=2, local_rank=1, local_world_size=2)

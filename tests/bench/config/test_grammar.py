@@ -98,9 +98,10 @@ def test_typed_path_needs_quotes_for_a_comma_alone() -> None:
         ("lr=range(0,1,1e-300)", "lr=range(0,1,1e-300): more than 10,000 values"),
         ("lr=range(nan,1)", "lr=range(nan,1): lr takes a number, above 0"),
         ("lr=range(0,1,0)", "lr=range(0,1,0): lr takes a number, above 0"),
-        (
+        pytest.param(
             "depth=range(2,5002) lr=1,2,3",
             "depth=range(2,5002): the sweeps have 15,000 configurations together; nearest is",
+            marks=pytest.mark.slow,
         ),
         (f"depth={'9' * 5000}", f"depth={'9' * 5000}: depth takes a whole number, at least 2"),
         (f"depth={'[' * 3000}", f"depth={'[' * 3000}: depth takes a whole number, at least 2"),
