@@ -40,7 +40,7 @@ def config() -> RunConfig:
 
 @pytest.fixture
 def slurm(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "RESNET_BENCH_HOSTS"):
         monkeypatch.setenv(name, "left over")
         monkeypatch.delenv(name)
     for name, value in {
