@@ -87,7 +87,7 @@ def sbatch(word: str, script: str = "") -> subprocess.CompletedProcess[str] | No
     except subprocess.TimeoutExpired:
         return None
     except OSError as error:
-        raise BatchError(f"sbatch: {error.strerror or error}; nothing was submitted") from None
+        raise BatchError(f"sbatch: {error.strerror or error}") from None
 
 
 def cluster_of(cell: Cell) -> ClusterConfig:

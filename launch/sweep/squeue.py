@@ -38,17 +38,14 @@ def ask() -> list[Queued]:
     """
     try:
         said = call("squeue", "--noheader", "--array", "--format=%i|%T|%o")
+        lines = [line.split("|", 2) for line in said.splitlines()]
+        jobs = [Queued(*line) for line in lines if len(line) == 3 and JOB_ID.match(line[0])]
+        if said.strip() and not jobs:  # whoever took it for an empty queue would submit all of it once more
+            raise SlurmError(f"squeue says {said.strip()[:60]!r}, which is no list of jobs")
     except SlurmError as error:
         raise BatchError(
             f"what is queued already is not known ({error}); nothing was submitted; rerun=true submits unasked"
         ) from None
-    lines = [line.split("|", 2) for line in said.splitlines()]
-    jobs = [Queued(*line) for line in lines if len(line) == 3 and JOB_ID.match(line[0])]
-    if said.strip() and not jobs:  # whoever took it for an empty queue would submit all of it once more
-        raise BatchError(
-            f"what is queued already is not known (squeue says {said.strip()[:60]!r}, which is no list of jobs); "
-            "nothing was submitted; rerun=true submits unasked"
-        )
     return jobs
 
 
