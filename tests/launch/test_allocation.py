@@ -61,8 +61,8 @@ def test_what_slurm_says_of_a_task_changes_no_run_in_it(tmp_path: Path) -> None:
     ("words", "variables", "used"),
     [
         (["loader_threads=48"], {}, 16),  # one an image of the batch
-        (["loader_threads=5", "loader=torch"], {}, 5),
-        (["loader_threads=0", "loader=torch"], {}, 0),
+        pytest.param(["loader_threads=5", "loader=torch"], {}, 5, marks=pytest.mark.soak),
+        pytest.param(["loader_threads=0", "loader=torch"], {}, 0, marks=pytest.mark.soak),
         ([], {"SLURM_CPUS_PER_TASK": "48", "OMP_NUM_THREADS": "1"}, None),
     ],
 )  # fmt: skip

@@ -20,7 +20,7 @@ STEPS = 10
 
 
 def config(**changes: object) -> RunConfig:
-    keys = RunKeys(depth=20, dataset="digits", precision="fp32", batch=8, lr=0.01, ranks_per_node=2)
+    keys = RunKeys(depth=20, dataset="digits", image_size=16, precision="fp32", batch=8, lr=0.01, ranks_per_node=2)
     resolved, _ = resolve(keys, Host(ranks_per_node=2))
     # Residual branches that start at zero keep ten steps from magnifying what the order of a sum rounds differently.
     recipe = dataclasses.replace(resolved.recipe, zero_init_residual=True)
@@ -122,9 +122,7 @@ def fused() -> dict[str, list[float]]:
     accumulated = {"grad_accum": 2}  # in fp32 alone: interpreted kernels take their time
     cases = {"torch_fp32_accum": config(**small, **accumulated), "triton_fp32_accum": config(**triton, **accumulated)}
     cases |= {"torch_fp32": config(**small), "torch_bf16": config(**small, precision="bf16")}
-    for name, engine in {
-        "ddp": {"engine": "ddp"}, "zero0": {}, "zero1": {"zero_stage": 1}, "zero2": {"zero_stage": 2},
-    }.items():  # fmt: skip
+    for name, engine in {"ddp": {"engine": "ddp"}, "zero0": {}, "zero2": {"zero_stage": 2}}.items():
         cases[f"{name}_bf16"] = config(**triton, **engine, precision="bf16")
     return run(cases, 2, steps=FUSED_STEPS, TRITON_INTERPRET="" if torch.cuda.is_available() else "1")
 
@@ -134,7 +132,7 @@ def test_fused_kernels_train_over_ranks_with_accumulation(fused: dict[str, list[
     assert fused["torch_fp32_accum"][0] != fused["torch_fp32_accum"][-1]
 
 
-@pytest.mark.parametrize("engine", ["zero0", "zero1", "zero2"])
+@pytest.mark.parametrize("engine", ["zero0", "zero2"])
 def test_engines_agree_over_fused_kernels_through_autocast(fused: dict[str, list[float]], engine: str) -> None:
     assert fused[f"{engine}_bf16"] == pytest.approx(fused["ddp_bf16"], rel=2e-3)
 

@@ -24,7 +24,7 @@ from results.store.files import read_rows
 pytestmark = pytest.mark.ranks
 
 LOCAL = [sys.executable, str(ROOT / "launch" / "local.py")]
-SMALL = ["depth=8", "dataset=digits", "batch=16"]
+SMALL = ["depth=8", "dataset=digits", "image_size=16", "batch=16"]
 
 
 def launch(*words: str) -> subprocess.CompletedProcess[str]:
@@ -43,8 +43,8 @@ def accuracy_of(weights: Path, precision: str = "bf16") -> float:
     resnet.load_weights(model, weights)
     device = torch.device("cpu")
     loader = make_loader(
-        "dali", open_dataset("digits", None, image_size=32).test, train=False, batch=16, rank=0, world_size=1, seed=0,
-        augment="shift", image_size=32, device=device, threads=1,
+        "dali", open_dataset("digits", None, image_size=16).test, train=False, batch=16, rank=0, world_size=1, seed=0,
+        augment="shift", image_size=16, device=device, threads=1,
     )  # fmt: skip
     try:
         return evaluate(model, loader, precision, World(0, 1, 0, 1, device, 1)).top1
@@ -54,7 +54,7 @@ def accuracy_of(weights: Path, precision: str = "bf16") -> float:
 
 @pytest.mark.parametrize("zero_stage", [0, 2])
 def test_saved_weights_give_the_run_s_accuracy_and_a_resumed_run_its_losses(tmp_path: Path, zero_stage: int) -> None:
-    words = ["depth=8", "dataset=digits", "batch=64", "epochs=3", f"zero_stage={zero_stage}"]
+    words = [*SMALL, "epochs=3", f"zero_stage={zero_stage}"]
     whole = launch(*words, f"save={tmp_path}/whole.safetensors", f"results={tmp_path}/whole")
     assert whole.returncode == 0, whole.stderr
     row = only_row(tmp_path / "whole")
