@@ -120,8 +120,8 @@ def conv_dgrad_kernel(
 ):
     CHANNELS_FIRST: tl.constexpr = BLOCK_N >= 64  # the matrix instruction wants 64 rows
     # What the epilogue reads is asked for before a short multiplication, which then hides memory's latency. Beside a
-    # long one it would only hold registers.
-    AHEAD: tl.constexpr = PRODUCER and TAPS * K <= 256
+    # long one it would only hold registers, and they are dearer where z is written too.
+    AHEAD: tl.constexpr = PRODUCER and TAPS * K <= (128 if WRITE_ACTIVATION else 256)
     BLOCKS: tl.constexpr = (C + BLOCK_N - 1) // BLOCK_N
     column, program = tl.program_id(0) % BLOCKS, tl.program_id(0) // BLOCKS
     row = program * BLOCK_M
