@@ -33,7 +33,7 @@ LAUNCHER_GONE = r"the launcher \(process \d+\) is gone"
 KILLED = r"was killed by signal 9 \(SIGKILL\)"
 LOST = {
     0: rf"rank 0 {KILLED}|ranks? 0(, 1)? (is|are) gone",
-    1: rf"rank 1 ({KILLED}|is gone)|another rank is gone: .+|rank 1 has been silent.*",
+    1: rf"rank 1 ({KILLED}|is gone|\(\S+\) ended without a word: .+)|another rank is gone: .+|rank 1 has been silent.*",
 }
 WAYS: dict[str, tuple[str, str]] = {
     "kill rank 0": ("rank_lost", LOST[0]),

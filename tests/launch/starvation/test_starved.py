@@ -136,7 +136,7 @@ def test_a_suspended_worker_goes_with_a_rank_that_is_killed(running) -> None:
     worker.suspend()
     worker.parent().kill()
     # Who notices first: the other rank, or the launcher, which may see the signal.
-    said = r"rank \d (\(\S+\) ended without a word: .+|(was killed by signal 9 \(SIGKILL\)|is gone)( \(last line of .+\))?)"
+    said = r"rank \d (\(\S+\) ended without a word: .+|(was killed by signal 9 \(SIGKILL\)|is gone)( \(last line .+)?)"
     assert re.fullmatch(said, run.message("rank_lost"))
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from fused_nets import calm_seed, distance, train
 
-# Nets that are trained for five steps: the one with every kind of layer each time, since interpreted steps take minutes.
+# Nets that are trained for five steps: each time that with every kind of layer, since interpreted steps take minutes.
 ALWAYS = ("bottleneck-v1.5-B",)
 FIVE = (*ALWAYS, "cifar20-B", "cifar20-none", "cifar20-A", "cifar20-C", "bottleneck-v1-B")
 FLOOR = 2e-6  # relative distance below which two fp32 results are the same: a few roundings

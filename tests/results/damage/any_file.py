@@ -98,7 +98,8 @@ Damage = Callable[[Store, int, int, int], None]
 
 
 def _changed(path: Path, change: Callable[[bytes], bytes]) -> None:
-    path.write_bytes(change(path.read_bytes()))
+    if data := path.read_bytes():  # an earlier damage may have left nothing
+        path.write_bytes(change(data))
 
 
 def _rewritten(path: Path, change: Callable[[pa.Table], pa.Table], **how: Any) -> None:

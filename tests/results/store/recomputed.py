@@ -14,6 +14,8 @@ COLUMNS = (
     "epochs_completed", "elapsed_s", "active_s", "best_top1", "final_top1", "epochs_to_target", "tta_s", "train_s",
     "images_per_s", "step_ms_p50", "step_ms_p95", "data_wait_frac",
 )  # fmt: skip
+# Of them those that do not change with the end of the training.
+OF_EPOCHS = ("epochs_completed", "best_top1", "final_top1", "epochs_to_target", "tta_s")
 
 
 def figures(row: dict[str, Any], epochs: list[dict[str, Any]], steps: list[dict[str, Any]]) -> dict[str, Any]:
@@ -62,7 +64,11 @@ def differences(root: Path) -> list[str]:
         epochs, steps = (
             [each for each in table if (each["run_id"], each["restart"]) == key] for table in tables.values()
         )
-        for column, value in figures(row, epochs, steps).items():
+        expected = figures(row, epochs, steps)
+        if row["steps_completed"] is not None:  # it ended after its training, of which the whole figures were there
+            expected = {column: expected[column] for column in OF_EPOCHS}
+            expected["steps_completed"] = len({step["step"] for step in steps})
+        for column, value in expected.items():
             same = row[column] == value or (value and row[column] and math.isclose(row[column], value, rel_tol=1e-9))
             if not same:
                 found.append(f"{key}: {column} is {row[column]}, its tables say {value}")

@@ -141,7 +141,9 @@ def test_a_death_that_reaches_the_main_thread_elsewhere_is_named_all_the_same(sp
 
 def test_a_worker_that_dies_with_the_lock_of_its_queue_is_named(split, reading, monkeypatch):
     made, make = [], queues.Queue.__init__
-    monkeypatch.setattr(queues.Queue, "__init__", lambda self, *a, **words: made.append(self) or make(self, *a, **words))
+    monkeypatch.setattr(
+        queues.Queue, "__init__", lambda self, *a, **words: made.append(self) or make(self, *a, **words)
+    )
 
     def die(name):
         if name == "13.jpg":
