@@ -130,6 +130,8 @@ def values(words: Sequence[str], keys: type) -> dict[str, list[Any]]:
         config = _converted(keys, row, said, options, parser)
         for name in row:
             original = originals[name] if len(spelled[name]) == 1 else said[name]
+            if OmegaConf.is_missing(config, name):  # ??? in quotes
+                raise WordError(f"{original}: {name} takes {accepts(options[name])}")
             if config[name] is None:
                 raise WordError(f"{original}: {name} takes {accepts(options[name])}; for the default leave {name} out")
             check(options[name], config[name], original)
@@ -242,6 +244,8 @@ def _spelled(word: str, option: Field[Any], parser: OverridesParser) -> list[str
     if "${" in text:
         raise WordError(f"{word}: nothing is filled in for ${{...}} here; write the value out")
     rule = option.metadata
+    if rule["text"] != "a path" and word != word.encode(errors="replace").decode():  # Linux has other bytes in paths
+        raise WordError(f"{word}: {name} takes {accepts(option)}, in UTF-8")
     if rule["text"] and text[:1] not in ("'", '"'):
         text = ",".join(_quote(part) if part else "" for part in ([text] if rule["one"] else text.split(",")))
     found: list[str] = []

@@ -59,7 +59,8 @@ def read_side(name: str, text: str, common: Sequence[str]) -> tuple[Side, RunKey
         if key in ("commit", "checkout", "revision"):
             raise WordError(f"{name}={text}: a commit is written {COMMIT}{word.partition('=')[2] or 'HEAD~1'}")
         if "=" not in word:
-            raise WordError(f"{name}={text}: {word} is no word of a run; a commit is written {COMMIT}{word}")
+            revision = word.rpartition(":")[2]
+            raise WordError(f"{name}={text}: {word} is no word of a run; a commit is written {COMMIT}{revision}")
         if key in SHARED:
             raise WordError(f"{name}={text}: {key} is that of both sides; give {word} beside a= and b=")
         if key in {word.partition("=")[0] for word in common}:

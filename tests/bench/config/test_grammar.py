@@ -98,6 +98,9 @@ def test_typed_path_needs_quotes_for_a_comma_alone() -> None:
         ("lr=range(0,1,1e-300)", "lr=range(0,1,1e-300): more than 10,000 values"),
         ("lr=range(nan,1)", "lr=range(nan,1): lr takes a number, above 0"),
         ("lr=range(0,1,0)", "lr=range(0,1,0): lr takes a number, above 0"),
+        ("shortcut='\"???\"'", 'shortcut="???": shortcut takes '),
+        ("run=b\udcff", "run=b\udcff: run takes an id, in UTF-8"),
+        ("shortcut=\ud800", "shortcut=\ud800: shortcut takes "),
         pytest.param(
             "depth=range(2,5002) lr=1,2,3",
             "depth=range(2,5002): the sweeps have 15,000 configurations together; nearest is",

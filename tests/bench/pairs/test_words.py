@@ -53,6 +53,7 @@ def test_steps_that_do_not_count_are_no_more_than_those_that_do(repository) -> N
         (["a=commit:main commit:v1"], "a=commit:main commit:v1: two commits"),
         (["a=commit=main"], "a=commit=main: a commit is written commit:main"),
         (["a=main"], "a=main: main is no word of a run; a commit is written commit:main"),
+        (["a=comit:main"], "a=comit:main: comit:main is no word of a run; a commit is written commit:main"),
         (["a=kernels=torhc"], "a: kernels=torhc: choose from torch, compile, triton, auto (nearest: kernels=torch)"),
         (["a=lr=1", "b=kernals=torch"], "b: kernals=torch: no such key; did you mean kernels=torch?"),
         (["a=kernels=torch,triton"], "kernels: a side is one configuration, and these are 2"),
