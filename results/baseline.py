@@ -123,6 +123,8 @@ def _list(root: Path) -> int:
     history, faults = events(root)
     for fault in faults:
         print(f"results.baseline: {printable(fault)}", file=sys.stderr)
+    if not history and faults:
+        return 1
     if not history:
         print(f"no baselines in {root}: python -m results.baseline accept run=ID,ID,... reason=WHY")
         return 0

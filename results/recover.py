@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 from results.store import early_end
 from results.store.files import BadFile, journals, table_files
-from results.store.journal import Contents, JournalError, read
+from results.store.journal import Contents, JournalError, open_journal, read
 from results.store.schema import Row
 from results.store.writer import final_row, write_attempt
 from results.words import chosen_ids, root_from
@@ -95,10 +95,10 @@ def sweep(
         if chosen is not None and name.rpartition(".")[0] not in chosen:
             continue
         try:
-            file = path.open("rb")
+            file = open_journal(path)
         except FileNotFoundError:  # another sweep was faster
             continue
-        except OSError as error:
+        except (OSError, JournalError) as error:
             result.bad.append(BadFile(path, str(error)))
             continue
         with file:
@@ -132,12 +132,16 @@ def sweep(
 def dead_journals(root: Path | str, stale_s: float = STALE_S) -> list[BadFile]:
     """Return the journals that `sweep` would not leave to a live run, each with how it ended; nothing is changed.
 
-    A journal that cannot be read is among them: nobody can tell of what it is.
+    A journal that cannot be read is among them: nobody can tell of what it is. So is their folder, where it cannot be.
     """
     found = []
-    for path in journals(Path(root).absolute()):
+    try:
+        paths = journals(Path(root).absolute())
+    except OSError as error:
+        return [BadFile(Path(root) / "journal", error.strerror or str(error))]
+    for path in paths:
         try:
-            with path.open("rb") as file:
+            with open_journal(path) as file:
                 contents = read(file, path.name)
                 if not _lives(contents, file, path.parent, stale_s):
                     last = f"last line of the journal at {contents.last_at:%Y-%m-%dT%H:%M:%SZ}"

@@ -130,14 +130,14 @@ def look(manifest: Manifest, store: Path, cells: Sequence[SweepCell]) -> SweepSt
     mine = {one.run_id: job for one in last.values() if (job := jobs[one.run_id]) and job.is_of(manifest.sweep_id)}
     logs = {one.run_id: log_of(one, manifest, store) for one in last.values()}
     # The journals first: a run that ends between the two looks has left its row by the second one.
-    attempts = _attempts(store, set(jobs))
+    attempts, unlisted = _attempts(store, set(jobs))
     dead = [run_id for run_id in attempts if run_id in mine and mine[run_id].phase == "over"]
     ends = {run_id: of_job(job, logs[run_id]) for run_id, job in mine.items() if job.phase == "over"}
     notices = [*account.notices, *_recover(store, dead, ends)]
     if any(not array.job_id for array in manifest.arrays):
         notices.append("a submission was cut short: the same command finds out whether Slurm has it")
     rows, bad = _rows(store, list(jobs))
-    notices += [f"cannot be read: {path}" for path in bad]
+    notices += [f"cannot be read: {path}" for path in (*unlisted, *bad)]
     states = []
     for cell in cells:
         if (one := last.get(id(cell))) is None:
@@ -246,17 +246,21 @@ def _begun_again(row: Row, facts: _Facts) -> bool:
     return job.phase == "waiting" or later or (job.restarts or 0) > row["restart_count"]
 
 
-def _attempts(store: Path, run_ids: set[str]) -> dict[str, _Attempt]:
-    """The newest journal of each run that has one."""
+def _attempts(store: Path, run_ids: set[str]) -> tuple[dict[str, _Attempt], list[str]]:
+    """The newest journal of each run that has one, and why there are none."""
     found: dict[str, _Attempt] = {}
-    for path in journals(store):
+    try:
+        paths = journals(store)
+    except OSError as error:
+        return found, [f"{store / 'journal'}: {error.strerror or error}"]
+    for path in paths:
         run_id, _, restart = path.name.removesuffix(".jsonl").rpartition(".")
         if run_id not in run_ids or not restart.isdecimal():
             continue
         if run_id in found and found[run_id].restart > int(restart):
             continue
         try:
-            with path.open("rb") as file:
+            with journal.open_journal(path) as file:
                 contents = journal.read(file, path.name)
                 progress = of_journal(contents, file)
         except (OSError, journal.JournalError):  # it has just ended, or is damaged: results.recover names it
@@ -264,7 +268,7 @@ def _attempts(store: Path, run_ids: set[str]) -> dict[str, _Attempt]:
         age = age_s(contents, datetime.now(UTC))
         nodes = contents.row.get("nodelist") or ""
         found[run_id] = _Attempt(int(restart), progress, contents.owner.lives(), age, nodes)
-    return found
+    return found, []
 
 
 def _rows(store: Path, run_ids: Sequence[str]) -> tuple[dict[str, Row], list[str]]:

@@ -13,6 +13,7 @@ pass.
 import os
 import shlex
 import sys
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ from results.check.verdict import Finding, exit_status
 from results.durable import replace_file
 from results.report.terminal import show
 from results.selection import SELECTS
-from results.words import ConfigError, printable, root_from
+from results.words import ConfigError, counted, printable, root_from
 
 MOST_HOURS = 24 * 366 * 10
 FORMATS = ("table", "json", "junit", "parquet")
@@ -82,12 +83,17 @@ def _say(task: Task, findings: list[Finding]) -> None:
 def _nothing(evidence: Evidence) -> str:
     if not evidence.runs:
         return f"no runs in {evidence.root}"
+    if evidence.candidates:
+        return f"{counted(len(evidence.candidates), 'run')}, of which neither these nor the baseline have a figure"
     return f"no fresh runs in {evidence.root} that no baseline has; candidate= names runs"
 
 
 def _interpreter() -> str:
     """This Python as a shell here takes it, so that a command can be copied."""
-    here = os.path.relpath(sys.executable)
+    try:
+        here = os.path.relpath(sys.executable)
+    except FileNotFoundError:  # this folder has been removed
+        here = ".."
     return shlex.quote(sys.executable if here.startswith("..") else here)
 
 
@@ -124,10 +130,17 @@ def main(words: Sequence[str] | None = None) -> int:
             raise WordError("format=parquet: add to=FILE")
         if form == "table" and to is not None:
             raise WordError(f"to={to}: a table goes to stdout; nearest is format=json")
-        evidence = gather(
-            root_from(given), given.get("candidate", []), given.get("baseline", []),
-            given.get("against", list(KINDS)), given.get("hours", [HOURS])[0],
-        )  # fmt: skip
+        try:
+            evidence = gather(
+                root_from(given), given.get("candidate", []), given.get("baseline", []),
+                given.get("against", list(KINDS)), given.get("hours", [HOURS])[0],
+            )  # fmt: skip
+        except OSError as error:  # 1 would be a regression
+            raise ConfigError(f"{error.filename or root_from(given)}: {error.strerror or error}") from None
         return Task(evidence, form, to, given.get("details", [False])[0])
 
-    return command.run("results.check", __doc__, Keys, read, _report, words, goes_on=True, lost=2)
+    try:
+        return command.run("results.check", __doc__, Keys, read, _report, words, goes_on=True, lost=2)
+    except Exception:  # a fault of ours, of which Python would make 1, a regression
+        traceback.print_exc()
+        return 2

@@ -207,8 +207,9 @@ def begun_pairs(
         said: by those that count.
         hint: what `how_to_confirm` says.
     """
-    a, _ = next(one.pairs[0] for one in evidence.pair_sets if one.pairs_id == pairs_id)
-    owner = Owner.of(evidence.runs[a].root / "jobs" / pairs_id)
+    ids = [one for pairs in evidence.pair_sets if pairs.pairs_id == pairs_id for pair in pairs.pairs for one in pair]
+    root = next(evidence.runs[one].root for one in ids if one in evidence.runs)
+    owner = Owner.of(root / "jobs" / pairs_id)
     lives = owner.lives() if owner else False
     so_far = f"{said.pairs} of {PAIRS} pairs"
     if lives:

@@ -37,13 +37,9 @@ MARGIN = 1 / 5  # of them, to the day: a check a day sees every run
 
 
 def gather(
-    root: Path,
-    candidate: Sequence[str] = (),
-    baseline: Sequence[str] = (),
-    against: Sequence[str] = KINDS,
-    hours: float = HOURS,
-    now: datetime | None = None,
-) -> Evidence:
+    root: Path, candidate: Sequence[str] = (), baseline: Sequence[str] = (), against: Sequence[str] = KINDS,
+    hours: float = HOURS, now: datetime | None = None,
+) -> Evidence:  # fmt: skip
     """Collect the evidence for a check.
 
     Args:
@@ -123,7 +119,8 @@ def _load(root: Path) -> Runs:
     """The runs of a store; one that died and left its journal alone is one of which the file cannot be read."""
     dead = dead_journals(root)  # before the rows: what ends or is recovered meanwhile has some by then
     store = load(root)
-    for one in dead:
+    store.unlisted += [str(one) for one in dead if one.path.suffix != ".jsonl"]
+    for one in (one for one in dead if one.path.suffix):
         run_id, restart = stem(one.path.name.removesuffix(".jsonl"))
         attempt = int(restart) if restart.isdecimal() else math.inf
         before = store.by_id.get(run_id)

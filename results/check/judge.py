@@ -4,6 +4,7 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from results.check.cells import Cell, Evidence, Samples, by_commit, cells_of, samples
@@ -68,12 +69,14 @@ def _judge_cell(
         mine = samples(evidence, metric, runs, cell.kernel)
         theirs = samples(evidence, metric, baseline, cell.kernel, MOST_RUNS)
         if not (mine.values or theirs.values) and (cell.kernel or metric is not cell.metrics[0]):
-            # What neither side has: a time to a target where there is none, a kernel that cannot run here.
-            if broken := [f"{why} ({one})" for one, why in mine.without.items() if why.startswith("failed")]:
-                evidence.faults.append(
-                    f"{cell.label} {kernel_words(cell)}: the baseline has none, and here {broken[0]}"
-                )
-            continue
+            # What neither side has: a time to a target where there is none, a kernel that cannot run here. What is
+            # there, and no figure, is wrong.
+            if not any(why.startswith(f"{metric.name} is ") for why in mine.without.values()):
+                if broken := [f"{why} ({one})" for one, why in mine.without.items() if why.startswith("failed")]:
+                    evidence.faults.append(
+                        f"{cell.label} {kernel_words(cell)}: the baseline has none, and here {broken[0]}"
+                    )
+                continue
         findings.append(_judge_metric(cell, metric, mine, theirs, runs, baseline, against, evidence))
     return without_pairs_again(findings)
 
@@ -140,6 +143,7 @@ def _judge_metric(
         _ratios_of_pairs(cell, metric, evidence) if metric.timed else (),
         absolute=metric.absolute,
         whole=rule.whole,
+        far=metric.far,
     )
     both = metric.better == "same"
 
@@ -224,15 +228,14 @@ def _confirmed(
     groups: dict[tuple[str, str], list[PairSet]] = {}
     for pairs in sorted(evidence.pair_sets, key=lambda one: one.pairs_id):
         if _fits(pairs, cell, commits, before, evidence):
-            a, b = (str(evidence.runs[run_id].commit) for run_id in pairs.pairs[0])
+            a, b = (next((str(run.commit) for run in side if run), "") for side in _sides(pairs, evidence))
             groups.setdefault((a, b), []).append(pairs)
     sequences, said = {}, {}
     for sides, sets in groups.items():
         one = _Sequence.of(sets, cell, metric, evidence)
         if settle(one.changes, suspicion).said.outcome != "worse":
-            one = _Sequence.of(
-                [pairs for pairs in sets if evidence.runs[pairs.pairs[0][0]].started >= first], cell, metric, evidence
-            )
+            later = [pairs for pairs in sets if _began(pairs, evidence) >= first]
+            one = _Sequence.of(later, cell, metric, evidence)
         if one.ids:
             sequences[sides], said[sides] = one, settle(one.changes, suspicion)
     for sides, found in said.items():
@@ -242,7 +245,7 @@ def _confirmed(
                 Verdict.REGRESSION, why, confirmation=found.said, pairs_id=sequences[sides].set_at(found.stop)
             )  # fmt: skip
     left = [sides for sides, found in said.items() if not found.refuted or sequences[sides].cut]
-    why, hint = how_to_confirm(runs, baseline, metric, evidence, left[-1] if left else None)
+    why, hint = how_to_confirm(runs, baseline, metric, evidence, left[-1] if left and all(left[-1]) else None)
     if said and not left:
         sides, found = list(said.items())[-1]
         return end(
@@ -299,14 +302,30 @@ class _Sequence:
         return self.ids[max(0, stop - 1)]
 
 
+def _sides(one: PairSet, evidence: Evidence) -> list[list[Run | None]]:
+    """The runs of a, and those of b; None where one cannot be read."""
+    return [[evidence.runs.get(pair[side]) for pair in one.pairs] for side in (0, 1)]
+
+
+def _began(one: PairSet, evidence: Evidence) -> datetime:
+    return min(run.started for side in _sides(one, evidence) for run in side if run)
+
+
 def _fits(one: PairSet, cell: Cell, commits: set[str | None], before: set[str | None], evidence: Evidence) -> bool:
-    sides = [(evidence.runs.get(a), evidence.runs.get(b)) for a, b in one.pairs]
+    """Whether a set is of this cell, from a commit of the baseline to one of the candidates.
+
+    A run that cannot be read takes its own pair along, and those after it (see `_values`), not the whole set: what was
+    measured first is not to be forgotten.
+    """
+    a, b = ([run for run in side if run] for side in _sides(one, evidence))
     # A checkout with changes is another one each time, whatever its commit: its pairs say nothing of these runs.
-    return bool(sides) and all(
-        a and b and a.key == b.key == cell.key and a.commit in before and b.commit in commits and a.commit != b.commit
-        and a.clean and b.clean
-        for a, b in sides
-    )  # fmt: skip
+    return (
+        bool(a or b)
+        and all(run.key == cell.key and run.clean for run in (*a, *b))
+        and all(run.commit in before for run in a)
+        and all(run.commit in commits for run in b)
+        and not {run.commit for run in a} & {run.commit for run in b}
+    )
 
 
 def _values(one: PairSet, cell: Cell, metric: Metric, evidence: Evidence) -> list[tuple[float, float]]:
@@ -351,8 +370,8 @@ def _interval(mine: Sequence[float], theirs: Sequence[float]) -> Interval | None
 
 
 def _first_reason(found: Samples) -> str:
-    run_id, reason = next(iter(found.without.items()), ("", "no run has it"))
-    return f"{reason} ({run_id})" if run_id else reason
+    run_id, reason = next(iter(found.without.items()))
+    return f"{reason} ({run_id})"
 
 
 def _others(found: Samples) -> str:

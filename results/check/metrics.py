@@ -22,6 +22,7 @@ class Metric:
         absolute: whether changes are differences, not fractions.
         timed: whether it depends on the allocation. Suspicions of such a metric need pairs to confirm them. Those of
             another do not gain by running side by side, and must be beyond doubt at once (see `results.check.screen`).
+        most: that it can be.
         benchmarks: kinds of runs that have it.
     """
 
@@ -32,6 +33,7 @@ class Metric:
     far: float
     absolute: bool = False
     timed: bool = True
+    most: float = 1e100  # of no measurement, and far from where a mean of two is infinite
     benchmarks: tuple[str, ...] = ("training",)
 
     @property
@@ -51,7 +53,10 @@ METRICS = (
     Metric(name="tta_s", unit="s", better="lower", floor=0.02, far=LONG),
     # Reference convergence points of MLPerf fail what converges too fast as well: it was not the same training.
     Metric(name="epochs_to_target", unit="epochs", better="same", floor=0.2, far=0.6, timed=False),
-    Metric(name="final_top1", unit="fraction", better="higher", floor=0.005, far=0.04, absolute=True, timed=False),
+    Metric(
+        name="final_top1", unit="fraction", better="higher", floor=0.005, far=0.04, absolute=True, timed=False,
+        most=1.0,
+    ),
     Metric(
         name="peak_mem_bytes", unit="bytes", better="lower", floor=0.02, far=0.1, timed=False,
         benchmarks=("training", "step"),
@@ -95,7 +100,7 @@ def value_of(metric: Metric, row: Mapping[str, Any]) -> Value:
         return Value(None, (row.get("null_reasons") or {}).get(metric.name) or "no value")
     if not math.isfinite(number):
         return Value(None, f"{metric.name} is {number}")
-    if number < 0 or (number == 0 and not metric.absolute):
+    if number < 0 or (number == 0 and not metric.absolute) or number > metric.most:
         return Value(None, f"{metric.name} is {number:g}, which none can be")
     return Value(float(number))
 

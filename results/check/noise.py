@@ -12,6 +12,7 @@ from results.check.screen import mad
 __all__ = ["LEAST_DEGREES", "Noise", "estimate"]
 
 LEAST_DEGREES = 5  # of freedom, that of pairs: below it their spread says too little
+LEAST_ORDINARY = 6  # values, of which one may be broken
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,9 @@ class Noise:
 
 
 def estimate(
-    values: Sequence[float], pair_sets: Sequence[Sequence[float]] = (), *, absolute: bool = False, whole: bool = False
-) -> Noise:
+    values: Sequence[float], pair_sets: Sequence[Sequence[float]] = (), *, absolute: bool = False, whole: bool = False,
+    far: float = math.inf,
+) -> Noise:  # fmt: skip
     """Estimate the noise of a metric from its history.
 
     Args:
@@ -71,12 +73,14 @@ def estimate(
         absolute: whether the metric changes by differences: the noise is then in its unit, all of it between.
         whole: whether values may be whole numbers, of which `mad` says little: the noise is then no less than the
             ordinary deviation.
+        far: change of the median, a fraction or the metric's unit, by which one value is off that is not counted with
+            that deviation: what a single broken run did would hide what the others can show.
     """
     numbers = np.asarray(values, dtype=float)
     numbers = numbers if absolute else np.log(numbers)
     total = mad(numbers)
     if whole and len(numbers) > 1:
-        total = max(total, float(np.std(numbers, ddof=1)))
+        total = max(total, _ordinary(numbers, far if absolute else math.log1p(far)))
     if absolute or whole:
         return Noise(between=total, within=0.0, outliers=0.0)
     # Each set around its own mean, since b may differ from a. A set that stopped early ended with a pair that went the
@@ -87,3 +91,10 @@ def estimate(
         return Noise(between=0.0, within=total, known_within=False)
     within = math.sqrt(sum(float(((one - one.mean()) ** 2).sum()) for one in sets) / degrees / 2)
     return Noise(between=math.sqrt(max(0.0, total**2 - within**2)), within=within)
+
+
+def _ordinary(numbers: NDArray[np.float64], far: float) -> float:
+    """The standard deviation, without the one value that is off the median by more than `far`, if the rest is not."""
+    off = np.abs(numbers - np.median(numbers))
+    odd = (off > far).sum() == 1 and len(numbers) >= LEAST_ORDINARY
+    return float(np.std(np.delete(numbers, off.argmax()) if odd else numbers, ddof=1))

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shlex
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
@@ -62,8 +63,16 @@ def as_rows(findings: Sequence[Finding]) -> list[dict[str, Any]]:
 
 
 def as_arrow(findings: Sequence[Finding]) -> pa.Table:
-    """Return findings as a table of `SCHEMA`."""
-    return pa.Table.from_pylist(as_rows(findings), schema=SCHEMA)
+    """Return findings as a table of `SCHEMA`; bytes of a path that are no UTF-8 are written out."""
+    rows = [
+        {name: _utf8(value) if isinstance(value, str) else value for name, value in row.items()}
+        for row in as_rows(findings)
+    ]
+    return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+def _utf8(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()
 
 
 def as_json(findings: Sequence[Finding], faults: Sequence[str]) -> str:
@@ -181,9 +190,9 @@ def as_table(findings: Sequence[Finding], details: bool) -> Table:
             metric = ", ".join(each.metric for each in same)
             metric += f"\nagainst {against[id(one)]}" if "pinned" in against[id(one)] else ""
             evidence = figures(one) if len(same) == 1 else one.why
-            table.add_row(
-                Text(verdict, style=STYLES[one.verdict]), f"{one.cell} {one.kernel}".strip(), metric, evidence
-            )
+            # Texts, since a row may hold what a terminal obeys, or rich.
+            cell_text, evidence_text = (Text(printable(words)) for words in (f"{one.cell} {one.kernel}", evidence))
+            table.add_row(Text(verdict, style=STYLES[one.verdict]), cell_text, metric, evidence_text)
         if passed:
             words = [
                 f"{one.metric} ({against[id(one)]})" if "pinned" in against[id(one)] else one.metric for one in passed
@@ -234,9 +243,19 @@ def commands(findings: Sequence[Finding], python: str) -> list[str]:
         last.setdefault(cell, again)
     lines = []
     for cell, pairs in cells.items():
-        lines += [f"{python} {shlex.join(words)}" for words in (*pairs.values(), last[cell])]
+        lines += [f"{python} {_typed(words)}" for words in (*pairs.values(), last[cell])]
     others = dict.fromkeys(one.compare_with for one in findings if one.compare_with)
-    return lines + [f"{python} {shlex.join(shlex.split(words)[1:])}" for words in others]
+    return lines + [f"{python} {_typed(shlex.split(words)[1:])}" for words in others]
+
+
+def _typed(words: Sequence[str]) -> str:
+    """Words as bash takes them, those with bytes that are no UTF-8 as $'...'."""
+    return " ".join(shlex.quote(word) if _utf8(word) == word else _in_bytes(word) for word in words)
+
+
+def _in_bytes(word: str) -> str:
+    plain = bytes(range(32, 127)).translate(None, b"'\\")
+    return "$'" + "".join(chr(one) if one in plain else rf"\x{one:02x}" for one in os.fsencode(word)) + "'"
 
 
 def summary(findings: Sequence[Finding]) -> str:

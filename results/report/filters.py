@@ -75,7 +75,10 @@ def find(root: Path, sort: Sequence[str], filters: Filters, run: Sequence[str] =
         wanted = wanted.filter(_among(wanted["run_id"], chosen))
     for column, values in filters.items():
         wanted = wanted.filter(matching(wanted[column], values))
-    count = len(journals(root))
+    try:
+        count = len(journals(root))
+    except OSError as error:
+        count, bad = 0, [*bad, BadFile(root / "journal", error.strerror or str(error))]
     if not wanted.num_rows:
         dead = f"; {count} without rows yet: python -m results.recover results={root}" if count else ""
         raise ValueError(_nothing(root, filters, run, found, bad) + dead)

@@ -42,8 +42,16 @@ def journal_path(root: Path, run_id: str, restart: int) -> Path:
 
 
 def journals(root: Path) -> list[Path]:
-    """Return the journals under a root, of live and of dead attempts."""
-    return sorted((root / "journal").glob("[!.]*.jsonl"))
+    """Return the journals under a root, of live and of dead attempts.
+
+    Raises:
+        OSError: their folder cannot be listed.
+    """
+    try:
+        names = os.listdir(root / "journal")
+    except FileNotFoundError:
+        return []
+    return [root / "journal" / name for name in sorted(names) if name.endswith(".jsonl") and name[0] != "."]
 
 
 def table_path(root: Path, table: str, month: str, run_id: str, restart: int) -> Path:

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import socket
+import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -187,6 +188,20 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
     for line in file:
         if line.endswith(b"\n") and line.strip():
             yield line
+
+
+def open_journal(path: Path) -> BinaryIO:
+    """Open a journal for reading.
+
+    Raises:
+        JournalError: it is no file, such as a pipe, which would be waited for.
+        OSError: it cannot be opened.
+    """
+    file = open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise JournalError(f"{path.name}: not a file")
+    return file
 
 
 def read(file: BinaryIO, name: str) -> Contents:

@@ -46,6 +46,26 @@ def test_accepting_a_night_that_passes(store: Store, capsys: pytest.CaptureFixtu
     assert accepted(store) == [*first, *night, *slow]
 
 
+def test_baselines_that_cannot_be_read_are_not_taken_for_none(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    (store.root / "baselines").write_text("")
+    assert main(["list", f"results={store.root}"]) == 1
+    said = capsys.readouterr()
+    assert not said.out and said.err.startswith(f"results.baseline: {store.root}/baselines: Not a directory")
+
+
+@pytest.mark.parametrize("word", ["reason=\udcff bad", "mark=\ud800"])
+def test_what_is_no_text_is_refused(store: Store, capsys: pytest.CaptureFixture[str], word: str) -> None:
+    run_id = store.run()
+    words = [
+        "accept",
+        f"results={store.root}",
+        f"run={run_id}",
+        *(["reason=x"] if word.startswith("mark") else []),
+        word,
+    ]
+    assert main(words) == 2 and "in UTF-8" in capsys.readouterr().err and not (store.root / "baselines").exists()
+
+
 def test_pin_list_revert_and_retire(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     root = f"results={store.root}"
     assert main(["list", root]) == 0 and "no baselines in" in capsys.readouterr().out

@@ -1,5 +1,6 @@
 """What a check judges, what it holds that against, and what it leaves out with a line."""
 
+import math
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -9,6 +10,7 @@ from judging import accept, baseline, check, of
 from made_up import NEW, START, Memory, Store, spread
 
 from results.check.baselines import append
+from results.check.command import _nothing
 from results.check.gather import gather
 from results.check.judge import judge
 from results.check.verdict import Verdict, exit_status
@@ -168,6 +170,31 @@ def test_a_kernel_that_cannot_run_here_is_passed_over(memory: Memory) -> None:
     accept(memory, ids[:10])
     findings = check(memory, ids[10:])
     assert [one.kernel.split()[1] for one in findings] == ["triton"] and exit_status(findings) == 0
+
+
+def test_kernels_whose_times_are_no_numbers_are_said_on_whichever_side(memory: Memory) -> None:
+    ids = []
+    for index, time in enumerate(spread(13, 10.0)):
+        run_id = memory.run(None, benchmark="micro", target_top1=None)
+        ids.append(run_id)
+        good, bad = kernel_rows(run_id, time)
+        memory.write("kernels", [good, {**bad, "p50": math.nan if index % 2 else -1.0}], run_id)
+    accept(memory, ids[:10])
+    triton, torch = check(memory, ids[10:])
+    assert triton.verdict is Verdict.PASS and torch.verdict is Verdict.NOT_COMPARABLE
+    assert torch.why == f"nothing measured: p50 is -1, which none can be ({ids[10]})"
+    assert exit_status([triton, torch]) == 2
+
+
+def test_where_neither_side_has_a_figure_that_is_said(memory: Memory) -> None:
+    ids = []
+    for _ in range(13):
+        ids.append(memory.run(None, benchmark="micro", target_top1=None))
+        memory.write("kernels", [{**row, "status": "unavailable: none"} for row in kernel_rows(ids[-1], 1.0)], ids[-1])
+    accept(memory, ids[:10])
+    evidence = gather(memory.root, ids[10:], now=memory.now)
+    assert not judge(evidence)
+    assert _nothing(evidence) == "3 runs, of which neither these nor the baseline have a figure"
 
 
 def test_a_run_is_not_held_against_itself(memory: Memory) -> None:

@@ -362,14 +362,15 @@ def test_runs_on_both_sides_are_no_lack_of_a_baseline(memory: Memory) -> None:
     assert one.why.startswith("no baseline: ")
 
 
-@pytest.mark.parametrize("which", [0, 1, -2, -1])
-def test_pairs_of_which_a_run_is_lost_settle_nothing(memory: Memory, which: int) -> None:
+@pytest.mark.parametrize(("which", "pair"), [(0, 1), (1, 1), (-2, 8), (-1, 8)])
+def test_pairs_of_which_a_run_is_lost_settle_nothing(memory: Memory, which: int, pair: int) -> None:
     baseline(memory)
     ids = [memory.run(rate, git_commit=NEW) for rate in spread(3, 950.0, 0.001)]
-    memory.pairs([0.05] * 8)
+    name = memory.pairs([0.05] * 8)
     lost = memory.rows["pairs"][which]["run_id"]
     memory.rows["runs"] = [row for row in memory.rows["runs"] if row["run_id"] != lost]
-    assert of(check(memory, ids)).why == "suspected; confirm it with the command"
+    counted = f"pair {pair} of {name} has no images_per_s, and only those before it count, {pair - 1} of 8 pairs"
+    assert of(check(memory, ids)).why == f"suspected; {counted}; confirm it with the command"
 
 
 def test_half_a_pair_is_no_set_of_pairs(memory: Memory) -> None:

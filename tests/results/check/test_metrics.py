@@ -76,6 +76,9 @@ def test_directions_and_how_far_off_one_run_alone_is_broken() -> None:
         ("images_per_s", {"target_top1": 0.9, "final_top1": 0.5}, None, "no value"),
         ("images_per_s", {"images_per_s": 5.0, "restart_count": 1}, 5.0, ""),
         ("images_per_s", {"images_per_s": 0.5}, 0.5, ""),
+        ("images_per_s", {"images_per_s": 1e308}, None, "images_per_s is 1e+308, which none can be"),
+        ("final_top1", {"final_top1": 1.0}, 1.0, ""),
+        ("final_top1", {"final_top1": 1.5}, None, "final_top1 is 1.5, which none can be"),
     ],
 )
 def test_values(metric: str, row: dict[str, Any], number: float | None, reason: str) -> None:

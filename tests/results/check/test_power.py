@@ -54,6 +54,26 @@ def test_pairs_noisier_than_runs_leave_nothing_between() -> None:
     assert estimate([100, 100.1, 99.9], [[1.1, 0.9, 1.2, 0.8, 1.15, 1.1]]).between == 0.0
 
 
+@pytest.mark.parametrize(
+    ("values", "counted"),
+    [
+        ([9.0] * 12 + [10.0] * 7 + [40.0], 19),
+        ([9.0] * 12 + [10.0] * 7 + [2.0], 19),
+        ([9.0] * 12 + [10.0] * 6 + [40.0, 41.0], 20),  # two of twenty are no exception
+        ([9.0] * 12 + [10.0] * 7 + [14.0], 20),  # 56% off
+        ([9.0] * 12 + [10.0] * 7 + [15.0], 19),  # 67% off
+        ([9.0, 9.0, 9.0, 9.0, 40.0, 10.0], 5),
+        ([9.0, 9.0, 9.0, 40.0, 10.0], 5),  # too few to tell which is odd
+    ],
+)
+def test_one_broken_run_is_not_taken_for_the_noise_of_whole_numbers(values: list[float], counted: int) -> None:
+    near = sorted(values, key=lambda value: abs(value - np.median(values)))[:counted]
+    assert estimate(values, whole=True, far=0.6).between == pytest.approx(np.std(np.log(near), ddof=1), rel=1e-9)
+    assert estimate(values, whole=True).between == pytest.approx(np.std(np.log(values), ddof=1), rel=1e-9)
+    shares = estimate([value / 100 for value in values], whole=True, absolute=True, far=0.0549)
+    assert shares.between == pytest.approx(np.std(np.array(near) / 100, ddof=1), rel=1e-9)
+
+
 def test_whole_numbers_have_at_least_their_ordinary_deviation() -> None:
     epochs = [9.0] * 7 + [10.0, 10.0, 12.0]
     found = estimate(epochs, whole=True)

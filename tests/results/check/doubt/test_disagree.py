@@ -112,6 +112,38 @@ def test_runs_that_something_killed_failed_and_those_that_somebody_stopped_did_n
     assert exit_status(check(memory, ids)) == status
 
 
+@pytest.mark.parametrize(
+    ("metric", "odd", "bad"),
+    [
+        ("epochs_to_target", 40, 14),
+        ("epochs_to_target", 10**6, 14),
+        ("peak_mem_bytes", 1_800_000_000, 655_000_000),
+        ("final_top1", 0.2, 0.96),
+    ],
+)
+def test_one_broken_run_among_the_accepted_hides_no_worse_ones(
+    memory: Memory, metric: str, odd: float, bad: float
+) -> None:
+    accept(memory, [memory.run(rate, **({metric: odd} if index == 7 else {})) for index, rate in enumerate(spread(20))])
+    memory.count += 48
+    night(memory, {}, broken=0)
+    one = of(check(memory), metric)
+    assert one.verdict is Verdict.PASS and one.visible is not None and one.visible < 0.5, one.power
+    memory.count += 48
+    night(memory, {metric: bad}, broken=2)
+    one = of(check(memory), metric)
+    assert (one.verdict, one.why) == (Verdict.INCONCLUSIVE, MORE)
+
+
+def test_runs_without_a_figure_hide_no_regression_that_pairs_confirm(memory: Memory) -> None:
+    baseline(memory)
+    ids = [memory.run(rate, git_commit=NEW) for rate in (*spread(4, 950.0, 0.001), None, None)]
+    assert of(check(memory, ids)).why.startswith("suspected; confirm it")
+    memory.pairs([0.05] * 8)
+    one = of(check(memory, ids))
+    assert one.verdict is Verdict.REGRESSION and "confirmed by 8 interleaved pairs" in one.why
+
+
 def test_a_pair_of_which_a_run_was_killed_settles_nothing(memory: Memory) -> None:
     baseline(memory)
     ids = [memory.run(rate, git_commit=NEW) for rate in spread(3, 950.0, 0.001)]

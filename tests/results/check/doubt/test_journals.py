@@ -93,6 +93,23 @@ def test_a_journal_beside_its_row_is_none_and_one_of_a_later_attempt_is(
     assert one.candidates == [run_id] and one.why.startswith("1 of 4 runs failed or cannot be used")
 
 
+def test_a_folder_of_journals_that_cannot_be_listed_is_no_pass(night: Store) -> None:
+    (night.root / "journal").write_text("")
+    (one,) = no_pass(check(night))
+    assert one.why.endswith(f"{night.root}/journal: Not a directory") and exit_status(check(night)) == 3
+    with pytest.raises(NotADirectoryError):
+        sweep(night.root)
+
+
+def test_a_pipe_among_journals_is_not_waited_for(night: Store) -> None:
+    (night.root / "journal").mkdir()
+    path = night.root / "journal" / f"{night.now:%Y%m%dT%H%M%S}-resnet20A-digits-aaaaaaaa.0.jsonl"
+    os.mkfifo(path)
+    assert [str(one) for one in dead_journals(night.root)] == [f"{path}: {path.name}: not a file"]
+    assert [str(one) for one in sweep(night.root).bad] == [f"{path}: {path.name}: not a file"]
+    assert exit_status(check(night)) == 3
+
+
 def test_a_journal_that_cannot_be_read_counts_too(night: Store) -> None:
     run_id = leave(night)
     (path,) = journals(night.root)

@@ -12,7 +12,7 @@ from made_up import NEW, recent, spread
 
 import results
 from results.check.command import main
-from results.check.output import as_junit, as_rows, as_table, commands
+from results.check.output import as_arrow, as_junit, as_rows, as_table, commands
 from results.check.verdict import Finding, Verdict
 
 ROOT = Path(results.__file__).parents[1]
@@ -50,6 +50,54 @@ def test_each_commit_that_is_suspected_against_has_its_pairs_and_the_check_comes
         "py -m bench.pairs a=commit:old b=commit:n lr=1 metric=tta_s results=/r",
         "py -m results.check 'candidate=run of other' results=/r",
     ]
+
+
+@pytest.mark.parametrize("name", [b"odd\xff dir", b"it's \\ \xff\xfe"])
+def test_a_command_with_other_bytes_than_text_can_be_copied_into_bash(name: bytes) -> None:
+    words = ["-m", "bench.pairs", f"results={os.fsdecode(name)}"]
+    one = made("a", "accepted", confirm_with=shlex.join(["python", *words]))
+    line = commands([one], "printf")[0].replace("printf", "printf '%s\\n'")
+    assert subprocess.run(["bash", "-c", line.encode()], capture_output=True).stdout.splitlines() == [
+        b"-m", b"bench.pairs", b"results=" + name
+    ]  # fmt: skip
+    assert as_arrow([one])["confirm_with"].to_pylist() == [one.confirm_with.encode(errors="backslashreplace").decode()]
+
+
+def test_a_table_shows_what_a_row_holds_and_does_not_obey_it() -> None:
+    (row,) = table([made("a", "accepted", cell="net[/x]", why="\x1b[31m [b]two\nlines[/b]")])
+    assert row[1] == "net[/x]" and row[3] == r"\x1b[31m [b]two lines[/b]"
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (PermissionError(13, "Permission denied", "/x/journal"), "results.check: /x/journal: Permission denied\n"),
+        (RuntimeError("ours"), "Traceback"),
+    ],
+)
+def test_what_fails_before_a_verdict_is_no_regression(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], fault: Exception, said: str
+) -> None:
+    def fails(*_: object) -> None:
+        raise fault
+
+    monkeypatch.setattr("results.check.command.gather", fails)
+    assert main([f"results={tmp_path}"]) == 2
+    assert capsys.readouterr().err.startswith(said)
+
+
+@pytest.mark.slow
+def test_a_verdict_does_not_need_the_folder_in_which_it_is_asked_for(tmp_path: Path) -> None:
+    store = recent(tmp_path / "store")
+    accept(store, [store.run(rate) for rate in spread(10)])
+    for rate in spread(3):
+        store.run(rate, git_commit=NEW)
+    (tmp_path / "gone").mkdir()
+    line = f"cd {tmp_path}/gone && rmdir {tmp_path}/gone && {sys.executable} -m results.check results={store.root}"
+    done = subprocess.run(
+        ["bash", "-c", line], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    assert done.returncode == 0 and "1 cell: 1 pass" in done.stdout, done.stderr
 
 
 def table(findings: list[Finding], details: bool = False) -> list[list[str]]:

@@ -102,6 +102,44 @@ def test_a_pair_without_the_figure_is_not_made_up_for_by_others(memory: Memory, 
     assert one.why == f"suspected, and pairs that refute it are not all: pair 1 of {name} has no tta_s"
 
 
+@pytest.mark.parametrize(
+    ("lost", "at", "verdict", "words"),
+    [
+        ("ab", 1, Verdict.INCONCLUSIVE, "pairs that refute it are not all: pair 1 of {name} has no images_per_s"),
+        ("b", 1, Verdict.INCONCLUSIVE, "pairs that refute it are not all: pair 1 of {name} has no images_per_s"),
+        ("a", 3, Verdict.INCONCLUSIVE, "neither confirm nor refute it: 4 of them"),
+        ("b", 9, Verdict.REGRESSION, "confirmed by 8 interleaved pairs"),
+    ],
+)
+def test_a_run_of_pairs_that_is_gone_does_not_take_the_others_along(
+    memory: Memory, lost: str, at: int, verdict: Verdict, words: str
+) -> None:
+    """What confirmed a regression would be forgotten, and what came later refute it."""
+    ids = suspected(memory)
+    name = memory.pairs([*WORSE, 0.05])
+    memory.pairs(CLOSE)
+    gone = {
+        row["run_id"] for row in memory.rows["pairs"]
+        if row["pairs_id"] == name and row["pair"] == at and row["side"] in lost
+    }  # fmt: skip
+    memory.rows["runs"] = [row for row in memory.rows["runs"] if row["run_id"] not in gone]
+    one = of(check(memory, ids))
+    assert one.verdict is verdict and words.format(name=name) in one.why, one.why
+
+
+def test_a_side_of_which_nothing_is_left_may_be_of_any_commit(memory: Memory) -> None:
+    ids = suspected(memory)
+    name = memory.pairs(WORSE)
+    memory.pairs(CLOSE)
+    for side in "ab":
+        gone = {row["run_id"] for row in memory.rows["pairs"] if row["pairs_id"] == name and row["side"] == side}
+        kept = memory.rows["runs"]
+        memory.rows["runs"] = [row for row in kept if row["run_id"] not in gone]
+        one = of(check(memory, ids))
+        assert one.verdict is Verdict.INCONCLUSIVE and "=commit: " not in one.confirm_with, one.why
+        memory.rows["runs"] = kept
+
+
 def test_pairs_that_two_stores_have_count_once(memory: Memory) -> None:
     ids = suspected(memory)
     memory.pairs([0.05] * 4)
