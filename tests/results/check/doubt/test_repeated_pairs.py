@@ -51,6 +51,7 @@ def test_what_pairs_say_first_stands(
     names = [memory.pairs(changes) for changes in sets]
     one = of(check(memory, ids))
     assert one.verdict is verdict and words in one.why, one.why
+    assert one.why.startswith("confirmed by" if verdict is Verdict.REGRESSION else "suspected")
     assert one.pairs_id == ("" if counts is None else names[counts])
     assert bool(one.confirm_with) == (verdict is Verdict.INCONCLUSIVE and "no further" not in one.why)
 
@@ -75,6 +76,8 @@ def both(memory: Memory, old: list[float], later: list[float]) -> tuple[Finding,
         (TORN, CLOSE, Verdict.INCONCLUSIVE, OLD),
         ([0.05] * 7, CLOSE, Verdict.INCONCLUSIVE, OLD),
         (CLOSE, TORN, Verdict.INCONCLUSIVE, LATER),
+        (TORN, TORN, Verdict.INCONCLUSIVE, LATER),
+        ([0.05] * 3, [0.05] * 2, Verdict.INCONCLUSIVE, LATER),
     ],
 )
 def test_no_commit_of_a_baseline_is_chosen_because_it_refutes(
@@ -83,7 +86,7 @@ def test_no_commit_of_a_baseline_is_chosen_because_it_refutes(
     one, name = both(memory, old, later)
     assert one.verdict is verdict
     assert f" a=commit:{against[:12]} " in one.confirm_with if against else not one.confirm_with
-    if verdict is Verdict.PASS:
+    if verdict is Verdict.PASS or later is TORN:
         assert one.pairs_id == name
 
 
@@ -155,6 +158,17 @@ def test_pairs_are_in_the_order_in_which_they_ran_whichever_store_has_them(memor
     evidence.pair_sets = evidence.pair_sets[::-1]
     one = of(judge(evidence), MAIN)
     assert (one.verdict, one.pairs_id) == (Verdict.PASS, names[0])
+
+
+def test_what_both_sides_of_a_pair_share_is_no_noise_within(memory: Memory) -> None:
+    baseline(memory)
+    memory.pairs([0.01] * 6, b=LATER)
+    pair_of = {row["run_id"]: row["pair"] for row in memory.rows["pairs"]}
+    for row in memory.rows["runs"]:
+        if pair := pair_of.get(row["run_id"]):
+            row["images_per_s"] *= 1 + 0.1 * pair
+    one = of(check(memory, [memory.run(rate, git_commit=NEW) for rate in spread(3)]))
+    assert "0.0% within" in one.power, one.power
 
 
 def test_twice_as_fast_and_more_is_a_change_like_any_other(memory: Memory) -> None:
