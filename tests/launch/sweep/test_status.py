@@ -268,6 +268,14 @@ def test_a_damaged_journal_spoils_nothing(slurm: Slurm, store: Path) -> None:
     assert [(cell.state, cell.progress.step) for cell in found.cells] == [("running", None), ("running", 5)]
 
 
+def test_journals_that_cannot_be_listed_are_said(slurm: Slurm, store: Path) -> None:
+    store.mkdir()
+    (store / "journal").write_text("")
+    slurm.queue(slurm.job("17_0", "RUNNING"))
+    found = look_at(store, "17_0")
+    assert only(found).state == "running" and f"cannot be read: {store}/journal: Not a directory" in found.notices
+
+
 def test_two_sweeps_of_a_store_know_their_own(slurm: Slurm, store: Path) -> None:
     other = sweep(store, ["18_0"], sweep_id="20261127T020203-sweep-ffffffff")
     end(store, "run0")

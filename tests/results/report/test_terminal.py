@@ -218,6 +218,13 @@ def test_bad_files_are_listed(store, run):
     assert (status, out, err.count("\n")) == (2, "", 1) and "3 files cannot be read" in err
 
 
+def test_journals_that_cannot_be_listed_are_said(store, run):
+    (store / "journal").rmdir()
+    (store / "journal").write_text("")
+    status, out, _ = run(f"results={store}")
+    assert status == 0 and f"cannot be read: {store}/journal: Not a directory" in out
+
+
 def test_open_journals_are_mentioned(store, run):
     RunWriter(store, {"run_id": "open"})
     assert "1 without rows yet" in run(f"results={store}")[1]
