@@ -186,6 +186,30 @@ def test_kernels_whose_times_are_no_numbers_are_said_on_whichever_side(memory: M
     assert exit_status([triton, torch]) == 2
 
 
+def test_kernels_that_fail_on_both_sides_are_said_and_judged_by_nobody(memory: Memory) -> None:
+    ids = []
+    for time in spread(13, 10.0):
+        ids.append(memory.run(None, benchmark="micro", target_top1=None))
+        good, bad = kernel_rows(ids[-1], time)
+        memory.write("kernels", [good, {**bad, "status": "failed: wrong", "p50": None}], ids[-1])
+    accept(memory, ids[:10])
+    evidence = gather(memory.root, ids[10:], now=memory.now)
+    (one,) = judge(evidence)
+    other = one.kernel.replace("triton", "torch")
+    said = f"{one.cell} {other}: the baseline has none, and here failed: wrong ({ids[10]})"
+    assert one.verdict is Verdict.PASS and evidence.faults == [said]
+
+
+def test_a_cell_of_which_nothing_is_pinned_is_said(memory: Memory) -> None:
+    baseline(memory)
+    accept(memory, [memory.run(rate, config={"lr": 0.2}) for rate in spread(10)], "pin")
+    memory.count += 48
+    ids = [memory.run(rate) for rate in spread(3)]
+    evidence = gather(memory.root, ids, now=memory.now)
+    label = of(judge(evidence)).cell
+    assert f"{label}: nothing of it is pinned, so it is not held against that" in evidence.faults
+
+
 def test_where_neither_side_has_a_figure_that_is_said(memory: Memory) -> None:
     ids = []
     for _ in range(13):
