@@ -130,6 +130,21 @@ def test_a_run_of_pairs_that_is_gone_does_not_take_the_others_along(
     assert one.verdict is verdict and words.format(name=name) in one.why, one.why
 
 
+@pytest.mark.parametrize(("first_before", "verdict"), [(True, Verdict.INCONCLUSIVE), (False, Verdict.PASS)])
+def test_pairs_that_began_before_the_runs_refute_nothing(memory: Memory, first_before: bool, verdict: Verdict) -> None:
+    baseline(memory)
+    before = memory.start + memory.count * memory.step
+    ids = [memory.run(rate, git_commit=NEW) for rate in spread(3, 950.0, 0.001)]
+    rows = []
+    for pair, change in enumerate(CLOSE, start=1):
+        when = {"started": before} if first_before and pair == 1 else {}
+        for side, commit, rate in (("a", OLD, 1000.0), ("b", NEW, 1000.0 * (1 - change))):
+            run_id = memory.run(rate, git_commit=commit, **when)
+            rows.append({"pairs_id": "p", "pair": pair, "side": side, "position": 1, "run_id": run_id, "restart": 0})
+    memory.write("pairs", rows, "p")
+    assert of(check(memory, ids)).verdict is verdict
+
+
 def test_a_side_of_which_nothing_is_left_may_be_of_any_commit(memory: Memory) -> None:
     ids = suspected(memory)
     name = memory.pairs(WORSE)
