@@ -78,6 +78,7 @@ def test_whole_numbers_have_at_least_their_ordinary_deviation() -> None:
     epochs = [9.0] * 7 + [10.0, 10.0, 12.0]
     found = estimate(epochs, whole=True)
     assert found.between == pytest.approx(np.std(np.log(epochs), ddof=1)) and estimate(epochs).total == 0
+    assert estimate([9.0], whole=True).total == 0  # of one there is none
     assert (found.within, found.outliers) == (0, 0)
 
 
