@@ -70,7 +70,7 @@ def test_one_broken_run_is_not_taken_for_the_noise_of_whole_numbers(values: list
     near = sorted(values, key=lambda value: abs(value - np.median(values)))[:counted]
     assert estimate(values, whole=True, far=0.6).between == pytest.approx(np.std(np.log(near), ddof=1), rel=1e-9)
     assert estimate(values, whole=True).between == pytest.approx(np.std(np.log(values), ddof=1), rel=1e-9)
-    shares = estimate([value / 100 for value in values], whole=True, absolute=True, far=0.0549)
+    shares = estimate([value / 100 for value in values], whole=True, absolute=True, far=0.0505)
     assert shares.between == pytest.approx(np.std(np.array(near) / 100, ddof=1), rel=1e-9)
 
 

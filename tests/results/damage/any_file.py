@@ -103,10 +103,9 @@ def _changed(path: Path, change: Callable[[bytes], bytes]) -> None:
 
 
 def _rewritten(path: Path, change: Callable[[pa.Table], pa.Table], **how: Any) -> None:
-    """Change rows; what Arrow itself refuses to make is no damage."""
-    rows = pq.ParquetFile(path).read()
+    """Change rows; what Arrow itself refuses to make, or cannot read any more, is no damage."""
     try:
-        pq.write_table(change(rows), path, **how)
+        pq.write_table(change(pq.ParquetFile(path).read()), path, **how)
     except (pa.ArrowException, ValueError, TypeError, OverflowError, LookupError):
         return
 
