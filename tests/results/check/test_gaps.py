@@ -1,14 +1,19 @@
 """What is said of runs and cells that could not be judged."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from judging import accept, baseline, check
 from made_up import NEW, Memory, spread
 
+from results.check.confirm import confirm
+from results.check.gaps import begun_pairs
 from results.check.gather import gather
 from results.check.judge import judge
 from results.check.verdict import Verdict, exit_status
+from results.store.journal import Owner
 
 
 def micro(memory: Memory, *backends: str, **columns: Any) -> str:
@@ -112,3 +117,17 @@ def test_a_kernel_is_named_where_it_is_missing(memory: Memory) -> None:
     for _ in range(3):
         micro(memory, "triton", git_commit=NEW)
     assert [one.kernel.split()[1] for one in check(memory) if one.verdict is Verdict.MISSING] == ["torch"]
+
+
+def test_whether_pairs_still_run_is_asked_where_those_pairs_are(
+    memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [memory.pairs([0.01]) for _ in range(2)]
+    evidence = gather(memory.root, now=memory.now)
+    for one in evidence.pair_sets[0].pairs[0]:
+        evidence.runs[one] = replace(evidence.runs[one], root=Path("/elsewhere"))
+    asked: list[Path] = []
+    monkeypatch.setattr(Owner, "of", lambda folder: asked.append(folder))
+    for name in names:
+        begun_pairs(name, "", confirm([0.01]), evidence, {})
+    assert asked == [Path("/elsewhere/jobs", names[0]), memory.root / "jobs" / names[1]]
