@@ -108,6 +108,18 @@ def test_a_run_that_missed_its_target_and_one_that_is_far_worse_count_together(m
     assert "(1 did not reach the target, 1 lie more than 33% on the worse side of" in one.why
 
 
+@pytest.mark.parametrize("lost", [False, True])
+def test_failed_ones_are_said_beside_those_without_the_figure(memory: Memory, lost: bool) -> None:
+    baseline(memory)
+    night(memory, {"tta_s": math.nan}, broken=1, count=5)
+    if lost:
+        memory.run(elapsed_s=-1.0, git_commit=NEW)
+    else:
+        memory.run(status="failed", failure_kind="oom", git_commit=NEW)
+    what = "1 failed or cannot be used" if lost else "1 failed"
+    assert f"2 of 6 runs spoil it, more than one in five (1 have no figure, {what}): " in of(check(memory), "tta_s").why
+
+
 def test_pairs_that_refute_a_median_do_not_refute_a_run_that_it_does_not_show(memory: Memory) -> None:
     baseline(memory)
     ids = [memory.run(rate, git_commit=NEW) for rate in (500.0, 951.0, 950.0)]
