@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from judging import accept, baseline, check
-from made_up import NEW, Memory, spread
+from made_up import NEW, OLD, Memory, spread
 
 from results.check.confirm import confirm
 from results.check.gaps import begun_pairs
@@ -131,3 +131,25 @@ def test_whether_pairs_still_run_is_asked_where_those_pairs_are(
     for name in names:
         begun_pairs(name, "", confirm([0.01]), evidence, {})
     assert asked == [Path("/elsewhere/jobs", names[0]), memory.root / "jobs" / names[1]]
+
+
+def test_a_run_of_kernels_that_failed_is_not_said_to_lack_them(memory: Memory) -> None:
+    accept(memory, [micro(memory, "triton") for _ in range(10)])
+    ids = [micro(memory, "triton") for _ in range(4)]
+    ids.append(memory.run(None, benchmark="micro", target_top1=None, status="failed", failure_kind="oom"))
+    assert [one.verdict for one in check(memory, ids)] == [Verdict.PASS]
+
+
+def test_accepted_runs_of_no_known_commit_are_none_to_run_pairs_against(memory: Memory) -> None:
+    accept(memory, [memory.run(rate, git_commit=None if index < 3 else OLD) for index, rate in enumerate(spread(20))])
+    memory.count += 48
+    ids = [memory.run(rate, git_commit=NEW) for rate in spread(3, 950.0, 0.001)]
+    one = next(one for one in check(memory, ids) if one.metric == "images_per_s")
+    assert f" a=commit:{OLD[:12]} b=commit:{NEW[:12]} " in one.confirm_with
+
+
+def test_runs_named_one_by_one_beside_a_commit_are_not_all_that_was_to_be_measured(memory: Memory) -> None:
+    baseline(memory)
+    ids = [memory.run(rate, git_commit=NEW) for rate in spread(3)]
+    for words, whole in (([NEW[:12]], True), ([ids[0], NEW[:12]], False), ([NEW[:12], ids[0]], False)):
+        assert gather(memory.root, words, now=memory.now).whole is whole, words
