@@ -58,18 +58,18 @@ def run(
     *,
     goes_on: bool = False,
     kept: str = "it went on to its end",
-    lost: int = 1,
+    failed: int = 1,
 ) -> int:
     """Run a command from its words to its exit status.
 
     - A word `-h`, `--help` or `help`, wherever it stands, prints the help alone: 0.
     - A word that cannot be used is one line on stderr, `PROGRAM: ...`: 2. So is any ValueError of `read`.
-    - `Failure`, and a file or folder that fails, are one line: 1.
+    - `Failure`, and a file or folder that fails, are one line: `failed`.
     - SIGTERM, SIGHUP and SIGINT end it through `finally` clauses: 128 + the signal. What it was started to ignore, as
       SIGHUP is under nohup, stays ignored.
     - A reader of stdout that has read enough is no error: 0, or the body's status where that is known.
     - A disk that is too full for stdout is one line: 1. A command that goes on does so to its end first, and keeps its
-      body's status where that is not 0; else it is `lost`.
+      body's status where that is not 0; else it is `failed`.
     - Else it is the body's.
 
     Args:
@@ -81,7 +81,7 @@ def run(
         words: of the command line; None for those of this process.
         goes_on: whether the command does more than print: it then goes on to its end whatever becomes of stdout.
         kept: what there is where it went on so and all else is well.
-        lost: exit status where it went on so, all else is well, and what it printed is lost.
+        failed: exit status where a file, a folder or stdout fails, and the body has no other.
 
     Raises:
         SystemExit: a signal.
@@ -104,10 +104,10 @@ def run(
         except _Unread:
             pass
         except (Failure, OSError) as error:
-            status = _complain(program, error, 1)
+            status = _complain(program, error, failed)
         if output is not None and output.error is not None:
             said = f"{output.error}{'' if status else f'; {kept}, only what was printed is lost'}"
-            status = _complain(program, OSError(said), status or lost)
+            status = _complain(program, OSError(said), status or failed)
     return status
 
 

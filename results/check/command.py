@@ -50,7 +50,9 @@ def _report(task: Task) -> int:
     task.evidence.faults = list(dict.fromkeys(task.evidence.faults))  # each kernel of a run says the same of it
     try:
         _say(task, findings)
-    except OSError as error:  # 1 would be a regression
+    except OSError as error:
+        if not task.to:
+            raise
         raise ConfigError(f"to={task.to}: {error.strerror or error}") from None
     return exit_status(findings)
 
@@ -130,17 +132,14 @@ def main(words: Sequence[str] | None = None) -> int:
             raise WordError("format=parquet: add to=FILE")
         if form == "table" and to is not None:
             raise WordError(f"to={to}: a table goes to stdout; nearest is format=json")
-        try:
-            evidence = gather(
-                root_from(given), given.get("candidate", []), given.get("baseline", []),
-                given.get("against", list(KINDS)), given.get("hours", [HOURS])[0],
-            )  # fmt: skip
-        except OSError as error:  # 1 would be a regression
-            raise ConfigError(f"{error.filename or root_from(given)}: {error.strerror or error}") from None
+        evidence = gather(
+            root_from(given), given.get("candidate", []), given.get("baseline", []),
+            given.get("against", list(KINDS)), given.get("hours", [HOURS])[0],
+        )  # fmt: skip
         return Task(evidence, form, to, given.get("details", [False])[0])
 
-    try:
-        return command.run("results.check", __doc__, Keys, read, _report, words, goes_on=True, lost=2)
-    except Exception:  # a fault of ours, of which Python would make 1, a regression
+    try:  # with 2 for whatever fails: 1 is a regression
+        return command.run("results.check", __doc__, Keys, read, _report, words, goes_on=True, failed=2)
+    except Exception:
         traceback.print_exc()
         return 2

@@ -119,8 +119,10 @@ def _load(root: Path) -> Runs:
     """The runs of a store; one that died and left its journal alone is one of which the file cannot be read."""
     dead = dead_journals(root)  # before the rows: what ends or is recovered meanwhile has some by then
     store = load(root)
-    store.unlisted += [str(one) for one in dead if one.path.suffix != ".jsonl"]
-    for one in (one for one in dead if one.path.suffix):
+    for one in dead:
+        if one.path.suffix != ".jsonl":
+            store.unlisted.append(str(one))
+            continue
         run_id, restart = stem(one.path.name.removesuffix(".jsonl"))
         attempt = int(restart) if restart.isdecimal() else math.inf
         before = store.by_id.get(run_id)

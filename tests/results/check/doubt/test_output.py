@@ -71,7 +71,10 @@ def test_a_table_shows_what_a_row_holds_and_does_not_obey_it() -> None:
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
-        (PermissionError(13, "Permission denied", "/x/journal"), "results.check: /x/journal: Permission denied\n"),
+        (
+            PermissionError(13, "Permission denied", "/x/journal"),
+            "results.check: [Errno 13] Permission denied: '/x/journal'\n",
+        ),
         (RuntimeError("ours"), "Traceback"),
     ],
 )
@@ -81,9 +84,10 @@ def test_what_fails_before_a_verdict_is_no_regression(
     def fails(*_: object) -> None:
         raise fault
 
-    monkeypatch.setattr("results.check.command.gather", fails)
-    assert main([f"results={tmp_path}"]) == 2
-    assert capsys.readouterr().err.startswith(said)
+    for name in ("judge", "gather"):
+        monkeypatch.setattr(f"results.check.command.{name}", fails)
+        assert main([f"results={tmp_path}"]) == 2
+        assert capsys.readouterr().err.startswith(said)
 
 
 @pytest.mark.slow
