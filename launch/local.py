@@ -7,6 +7,9 @@ from pathlib import Path
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 try:
+    from results.interrupt import end_quietly
+
+    end_quietly()
     from launch.cli import main
 except ModuleNotFoundError as error:
     sys.exit(

@@ -130,10 +130,11 @@ def _check_checkpoints(config: RunConfig, program: Program, mode: str) -> list[s
     if config.save is None and config.resume is None:
         return []
     # Late: they take their time, and most command lines have neither key.
-    from bench.training.checkpoint import compatibility, contents, writer
+    from bench.training.checkpoint import compatibility, contents, occupied, writer
 
-    if config.save and program == "local":  # a job may wait in the queue for the end of who writes there now
+    if config.save and program == "local":  # of slurm.py's configurations some may have a job, which is to write there
         writer.refuse_if_taken(config.save)
+        occupied.refuse_if_occupied(config.save, config.resume)
     if config.resume is None or (mode == "print" and not os.path.exists(config.resume)):
         return []
     found = contents.read(config.resume)

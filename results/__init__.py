@@ -5,3 +5,7 @@ Read in this order: `results.store` (tables, files, journal, writer, index), `re
 confirmation, power, baselines, verdicts), `results.baseline` and `results.calibrate`; `results.compare`,
 `results.history`, `results.report`, `results.query` and `results.plot`; `results.recover` and `results.export`.
 """
+
+from results.interrupt import end_quietly_as_command
+
+end_quietly_as_command()

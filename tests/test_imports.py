@@ -40,13 +40,13 @@ ROOMS = {
         "errors", "dataset_table", "listing", "cache", "batch", "images", "datasets", "loaders", "mean_image", "strict",
     ],
     "results": [
-        "words", "durable", "identity", "statistics", "store", "selection", "recover", "export", "report", "check",
-        "baseline", "history", "calibrate", "compare", "query", "plot",
+        "words", "durable", "interrupt", "identity", "statistics", "store", "selection", "recover", "export", "report",
+        "check", "baseline", "history", "calibrate", "compare", "query", "plot",
     ],
 }  # fmt: skip
 MOST_MODULES, MOST_LINES = 16, 400
 # Modules of the standard library alone, which every package may import: what else would be written in each of them.
-FOUNDATION = {"results.words", "results.durable"}
+FOUNDATION = {"results.words", "results.durable", "results.interrupt"}
 # The entry points of commands in leaves, `main` alone, which may import what runs a command.
 COMMANDS = {
     "kernels/aot/command.py",

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import os
 import re
 import shutil
 import textwrap
@@ -233,7 +234,18 @@ def _name(word: str, options: dict[str, Field[Any]]) -> str:
     close = suggestion(bare, options)
     problem = "no such key" if equals else "words are key=value"
     hint = f"; did you mean {close}={value or 'VALUE'}?" if close else ""
+    if not (equals or close):
+        hint = _path_hint(word, options)
     raise WordError(f"{word}: {problem}{hint} (--help lists every key)")
+
+
+def _path_hint(word: str, options: Mapping[str, Field[Any]]) -> str:
+    """Which keys a path may have been meant for that stands alone."""
+    names = [option.name for option in options.values() if option.metadata["text"] == "a path"]
+    if not names or not ("/" in word or os.path.lexists(os.path.expanduser(word))):
+        return ""
+    *others, last = (f"{name}={word}" if len(names) == 1 else f"{name}=" for name in names)
+    return f"; did you mean {', '.join(others)} or {last}?" if others else f"; did you mean {last}?"
 
 
 def _spelled(word: str, option: Field[Any], parser: OverridesParser) -> list[str]:

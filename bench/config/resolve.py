@@ -11,7 +11,7 @@ from bench.config.grammar import WordError
 from bench.config.keys import DEFAULT_DATASET, RunKeys
 from bench.config.run_config import RunConfig
 from resnet.architecture import IMAGENET_STAGES
-from resnet.data import DATA_VARIABLE, DATASETS, Dataset, dataset_in_environment
+from resnet.data import DATA_VARIABLE, DATASETS, DataError, Dataset, dataset_in_environment
 from resnet.recipe import Recipe
 from resnet.recipe import load as load_recipe
 from results.words import DEFAULT_ROOT, PATH_KEYS
@@ -136,7 +136,8 @@ def _images(keys: RunKeys, dataset: Dataset, host: Host) -> tuple[str, str | Non
     if dataset.comes_with:
         if keys.data:
             source = f"the {dataset.name} come with {dataset.comes_with}"
-            raise WordError(f"data={keys.data}: {source}; leave data out, or dataset=cifar10")
+            holds = "dataset=cifar10, or dataset=imagefolder for class folders of one's own"
+            raise WordError(f"data={keys.data}: {source}; leave data out, or say what it holds: {holds}")
         return loader, None, []
     if keys.data is None and loader == "synthetic" and not dataset.counted:
         return loader, None, []
@@ -161,7 +162,10 @@ def _images(keys: RunKeys, dataset: Dataset, host: Host) -> tuple[str, str | Non
 
 
 def _in_environment(dataset: str) -> str | None:
-    found = dataset_in_environment(dataset)
+    try:
+        found = dataset_in_environment(dataset)
+    except DataError as error:
+        raise WordError(str(error)) from None
     return str(found) if found else None
 
 

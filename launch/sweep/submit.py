@@ -50,6 +50,7 @@ def dispatch(plan: Plan) -> int:
     if plan.mode == "print":
         print(script(plan.cells[0]))
     elif plan.mode == "test":
+        _check_saves(plan.cells)
         for group in arrays.grouped(plan.cells, arrays.labels(plan.cells)):
             answer = arrays.check(group)
             count = f" ({len(group.cells)} configurations)" if len(group.cells) > 1 else ""
@@ -57,6 +58,21 @@ def dispatch(plan: Plan) -> int:
     else:
         submit(plan)
     return 0
+
+
+def _check_saves(cells: Sequence[Cell]) -> None:
+    """See that no configuration would replace the weights of a run that has ended.
+
+    One that saves is submitted again also where it has a completed row: a row holds no path.
+
+    Raises:
+        CheckpointError: one would.
+    """
+    from bench.training.checkpoint.occupied import refuse_if_occupied  # late: few configurations save
+
+    for cell in cells:
+        if cell.config.save is not None:
+            refuse_if_occupied(cell.config.save, cell.config.resume)
 
 
 def submit(plan: Plan) -> None:
@@ -76,6 +92,7 @@ def submit(plan: Plan) -> None:
             cells = without_done(_without_queued(cells, labels, squeue.taken_cells(known, jobs)))
         if not cells:
             return
+        _check_saves(cells)
         groups, most = _checked(cells, [labels[_identity(cell)] for cell in cells])
         code = snapshot.listing(Path(results))
         for notice in code.notices:

@@ -101,7 +101,10 @@ def _of_epochs(row: Row, epochs: list[Row]) -> Figures:
     if measured and measured[-1]["epoch"] == row.get("epochs"):
         figures["final_top1"] = measured[-1]["top1"]
     else:
-        figures["final_top1"] = f"{status} after epoch {done} of {row.get('epochs') or 'an unknown number'}"
+        whole = f"of {row.get('epochs') or 'an unknown number'}"
+        if row.get("steps_cap") is not None:  # which ends it before those epochs do
+            whole = f"in a run of {row['steps_cap']} steps"
+        figures["final_top1"] = f"{status} after epoch {done} {whole}"
     reached = next((epoch for epoch in measured if target is not None and epoch["top1"] >= target), None)
     why = "no target" if target is None else f"{status} after epoch {done}, before top-1 {target:g} was reached"
     figures["epochs_to_target"] = reached["epoch"] if reached else why

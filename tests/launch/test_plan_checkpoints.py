@@ -90,3 +90,47 @@ def test_where_a_live_run_saves_none_is_started(checkpoint: Path, tmp_path: Path
     assert plan(f"{PLANNED} ranks_per_node=2 save={path}", "slurm").cells  # which may wait in the queue for its end
     held.release()
     assert plan(f"{PLANNED} save={path}").cells
+
+
+def test_a_new_run_is_not_planned_over_the_weights_of_another(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"^save={checkpoint}: run r has saved its weights there .epoch 1., "):
+        plan(f"{PLANNED} save={checkpoint} results={tmp_path}/rows")
+    assert not (tmp_path / "rows").exists()
+    assert plan(f"{PLANNED} save={checkpoint} resume={checkpoint}").cells
+    assert plan(f"{PLANNED} save={tmp_path}/w.safetensors resume={checkpoint}").cells
+
+
+def test_a_complete_checkpoint_is_refused_with_the_other_one_that_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    engine = saved_run.untrained()
+    for epoch in (14, 15):
+        saved_run.save(path, saved_run.at(epoch), engine)
+    with pytest.raises(ConfigError) as raised:
+        plan(f"{PLANNED} resume={path}")
+    (other,) = path.parent.glob("w.checkpoints/0014-*/weights.safetensors")
+    complete = f"resume={path}: that run was complete at epoch 15, step 330"
+    assert str(raised.value) == f"{complete}; resume={other} may do"
+    assert plan(f"{PLANNED} resume={other}").cells
+    shutil.rmtree(other.parent)
+    with pytest.raises(ConfigError, match=f"^{complete}$"):
+        plan(f"{PLANNED} resume={path}")
+
+
+@pytest.mark.parametrize(
+    ("before", "words", "said"),
+    [
+        ("", "steps=5", "the checkpoint has no steps= (here 5)"),
+        ("", "target=0.5", "the checkpoint has target=0.97 (here 0.5)"),
+        ("5", "", "the checkpoint has steps=5 (here none)"),
+        ("5", "steps=6", "the checkpoint has steps=5 (here 6)"),
+    ],
+)
+def test_what_a_checkpoint_has_otherwise_is_said_in_words_that_can_be_typed(
+    tmp_path: Path, before: str, words: str, said: str
+) -> None:
+    path = tmp_path / "w.safetensors"
+    net = saved_run.SAVED.net | ({"steps": before} if before else {})
+    saved_run.save(path, dataclasses.replace(saved_run.SAVED, net=net), saved_run.untrained())
+    with pytest.raises(ConfigError) as raised:
+        plan(f"{PLANNED} resume={path} {words}")
+    assert str(raised.value) == f"resume={path}: {said}"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bench.config.run_config import RunConfig
-from bench.training.checkpoint.contents import Checkpoint
+from bench.training.checkpoint.contents import Checkpoint, other_kept
 from bench.training.checkpoint.folder import CheckpointError, shown
 
 # Keys of a configuration that change what is learned, or what the figures mean: they have to agree.
@@ -46,19 +46,29 @@ def check(path: str, checkpoint: Checkpoint, config: RunConfig) -> None:
     older = checkpoint.version < 3
     lacking = {word for word in ours if word in _LATER[checkpoint.version] or (older and word.startswith("recipe."))}
     differ = [
-        f"{word}={shown(theirs.get(word))} (here {value})"
+        f"{_word(word, theirs.get(word))} (here {_word('', value)})"
         for word, value in ours.items()
         if theirs.get(word) != value and not (word in lacking and word not in theirs)
     ]
-    differ += [f"{shown(word)}={shown(value)} (no key here)" for word, value in theirs.items() if word not in ours]
+    differ += [f"{_word(word, value)} (no key here)" for word, value in theirs.items() if word not in ours]
     if differ:
         raise CheckpointError(f"resume={path}: the checkpoint has {', '.join(differ)}")
     done = checkpoint.state
     reached = (epoch for epoch, top1 in enumerate(done.top1, start=1) if config.target and top1 >= config.target)
     if next(reached, None) != done.epochs_to_target:  # else the time to target would be that to another one
-        raise CheckpointError(f"resume={path}: was written for another target than target={config.target}")
+        here = _word("target", str(config.target))
+        raise CheckpointError(f"resume={path}: was written for another target than {here}")
     if done.epoch >= config.epochs or (config.steps and done.step >= config.steps):
-        raise CheckpointError(f"resume={path}: that run was complete at epoch {done.epoch}, step {done.step}")
+        raise CheckpointError(
+            f"resume={path}: that run was complete at epoch {done.epoch}, step {done.step}{other_kept(path)}"
+        )
+
+
+def _word(name: str, value: str | None) -> str:
+    """A value as a person could type it, with its name where there is one; `None` is a key that was left out."""
+    if value in (None, "None"):
+        return f"no {shown(name)}=" if name else "none"
+    return f"{shown(name)}={shown(value)}" if name else shown(value)
 
 
 def check_data(path: str, checkpoint: Checkpoint, dataset_hash: str | None, steps_per_epoch: int) -> None:

@@ -104,6 +104,23 @@ class Checkpoint:
         return json.dumps(values, sort_keys=True, allow_nan=False)
 
 
+def writer_of(weights: Path) -> Ancestor | None:
+    """The attempt that wrote a weights file, by what its metadata says; None where no run did."""
+    try:
+        version, values = _version(weights, _training(weights))
+        if version >= VERSION:
+            return named(str(values.get("checkpoint")))
+        return _parse("", _from_version_1("", values) if version == 1 else values, version).left
+    except CheckpointError:
+        return None
+
+
+def named(name: str) -> Ancestor | None:
+    """The attempt that wrote a checkpoint of some name; None where it is no name of one."""
+    found = NAME.fullmatch(name)
+    return Ancestor(run_id=found[2], restart=int(found[3]), epoch=int(found[1])) if found else None
+
+
 def locate(path: str) -> Path:
     """The weights file of the checkpoint that `path` means: in a folder of its own, or `path` itself where it is older.
 
@@ -131,7 +148,7 @@ def locate(path: str) -> Path:
             return weights
         return weights.parent / home / name / WEIGHTS
     except CheckpointError as error:
-        raise CheckpointError(f"resume={path}: {error}{_instead(weights)}") from None
+        raise CheckpointError(f"resume={path}: {error}{_other_of(weights)}") from None
 
 
 def read(path: str) -> Checkpoint:
@@ -168,12 +185,23 @@ def read_at(path: str, weights: Path) -> Checkpoint:
             checkpoint = _parse(where, _from_version_1(where, values) if version == 1 else values, version)
         _check_tensors(weights, checkpoint)
     except CheckpointError as error:
-        raise CheckpointError(f"resume={path}: {error}{_instead(weights)}") from None
+        raise CheckpointError(f"resume={path}: {error}{_other_of(weights)}") from None
     return checkpoint
 
 
-def _instead(weights: Path) -> str:
-    """What else could be resumed from: of the two that are kept the other one."""
+def other_kept(path: str) -> str:
+    """What else could be resumed from, as the end of a line: of the two that are kept the other one.
+
+    Args:
+        path: as of `locate`.
+    """
+    try:
+        return _other_of(locate(path))
+    except CheckpointError:
+        return ""
+
+
+def _other_of(weights: Path) -> str:
     inside = NAME.fullmatch(weights.parent.name) is not None
     home = weights.parent.parent if inside else home_of(weights)
     for name in others(home, weights.parent.name if inside else ""):

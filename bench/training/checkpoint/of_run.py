@@ -9,6 +9,7 @@ from bench.config.run_config import RunConfig
 from bench.training.checkpoint import compatibility, tensors
 from bench.training.checkpoint.contents import Ancestor, Checkpoint, read, read_at
 from bench.training.checkpoint.folder import CheckpointError
+from bench.training.checkpoint.occupied import refuse_if_occupied
 from bench.training.checkpoint.writer import Writer
 from bench.training.engine import Engine
 from bench.training.process_group import World
@@ -124,9 +125,15 @@ def claim(config: RunConfig, run_id: str, restart: int) -> Writer | None:
     """The claim of rank 0 to where the run saves; None where it does not.
 
     Raises:
-        CheckpointError: another run writes there.
+        CheckpointError: another run writes there, or has.
     """
     if config.save is None:
         return None
     Path(config.save).parent.mkdir(parents=True, exist_ok=True)
-    return Writer(config.save, f"{run_id}.{restart}")
+    writer = Writer(config.save, f"{run_id}.{restart}")
+    try:
+        refuse_if_occupied(config.save, config.resume, run_id)
+    except BaseException:
+        writer.release()
+        raise
+    return writer

@@ -50,8 +50,19 @@ def data_folder(path: str | os.PathLike[str], say: Say = say_on_stderr) -> Path:
 
 
 def in_environment(names: Sequence[str]) -> Path | None:
-    """The folder or archive in `$RESNET_BENCH_DATA` that the first of some names has, or None."""
-    root = Path(os.environ.get(DATA_VARIABLE) or "/nonexistent")
+    """The folder or archive in `$RESNET_BENCH_DATA` that the first of some names has, or None.
+
+    Raises:
+        DataError: the variable names what is no folder, or may not be looked into.
+    """
+    if not (named := os.environ.get(DATA_VARIABLE)):
+        return None
+    root = Path(named)
+    try:
+        os.scandir(root).close()
+    except (OSError, ValueError) as error:  # such as a NUL
+        what = "no such folder" if isinstance(error, FileNotFoundError) else getattr(error, "strerror", None) or error
+        raise DataError(f"{DATA_VARIABLE}={named}: {what}; name the folder of the datasets, or unset it") from None
     for name in names:
         places = [root / name, *(root / f"{name}{suffix}" for suffix in ARCHIVES)]
         for place in places:
@@ -61,7 +72,7 @@ def in_environment(names: Sequence[str]) -> Path | None:
 
 
 def dataset_in_environment(dataset: str) -> Path | None:
-    """The folder or archive of a dataset in `$RESNET_BENCH_DATA`, or None."""
+    """The folder or archive of a dataset in `$RESNET_BENCH_DATA`, or None; raises as `in_environment` does."""
     return in_environment(DATASETS[dataset].stored_as)
 
 
@@ -75,7 +86,7 @@ def unpack_archive(name: str, say: Say = say_on_stderr) -> Path:
     Raises:
         ValueError: The name is not one of the three.
         FileNotFoundError: The variable is unset, or its folder has no such folder or archive; one line says which.
-        DataError: See `unpacked`.
+        DataError: See `in_environment` and `unpacked`.
     """
     if name not in SAMPLES:
         raise ValueError(f"archive {name!r} is unknown: expected one of {', '.join(SAMPLES)}")

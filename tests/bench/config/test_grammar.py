@@ -6,6 +6,7 @@ from dataclasses import dataclass, make_dataclass
 import pytest
 
 from bench.config.grammar import WordError, help_text, key, parse, values, word
+from bench.config.keys import RunKeys
 
 
 @dataclass(kw_only=True)
@@ -77,6 +78,8 @@ def test_typed_path_needs_quotes_for_a_comma_alone() -> None:
         ("depth", "depth: words are key=value; did you mean depth=VALUE?"),
         ("''", ": words are key=value (--help lists every key)"),
         ("foo", "foo: words are key=value (--help lists every key)"),
+        ("/tmp", "/tmp: words are key=value; did you mean data= or to=? (--help lists every key)"),
+        ("no/such", "no/such: words are key=value; did you mean data= or to=? (--help lists every key)"),
         ("depth=zero", "depth=zero: depth takes a whole number, at least 2 (nearest: depth=2)"),
         ("depth=3.7", "depth=3.7: depth takes a whole number, at least 2 (nearest: depth=4)"),
         ("depth=-3", "depth=-3: depth takes a whole number, at least 2 (nearest: depth=2)"),
@@ -147,3 +150,13 @@ def test_help_has_keys_that_share_everything_once() -> None:
     shared = "a, c\n      only these\n      type: a whole number; default: all"
     rest = "b     only these\n      type: a name; default: all\nlast  word\n      type: a name; default: none"
     assert text == f"{shared}\n{rest}"
+
+
+def test_a_path_alone_is_asked_for_with_the_keys_that_take_one() -> None:
+    with pytest.raises(WordError, match="^/a: words are key=value; did you mean data=, results=, save= or resume=[?]"):
+        parse(["/a"], RunKeys)
+    one = make_dataclass("One", [("data", str | None, key("folder", "none", path=True))])
+    with pytest.raises(WordError, match="^/a: words are key=value; did you mean data=/a[?]"):
+        parse(["/a"], one)
+    with pytest.raises(WordError, match="^/a: words are key=value .--help"):
+        parse(["/a"], make_dataclass("Plain", [("depth", int, key("layers", "1", default=1))]))

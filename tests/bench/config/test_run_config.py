@@ -89,6 +89,27 @@ def test_images_come_from_the_key_then_the_site_then_the_environment(
     assert config("depth=50").loader == "synthetic"
 
 
+@pytest.mark.parametrize(("place", "what"), [("gone", "no such folder"), ("file", "Not a directory")])
+def test_a_folder_of_the_environment_that_is_none_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, what: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "own").mkdir()
+    monkeypatch.setenv("RESNET_BENCH_DATA", f"{tmp_path}/{place}")
+    said = f"^RESNET_BENCH_DATA={tmp_path}/{place}: {what}; name the folder of the datasets, or unset it$"
+    for line in (
+        "depth=20 dataset=cifar10",
+        "depth=20 dataset=cifar10 loader=dali",
+        "depth=50",
+        "depth=50 target=0.7",
+    ):
+        with pytest.raises(WordError, match=said):
+            config(line)
+    assert config(f"depth=20 dataset=cifar10 data={tmp_path}/own").data == f"{tmp_path}/own"
+    assert config("depth=20 dataset=digits").data is None
+    assert config("depth=50 loader=synthetic").data is None
+
+
 def test_without_images_throughput_is_measured_on_synthetic_ones_and_that_is_said_once() -> None:
     found, notices = resolved("depth=152 nodes=8")
     assert (found.loader, found.data, found.target, found.epochs, found.dataset) == (

@@ -203,7 +203,7 @@ def test_a_failure_is_in_the_row_and_only_the_first_end_counts(tmp_path: Path) -
     assert (row["status"], row["failure_kind"], row["failure_message"]) == ("failed", "oom", "out of memory")
     reasons = row["null_reasons"]
     assert reasons["tta_s"] == "failed after epoch 0, before top-1 0.9 was reached"
-    assert reasons["final_top1"] == "failed after epoch 0 of 4"
+    assert reasons["final_top1"] == "failed after epoch 0 in a run of 77 steps"
     assert reasons["energy_j"] == "no counter" and reasons["peak_mem_bytes"] == "failed (oom) before it was measured"
 
 

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -263,6 +264,21 @@ def test_retry_of_one_cell_leaves_the_others(slurm: Slurm, store: Path, call, su
     assert out.startswith("job 901  run ")
     now = manifest.read(submitted.folder / manifest.FILE)
     assert [len(cell.submissions) for cell in now.cells] == [1, 2, 1, 1, 1, 0]
+
+
+def test_retry_leaves_a_cell_alone_that_would_begin_anew_over_its_weights(  # type: ignore[no-untyped-def]
+    slurm: Slurm, store: Path, call, submitted
+) -> None:
+    path = store / "a.safetensors"
+    path.write_bytes(b"what it saved before it failed")
+    cells = tuple(replace(cell, save=str(path)) if at == 1 else cell for at, cell in enumerate(submitted.cells))
+    replace(submitted, cells=cells).write()
+    out, err = call("retry", status=1)
+    assert f"launch: {cells[1].label} is not submitted: save={path}: a file is there that no run has saved" in err
+    assert "2 configurations in 1 array" in out
+    now = manifest.read(submitted.folder / manifest.FILE)
+    assert [len(cell.submissions) for cell in now.cells] == [1, 1, 2, 1, 2, 0]
+    assert path.read_bytes() == b"what it saved before it failed"
 
 
 def test_retry_begins_nothing_that_may_live(slurm: Slurm, store: Path, call, submitted) -> None:  # type: ignore[no-untyped-def]

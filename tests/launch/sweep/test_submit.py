@@ -171,6 +171,20 @@ def test_other_weights_or_images_are_another_configuration(slurm: Slurm, submit,
     assert submit("depth=20")[0] == ""
 
 
+def test_no_job_is_submitted_over_the_weights_of_a_run_that_has_ended(slurm: Slurm, submit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    words = f"depth=20 save={tmp_path}/a.safetensors"
+    submit(words)
+    (tmp_path / "a.safetensors").write_bytes(b"what the job has saved by now")
+    assert "has it (" in submit(words)[1]  # it lives: nothing is refused, and nothing submitted
+    slurm.ends()
+    taken = f"launch: save={tmp_path}/a.safetensors: a file is there"
+    for again in (words, f"{words} mode=test", f"{words} rerun=true"):
+        out, err = submit(again, status=2)
+        assert out == "" and err.startswith(taken) and err.endswith(f"save={tmp_path}/a-2.safetensors is free\n")
+    assert len(sweeps(slurm)) == 1
+    assert "1 configuration in 1 job" in submit(f"depth=20 save={tmp_path}/a-2.safetensors")[0]
+
+
 def test_a_limit_in_the_middle_leaves_the_rest_to_the_same_command(slurm: Slurm, submit) -> None:  # type: ignore[no-untyped-def]
     slurm.set("limit", 3)
     out, err = submit("depth=20,32,44,56,110", status=1)

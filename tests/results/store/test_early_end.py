@@ -74,10 +74,21 @@ def test_figures_are_those_of_the_tables_whatever_ended_the_run(
     assert row["images_per_s"] == rate and row["mfu"] == (rate and pytest.approx(rate / 2 * 6e6 / 1e12))
     assert (row["tta_s"], row["epochs_to_target"]) == ((33.0, 3) if epochs >= 3 else (None, None))
     assert row["final_top1"] == (pytest.approx(1.1) if epochs == 4 else None)
+    if epochs < 4:
+        assert row["null_reasons"]["final_top1"] == f"{row['status']} after epoch {epochs} of 4"
     if epochs < 3:
         said = f"{row['status']} after epoch {epochs}, before top-1 0.8 was reached"
         assert row["null_reasons"]["tta_s"] == said
     assert row["null_reasons"]["steps_completed"] == f"{row['status']}; the last steps were not journalled"
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_run_of_so_many_steps_is_not_said_to_have_epochs_to_go(
+    tmp_path: Path, end: Callable[[RunWriter], None]
+) -> None:
+    end(train(tmp_path, 1, steps_cap=30))
+    (row,), _ = read_rows(tmp_path, "runs")
+    assert row["null_reasons"]["final_top1"] == f"{row['status']} after epoch 1 in a run of 30 steps"
 
 
 @pytest.mark.parametrize("end", ENDS)
