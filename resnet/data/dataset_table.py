@@ -49,7 +49,7 @@ class Dataset:
     @property
     def eval_protocol(self) -> str:
         """Which pixels of a test image are seen."""
-        return "whole image" if self.small else "one central crop"
+        return "whole image" if self.small else "1-crop"
 
 
 _DIGITS = Dataset(

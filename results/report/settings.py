@@ -27,7 +27,7 @@ CHOSEN = (
 # What follows from the others: shown where rows that are alike in those differ in it.
 FOLLOWING = (
     "ranks_per_node", "global_batch", "bn_span", "eval_protocol", "dataset_hash", "images_per_epoch", "choices_hash",
-    "parameters", "multiply_adds", "flops_per_image", "peak_name", "peak_flops_per_s", "snapshot",
+    "parameters", "multiply_adds", "flops_per_image", "peak_name", "peak_flops_per_s", "snapshot", "scale",
 )  # fmt: skip
 # Names of things, and what became of a run: never a setting.
 OUTCOMES = (
@@ -37,7 +37,7 @@ OUTCOMES = (
     "final_top1", "epochs_to_target", "tta_s", "images_per_s", "step_ms_p50", "step_ms_p95", "data_wait_frac", "mfu",
     "peak_mem_bytes", "energy_j", "null_reasons", "epochs_completed", "steps_completed", "elapsed_s", "active_s",
     "train_s", "instrumentation_s", "recovered", "files_left_out", "decoder_warnings", "resumed_from", "resumed_epoch",
-    "lineage", "slurm_gpus",
+    "lineage", "slurm_gpus", "experiment",
 )  # fmt: skip
 # Null where a run ended before it was known, or its file is older than the column: not another setting.
 _UNKNOWN = {

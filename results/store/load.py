@@ -115,7 +115,7 @@ def _check_ids(table: str, name: str, rows: pa.Table, present: Sequence[str]) ->
     run_id, restart = stem(name)
     if not (RUN_ID.fullmatch(run_id) and re.fullmatch(r"[0-9]+", restart)):
         raise ValueError("not named RUN.RESTART.parquet")
-    for column in ("run_id", "pairs_id", "baseline_id"):
+    for column in ("run_id", "pairs_id", "baseline_id", "evaluation_id"):
         if column not in present or column not in table_schema(table).names:
             continue
         for one in pc.unique(rows[column]).to_pylist():

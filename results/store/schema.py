@@ -85,6 +85,8 @@ SCHEMAS: dict[str, pa.Schema] = {
         node_shared=FLAG,  # Slurm may have run other jobs on its nodes at the same time; null where nobody asked Slurm
         slurm_gpus=TEXT,  # which GPUs of the first node Slurm gave to the job, by their numbers there
         snapshot=TEXT,  # hash of the code that ran, where it was copied at submission; null: the checkout itself
+        experiment=TEXT,  # of the paper, by whose name it was started, such as table6
+        scale=TEXT,  # paper: as the paper has it; small: reduced, and never shown under the paper's numbers
     ),
     "epochs": _columns(
         run_id=TEXT, restart=INT,
@@ -93,6 +95,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         loss=REAL, top1=REAL, top5=REAL, lr=REAL,
         images=INT,  # training images of this epoch over all ranks
         eval_s=REAL, checkpoint_s=REAL,
+        train_top1=REAL,  # of the training images as they were trained on: augmented, at the weights of each step
     ),
     "steps": _columns(
         run_id=TEXT, restart=INT, rank=INT, step=INT, t_ns=INT,
@@ -139,6 +142,27 @@ SCHEMAS: dict[str, pa.Schema] = {
         allocation=TEXT,  # slurm-JOB, or local-PAIRS_ID for a command on one machine
         started=TIME,
     ),
+    "evaluations": _columns(
+        evaluation_id=TEXT,  # of the command that evaluated: one for all its rows
+        created=TIME,
+        member=INT,  # place among weights=, 1 is the first; null: the ensemble of all, whose softmax was averaged
+        members=INT,  # nets that were evaluated together
+        weights=TEXTS,  # SHA-256 of each file, the member's own, or all in their order
+        trained_by=TEXT,  # the attempt RUN.RESTART that saved them; null: no run did, or an ensemble
+        epoch=INT,  # epochs that it had done
+        # Of the net; null in an ensemble where they differ.
+        family=TEXT, depth=INT, shortcut=TEXT, stride=TEXT, num_classes=INT, recipe=TEXT, seed=INT,
+        dataset=TEXT, dataset_hash=TEXT, sample=TEXT, image_size=INT,
+        split=TEXT,  # train or test
+        images=INT,  # that were evaluated
+        protocol=TEXT,  # which pixels are seen, as eval_protocol of `runs`
+        bn=TEXT,  # running: the momentum average of training; exact: over bn_images training images, after it
+        bn_images=INT,
+        top1=REAL, top5=REAL, loss=REAL,  # loss: mean cross entropy of the averaged softmax
+        images_per_s=REAL, elapsed_s=REAL,  # of the whole pass, shared by its protocols and members
+        precision=TEXT, kernels=TEXT, loader=TEXT, world_size=INT,
+        git_commit=TEXT, dirty=FLAG, hardware=TEXT, system_id=TEXT,
+    ),
 }
 
 # Without these a file is not one of ours.
@@ -150,6 +174,7 @@ REQUIRED: dict[str, tuple[str, ...]] = {
     "kernels": ("run_id", "op"),
     "baselines": ("key", "run_ids"),
     "pairs": ("pairs_id", "pair", "side", "run_id"),
+    "evaluations": ("evaluation_id", "split", "protocol", "bn", "top1"),
 }
 STATUSES = ("completed", "failed", "killed")
 # What ended a run that did not complete.
@@ -179,6 +204,10 @@ CHOICES: dict[tuple[str, str], tuple[str, ...]] = {
     ("kernels", "l2"): ("warm", "cold"),
     ("baselines", "kind"): ("accept", "pin", "revert", "retire"),
     ("pairs", "side"): ("a", "b"),
+    ("runs", "scale"): ("paper", "small"),
+    ("evaluations", "split"): ("train", "test"),
+    ("evaluations", "protocol"): ("1-crop", "10-crop", "multi-scale", "whole image"),
+    ("evaluations", "bn"): ("running", "exact"),
 }
 # Null in a run that ended early; each then needs a reason.
 FIGURES = (

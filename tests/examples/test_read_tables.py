@@ -47,7 +47,7 @@ LATER = {  # what files of an earlier age lack
     "runs": ["benchmark", "comparability_parts", "cuda_graph", "null_reasons", "run_start"],
     "epochs": ["checkpoint_s"], "steps": ["loss", "comm_ms"], "system": ["versions", "gpu_uuids"],
     "kernels": ["config", "samples_us", "matrix_flops_per_s"], "baselines": ["accepted_at", "kind", "reverts"],
-    "pairs": ["words"],
+    "pairs": ["words"], "evaluations": ["loss", "weights"],
 }  # fmt: skip
 
 
@@ -61,7 +61,15 @@ def example():
 
 def made_up(table: str, run_id: str, turn: int) -> pa.Table:
     """Two rows that have every value of every type somewhere, and a row of nulls."""
-    own = {"run_id": run_id, "restart": 0, "restart_count": 0, "schema_version": 1, "pairs_id": "p", "baseline_id": "b"}
+    own = {
+        "run_id": run_id,
+        "restart": 0,
+        "restart_count": 0,
+        "schema_version": 1,
+        "pairs_id": "p",
+        "baseline_id": "b",
+        "evaluation_id": "e",
+    }
     rows = []
     for place in range(1 if table == "runs" else 2):
         row = {}

@@ -108,7 +108,7 @@ def test_what_is_no_figure_of_the_paper_s_nets_says_so() -> None:
     assert run_row(config(loader="synthetic"), "r", 0)["synthetic"] is True
     assert run_row(config(loader="torch"), "r", 0)["synthetic"] is False
     assert run_row(config(shortcut="B"), "r", 0)["extension"] is True
-    assert run_row(config(dataset="imagenet"), "r", 0)["eval_protocol"] == "one central crop"
+    assert run_row(config(dataset="imagenet"), "r", 0)["eval_protocol"] == "1-crop"
 
 
 def throughput(steps: int, images: int = 64, waited_s: float = 0.0) -> Throughput:

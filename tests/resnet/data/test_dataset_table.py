@@ -93,7 +93,7 @@ def test_every_policy_suits_it_or_says_why_not(dataset: Dataset, policy: str) ->
 
 @each
 def test_test_images_are_seen_as_the_row_says(dataset: Dataset) -> None:
-    seen = {"shift": "whole image", "window": "one central crop"}
+    seen = {"shift": "whole image", "window": "1-crop"}
     resolved = augment.resolve("fast", dataset.name, image_size=dataset.image_size, train=False)
     assert dataset.eval_protocol == seen[resolved.geometry]
 

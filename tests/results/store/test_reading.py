@@ -27,6 +27,9 @@ ROWS = {
     "kernels": [{"run_id": "r", "op": "bn", "samples_us": samples} for samples in ([1.0, 2.5], [], None)],
     "baselines": [{"key": "k", "run_ids": ["a", "b"], "baseline_id": "base"}],
     "pairs": [{"pairs_id": "p", "pair": 1, "side": "a", "run_id": "a", "restart": 2}],
+    "evaluations": [
+        {"evaluation_id": "e", "split": "test", "protocol": "1-crop", "bn": "running", "weights": ["a"], "top1": 0.5},
+    ],
 }
 
 

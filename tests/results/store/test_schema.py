@@ -52,6 +52,8 @@ def test_every_specified_column_is_there(table):
                 "node_shared",
                 "slurm_gpus",
                 "snapshot",
+                "experiment",
+                "scale",
             ],
         ),  # fmt: skip
         ("kernels", ["status", "copy_bytes_per_s", "matrix_flops_per_s", "config", "predicted_us"]),
