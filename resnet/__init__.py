@@ -11,15 +11,19 @@ if TYPE_CHECKING:
     from resnet.architecture import Architecture
     from resnet.counts import Counts, count
     from resnet.model import ResNet, build
-    from resnet.weights import WeightsError, load_weights, save_weights
+    from resnet.weights import WeightsError, architecture_of, load_weights, save_weights
 
-__all__ = ["Architecture", "Counts", "ResNet", "WeightsError", "build", "count", "load_weights", "save_weights"]
+__all__ = [
+    "Architecture", "Counts", "ResNet", "WeightsError", "architecture_of", "build", "count", "load_weights",
+    "save_weights",
+]  # fmt: skip
 
 _MODULES = {
     "Architecture": "resnet.architecture",
     "Counts": "resnet.counts",
     "ResNet": "resnet.model",
     "WeightsError": "resnet.weights",
+    "architecture_of": "resnet.weights",
     "build": "resnet.model",
     "count": "resnet.counts",
     "load_weights": "resnet.weights",

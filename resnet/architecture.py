@@ -9,6 +9,7 @@ FAMILIES = ("imagenet", "cifar")
 SHORTCUTS = ("none", "A", "B", "C")
 STRIDES = ("v1", "v1.5")
 KERNELS = ("torch", "compile", "triton", "auto")
+TRAINING = "training"  # key of a weights file's metadata in which a run says how they were trained
 
 # Blocks a stage, by depth (paper, Table 1).
 IMAGENET_STAGES = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}

@@ -10,8 +10,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from resnet.architecture import IMAGENET_STAGES, Architecture
 from resnet.model import ResNet
 from results.durable import replace_file
+from results.words import ConfigError
 
 
 class WeightsError(ValueError):
@@ -91,6 +93,96 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> dict[str, st
     _check_names(path, expected, tensors)
     model.load_state_dict(tensors)
     return metadata
+
+
+def architecture_of(
+    path: str | os.PathLike[str], *, shortcut: str | None = None, stride: str | None = None
+) -> tuple[Architecture, dict[str, str]]:
+    """Tell which network a weights file is of, by its metadata, else by its tensors' names and shapes.
+
+    Files from elsewhere have no such metadata. Nets with padded or no shortcuts have the same tensors, and so have
+    bottlenecks of both strides: they need a word.
+
+    Args:
+        path: the file.
+        shortcut: "none" or "A", where the tensors do not tell.
+        stride: "v1" or "v1.5" (torchvision), where they do not.
+
+    Returns:
+        The network, and the file's metadata.
+
+    Raises:
+        WeightsError: the file is missing or not safetensors, of no network of these families, or needs a word.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such weights file")
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            metadata: dict[str, str] = file.metadata() or {}
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{path}: not a readable safetensors file: {_line(error)}") from error
+    if "family" not in metadata:
+        return _by_shapes(path, shapes, shortcut, stride), metadata
+    try:
+        found = Architecture(
+            family=metadata["family"], depth=int(metadata["depth"]), shortcut=metadata["shortcut"],
+            stride=metadata["stride"], num_classes=int(metadata["num_classes"]),
+        )  # fmt: skip
+    except KeyError as error:
+        raise WeightsError(f"{path}: its metadata has a family but no {error.args[0]}") from None
+    except ValueError as error:
+        raise WeightsError(f"{path}: its metadata: {_line(error)}") from None
+    for key, typed in (("shortcut", shortcut), ("stride", stride)):
+        if typed is not None and typed != getattr(found, key):
+            raise WeightsError(f"{path}: weights of {key}={getattr(found, key)}, and {key}={typed} was asked for")
+    return found, metadata
+
+
+def _by_shapes(
+    path: Path, shapes: Mapping[str, tuple[int, ...]], shortcut: str | None, stride: str | None
+) -> Architecture:
+    stages = [0] * 4
+    projections = 0
+    for name in shapes:
+        stage, _, rest = name.partition(".")
+        block, _, layer = rest.partition(".")
+        if stage in ("layer1", "layer2", "layer3", "layer4") and block.isdigit():
+            stages[int(stage[5]) - 1] = max(stages[int(stage[5]) - 1], int(block) + 1)
+            projections += layer == "downsample.0.weight"
+    classes, stem = shapes.get("fc.weight", ()), shapes.get("conv1.weight", ())
+    if len(classes) != 2 or len(stem) != 4 or not stages[0]:
+        raise WeightsError(f"{path}: no residual network's weights: expected conv1, layer1 ... and fc")
+    bottleneck = "layer1.0.conv3.weight" in shapes
+    if stem[2] == 7:
+        sizes = {18: False, 34: False, 50: True, 101: True, 152: True}
+        depth = next((d for d, deep in sizes.items() if IMAGENET_STAGES[d] == tuple(stages) and deep == bottleneck), 0)
+        family = "imagenet"
+    else:
+        depth, family = 6 * stages[0] + 2 if len({*stages[:3]}) == 1 and not stages[3] else 0, "cifar"
+    if not depth:
+        raise WeightsError(
+            f"{path}: blocks of {', '.join(map(str, stages))} a stage are of no network of these families"
+        )
+    if projections:
+        found = "C" if projections == sum(stages) else "B"
+        if shortcut not in (None, found):
+            raise WeightsError(
+                f"{path}: has the projections of shortcut={found}, and shortcut={shortcut} was asked for"
+            )
+    elif shortcut not in ("none", "A"):
+        raise WeightsError(f"{path}: has no projections and does not say more; add shortcut=A, or none for a plain net")
+    else:
+        found = shortcut
+    if bottleneck and stride is None:
+        raise WeightsError(f"{path}: does not say where its bottlenecks stride; add stride=v1.5 (torchvision), or v1")
+    try:
+        return Architecture(
+            family=family, depth=depth, shortcut=found, stride=stride or "v1", num_classes=classes[0]
+        )  # fmt: skip
+    except ConfigError as error:
+        raise WeightsError(f"{path}: {error}") from None
 
 
 def _architecture(model: nn.Module) -> dict[str, str]:

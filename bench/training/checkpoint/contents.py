@@ -26,8 +26,9 @@ from bench.training.checkpoint.folder import (
     verify,
 )
 from bench.training.state import MOST, RunState
+from resnet.architecture import TRAINING
 
-KEY = "training"  # of the weights file's metadata
+KEY = TRAINING  # of the weights file's metadata
 VERSION = 3  # 1 and 2 had the state there, and the momentum beside the weights file
 PARTS = {WEIGHTS, MOMENTUM, STATE}
 ARCHITECTURE = ("family", "depth", "shortcut", "stride", "num_classes")  # in the weights file's metadata as well

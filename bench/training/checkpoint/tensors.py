@@ -46,7 +46,11 @@ def save(path: str, engine: Engine, world: World, checkpoint: Checkpoint) -> Non
         weights = Path(path)
         before, old_momentum = _present(weights, checkpoint)
         name = folder.new_name(checkpoint.state.epoch, checkpoint.state.step, checkpoint.left.attempt)
-        pointer = json.dumps({"version": VERSION, "home": folder.home_of(weights).name, "checkpoint": name})
+        pointer = json.dumps({
+            "version": VERSION, "home": folder.home_of(weights).name, "checkpoint": name,
+            # For whoever has the weights alone: how their images were normalized, say.
+            "attempt": checkpoint.left.attempt, "epoch": checkpoint.state.epoch, "net": checkpoint.net,
+        })  # fmt: skip
         data, text = safetensors.torch.save(momenta, {"format": "pt"}), checkpoint.to_json().encode()
         folder.write(
             weights,

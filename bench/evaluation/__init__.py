@@ -1,0 +1,1 @@
+"""What a trained net is worth: the paper's test protocols, batch normalization's exact statistics, ensembles."""

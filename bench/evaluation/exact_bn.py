@@ -1,0 +1,85 @@
+"""Statistics of batch normalization over many training images, in place of the momentum average of training."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+__all__ = ["set_exact_statistics", "spread_rows"]
+
+
+def spread_rows(count: int, images: int) -> np.ndarray:
+    """Places of `count` of a split's images, evenly spread: folders are ordered by class; int64 [count]."""
+    return np.arange(count, dtype=np.int64) * images // count
+
+
+@torch.no_grad()
+def set_exact_statistics(
+    model: nn.Module,
+    batches: Iterable[Tensor],
+    forward: Callable[[Tensor], Any],
+    all_reduce: Callable[[Sequence[float]], list[float]] = list,
+) -> int:
+    """Set the running statistics of every BN to the mean and variance of its input over images.
+
+    The net is in training mode meanwhile: each BN normalizes by its own batch, and its successors see what they saw in
+    training. The variance is that of all values together: the mean of the batches' variances lacks what their means
+    differ by. The authors' released models were made so ("the average of many training images", in their README).
+
+    Args:
+        model: in whichever mode; it is left in evaluation mode.
+        batches: float32 [N, 3, H, W], normalized as in training.
+        forward: runs the net on a batch.
+        all_reduce: sums values over the ranks; every rank calls it.
+
+    Returns:
+        Images over all ranks.
+
+    Raises:
+        ValueError: there are none.
+    """
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    totals = {norm: torch.zeros(2, norm.num_features, dtype=torch.float64) for norm in norms}
+    counts = dict.fromkeys(norms, 0)
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+
+    def add(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        assert isinstance(norm, nn.BatchNorm2d)
+        values = inputs[0].double()
+        totals[norm] += torch.stack([values.sum(dim=(0, 2, 3)), values.square().sum(dim=(0, 2, 3))]).cpu()
+        counts[norm] += values.numel() // norm.num_features
+
+    hooks = [norm.register_forward_pre_hook(add) for norm in norms]
+    images = 0
+    model.train()
+    try:
+        for norm in norms:
+            norm.momentum = 0.0  # what it has stays as it is until all is known
+            norm.num_batches_tracked = None
+        for batch in batches:
+            forward(batch)
+            images += len(batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for norm, (momentum, tracked) in zip(norms, before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, tracked
+        model.eval()
+    flat = [float(images)]
+    for norm in norms:
+        flat += [float(counts[norm]), *totals[norm].flatten().tolist()]
+    summed = all_reduce(flat)
+    if not summed[0]:
+        raise ValueError("no images: the statistics of batch normalization cannot be averaged over none")
+    at = 1
+    for norm in norms:
+        count, size = summed[at], norm.num_features
+        mean, square = torch.tensor(summed[at + 1 : at + 1 + 2 * size], dtype=torch.float64).view(2, size) / count
+        assert norm.running_mean is not None and norm.running_var is not None
+        norm.running_mean.copy_(mean)
+        # Rounding may leave a channel that never varies a little below zero.
+        norm.running_var.copy_((square - mean.square()).clamp_min(0))
+        at += 1 + 2 * size
+    return round(summed[0])
