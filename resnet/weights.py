@@ -162,15 +162,11 @@ def _by_shapes(
     else:
         depth, family = 6 * stages[0] + 2 if len({*stages[:3]}) == 1 and not stages[3] else 0, "cifar"
     if not depth:
-        raise WeightsError(
-            f"{path}: blocks of {', '.join(map(str, stages))} a stage are of no network of these families"
-        )
+        raise WeightsError(f"{path}: {', '.join(map(str, stages))} blocks a stage are of no network of these families")
     if projections:
         found = "C" if projections == sum(stages) else "B"
         if shortcut not in (None, found):
-            raise WeightsError(
-                f"{path}: has the projections of shortcut={found}, and shortcut={shortcut} was asked for"
-            )
+            raise WeightsError(f"{path}: has projections as shortcut={found}, and shortcut={shortcut} was asked for")
     elif shortcut not in ("none", "A"):
         raise WeightsError(f"{path}: has no projections and does not say more; add shortcut=A, or none for a plain net")
     else:

@@ -22,8 +22,8 @@ EDGES = {
 # those before it, and none after it.
 ROOMS = {
     "bench": [
-        "config", "check_data", "roofline", "machine_code", "measure", "training", "micro", "step", "peers", "pairs",
-        "gpu", "plain", "plot",
+        "config", "check_data", "roofline", "machine_code", "measure", "evaluation", "training", "micro", "step",
+        "peers", "pairs", "evaluate", "gpu", "plain", "plot",
     ],
     "kernels": [
         "dtypes", "interpreter", "child_process", "chips", "runtime", "operands", "prepared", "aten_conv", "tiles",

@@ -56,8 +56,9 @@ def views_of(protocol: str, image_size: int) -> tuple[View, ...]:
     """The views that a protocol averages, each counting alike.
 
     1-crop: the central square of the image at shorter side 256. 10-crop: its four corners and its centre, each with its
-    mirror image. Multi-scale: the whole image at shorter side 224, 256, 384, 480 and 640, the network fully
-    convolutional (its global average is over whatever size the last stage has).
+    mirror image (of the crop: torchvision's `TenCrop` cuts the mirrored image). Multi-scale: the whole image at shorter
+    side 224, 256, 384, 480 and 640, the network fully convolutional (its global average is over whatever size the last
+    stage has).
 
     Args:
         protocol: one of `PROTOCOLS`.

@@ -8,11 +8,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from results.store.row_json import EPOCH, MICROSECOND
 from results.store.schema import (
-    EPOCH,
     FLAG,
     INT,
-    MICROSECOND,
     REAL,
     REQUIRED,
     SCHEMA_VERSION,

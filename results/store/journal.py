@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from results.durable import publish, temporary_beside
-from results.store.schema import EPOCH, MICROSECOND, Row, clean_column, clean_row, from_json, merge, to_json
+from results.store.row_json import EPOCH, MICROSECOND, from_json, to_json
+from results.store.schema import Row, clean_column, clean_row, merge
 
 VERSION = 1
 OWNER = "owner.json"  # of a folder under jobs/ that a command has for itself while it goes

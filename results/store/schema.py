@@ -5,16 +5,15 @@ are int64 or float64 everywhere, because readers refuse mixed widths; timestamps
 fractions, not percents. A missing number is null, never 0.0, and its reason is in `null_reasons`.
 """
 
-import json
 import math
 import numbers
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
 
-from results.words import PATH_KEYS, nearest, parse_json, suggestion
+from results.words import nearest, suggestion
 
 SCHEMA_VERSION = 1
 Row = dict[str, Any]
@@ -216,8 +215,6 @@ FIGURES = (
     "instrumentation_s", "steps_completed",
 )
 # fmt: on
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MICROSECOND = timedelta(microseconds=1)
 _INT64 = range(-(2**63), 2**63)
 
 
@@ -353,38 +350,6 @@ def to_rows(table: pa.Table) -> list[Row]:
 def file_schema(table: str) -> pa.Schema:
     """Return the schema as it is written: with the table's name and the schema's version as metadata."""
     return table_schema(table).with_metadata({"table": table, "schema_version": str(SCHEMA_VERSION)})
-
-
-def to_json(table: str, row: Mapping[str, Any]) -> Row:
-    """Return a checked row as JSON values (timestamps as microseconds since 1970, UTC)."""
-    return {
-        column: (value - EPOCH) // MICROSECOND if isinstance(value, datetime) else value
-        for column, value in row.items()
-    }
-
-
-def from_json(table: str, row: Mapping[str, Any]) -> Row:
-    """Inverse of `to_json`; checks the row as `clean_row` does."""
-    decoded = {
-        column: EPOCH + value * MICROSECOND if isinstance(value, int) and check_column(table, column) == TIME else value
-        for column, value in row.items()
-    }
-    return clean_row(table, decoded)
-
-
-def strip_paths(config_json: str) -> str:
-    """Return a configuration's JSON without the keys that hold paths.
-
-    Raises:
-        ValueError: it is not a JSON object.
-    """
-    try:
-        config = parse_json(config_json)
-    except ValueError as error:
-        raise ValueError(f"runs.config_json: not JSON ({error})") from None
-    if not isinstance(config, dict):
-        raise ValueError(f"runs.config_json: expected an object, got {type(config).__name__}")
-    return json.dumps({key: value for key, value in config.items() if key not in PATH_KEYS}, sort_keys=True)
 
 
 def _is_number(value: Any, kind: type) -> bool:

@@ -20,6 +20,7 @@ from results.store.files import (
     write_once,
 )
 from results.store.journal import Contents, Journal, Owner, encode_steps, read, read_steps
+from results.store.row_json import strip_paths, to_json
 from results.store.schema import (
     SCHEMA_VERSION,
     STATUSES,
@@ -27,8 +28,6 @@ from results.store.schema import (
     clean_row,
     from_columns,
     merge,
-    strip_paths,
-    to_json,
     to_table,
 )
 

@@ -1,14 +1,18 @@
 """Weights files: what goes in comes out, and whatever does not fit is said in one line."""
 
 import os
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import safetensors.torch
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 import resnet
 from resnet import WeightsError, comparators, load_weights, save_weights, weights
+from resnet.weights import _by_shapes
 
 
 def small(shortcut="A", seed=0, **words):
@@ -180,3 +184,78 @@ def test_a_wrapped_or_foreign_model_is_refused(tmp_path, wrap):
     with pytest.raises(WeightsError, match=f"expected a ResNet .*got {type(model).__name__}"):
         save_weights(model, tmp_path / "w.safetensors")
     assert not list(tmp_path.iterdir())
+
+
+NETS = [
+    *(("imagenet", depth, shortcut, "v1") for depth in (18, 34) for shortcut in ("none", "A", "B", "C")),
+    *(("imagenet", depth, shortcut, stride) for depth in (50, 101, 152) for shortcut in ("A", "B", "C")
+      for stride in ("v1", "v1.5")),
+    *(("cifar", depth, shortcut, "v1") for depth in (8, 20, 110) for shortcut in ("none", "A", "B", "C")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("family", "depth", "shortcut", "stride"), NETS)
+def test_a_net_is_known_by_its_tensors(family: str, depth: int, shortcut: str, stride: str) -> None:
+    with torch.device("meta"):
+        net = resnet.build(family=family, depth=depth, shortcut=shortcut, stride=stride, num_classes=7)
+    shapes = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
+    tells_shortcut, tells_stride = shortcut in ("B", "C"), not net.architecture.bottleneck
+    words = (None if tells_shortcut else shortcut, None if tells_stride else stride)
+    assert _by_shapes(Path("w"), shapes, *words) == net.architecture
+    if not tells_shortcut:
+        with pytest.raises(WeightsError, match="^w: has no projections and does not say more; add shortcut=A, or none"):
+            _by_shapes(Path("w"), shapes, None, stride)
+    if not tells_stride:
+        with pytest.raises(WeightsError, match=r"^w: does not say where its bottlenecks stride; add stride=v1.5"):
+            _by_shapes(Path("w"), shapes, shortcut, None)
+    if tells_shortcut:
+        with pytest.raises(WeightsError, match=f"^w: has projections as shortcut={shortcut}, and shortcut=A was asked"):
+            _by_shapes(Path("w"), shapes, "A", stride)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda shapes: shapes.pop("fc.weight"), "no residual network's weights: expected conv1, layer1 ... and fc"),
+        (lambda shapes: shapes.pop("conv1.weight"), "no residual network's weights"),
+        (lambda shapes: shapes.update({"fc.weight": (3,)}), "no residual network's weights"),
+        (
+            lambda shapes: shapes.update({"layer3.2.conv1.weight": (256, 256, 3, 3)}),
+            "2, 2, 3, 2 blocks a stage are",
+        ),
+        (
+            lambda shapes: shapes.update({"layer1.0.conv3.weight": (64, 64, 1, 1)}),
+            "2, 2, 2, 2 blocks a stage are",
+        ),
+    ],
+)
+def test_tensors_of_no_net_are_refused(change: Callable[[dict[str, tuple[int, ...]]], object], said: str) -> None:
+    with torch.device("meta"):
+        net = resnet.build(family="imagenet", depth=18, shortcut="B", num_classes=7)
+    shapes = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
+    change(shapes)
+    with pytest.raises(WeightsError, match=f"^w: {said}"):
+        _by_shapes(Path("w"), shapes, None, None)
+
+
+def test_metadata_tells_the_net_and_a_word_may_not_contradict_it(tmp_path: Path) -> None:
+    net = resnet.build(family="cifar", depth=8, shortcut="none", num_classes=4)
+    path = tmp_path / "w.safetensors"
+    resnet.save_weights(net, path, {"note": "x"})
+    found, metadata = resnet.architecture_of(path)
+    assert found == net.architecture and metadata["note"] == "x"
+    assert resnet.architecture_of(path, shortcut="none", stride="v1")[0] == found
+    with pytest.raises(WeightsError, match=f"^{path}: weights of shortcut=none, and shortcut=A was asked for"):
+        resnet.architecture_of(path, shortcut="A")
+    save_file({"a": torch.zeros(1)}, path, {"family": "cifar", "depth": "9", "shortcut": "A", "stride": "v1"})
+    with pytest.raises(WeightsError, match=f"^{path}: its metadata has a family but no num_classes"):
+        resnet.architecture_of(path)
+    words = {"family": "cifar", "depth": "9", "shortcut": "A", "stride": "v1", "num_classes": "3"}
+    save_file({"a": torch.zeros(1)}, path, words)
+    with pytest.raises(WeightsError, match=f"^{path}: its metadata: depth=9: family=cifar has depths 6n"):
+        resnet.architecture_of(path)
+    path.write_bytes(b"x")
+    with pytest.raises(WeightsError, match=f"^{path}: not a readable safetensors file"):
+        resnet.architecture_of(path)
+    with pytest.raises(WeightsError, match="no such weights file"):
+        resnet.architecture_of(tmp_path / "none")

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pyarrow as pa
 import pytest
 
-from results.store import schema
+from results.store import row_json, schema
 from results.store.files import read_rows, table_path, write_once
 
 ROW = {
@@ -90,7 +90,7 @@ def test_a_row_survives_table_and_json():
     back = schema.to_rows(schema.to_table("runs", [row]))[0]
     assert {key: back[key] for key in ROW} == ROW
     assert set(back) == set(schema.SCHEMAS["runs"].names)
-    assert schema.from_json("runs", schema.to_json("runs", row)) == ROW
+    assert row_json.from_json("runs", row_json.to_json("runs", row)) == ROW
 
 
 def test_times_become_utc():
@@ -159,8 +159,8 @@ def test_columns_are_checked_like_rows():
 
 def test_paths_leave_the_configuration():
     config = '{"depth": 20, "data": "/d", "results": "/r", "save": null, "resume": "/x"}'
-    assert schema.strip_paths(config) == '{"depth": 20}'
+    assert row_json.strip_paths(config) == '{"depth": 20}'
     with pytest.raises(ValueError, match="not JSON"):
-        schema.strip_paths("{")
+        row_json.strip_paths("{")
     with pytest.raises(ValueError, match="list"):
-        schema.strip_paths("[]")
+        row_json.strip_paths("[]")

@@ -1,0 +1,188 @@
+"""The command: from weights files and words to rows, whose figures are those of a naive loop."""
+
+import dataclasses
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import naive
+import numpy as np
+import pytest
+import saved_run
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from small_nets import SIZE, net
+
+import resnet
+from bench.evaluate import main, plan
+from bench.evaluation.protocols import PROTOCOLS, fitting
+from resnet.data import DATASETS, open_dataset
+from results.store.files import read_rows
+
+KNOWN = DATASETS["imagefolder"]
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path) -> Callable[..., tuple[str, str]]:
+    """Evaluates, and returns what was printed; fails where the exit status is another."""
+
+    def evaluate(words: str, status: int = 0, *, data: bool = True) -> tuple[str, str]:
+        capsys.readouterr()
+        given = [*shlex.split(words), f"results={tmp_path}/rows"]
+        given += [f"data={folder}", "dataset=imagefolder", f"image_size={SIZE}"] if data else []
+        got = main(given)
+        out, err = capsys.readouterr()
+        assert got == status, (out, err)
+        return out, err
+
+    return evaluate
+
+
+def naive_figures(paths: list[Path], folder: Path, protocol: str) -> dict[int | None, tuple[float, float, float]]:
+    """Top-1, top-5 and loss of each net and of the ensemble."""
+    splits = open_dataset("imagefolder", folder, image_size=SIZE)
+    labels, each = splits.test.labels, []
+    for path in paths:
+        model = net(0)
+        resnet.load_weights(model, path)
+        assert splits.test.paths
+        normalize = naive.by_channel(KNOWN.mean, KNOWN.std)
+        pictures = [Image.open(file).convert("RGB") for file in splits.test.paths]
+        each.append(torch.stack([naive.softmax(model, one, protocol, SIZE, normalize) for one in pictures]))
+    found = {}
+    for member, softmax in [*enumerate(each, start=1), (None, torch.stack(each).mean(0))]:
+        order = softmax.argsort(dim=1, descending=True).numpy()
+        top1, top5 = (np.mean((order[:, :most] == labels[:, None]).any(axis=1)) for most in (1, 5))
+        loss = -softmax[np.arange(len(labels)), labels].log().mean().item()
+        found[member] = (float(top1), float(top5), loss)
+    return found
+
+
+def test_rows_are_those_of_a_naive_loop(call, weights: list[Path], folder: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    out, _ = call(f"weights={weights[0]},{weights[1]} protocol=1-crop,10-crop,multi-scale bn=exact,running batch=4")
+    rows, bad = read_rows(tmp_path / "rows", "evaluations")
+    assert bad == [] and len(rows) == 3 * 3 * 2 and len({row["evaluation_id"] for row in rows}) == 1
+    for protocol in ("1-crop", "10-crop", "multi-scale"):
+        expected = naive_figures(weights, folder, protocol)
+        for row in rows:
+            if (row["protocol"], row["bn"]) == (protocol, "running"):
+                top1, top5, loss = expected[row["member"]]
+                assert (row["top1"], row["top5"]) == (top1, top5) and row["loss"] == pytest.approx(loss, abs=1e-5)
+    row = next(row for row in rows if row["member"] == 2 and row["bn"] == "running")
+    assert (row["family"], row["depth"], row["shortcut"], row["num_classes"]) == ("cifar", 8, "A", 3)
+    assert (row["images"], row["members"], row["image_size"], row["split"]) == (9, 2, SIZE, "test")
+    assert (row["trained_by"], row["epoch"], row["recipe"], row["seed"], row["bn_images"]) == (None,) * 5
+    assert row["images_per_s"] == pytest.approx(9 / row["elapsed_s"])
+    assert {row["bn_images"] for row in rows if row["bn"] == "exact"} == {24}
+    both = next(row for row in rows if row["member"] is None)
+    assert len(both["weights"]) == 2 and both["weights"][1] == row["weights"][0] and both["depth"] == 8
+    loss = {row["bn"]: row["loss"] for row in rows if (row["member"], row["protocol"]) == (1, "1-crop")}
+    assert abs(loss["exact"] - loss["running"]) > 1e-3
+    error = f"{100 * (1 - row['top1']):.2f}"
+    assert "1.safetensors" in out and error in out and "ensemble" in out and row["evaluation_id"] in out
+
+
+def test_a_part_of_a_split(call, weights: list[Path], tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    call(f"weights={weights[0]} images=4 split=train precision=bf16")
+    (row,), _ = read_rows(tmp_path / "rows", "evaluations")
+    assert (row["images"], row["split"], row["protocol"], row["bn"]) == (4, "train", "1-crop", "running")
+    assert (row["member"], row["members"], row["precision"]) == (1, 1, "bf16")
+
+
+def test_weights_of_a_run_say_what_they_are(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    path = tmp_path / "w.safetensors"
+    saved_run.save(path, saved_run.at(2), saved_run.untrained())
+    call(f"weights={path} images=20", data=False)
+    (row,), _ = read_rows(tmp_path / "rows", "evaluations")
+    assert (row["trained_by"], row["epoch"], row["recipe"], row["seed"]) == ("r.1", 2, "fast", 0)
+    assert (row["dataset"], row["image_size"], row["protocol"]) == ("digits", 32, "whole image")
+    (inside,) = path.parent.glob("w.checkpoints/*/weights.safetensors")
+    call(f"weights={inside} images=20", data=False)
+    assert {row["trained_by"] for row in read_rows(tmp_path / "rows", "evaluations")[0]} == {"r.1"}
+
+
+def test_the_recipe_of_the_run_decides_how_images_are_normalized(folder: Path, tmp_path: Path) -> None:
+    for name, recipe in (("paper", "paper"), ("fast", "fast")):
+        net_of = saved_run.SAVED.net | {"recipe": recipe}
+        saved_run.save(tmp_path / f"{name}.safetensors", dataclasses.replace(saved_run.SAVED, net=net_of))
+    assert plan([f"weights={tmp_path}/paper.safetensors"]).per_pixel
+    assert not plan([f"weights={tmp_path}/fast.safetensors"]).per_pixel
+    both = f"weights={tmp_path}/paper.safetensors,{tmp_path}/fast.safetensors"
+    with pytest.raises(ValueError, match="^recipe: paper.safetensors has paper and fast.safetensors has fast; "):
+        plan([both])
+    with pytest.raises(ValueError, match="^recipe: paper.safetensors has paper and recipe=fast has fast"):
+        plan([f"weights={tmp_path}/paper.safetensors", "recipe=fast"])
+    saved_run.save_old(old := tmp_path / "old.safetensors", 1)
+    assert not plan([f"weights={old}", "recipe=fast"]).per_pixel
+
+
+def test_small_images_are_seen_whole() -> None:
+    assert fitting("cifar10") == fitting("digits") == ("whole image",)
+    assert fitting("imagenet") == fitting("imagefolder") == ("1-crop", "10-crop", "multi-scale")
+    assert {*fitting("digits"), *fitting("imagenet")} == set(PROTOCOLS)
+    for dataset in DATASETS:  # what a run calls its own evaluation
+        assert DATASETS[dataset].eval_protocol in fitting(dataset)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("", "weights is missing: add weights=PATH"),
+        ("weights=TMP/none.safetensors", "weights=TMP/none.safetensors: no such file; nearest is TMP/"),
+        ("weights=TMP/text.safetensors", "weights=TMP/text.safetensors: not a readable safetensors file"),
+        ("weights=TMP/odd.safetensors", "weights=TMP/odd.safetensors: no residual network's weights"),
+        ("weights=TMP/a.safetensors dataset=imagefolder", "data is missing: add data=PATH; $RESNET_BENCH_DATA has no"),
+        ("weights=TMP/a.safetensors", "dataset is missing: the weights do not say what they were trained on; choose"),
+        (
+            "weights=TMP/a.safetensors dataset=digits",
+            "weights=TMP/a.safetensors: puts out 3 classes, and digits",
+        ),
+        ("weights=TMP/w.safetensors data=TMP", "data=TMP: the digits come with scikit-learn; leave data out"),
+        (
+            "weights=TMP/w.safetensors protocol=10-crop",
+            "protocol=10-crop: images of digits are evaluated by whole",
+        ),
+        (
+            "weights=TMP/w.safetensors protocol=5-crop",
+            "protocol=5-crop: choose from 1-crop, 10-crop, multi-scale",
+        ),
+        ("weights=TMP/w.safetensors images=361", "images=361: there are 360; nearest is images=360"),
+        ("weights=TMP/w.safetensors images=0", "images=0: images takes a whole number, at least 1"),
+        ("weights=TMP/w.safetensors bn=exact bn_images=5000", "bn_images=5000: there are 1437; nearest is"),
+        (
+            "weights=TMP/w.safetensors shortcut=C",
+            "weights=TMP/w.safetensors: weights of shortcut=A, and shortcut=C",
+        ),
+        ("weights=TMP/a.safetensors dataset=imagefolder data=TMP", "data=TMP: "),
+    ],
+)
+def test_what_cannot_be_evaluated_is_one_line(
+    call,
+    tmp_path: Path,
+    weights: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+    words: str,
+    said: str,  # type: ignore[no-untyped-def]
+) -> None:
+    monkeypatch.delenv("RESNET_BENCH_DATA", raising=False)
+    (tmp_path / "a.safetensors").write_bytes(weights[0].read_bytes())
+    (tmp_path / "text.safetensors").write_text("no weights")
+    save_file({"a": torch.zeros(1)}, tmp_path / "odd.safetensors")
+    saved_run.save(tmp_path / "w.safetensors", saved_run.SAVED, saved_run.untrained())
+    out, err = call(words.replace("TMP", str(tmp_path)), status=2, data=False)
+    assert out == "" and err.startswith(f"bench.evaluate: {said.replace('TMP', str(tmp_path))}"), err
+    assert err.count("\n") == 1 and not (tmp_path / "rows").exists()
+
+
+def test_a_broken_image_is_one_line_and_leaves_no_row(call, weights: list[Path], tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    for split in ("train", "val"):
+        for label in range(3):
+            place = tmp_path / "broken" / split / str(label)
+            place.mkdir(parents=True)
+            Image.new("RGB", (40, 40)).save(place / "a.png")
+    (tmp_path / "broken/val/2/a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    words = f"weights={weights[0]} data={tmp_path}/broken dataset=imagefolder image_size={SIZE}"
+    out, err = call(words, status=1, data=False)
+    assert out == "" and err.startswith(f"bench.evaluate: {tmp_path}/broken/val/2/a.png: ") and err.count("\n") == 1
+    assert not (tmp_path / "rows" / "evaluations").exists()
