@@ -16,6 +16,7 @@ from resnet.data.loaders.sampler import Sampler
 from resnet.data.loaders.shared_memory import check_room
 
 _BATCH = 128
+_VERSION = 2  # of how an image is cut: 1 left small images whole
 
 
 def compute_mean_image(
@@ -41,7 +42,7 @@ def compute_mean_image(
         DataError: An image is missing, unreadable or truncated.
     """
     started = time.perf_counter()
-    target = cache_root() / "mean" / f"{split.dataset}-{split.hash}-{image_size}.npy"
+    target = cache_root() / "mean" / f"{split.dataset}-{split.hash}-{image_size}-{_VERSION}.npy"
     there = target.is_file()
 
     def build(path: Path) -> None:

@@ -71,7 +71,7 @@ def resolve(policy: str, dataset: str, *, image_size: int, train: bool) -> Augme
     are never mirrored. Pixel numbers are for 32 (small images) and 224 and scale with `image_size`.
 
     Evaluation: the whole image on digits and CIFAR-10; otherwise shorter side 256/224 of the size and the central
-    crop, but never magnified by more than it takes to reach S (an image of S x S is seen whole).
+    crop, whatever the size of the image: the protocol that is called 1-crop.
 
     Raises:
         ConfigError: The policy is unknown, or `shift` for images that have windows.
@@ -176,8 +176,6 @@ def windows(augmentation: Augmentation, u: np.ndarray, sizes: np.ndarray) -> np.
     low, high = augmentation.shorter
     shorter = size.min(axis=1)
     side = shorter / (low + u[:, _SCALE] * (high - low))
-    if augmentation.central:
-        side = np.maximum(side, np.minimum(shorter, augmentation.image_size))
     extent = np.repeat(np.maximum(np.rint(side), 1)[:, None], 2, axis=1)
     return _corner(extent, size, None if augmentation.central else u)
 

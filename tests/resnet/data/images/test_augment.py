@@ -100,13 +100,13 @@ def test_paper_scale_puts_the_shorter_side_between_256_and_480():
         ((512, 512), 224, [32, 32, 448, 448]),
         ((375, 500), 224, [23, 86, 328, 328]),
         ((256, 300), 224, [16, 38, 224, 224]),
-        ((128, 128), 128, [0, 0, 128, 128]),
-        ((130, 128), 128, [1, 0, 128, 128]),
+        ((128, 128), 128, [8, 8, 112, 112]),
+        ((130, 128), 128, [9, 8, 112, 112]),
         ((128, 128), 64, [8, 8, 112, 112]),
-        ((100, 90), 128, [5, 0, 90, 90]),
+        ((100, 90), 128, [10, 5, 79, 79]),
     ],
 )
-def test_evaluation_takes_the_centre_and_magnifies_no_more_than_needed(source, size, expected):
+def test_evaluation_takes_the_central_crop_at_shorter_side_256_whatever_the_size_of_the_image(source, size, expected):
     resolved = resolve("fast", "imagefolder", image_size=size, train=False)
     assert windows(resolved, draws(0, 0, np.arange(1)), np.array([source])).tolist() == [expected]
 
