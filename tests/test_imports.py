@@ -23,7 +23,7 @@ EDGES = {
 ROOMS = {
     "bench": [
         "config", "check_data", "roofline", "machine_code", "measure", "evaluation", "training", "micro", "step",
-        "peers", "pairs", "evaluate", "gpu", "plain", "plot",
+        "peers", "pairs", "evaluate", "depth", "gpu", "plain", "plot",
     ],
     "kernels": [
         "dtypes", "interpreter", "child_process", "chips", "runtime", "operands", "prepared", "aten_conv", "tiles",

@@ -2,20 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
-
-import torch
 
 from bench.evaluation.nets import Net
 from bench.evaluation.softmax import Figures
+from bench.evaluation.task import Subject
 from bench.measure import machine, revision
-from resnet.data import Splits
 from results.identity import new_run_id, system_class
 from results.store.files import table_path, write_once
 from results.store.schema import Row, clean_row, to_table
 
-__all__ = ["rows_of", "write"]
+__all__ = ["of_nets", "rows_of", "title", "write"]
 
 _OF_NET = ("family", "depth", "shortcut", "stride", "num_classes")
 
@@ -46,12 +43,16 @@ def rows_of(
             "protocol": protocol, "bn": bn, "bn_images": bn_images,
             "images": figures.images, "top1": figures.top1, "top5": figures.top5, "loss": figures.loss,
             "elapsed_s": elapsed_s, "images_per_s": figures.images / elapsed_s,
+            "kernels": "torch", "loader": "pil", "world_size": 1,
         }  # fmt: skip
-        if member is not None:
-            row |= {"trained_by": chosen[0].attempt, "epoch": chosen[0].epoch}
-        row |= _shared([_of_net(net) for net in chosen])
-        rows.append(row)
+        rows.append(row | of_nets(chosen))
     return rows
+
+
+def of_nets(nets: Sequence[Net]) -> Row:
+    """What is known of a net, or alike of all of an ensemble, as columns."""
+    row = _shared([_of_net(net) for net in nets])
+    return row if len(nets) > 1 else row | {"trained_by": nets[0].attempt, "epoch": nets[0].epoch}
 
 
 def _of_net(net: Net) -> dict[str, Any]:
@@ -69,34 +70,34 @@ def _shared(each: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {name: value if all(one[name] == value for one in each) else None for name, value in each[0].items()}
 
 
-def write(
-    root: Path, rows: Sequence[Row], splits: Splits, *, dataset: str, split: str, image_size: int, precision: str,
-    device: torch.device,
-) -> str:  # fmt: skip
+def title(of: Subject) -> str:
+    """What was examined on, as the head of a table."""
+    return f"{of.splits.name}, {of.images:,} {of.split.name} images, {of.image_size} pixels, {of.precision}"
+
+
+def write(of: Subject, table: str, rows: Sequence[Row]) -> str:
     """Write the rows of a command.
 
     Args:
-        root: the store.
-        rows: from `rows_of`.
-        dataset: its name; `splits` says which copy of it was read.
-        split: "test" or "train".
+        table: `evaluations` or `lesions`.
+        rows: without what they all share, which is added.
 
     Returns:
-        The evaluation's id.
+        The command's id.
 
     Raises:
         OSError: the disk refuses; nothing was written.
     """
-    system, code = machine.describe(device), revision.running()
+    system, code = machine.describe(of.device), revision.running()
+    now = datetime.now(UTC)
     whole = {
-        "evaluation_id": new_run_id("evaluation"), "created": datetime.now(UTC),
-        "dataset": dataset, "dataset_hash": splits.hash, "sample": splits.name, "split": split,
-        "image_size": image_size, "precision": precision, "kernels": "torch", "loader": "pil", "world_size": 1,
+        "evaluation_id": new_run_id(table.removesuffix("s")), "created": now,
+        "dataset": of.dataset, "dataset_hash": of.splits.hash, "sample": of.splits.name, "split": of.split.name,
+        "image_size": of.image_size, "precision": of.precision,
         "git_commit": code.commit, "dirty": code.dirty,
         "hardware": system_class(system), "system_id": system["system_id"],
     }  # fmt: skip
-    month = f"{datetime.now(UTC):%Y-%m}"
-    path = table_path(root, "evaluations", month, whole["evaluation_id"], 0)
+    path = table_path(of.results, table, f"{now:%Y-%m}", whole["evaluation_id"], 0)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_once(path, [to_table("evaluations", [clean_row("evaluations", whole | row) for row in rows])])
+    write_once(path, [to_table(table, [clean_row(table, whole | row) for row in rows])])
     return str(whole["evaluation_id"])

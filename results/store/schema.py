@@ -162,6 +162,18 @@ SCHEMAS: dict[str, pa.Schema] = {
         precision=TEXT, kernels=TEXT, loader=TEXT, world_size=INT,
         git_commit=TEXT, dirty=FLAG, hardware=TEXT, system_id=TEXT,
     ),
+    "lesions": _columns(
+        evaluation_id=TEXT, created=TIME,  # of the command: one for all its rows
+        weights=TEXTS, trained_by=TEXT, epoch=INT,  # as of `evaluations`
+        family=TEXT, depth=INT, shortcut=TEXT, stride=TEXT, num_classes=INT, recipe=TEXT, seed=INT,
+        dataset=TEXT, dataset_hash=TEXT, sample=TEXT, image_size=INT, split=TEXT, images=INT, protocol=TEXT,
+        # whole: the net as it is; response: `value` is the deviation of a layer's BN output; ratio: of |F(x)|/|x| of a
+        # block the mean; lesion: without it; truncation: without the last `count` of a stage; deletion: any `count`
+        kind=TEXT, stage=INT, block=INT, layer=TEXT,  # 1 is the first; layer: as modules are named
+        count=INT, draws=INT, value=REAL, top1=REAL,  # of a deletion the mean over draws
+        cost=REAL, low=REAL, high=REAL,  # what top1 loses, with its 95% interval over images (deletion: draws)
+        precision=TEXT, git_commit=TEXT, dirty=FLAG, hardware=TEXT, system_id=TEXT,
+    ),
 }
 
 # Without these a file is not one of ours.
@@ -174,6 +186,7 @@ REQUIRED: dict[str, tuple[str, ...]] = {
     "baselines": ("key", "run_ids"),
     "pairs": ("pairs_id", "pair", "side", "run_id"),
     "evaluations": ("evaluation_id", "split", "protocol", "bn", "top1"),
+    "lesions": ("evaluation_id", "kind", "stage", "block"),
 }
 STATUSES = ("completed", "failed", "killed")
 # What ended a run that did not complete.
@@ -205,6 +218,8 @@ CHOICES: dict[tuple[str, str], tuple[str, ...]] = {
     ("pairs", "side"): ("a", "b"),
     ("runs", "scale"): ("paper", "small"),
     ("evaluations", "split"): ("train", "test"),
+    ("lesions", "split"): ("train", "test"),
+    ("lesions", "kind"): ("whole", "response", "ratio", "lesion", "truncation", "deletion"),
     ("evaluations", "protocol"): ("1-crop", "10-crop", "multi-scale", "whole image"),
     ("evaluations", "bn"): ("running", "exact"),
 }
@@ -378,13 +393,7 @@ def _list(value: Any, item: pa.DataType) -> list[Any] | None:
 
 def _describe(kind: pa.DataType) -> str:
     names = {
-        REAL: "a float",
-        INT: "an int of 64 bits",
-        FLAG: "a bool",
-        TEXT: "a str",
-        TIME: "a datetime with a time zone",
-        TEXT_MAP: "a dict of str to str",
-        TEXTS: "a list of str",
-        REALS: "a list of floats",
-    }
+        REAL: "a float", INT: "an int of 64 bits", FLAG: "a bool", TEXT: "a str", TIME: "a datetime with a time zone",
+        TEXT_MAP: "a dict of str to str", TEXTS: "a list of str", REALS: "a list of floats",
+    }  # fmt: skip
     return names[kind]

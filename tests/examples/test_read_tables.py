@@ -48,6 +48,7 @@ LATER = {  # what files of an earlier age lack
     "epochs": ["checkpoint_s"], "steps": ["loss", "comm_ms"], "system": ["versions", "gpu_uuids"],
     "kernels": ["config", "samples_us", "matrix_flops_per_s"], "baselines": ["accepted_at", "kind", "reverts"],
     "pairs": ["words"], "evaluations": ["loss", "weights"],
+    "lesions": ["value", "draws"],
 }  # fmt: skip
 
 

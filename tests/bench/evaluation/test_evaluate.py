@@ -106,15 +106,15 @@ def test_the_recipe_of_the_run_decides_how_images_are_normalized(folder: Path, t
     for name, recipe in (("paper", "paper"), ("fast", "fast")):
         net_of = saved_run.SAVED.net | {"recipe": recipe}
         saved_run.save(tmp_path / f"{name}.safetensors", dataclasses.replace(saved_run.SAVED, net=net_of))
-    assert plan([f"weights={tmp_path}/paper.safetensors"]).per_pixel
-    assert not plan([f"weights={tmp_path}/fast.safetensors"]).per_pixel
+    assert plan([f"weights={tmp_path}/paper.safetensors"]).of.per_pixel
+    assert not plan([f"weights={tmp_path}/fast.safetensors"]).of.per_pixel
     both = f"weights={tmp_path}/paper.safetensors,{tmp_path}/fast.safetensors"
     with pytest.raises(ValueError, match="^recipe: paper.safetensors has paper and fast.safetensors has fast; "):
         plan([both])
     with pytest.raises(ValueError, match="^recipe: paper.safetensors has paper and recipe=fast has fast"):
         plan([f"weights={tmp_path}/paper.safetensors", "recipe=fast"])
     saved_run.save_old(old := tmp_path / "old.safetensors", 1)
-    assert not plan([f"weights={old}", "recipe=fast"]).per_pixel
+    assert not plan([f"weights={old}", "recipe=fast"]).of.per_pixel
 
 
 def test_small_images_are_seen_whole() -> None:

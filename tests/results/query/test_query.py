@@ -192,7 +192,7 @@ def test_which_words_are_the_sql(words, expected):
     ("sql", "line"),
     [
         ("SELECT * FROM run", "run: no such table; nearest is runs (there are runs, epochs, steps, system, kernels, "
-         "baselines, pairs, evaluations)"),
+         "baselines, pairs, evaluations, lesions)"),
         ("SELECT dept FROM runs", "dept: no such column; nearest is depth"),
         ("SELECT '\udc80'", "SELECT '\\udc80': '\\udc80' is no character; expected SQL as UTF-8"),
         ("SELECT r.imags_per_s FROM runs r", "imags_per_s: no such column; nearest is images_per_s"),

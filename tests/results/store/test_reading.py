@@ -30,6 +30,7 @@ ROWS = {
     "evaluations": [
         {"evaluation_id": "e", "split": "test", "protocol": "1-crop", "bn": "running", "weights": ["a"], "top1": 0.5},
     ],
+    "lesions": [{"evaluation_id": "e", "kind": "lesion", "stage": 1, "block": 2, "cost": 0.5}],
 }
 
 

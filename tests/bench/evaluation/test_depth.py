@@ -1,0 +1,60 @@
+"""The command that examines blocks: its rows are what was found, of one net."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import saved_run
+from small_nets import net
+
+import resnet
+from bench.depth import main, plan
+from bench.evaluation.lesions import Cut, Place, examine
+from bench.evaluation.task import normalization, plain_batches
+from results.store.files import read_rows
+
+
+def test_rows_are_what_was_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "w.safetensors"
+    saved_run.save(path, saved_run.at(2))
+    words = [f"weights={path}", "images=40", "draws=3", f"results={tmp_path}/rows"]
+    assert main(words) == 0
+    rows, bad = read_rows(tmp_path / "rows", "lesions")
+    of = plan(words).of
+    lesion = Cut("lesion", (Place(2, 1),))
+    batches = plain_batches(of, of.split, np.arange(40), normalization(of))
+    found = examine(of.nets[0].model, batches, [lesion])
+    kinds = {kind: [row for row in rows if row["kind"] == kind] for kind in {row["kind"] for row in rows}}
+    assert bad == [] and {kind: len(each) for kind, each in kinds.items()} == {
+        "whole": 1, "response": 6, "ratio": 3, "lesion": 3,  # stages of one block have no tail
+    }  # fmt: skip
+    (whole,) = kinds["whole"]
+    assert whole["top1"] == found.right[None].mean() and whole["images"] == 40 and whole["trained_by"] == "r.1"
+    (row,) = [row for row in kinds["lesion"] if row["stage"] == 2]
+    assert row["top1"] == pytest.approx(found.right[lesion].mean()) and row["cost"] == whole["top1"] - row["top1"]
+    assert row["low"] < row["cost"] < row["high"] or row["low"] == row["high"] == 0
+    assert {row["layer"]: row["value"] for row in kinds["response"]} == pytest.approx(found.responses)
+    assert {row["layer"]: row["value"] for row in kinds["ratio"]} == pytest.approx(
+        {place.name: ratio for place, ratio in found.ratios.items()}
+    )
+    out = capsys.readouterr().out
+    assert "layer2.0" in out and "optimal depth" in out and whole["evaluation_id"] in out
+
+
+def test_truncations_have_rows_beside_random_deletions(tmp_path: Path, weights: list[Path]) -> None:
+    resnet.save_weights(net(0, depth=26, classes=10), tmp_path / "w.safetensors")
+    words = [f"weights={tmp_path}/w.safetensors", "dataset=digits", "images=20", "draws=2", f"results={tmp_path}/rows"]
+    assert main(words) == 0
+    rows, _ = read_rows(tmp_path / "rows", "lesions")
+    for kind, draws in (("truncation", None), ("deletion", 2)):
+        found = [(row["stage"], row["count"], row["draws"]) for row in rows if row["kind"] == kind]
+        assert found == [
+            (stage, n, draws) for stage in (1, 2, 3) for n in ((1, 2, 3) if kind == "truncation" else (1, 2))
+        ]
+
+
+def test_one_net_at_a_time(tmp_path: Path, capsys: pytest.CaptureFixture[str], weights: list[Path]) -> None:
+    assert main([f"weights={weights[0]},{weights[1]}", "dataset=digits"]) == 2
+    assert "one net is examined at a time" in capsys.readouterr().err
+    assert main([f"weights={weights[0]}", "draws=1"]) == 2
+    assert "draws=1: draws takes a whole number, at least 2" in capsys.readouterr().err

@@ -1,0 +1,181 @@
+"""Blocks that are left out are those that were meant, and what is said of them follows from the images."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from small_nets import SIZE, net
+from torch.nn import functional as F
+
+from bench.evaluation.lesions import (
+    Cut,
+    Examination,
+    Place,
+    examine,
+    lesions,
+    random_cuts,
+    removable,
+    truncations,
+    zero_tail,
+)
+from bench.evaluation.verdict import MARGIN, costs, verdict
+from resnet import ResNet
+from resnet.layers import global_average
+
+IMAGES = torch.randn(7, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
+LABELS = torch.tensor([0, 1, 2, 0, 1, 2, 0])
+BATCHES = [(IMAGES[:4], LABELS[:4]), (IMAGES[4:], LABELS[4:])]
+
+
+def truncated(model: ResNet, cut: Cut) -> ResNet:
+    """The net that has these blocks no more."""
+    left = copy.deepcopy(model)
+    for place in reversed(cut.places):
+        del left.stages()[place.stage - 1][place.block - 1]
+    return left
+
+
+@pytest.mark.parametrize("shortcut", ["A", "B", "C", "none"])
+def test_a_cut_gives_what_the_net_without_these_blocks_gives(shortcut: str) -> None:
+    model = net(0, depth=20, shortcut=shortcut)
+    cuts = [cut for cut in truncations(model) if set(cut.places) <= set(removable(model))]
+    assert [len(cut.places) for cut in cuts] == [1, 2] * 3
+    found = examine(model, BATCHES, cuts)
+    with torch.no_grad():
+        for cut in (None, *cuts):
+            expected = model if cut is None else truncated(model, cut)
+            scores = expected(IMAGES)
+            if shortcut != "C" or cut is None:  # whose shortcuts stay: projections
+                assert found.right[cut].tolist() == (scores.argmax(1) == LABELS).tolist()
+    assert set(found.ratios) == (set() if shortcut == "none" else set(removable(model)))
+
+
+def test_a_lesion_leaves_the_shortcut_alone() -> None:
+    model = net(0, depth=20, shortcut="B")
+    found = examine(model, BATCHES, lesions(model))
+    for cut in lesions(model):
+        (place,) = cut.places
+        with torch.no_grad():
+            x = model.stem(IMAGES)
+            for stage, blocks in enumerate(model.stages(), start=1):
+                for number, block in enumerate(blocks, start=1):
+                    x = F.relu(block.shortcut(x)) if Place(stage, number) == place else block(x)
+            scores = model.fc(global_average(x))
+        assert found.right[cut].tolist() == (scores.argmax(1) == LABELS).tolist()
+
+
+@pytest.mark.parametrize(
+    ("family", "depth", "shortcut"), [("cifar", 20, "A"), ("cifar", 20, "B"), ("imagenet", 18, "B")]
+)
+def test_zeroed_tails_are_the_truncated_net_to_the_bit(family: str, depth: int, shortcut: str) -> None:
+    model = net(0, family=family, depth=depth, shortcut=shortcut)
+    for cut in truncations(model):
+        zeroed = copy.deepcopy(model)
+        zero_tail(zeroed, cut.places)
+        with torch.no_grad():
+            assert torch.equal(zeroed(IMAGES), truncated(model, cut)(IMAGES))
+            assert not torch.equal(zeroed(IMAGES), model(IMAGES))
+
+
+def test_responses_and_ratios_are_those_of_the_modules() -> None:
+    model = net(0, depth=8, shortcut="B")
+    found = examine(model, BATCHES, lesions(model))
+    seen: dict[str, torch.Tensor] = {}
+    block = model.layer2[0]
+    hooks = [
+        block.bn2.register_forward_hook(lambda module, given, output: seen.update(branch=output.clone())),
+        block.downsample.register_forward_hook(lambda module, given, output: seen.update(shortcut=output.clone())),
+    ]
+    with torch.no_grad():
+        model(IMAGES)
+    for hook in hooks:
+        hook.remove()
+    assert found.responses["layer2.0.conv2"] == pytest.approx(
+        float(seen["branch"].double().std(correction=0)), rel=1e-6
+    )
+    norms = [seen[name].flatten(1).norm(dim=1) for name in ("branch", "shortcut")]
+    assert found.ratios[Place(2, 1)] == pytest.approx(float((norms[0] / norms[1]).mean()), rel=1e-5)
+    assert set(found.responses) == {f"layer{stage}.0.conv{layer}" for stage in (1, 2, 3) for layer in (1, 2)}
+    bottleneck = net(0, family="imagenet", depth=50, shortcut="B")
+    names = examine(bottleneck, [(IMAGES[:1], LABELS[:1])], []).responses
+    assert len(names) == 16 and all(name.endswith("conv2") for name in names)  # of three layers the 3x3 one
+
+
+def test_of_a_plain_net_what_changes_size_stays() -> None:
+    model = net(0, depth=20, shortcut="none")
+    assert [place.name for place in removable(model)] == [
+        "layer1.0", "layer1.1", "layer1.2", "layer2.1", "layer2.2", "layer3.1", "layer3.2",
+    ]  # fmt: skip
+    assert len(removable(net(0, depth=20))) == 9
+
+
+def test_random_cuts_spare_the_first_block_and_are_as_many_as_truncations() -> None:
+    model = net(0, depth=32)
+    cuts = random_cuts(model, 6, seed=3)
+    assert cuts == random_cuts(model, 6, seed=3) != random_cuts(model, 6, seed=4)
+    for stage in (1, 2, 3):
+        of_stage = [cut for cut in cuts if cut.places[0].stage == stage]
+        assert [len(cut.places) for cut in of_stage] == [count for count in (1, 2, 3) for _ in range(6)]
+        for cut in of_stage:
+            assert len(set(cut.places)) == len(cut.places) and all(place.stage == stage for place in cut.places)
+            assert all(2 <= place.block <= 5 for place in cut.places) and list(cut.places) == sorted(cut.places)
+    assert len({cut.places for cut in cuts}) > 18
+    deep = {len(cut.places) for cut in random_cuts(net(0, depth=110), 2, seed=0)}
+    assert deep == {1, 2, 4, 8, 16}
+
+
+def made_up(whole: int, truncated: int, others: list[int], ratio: float, images: int = 1000) -> Examination:
+    """A net of one stage of three blocks: of so many images so many are right without the last, and without others."""
+
+    def right(count: int) -> np.ndarray:
+        return np.arange(images) < count
+
+    last = Cut("truncation", (Place(1, 3),))
+    draws = {Cut("deletion", (Place(1, 2),), draw): right(count) for draw, count in enumerate(others, start=1)}
+    ratios = {Place(1, 1): 1.0, Place(1, 2): 1.0, Place(1, 3): ratio}
+    return Examination({None: right(whole), last: right(truncated), **draws}, {}, ratios)
+
+
+@pytest.mark.parametrize(
+    ("truncated", "others", "ratio", "outcome"),
+    [
+        (900, [700, 710, 720], 0.01, "supported"),
+        (899, [700, 710, 720], 0.01, "supported"),
+        (900, [700, 710, 720], 0.2, "refuted"),  # the last block is not empty
+        (700, [700, 710, 720], 0.01, "refuted"),  # truncating costs
+        (900, [895, 899, 900], 0.01, "refuted"),  # others cost nothing either
+        (893, [700, 710, 720], 0.01, "undecided"),  # 0.7%, give or take 0.5%
+        (900, [700, 800, 895], 0.01, "undecided"),  # some draws cost, others do not
+    ],
+)
+def test_the_verdict_by_hand(truncated: int, others: list[int], ratio: float, outcome: str) -> None:
+    found = made_up(900, truncated, others, ratio)
+    known = costs(found)
+    said = verdict(found, known)
+    assert said is not None and said.outcome == outcome
+    assert (said.depths[0].stage, said.depths[0].count, said.depths[0].loudest) == (1, 1, ratio)
+    assert f"of {len(said.depths)} truncations" in str(said)
+
+
+def test_costs_by_hand() -> None:
+    known = {cut.kind: cost for cut, cost in costs(made_up(900, 880, [700, 800], 0.1)).items()}
+    lost = known["truncation"]
+    assert lost.mean == pytest.approx(0.02)
+    assert lost.high - lost.mean == pytest.approx(1.96 * np.sqrt(0.02 * 0.98 / 999), rel=1e-6)
+    assert lost.mean - lost.low == pytest.approx(lost.high - lost.mean)
+    others = known["deletion"]
+    assert (others.mean, others.draws) == (pytest.approx(0.15), 2)
+    assert (others.low, others.high) == (pytest.approx(0.1025), pytest.approx(0.1975))
+    assert MARGIN == 0.01
+    better = costs(made_up(900, 950, [900, 900], 0.1))
+    assert next(iter(better.values())).mean == pytest.approx(-0.05)
+
+
+def test_no_verdict_on_a_plain_net_and_none_without_images() -> None:
+    model = net(0, depth=20, shortcut="none")
+    cuts = [cut for cut in truncations(model) if set(cut.places) <= set(removable(model))]
+    found = examine(model, BATCHES, cuts)
+    assert verdict(found, costs(found)) is None
+    with pytest.raises(ValueError, match="^no images"):
+        examine(model, [], [])
