@@ -14,12 +14,11 @@ import pytest
 
 from results.query.database import ask
 from results.store.files import read_table, table_path
+from results.store.row_json import EPOCH, MICROSECOND
 from results.store.schema import (
     CHOICES,
-    EPOCH,
     FLAG,
     INT,
-    MICROSECOND,
     REAL,
     REALS,
     SCHEMAS,

@@ -15,8 +15,9 @@ from safetensors.torch import save_file
 from small_nets import SIZE, net
 
 import resnet
-from bench.evaluate import main, plan
+from bench.evaluate import main, make_exact, plan
 from bench.evaluation.protocols import PROTOCOLS, fitting
+from bench.evaluation.task import normalization
 from resnet.data import DATASETS, open_dataset
 from results.store.files import read_rows
 
@@ -59,6 +60,7 @@ def naive_figures(paths: list[Path], folder: Path, protocol: str) -> dict[int | 
     return found
 
 
+@pytest.mark.slow
 def test_rows_are_those_of_a_naive_loop(call, weights: list[Path], folder: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     out, _ = call(f"weights={weights[0]},{weights[1]} protocol=1-crop,10-crop,multi-scale bn=exact,running batch=4")
     rows, bad = read_rows(tmp_path / "rows", "evaluations")
@@ -81,6 +83,26 @@ def test_rows_are_those_of_a_naive_loop(call, weights: list[Path], folder: Path,
     assert abs(loss["exact"] - loss["running"]) > 1e-3
     error = f"{100 * (1 - row['top1']):.2f}"
     assert "1.safetensors" in out and error in out and "ensemble" in out and row["evaluation_id"] in out
+
+
+def test_exact_statistics_are_over_training_images_that_are_spread_evenly(folder: Path, weights: list[Path]) -> None:
+    words = [f"weights={weights[0]}", f"data={folder}", "dataset=imagefolder", f"image_size={SIZE}", "batch=5"]
+    task = plan([*words, "bn=exact", "bn_images=10"])
+    make_exact(task, normalization(task.of))
+    paths = open_dataset("imagefolder", folder, image_size=SIZE).train.paths
+    assert paths and len(paths) == 24
+    normalize = naive.by_channel(KNOWN.mean, KNOWN.std)
+    images = [
+        normalize(naive.to_tensor(naive.views(Image.open(paths[row]).convert("RGB"), "1-crop", SIZE)[0]))
+        for row in (0, 2, 4, 7, 9, 12, 14, 16, 19, 21)
+    ]
+    model = net(0)
+    resnet.load_weights(model, weights[0])
+    expected = naive.exact_statistics(model, [torch.stack(images[:5]), torch.stack(images[5:])])
+    for name, (mean, var) in expected.items():
+        norm = task.of.nets[0].model.get_submodule(name)
+        assert torch.allclose(norm.running_mean.double(), mean, rtol=1e-4, atol=1e-5), name  # type: ignore[union-attr,operator]
+        assert torch.allclose(norm.running_var.double(), var, rtol=1e-4, atol=1e-5), name  # type: ignore[union-attr,operator]
 
 
 def test_a_part_of_a_split(call, weights: list[Path], tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

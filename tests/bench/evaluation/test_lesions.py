@@ -78,6 +78,7 @@ def test_zeroed_tails_are_the_truncated_net_to_the_bit(family: str, depth: int, 
             assert not torch.equal(zeroed(IMAGES), model(IMAGES))
 
 
+@pytest.mark.slow
 def test_responses_and_ratios_are_those_of_the_modules() -> None:
     model = net(0, depth=8, shortcut="B")
     found = examine(model, BATCHES, lesions(model))
