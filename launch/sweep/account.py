@@ -145,7 +145,7 @@ def ask(job_ids: Iterable[str]) -> Account:
 
 def _joined(job_id: str, queued: Mapping[str, Job] | None, accounted: Mapping[str, Job] | None) -> Job | None:
     """What both say of a job. The queue is ahead of the accounting, which knows more of what is over."""
-    now, later = (queued or {}).get(job_id), (accounted or {}).get(job_id)
+    now, later = _of(job_id, queued or {}), _of(job_id, accounted or {})
     if now is None:
         if later and queued is not None and later.phase != "over":
             # The controller has forgotten it: what accounting last heard of it is no longer so.
@@ -155,6 +155,14 @@ def _joined(job_id: str, queued: Mapping[str, Job] | None, accounted: Mapping[st
         return now
     known = {name: getattr(later, name) for name in ("by", "exit_code", "signal", "failed_node")}
     return replace(now, **known, nodes=now.nodes or later.nodes)
+
+
+def _of(job_id: str, jobs: Mapping[str, Job]) -> Job | None:
+    """A job, or a task of an array: one that was cancelled before it was divided has a single record, of its own id."""
+    base = jobs.get(job_id.partition("_")[0])
+    if job_id in jobs or base is None or base.phase != "over":
+        return jobs.get(job_id)
+    return replace(base, job_id=job_id)
 
 
 def in_queue(bases: Sequence[str]) -> dict[str, Job]:

@@ -51,8 +51,10 @@ def cancel(manifest: Manifest, cells: Sequence[SweepCell]) -> int:
 def retry(chosen: Chosen) -> int:
     """Submit those cells again that failed, were killed or cancelled, of the same code; others are left as they are.
 
+    What another sweep has done or queued since is not submitted, and what saved before it ended goes on from there.
+
     Returns:
-        Exit status: 1 where Slurm refuses or does not say what lives, and where a cell would replace its own weights.
+        Exit status: 1 where Slurm refuses or does not say what lives, and where a cell cannot run.
 
     Raises:
         BatchError: Slurm refuses.
@@ -67,8 +69,6 @@ def retry(chosen: Chosen) -> int:
     if not manifest.code.is_dir():
         raise ConfigError(f"{manifest.code} is gone, the code that {manifest.sweep_id} ran: submit it anew")
 
-    left_alone: list[SweepCell] = []
-
     def places(now: Manifest) -> list[int]:
         """The cells to submit, seen while no other command submits."""
         meant = chosen.read()[1]
@@ -76,27 +76,9 @@ def retry(chosen: Chosen) -> int:
         again, says = _again(found)
         for text in says:
             print(printable(text), file=sys.stderr, flush=True)
-        left_alone.extend(one.cell for one in again if _would_replace_weights(one.cell))
-        wanted = [one.cell for one in again if one.cell not in left_alone]
-        return [at for at, cell in enumerate(now.cells) if any(cell is one for one in wanted)]
+        return [at for at, cell in enumerate(now.cells) if any(cell is one.cell for one in again)]
 
-    submit.again(chosen.path, places)
-    return 1 if left_alone else 0
-
-
-def _would_replace_weights(cell: SweepCell) -> bool:
-    """Whether a cell began to save before it ended, and would begin anew over its checkpoints; says so."""
-    from bench.training.checkpoint.folder import CheckpointError
-    from bench.training.checkpoint.occupied import refuse_if_occupied
-
-    if cell.save is None:
-        return False
-    try:
-        refuse_if_occupied(cell.save, cell.resume)
-    except CheckpointError as error:
-        print(printable(f"launch: {cell.label} is not submitted: {error}"), file=sys.stderr, flush=True)
-        return True
-    return False
+    return 1 if submit.again(chosen.path, places) else 0
 
 
 def _again(found: SweepState) -> tuple[list[CellState], list[str]]:

@@ -34,6 +34,7 @@ def wait(look: Callable[[], SweepState], every_s: float = EVERY_S, late_s: float
         `ALL_COMPLETED`, or `NOT_ALL_COMPLETED` where a cell is over otherwise, or nobody knows what became of it.
     """
     before: SweepState | None = None
+    told = ""
     over_since: float | None = None
     live = _Table() if sys.stdout.isatty() else None
     try:
@@ -47,6 +48,13 @@ def wait(look: Callable[[], SweepState], every_s: float = EVERY_S, late_s: float
                 for text in table.changes(before, now):
                     print(table.stamp(text))
                 sys.stdout.flush()
+            silent = "" if now.account.queue else "; ".join(now.account.notices)
+            if silent and silent != told and not live:
+                print(
+                    printable(f"launch: {silent}: waiting until it does; Ctrl-C ends this command alone"),
+                    file=sys.stderr,
+                )
+            told = silent
             before = now
             if now.over:
                 over_since = time.monotonic() if over_since is None else over_since

@@ -39,7 +39,11 @@ class Progress:
 
 
 def of_row(row: Row) -> Progress:
-    """Return how far a run came that has its row."""
+    """Return how far a run came that has its row.
+
+    Args:
+        row: with `last_top1`, of its last epoch, where it did not come to its end.
+    """
     top1 = row.get("final_top1")
     return Progress(
         epoch=row.get("epochs_completed"),
@@ -47,7 +51,7 @@ def of_row(row: Row) -> Progress:
         step=row.get("steps_completed"),
         steps=_planned(row),
         images_per_s=row.get("images_per_s"),
-        top1=row.get("best_top1") if top1 is None else top1,
+        top1=row.get("last_top1") if top1 is None else top1,  # never the best
     )
 
 

@@ -29,6 +29,10 @@ class Queued:
     state: str
     script: str
 
+    def __str__(self) -> str:
+        """Which job that is, for a message; a sweep's script lies in the sweep's folder."""
+        return f"job {self.job_id} ({self.state}) of sweep {Path(self.script).parent.name}"
+
 
 def ask() -> list[Queued]:
     """Ask Slurm for all jobs that are not over.
@@ -92,7 +96,7 @@ def taken_cells(known: Sequence[Manifest], jobs: Iterable[Queued]) -> Mapping[tu
         for cell in sweep.cells:
             for one in cell.submissions:
                 job = by_id.get(one.job_id)
-                # Numbers begin again where a Slurm is set up anew.
-                if job and Path(job.script).is_relative_to(sweep.folder):
+                # What is COMPLETING has run, or was cancelled. Numbers begin again where a Slurm is set up anew.
+                if job and job.state != "COMPLETING" and Path(job.script).is_relative_to(sweep.folder):
                     found[cell.identity] = job
     return found

@@ -28,7 +28,7 @@ VAGUE = ("interrupted", "unknown", "rank_lost")
 KNOWN_BY_SLURM = ("NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT", "DEADLINE")
 COLUMNS = (
     "run_id", "restart_count", "status", "failure_kind", "failure_message", "epochs", "epochs_completed", "steps_cap",
-    "steps_completed", "images_per_epoch", "global_batch", "images_per_s", "best_top1", "final_top1", "nodelist",
+    "steps_completed", "images_per_epoch", "global_batch", "images_per_s", "final_top1", "nodelist",
     "synthetic", "recovered",
 )  # fmt: skip
 
@@ -182,7 +182,8 @@ def _state(cell: SweepCell, submission: Submission, facts: _Facts, account: Acco
         return _ended(common, row, facts)
     if job is not None and job.phase == "waiting":
         before = f"; attempt {row['restart_count']} was {row['failure_kind']}" if row else ""
-        return replace(common, state="pending", detail=f"{job.reason or job.state}{before}")
+        reason = job.reason or ("no reason given yet" if job.state == "PENDING" else job.state)
+        return replace(common, state="pending", detail=f"{reason}{before}")
     if job is not None and job.phase == "running":
         progress = attempt.progress if attempt else Progress()
         return replace(common, state="running", detail="" if job.state == "RUNNING" else job.state, progress=progress)
@@ -226,7 +227,7 @@ def _unseen(common: CellState, attempt: _Attempt | None, account: Account) -> Ce
     if attempt is not None and attempt.lives:
         return replace(common, state="running", detail="by its process, which is on this machine", gone=False)
     job = common.job
-    asked = "Slurm knows no such job" if account.queue else "Slurm was not asked"
+    asked = "Slurm knows no such job" if account.queue else "Slurm does not say"
     if job is not None:
         asked = job.reason or f"Slurm says {job.state}"
     if attempt is None:
@@ -277,7 +278,12 @@ def _rows(store: Path, run_ids: Sequence[str]) -> tuple[dict[str, Row], list[str
     found: dict[str, Row] = {}
     for row in sorted(rows, key=lambda row: row["restart_count"] or 0):
         found[row["run_id"]] = row
-    return found, [f"{file.path}: {file.reason}" for file in bad]
+    early = [run_id for run_id, row in found.items() if row.get("final_top1") is None]
+    epochs, worse = read_rows(store, "epochs", early, ["run_id", "restart", "epoch", "top1"]) if early else ([], [])
+    for epoch in sorted(epochs, key=lambda epoch: (epoch["restart"], epoch["epoch"])):
+        if epoch["top1"] is not None:
+            found[epoch["run_id"]]["last_top1"] = epoch["top1"]
+    return found, [f"{file.path}: {file.reason}" for file in (*bad, *worse)]
 
 
 def _recover(store: Path, dead: Sequence[str], ends: Mapping[str, Evidence]) -> list[str]:

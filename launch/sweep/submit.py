@@ -15,19 +15,21 @@ from pathlib import Path
 
 from submitit.core.utils import DelayedSubmission
 
+from bench.config.grammar import WordError
+from bench.training.checkpoint.folder import CheckpointError
 from launch import cluster as clusters
 from launch.batch.script import SBATCH_S, BatchError, cluster_of, sbatch, script
 from launch.job import Job, new_run_id
 from launch.plan import Cell, LaunchKeys, Plan
-from launch.sweep import arrays, snapshot, squeue
+from launch.sweep import arrays, done, snapshot, squeue
 from launch.sweep.arrays import Group
 from launch.sweep.choose import stores
-from launch.sweep.done import without_done
+from launch.sweep.done import Identity, identity
 from launch.sweep.manifest import Array, Manifest, SweepCell, folder_of_sweeps, read
 from launch.sweep.snapshot import Listing
 from launch.sweep.squeue import Queued
-from results import identity
-from results.words import ConfigError
+from results.identity import new_run_id as new_sweep_id
+from results.words import ConfigError, printable
 
 __all__ = ["again", "dispatch", "submit"]
 
@@ -50,7 +52,7 @@ def dispatch(plan: Plan) -> int:
     if plan.mode == "print":
         print(script(plan.cells[0]))
     elif plan.mode == "test":
-        _check_saves(plan.cells)
+        done.check_saves(plan.cells, {})
         for group in arrays.grouped(plan.cells, arrays.labels(plan.cells)):
             answer = arrays.check(group)
             count = f" ({len(group.cells)} configurations)" if len(group.cells) > 1 else ""
@@ -58,21 +60,6 @@ def dispatch(plan: Plan) -> int:
     else:
         submit(plan)
     return 0
-
-
-def _check_saves(cells: Sequence[Cell]) -> None:
-    """See that no configuration would replace the weights of a run that has ended.
-
-    One that saves is submitted again also where it has a completed row: a row holds no path.
-
-    Raises:
-        CheckpointError: one would.
-    """
-    from bench.training.checkpoint.occupied import refuse_if_occupied  # late: few configurations save
-
-    for cell in cells:
-        if cell.config.save is not None:
-            refuse_if_occupied(cell.config.save, cell.config.resume)
 
 
 def submit(plan: Plan) -> None:
@@ -83,17 +70,18 @@ def submit(plan: Plan) -> None:
         ConfigError: the code cannot be copied, or what was submitted before cannot be read.
     """
     results = plan.cells[0].config.results
-    labels = dict(zip(map(_identity, plan.cells), arrays.labels(plan.cells), strict=True))
+    labels = dict(zip((identity(cell.config) for cell in plan.cells), arrays.labels(plan.cells), strict=True))
     with _alone(results):
-        cells, known = list(plan.cells), []
+        cells = list(plan.cells)
+        known: list[Manifest] = []
+        taken: Mapping[Identity, Queued] = {}
         if not plan.rerun:
-            jobs = squeue.ask()  # before rows are read: what has ended since then has left its own
-            known = [squeue.settled(sweep, jobs) for sweep in squeue.sweeps(results)]
-            cells = without_done(_without_queued(cells, labels, squeue.taken_cells(known, jobs)))
+            known, taken = _known(results)
+            cells = done.without_done(done.without_queued(cells, labels, taken))
         if not cells:
             return
-        _check_saves(cells)
-        groups, most = _checked(cells, [labels[_identity(cell)] for cell in cells])
+        done.check_saves(cells, taken)
+        groups, most = _checked(cells, [labels[identity(cell.config)] for cell in cells])
         code = snapshot.listing(Path(results))
         for notice in code.notices:
             print(f"launch: {notice}", file=sys.stderr, flush=True)
@@ -102,7 +90,7 @@ def submit(plan: Plan) -> None:
             if not before.code.exists():
                 snapshot.copy(code, before.code)
             places = {cell.identity: place for place, cell in enumerate(before.cells)}
-            sweep, refused = _hand_over(before, groups, most, [places[_identity(cell)] for cell in cells])
+            sweep, refused = _hand_over(before, groups, most, [places[identity(cell.config)] for cell in cells])
             if not sweep.arrays:
                 shutil.rmtree(sweep.folder)
         except OSError as error:
@@ -112,29 +100,57 @@ def submit(plan: Plan) -> None:
     _conclude(sweep, before, len(cells), refused)
 
 
-def again(path: Path, choose: Callable[[Manifest], Sequence[int]]) -> None:
+def again(path: Path, choose: Callable[[Manifest], Sequence[int]]) -> int:
     """Submit cells of a sweep again, with what they ran the last time, and say what jobs there are.
 
     Args:
         path: of the manifest.
         choose: returns the places of the cells; no other command submits to the store meanwhile.
 
+    Returns:
+        How many of them cannot run, which is said of each.
+
     Raises:
         BatchError: Slurm refuses, all of it or what is left.
         ConfigError: the manifest, or what a cell ran, cannot be read.
     """
     with _alone(read(path).results):
-        before = squeue.settled(read(path), squeue.ask())
-        places = choose(before)
+        known, taken = _known(read(path).results)
+        before = next(sweep for sweep in known if sweep.sweep_id == path.parent.name)
+        writers = {key[2]: job for key, job in taken.items()}
+        places, cells, unfit = [], [], 0
+        for place in choose(before):
+            swept, ran = before.cells[place], _resubmitted(before, place)
+            try:
+                cell = done.beginning_again(swept, ran, taken, writers)
+            except (WordError, CheckpointError) as error:
+                print(printable(f"launch: {swept.label} is not submitted: {error}"), file=sys.stderr, flush=True)
+                unfit += 1
+                continue
+            if cell:
+                places.append(place)
+                cells.append(cell)
         if not places:
-            return
-        cells = [_resubmitted(before, place) for place in places]
+            return unfit
         groups, most = _checked(cells, [before.cells[place].label for place in places])
         try:
             sweep, refused = _hand_over(before, groups, most, places)
         except OSError as error:
             raise BatchError(f"{error.filename or before.folder}: {error.strerror or error}") from None
     _conclude(sweep, before, len(cells), refused)
+    return unfit
+
+
+def _known(results: str) -> tuple[list[Manifest], Mapping[Identity, Queued]]:
+    """The sweeps of a store, the newest first, and which job has which of their configurations.
+
+    Raises:
+        BatchError: Slurm does not say.
+        ConfigError: a manifest cannot be read.
+    """
+    jobs = squeue.ask()  # before rows are read: what has ended since then has left its own
+    known = [squeue.settled(sweep, jobs) for sweep in squeue.sweeps(results)]
+    return known, squeue.taken_cells(known, jobs)
 
 
 def _checked(cells: Sequence[Cell], labels: Sequence[str]) -> tuple[list[Group], int]:
@@ -268,10 +284,10 @@ def _submit(sweep: Manifest, group: Group, places: Sequence[int]) -> tuple[Manif
     return sweep, words
 
 
-def _new(plan: Plan, cells: Sequence[Cell], labels: Mapping[tuple[str | None, ...], str], code: Listing) -> Manifest:
+def _new(plan: Plan, cells: Sequence[Cell], labels: Mapping[Identity, str], code: Listing) -> Manifest:
     """A sweep of which nothing is submitted yet."""
     return Manifest(
-        sweep_id=identity.new_run_id("sweep"),
+        sweep_id=new_sweep_id("sweep"),
         created=datetime.now(UTC).isoformat(timespec="microseconds"),
         words=plan.words,
         cluster=cluster_of(cells[0]).name,
@@ -282,7 +298,7 @@ def _new(plan: Plan, cells: Sequence[Cell], labels: Mapping[tuple[str | None, ..
         synthetic=any(cell.config.loader == "synthetic" and cell.keys.loader is None for cell in cells),
         cells=tuple(
             SweepCell(
-                label=labels[_identity(cell)],
+                label=labels[identity(cell.config)],
                 name=cell.config.name(),
                 config_hash=cell.config.config_hash(),
                 seed=cell.config.seed,
@@ -299,35 +315,13 @@ def _new(plan: Plan, cells: Sequence[Cell], labels: Mapping[tuple[str | None, ..
 
 def _left_of(known: Sequence[Manifest], cells: Sequence[Cell], code: Listing) -> Manifest | None:
     """The sweep of the same code that these configurations are left of; None where there is none."""
-    wanted = {_identity(cell) for cell in cells}
+    wanted = {identity(cell.config) for cell in cells}
     for sweep in known:
         left = {cell.identity for cell in sweep.cells if not cell.submissions}
         whole = {cell.identity for cell in sweep.cells}
         if sweep.snapshot == code.code.snapshot and left & wanted and wanted <= whole:
             return sweep
     return None
-
-
-def _identity(cell: Cell) -> tuple[str | None, ...]:
-    """As of `SweepCell.identity`."""
-    config = cell.config
-    return config.config_hash(), config.data, config.save, config.resume
-
-
-def _without_queued(
-    cells: Sequence[Cell], labels: Mapping[tuple[str | None, ...], str], taken: Mapping[tuple[str | None, ...], Queued]
-) -> list[Cell]:
-    """Leave out configurations that have a job, and say which."""
-    wanted = []
-    for cell in cells:
-        if job := taken.get(_identity(cell)):
-            has = f"job {job.job_id} has it ({job.state})"
-            print(f"launch: {labels[_identity(cell)]}: {has} and it is not submitted again", file=sys.stderr)
-        else:
-            wanted.append(cell)
-    if len(wanted) < len(cells):
-        print("launch: rerun=true submits what has a job all the same", file=sys.stderr)
-    return wanted
 
 
 @contextlib.contextmanager
@@ -373,7 +367,12 @@ def _say(sweep: Manifest, before: Manifest) -> None:
     print(f"logs {sweep.logs()}")
     # Where it would not be looked for: see `choose.stores`.
     where = "" if sweep.results in stores() else f" {shlex.quote(f'results={sweep.results}')}"
-    print(f"next python launch/slurm.py status {sweep.sweep_id}{where}  (or wait, tail, cancel, retry)", flush=True)
+    here = Path(sys.executable).is_relative_to(Path.cwd())
+    python = shlex.quote(os.path.relpath(sys.executable) if here else sys.executable)
+    print(
+        f"next {shlex.quote(python)} launch/slurm.py status {sweep.sweep_id}{where}  (or wait, tail, cancel, retry)",
+        flush=True,
+    )
 
 
 def _number(count: int, what: str) -> str:

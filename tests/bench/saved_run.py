@@ -13,7 +13,8 @@ from bench.config.keys import RunKeys
 from bench.config.resolve import Host, resolve
 from bench.config.run_config import RunConfig
 from bench.training.checkpoint import compatibility, tensors
-from bench.training.checkpoint.contents import KEY, Ancestor, Checkpoint, read_at
+from bench.training.checkpoint.ancestor import Ancestor
+from bench.training.checkpoint.contents import KEY, Checkpoint, read_at
 from bench.training.state import RunState
 
 STEPS = 22  # of an epoch
@@ -52,9 +53,9 @@ def trained() -> Any:
     return engine
 
 
-def untrained() -> Any:
+def untrained(depth: int = 8) -> Any:
     """An engine whose momentum is zero, which takes no step to make."""
-    model = resnet.build(family="cifar", depth=8, shortcut="A", num_classes=10)
+    model = resnet.build(family="cifar", depth=depth, shortcut="A", num_classes=10)
     engine: Any = SimpleNamespace(model=model, optimizer=torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9))
     for parameter in model.parameters():
         engine.optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)

@@ -74,7 +74,7 @@ def test_a_sweep_runs_each_configuration_once_on_nodes_of_its_own(slurm: Cluster
     assert done.returncode == 0, done.stderr
     assert re.match(r"job \d+_\[0-8\]  9 configurations  nodes=1 .*\njob \d+_\[0-8\]  9 .* nodes=2 ", done.stdout)
     again = launch(slurm, rows, *words)
-    assert (again.returncode, again.stdout) == (0, "") and again.stderr.count(" has it (") == 18, again.stderr
+    assert (again.returncode, again.stdout) == (0, "") and again.stderr.count(" has it, and") == 18, again.stderr
     (sweep,) = sweeps(rows)
     assert len(sweep.cells) == len({cell.config_hash for cell in sweep.cells}) == 18
     times: dict[str, list[tuple[str, str, str]]] = {node: [] for node in slurm.nodes}
@@ -178,7 +178,7 @@ def test_a_kill_after_sbatch_submits_nothing_twice(held: Cluster, tmp_path: Path
     assert launch(held, rows, *words, env=environment).returncode == -9
     assert len(queue(held)) == 2 and submitted(rows) == {}
     done = launch(held, rows, *words)
-    assert (done.returncode, done.stdout) == (0, "") and done.stderr.count("has it (PENDING)") == 2
+    assert (done.returncode, done.stdout) == (0, "") and done.stderr.count("(PENDING) of sweep ") == 2
     assert queue(held) == sorted(submitted(rows).values()) and len(queue(held)) == 2
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from bench.training.checkpoint.ancestor import Ancestor, named
 from bench.training.checkpoint.folder import (
     MOMENTUM,
     NAME,
@@ -37,27 +38,6 @@ FLOATS = ("F16", "BF16", "F32", "F64")
 _RUN_ID = re.compile(r"[A-Za-z0-9._-]{0,128}", re.ASCII)
 _WORD = re.compile(r"[a-z_]{1,40}(\.[a-z_]{1,40})?", re.ASCII)
 Tensors = dict[str, tuple[str, tuple[int, ...]]]  # dtype, such as F32, and shape by name
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ancestor:
-    """An attempt that a run went on from.
-
-    Attributes:
-        run_id, restart: of it.
-        epoch: epochs done when it was left.
-    """
-
-    run_id: str
-    restart: int
-    epoch: int
-
-    @property
-    def attempt(self) -> str:
-        return f"{self.run_id}.{self.restart}"
-
-    def __str__(self) -> str:
-        return f"{self.attempt}@{self.epoch}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,10 +96,20 @@ def writer_of(weights: Path) -> Ancestor | None:
         return None
 
 
-def named(name: str) -> Ancestor | None:
-    """The attempt that wrote a checkpoint of some name; None where it is no name of one."""
-    found = NAME.fullmatch(name)
-    return Ancestor(run_id=found[2], restart=int(found[3]), epoch=int(found[1])) if found else None
+def is_complete(weights: Path) -> bool:
+    """Whether a weights file says that its run had nothing left to do; no where it does not say."""
+    try:
+        _, values = _version(weights, _training(weights))
+    except CheckpointError:
+        return False
+    found = NAME.fullmatch(str(values.get("checkpoint")))
+    words = values.get("net")
+    if found is None or not isinstance(words, dict):
+        return False
+    step = int(found[0].split("-")[1])
+    planned = {name: str(words.get(name)) for name in ("epochs", "steps")}
+    done = {"epochs": int(found[1]), "steps": step}
+    return any(planned[name].isdecimal() and count >= int(planned[name]) for name, count in done.items())
 
 
 def locate(path: str) -> Path:

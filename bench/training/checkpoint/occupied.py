@@ -4,7 +4,8 @@ import itertools
 import os
 from pathlib import Path
 
-from bench.training.checkpoint.contents import locate, named, writer_of
+from bench.training.checkpoint.ancestor import Ancestor, named
+from bench.training.checkpoint.contents import is_complete, locate, writer_of
 from bench.training.checkpoint.folder import WEIGHTS, CheckpointError, home_of, others
 
 
@@ -26,17 +27,27 @@ def refuse_if_occupied(save: str, resume: str | None, run_id: str | None = None)
     if not (there or kept) or (resume and _lies_there(resume, weights, home)):
         return
     free = f"save={_free(weights)} is free"
-    writer = writer_of(weights) if there else named(kept[0])
+    writer = writer_at(save)
     if writer is None:
         what = "a file is there that no run has saved, and weights would replace it"
         raise CheckpointError(f"save={save}: {what}; {free}")
     if run_id is not None and writer.run_id == run_id:
         return
     last = weights if there else home / kept[0] / WEIGHTS
+    on = "" if is_complete(weights) else f"resume={last} goes on from them, "
     raise CheckpointError(
         f"save={save}: run {writer.run_id} has saved its weights there (epoch {writer.epoch}), and those of another "
-        f"would replace them; resume={last} goes on from them, {free}"
+        f"would replace them; {on}{free}"
     )
+
+
+def writer_at(save: str) -> Ancestor | None:
+    """The attempt that has saved at a path; None where none has, or what lies there is another file."""
+    weights = Path(save)
+    if os.path.lexists(weights):
+        return writer_of(weights)
+    kept = others(home_of(weights))
+    return named(kept[0]) if kept else None
 
 
 def _lies_there(resume: str, weights: Path, home: Path) -> bool:

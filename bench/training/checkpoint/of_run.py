@@ -7,7 +7,8 @@ from torch import nn
 
 from bench.config.run_config import RunConfig
 from bench.training.checkpoint import compatibility, tensors
-from bench.training.checkpoint.contents import Ancestor, Checkpoint, read, read_at
+from bench.training.checkpoint.ancestor import Ancestor
+from bench.training.checkpoint.contents import Checkpoint, read, read_at
 from bench.training.checkpoint.folder import CheckpointError
 from bench.training.checkpoint.occupied import refuse_if_occupied
 from bench.training.checkpoint.writer import Writer

@@ -28,7 +28,8 @@ from fake_run import (
 
 import bench.training.trainer
 from bench.training.checkpoint import compatibility, of_run, tensors
-from bench.training.checkpoint.contents import Ancestor, Checkpoint, CheckpointError
+from bench.training.checkpoint.ancestor import Ancestor
+from bench.training.checkpoint.contents import Checkpoint, CheckpointError
 from bench.training.evaluate import Accuracy
 from bench.training.process_group import World
 from bench.training.state import RunState

@@ -252,3 +252,17 @@ def test_a_job_of_another_sweep_with_the_same_number_is_none_of_it() -> None:
     assert Job(job_id="1", state="RUNNING", script=ours).is_of(SWEEP)
     assert Job(job_id="1", state="RUNNING").is_of(SWEEP)  # which versions without the field do not say
     assert not Job(job_id="1", state="RUNNING", script="/home/me/other.sh").is_of(SWEEP)
+
+
+def test_an_array_that_was_cancelled_whole_has_one_record_for_all_its_tasks(slurm: Slurm) -> None:
+    """Cancelled while it was being divided, accounting keeps the bare id, and the controller too."""
+    ids = ["17_0", "17_3", "18_0", "18_1"]
+    slurm.accounting("17|CANCELLED by 0|0:0|None assigned|", "18_0|COMPLETED|0:0|n1|", "18|RUNNING|0:0|n1|")
+    found = ask(ids)
+    assert {job_id: (job.state, job.by) for job_id, job in found.jobs.items()} == {
+        "17_0": ("CANCELLED", "root"), "17_3": ("CANCELLED", "root"), "18_0": ("COMPLETED", ""),
+    }  # fmt: skip
+    assert [found.jobs[job_id].job_id for job_id in ids[:3]] == ids[:3]
+    slurm.accounting()
+    slurm.queue(slurm.job("17", "CANCELLED", ""))
+    assert {job_id: job.state for job_id, job in ask(ids).jobs.items()} == {"17_0": "CANCELLED", "17_3": "CANCELLED"}

@@ -6,9 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import saved_run
 from after_submission import SWEEP, Slurm, begin, sweep
 from submitit.core.utils import DelayedSubmission
 
+from bench.config.grammar import WordError
+from bench.training.checkpoint import compatibility
+from bench.training.state import RunState
 from launch import cluster as clusters
 from launch.cli import main
 from launch.job import Job
@@ -16,6 +20,7 @@ from launch.plan import make_plan
 from launch.sweep import choose, manifest
 from launch.sweep.verbs import VERBS
 from results.store.files import journals
+from results.store.writer import RunWriter
 
 OTHER = "20261126T010203-sweep-0a1b9999"
 
@@ -266,19 +271,78 @@ def test_retry_of_one_cell_leaves_the_others(slurm: Slurm, store: Path, call, su
     assert [len(cell.submissions) for cell in now.cells] == [1, 2, 1, 1, 1, 0]
 
 
-def test_retry_leaves_a_cell_alone_that_would_begin_anew_over_its_weights(  # type: ignore[no-untyped-def]
+def saving(found: manifest.Manifest, place: int, path: Path) -> manifest.Manifest:
+    """The sweep whose cell at some place saves its weights."""
+    cells = tuple(replace(cell, save=str(path)) if at == place else cell for at, cell in enumerate(found.cells))
+    file = found.logs(place) / "job.pkl"
+    job = pickle.loads(file.read_bytes()).function
+    DelayedSubmission(replace(job, config=replace(job.config, save=str(path)))).dump(file)
+    changed = replace(found, cells=cells)
+    changed.write()
+    return changed
+
+
+def test_retry_leaves_a_cell_alone_that_would_take_the_place_of_another_run(  # type: ignore[no-untyped-def]
     slurm: Slurm, store: Path, call, submitted
 ) -> None:
     path = store / "a.safetensors"
-    path.write_bytes(b"what it saved before it failed")
-    cells = tuple(replace(cell, save=str(path)) if at == 1 else cell for at, cell in enumerate(submitted.cells))
-    replace(submitted, cells=cells).write()
+    path.write_bytes(b"of somebody else")
+    label = saving(submitted, 1, path).cells[1].label
     out, err = call("retry", status=1)
-    assert f"launch: {cells[1].label} is not submitted: save={path}: a file is there that no run has saved" in err
+    assert f"launch: {label} is not submitted: save={path}: a file is there that no run has saved" in err
     assert "2 configurations in 1 array" in out
     now = manifest.read(submitted.folder / manifest.FILE)
     assert [len(cell.submissions) for cell in now.cells] == [1, 1, 2, 1, 2, 0]
-    assert path.read_bytes() == b"what it saved before it failed"
+    assert path.read_bytes() == b"of somebody else"
+
+
+def test_retry_goes_on_from_what_the_cell_has_saved(slurm: Slurm, store: Path, call, submitted) -> None:  # type: ignore[no-untyped-def]
+    path = store / "a.safetensors"
+    label = saving(submitted, 1, path).cells[1].label
+    job = pickle.loads((submitted.logs(1) / "job.pkl").read_bytes()).function
+    state = RunState(epoch=3, step=66, elapsed_s=9.0, top1=[0.1, 0.2, 0.3])
+    net = compatibility.net_of(job.config)
+    saved = replace(saved_run.SAVED, run_id="run1", restart=0, chain=(), net=net, state=state)
+    saved_run.save(path, saved, saved_run.untrained(depth=20))
+    out, err = call("retry")
+    assert f"launch: {label} goes on from epoch 3, which run run1 has saved\n" in err and "3 configurations" in out
+    now = manifest.read(submitted.folder / manifest.FILE)
+    again = pickle.loads((Path(now.cells[1].submissions[-1].log) / "job.pkl").read_bytes()).function
+    assert (again.config.resume, again.config.save) == (str(path), str(path))
+
+
+@pytest.mark.parametrize("how", ["queued", "done"])
+def test_retry_submits_nothing_that_another_sweep_has(slurm: Slurm, store: Path, call, submitted, how: str) -> None:  # type: ignore[no-untyped-def]
+    """Another sweep of the same configurations: its job waits, or its run has completed."""
+    cells = tuple(replace(cell, submissions=()) for cell in submitted.cells)
+    other = replace(submitted, sweep_id=OTHER, arrays=(), cells=cells)
+    job = pickle.loads((submitted.logs(1) / "job.pkl").read_bytes()).function
+    if how == "queued":
+        other.folder.mkdir(parents=True)
+        array = manifest.Array(script="array-0.sh", cells=(1,), run_ids=("else",))
+        other.begun(array).taken(array, "77").write()
+        queued = [slurm.job("17_3", "RUNNING"), slurm.job("17_2", "NODE_FAIL")]
+        slurm.queue(*queued, slurm.job("77", "PENDING", script=str(other.folder / "array-0.sh")))
+        slurm.set("plain", f"77|PENDING|{other.folder / 'array-0.sh'}\n")
+    else:
+        hashed = job.config.config_hash()
+        RunWriter(store, {"run_id": "else", "restart_count": 0, "config_hash": hashed}).finish("completed")
+    out, err = call("retry", submitted.sweep_id)
+    said = {"queued": f"job 77 (PENDING) of sweep {OTHER} has it, and it is not", "done": "has a completed result"}[how]
+    assert said in err and "2 configurations in 1 array" in out
+    now = manifest.read(submitted.folder / manifest.FILE)
+    assert [len(cell.submissions) for cell in now.cells] == [1, 1, 2, 1, 2, 0]
+
+
+def test_retry_looks_at_the_images_first(slurm: Slurm, store: Path, call, submitted, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    def none(config) -> None:  # type: ignore[no-untyped-def]
+        if config.seed == 1:
+            raise WordError("data=/gone: no such folder")
+
+    monkeypatch.setattr("launch.sweep.done.check_data", none)
+    out, err = call("retry", status=1)
+    label = submitted.cells[1].label
+    assert f"launch: {label} is not submitted: data=/gone: no such folder\n" in err and "2 configurations" in out
 
 
 def test_retry_begins_nothing_that_may_live(slurm: Slurm, store: Path, call, submitted) -> None:  # type: ignore[no-untyped-def]

@@ -71,6 +71,21 @@ def test_how_far_a_run_is_comes_from_its_journal(slurm: Slurm, store: Path) -> N
     assert journals(store)  # it lives
 
 
+@pytest.mark.parametrize("end", ["running", "failed", "completed"])
+def test_accuracy_is_that_of_the_last_evaluation_and_never_the_best(slurm: Slurm, store: Path, end: str) -> None:
+    found = sweep(store, ["17"])
+    run = begin(store, "run0", steps=20)
+    run.epoch({"epoch": 3, "elapsed_s": 3.0, "top1": 0.05, "images": 640, "eval_s": 0.5})
+    slurm.queue(slurm.job("17", "RUNNING" if end == "running" else "COMPLETED"))
+    if end == "failed":
+        run.finish("failed", failure_kind="oom", failure_message="x")
+    elif end == "completed":
+        run.update(final_top1=0.05, best_top1=0.2)
+        run.finish("completed")
+    (cell,) = look(found, store, found.cells).cells
+    assert (cell.state, cell.progress.top1) == (end, 0.05)
+
+
 def test_the_row_of_a_job_that_is_over_is_made_with_the_evidence(slurm: Slurm, store: Path) -> None:
     begin(store, "run0", steps=25)
     manifest = sweep(store, ["17_0"])
@@ -212,7 +227,7 @@ def test_without_slurm_rows_and_journals_speak_and_unknown_is_said(
     found = look_at(store, "17_0", "17_1", "17_2", "17_3")
     assert [cell.state for cell in found.cells] == ["completed", "running", "unknown", "unknown"]
     assert found.cells[1].detail.startswith("by its journal, ") and found.cells[1].progress.step == 12
-    assert found.cells[2].detail == "Slurm was not asked; no row, no journal"
+    assert found.cells[2].detail == "Slurm does not say; no row, no journal"
     assert "python -m results.recover makes its row" in found.cells[3].detail
     assert found.sources == ("rows", "journals")
     assert found.notices == ("no squeue on this machine", "no sacct on this machine")

@@ -4,6 +4,7 @@ import os
 import pickle
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,8 @@ def test_a_sweep_is_an_array_for_each_number_of_nodes(slurm: Slurm, submit) -> N
     assert lines[2] == f"sweep {sweep.sweep_id}: 18 configurations in 2 arrays"
     assert lines[3].startswith(f"code {sweep.folder}/code, a copy of commit ")
     assert lines[4] == f"logs {sweep.folder}/logs"
-    assert lines[5].startswith(f"next python launch/slurm.py status {sweep.sweep_id} results={slurm.results}  (or ")
+    python = os.path.relpath(sys.executable)
+    assert lines[5].startswith(f"next {python} launch/slurm.py status {sweep.sweep_id} results={slurm.results}  (or ")
     assert slurm.ids() == [f"{job}_{task}" for job in (101, 102) for task in range(9)]
     assert len({what for _, what in ran(slurm)}) == len(ran(slurm)) == 18
     assert [call.split()[1] for call in slurm.calls()[:2]] == ["--test-only"] * 2  # once each, before all else
@@ -144,8 +146,9 @@ def test_the_same_command_submits_nothing_again(slurm: Slurm, submit, over: bool
     if over:
         assert err.count("has a completed result") == 4
     else:
-        assert "launch: depth=32 nodes=2: job 102_1 has it (PENDING) and it is not submitted again\n" in err
-        assert err.count(" has it (") == 4 and "rerun=true" in err
+        of = f"of sweep {sweeps(slurm)[0].sweep_id} has it, and it is not submitted again"
+        assert f"launch: depth=32 nodes=2: job 102_1 (PENDING) {of}" in err
+        assert err.count(" has it, and") == 4 and "rerun=true" in err
     out, _ = submit("depth=20,32,44 nodes=1,2")
     assert len(slurm.queue()) == len(before) + 2 and "2 configurations in 2 jobs" in out
     out, _ = submit("depth=20,32 nodes=1,2 rerun=true")
@@ -171,11 +174,30 @@ def test_other_weights_or_images_are_another_configuration(slurm: Slurm, submit,
     assert submit("depth=20")[0] == ""
 
 
+def test_what_is_completing_has_run_and_keeps_nobody_waiting(slurm: Slurm, submit) -> None:  # type: ignore[no-untyped-def]
+    submit("depth=20,32")
+    slurm.set("queue", "\n".join(slurm.queue()).replace("101_0|PENDING", "101_0|COMPLETING"))
+    out, err = submit("depth=20,32")
+    assert "1 configuration in 1 job" in out and err.count("has it, and") == 1 and "depth=32: job 101_1" in err
+
+
+def test_two_commands_do_not_save_to_one_path(slurm: Slurm, submit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    submit(f"depth=20 save={tmp_path}/a.safetensors")
+    out, err = submit(f"depth=32 save={tmp_path}/a.safetensors", status=2)
+    job = f"job 101 (PENDING) of sweep {sweeps(slurm)[0].sweep_id}"
+    assert out == "" and err.startswith(
+        f"launch: save={tmp_path}/a.safetensors: {job} is to write there; save elsewhere"
+    )
+    submit(f"depth=32 save={tmp_path}/b.safetensors")
+    slurm.ends()
+    submit(f"depth=44 save={tmp_path}/a.safetensors")
+
+
 def test_no_job_is_submitted_over_the_weights_of_a_run_that_has_ended(slurm: Slurm, submit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     words = f"depth=20 save={tmp_path}/a.safetensors"
     submit(words)
     (tmp_path / "a.safetensors").write_bytes(b"what the job has saved by now")
-    assert "has it (" in submit(words)[1]  # it lives: nothing is refused, and nothing submitted
+    assert "has it, and" in submit(words)[1]  # it lives: nothing is refused, and nothing submitted
     slurm.ends()
     taken = f"launch: save={tmp_path}/a.safetensors: a file is there"
     for again in (words, f"{words} mode=test", f"{words} rerun=true"):
@@ -246,7 +268,7 @@ def test_a_death_after_sbatch_submits_nothing_twice(  # type: ignore[no-untyped-
     assert not any(cell.submissions for cell in sweep.cells) and sweep.arrays[0].job_id == ""
     if queued:
         out, err = submit("depth=20,32,44")
-        assert out == "" and err.count("has it (PENDING)") == 3 and len(slurm.queue()) == 3
+        assert out == "" and err.count("(PENDING) of sweep ") == 3 and len(slurm.queue()) == 3
         (sweep,) = sweeps(slurm)
         assert [cell.submissions[0].job_id for cell in sweep.cells] == ["101_0", "101_1", "101_2"]
     else:  # sbatch itself did not live either
@@ -280,7 +302,7 @@ def test_what_sbatch_does_not_know_is_found_out_later(slurm: Slurm, submit, tmp_
     assert out == "" and "the same command finds out" in err and len(slurm.queue()) == 3
     sbatch.write_text(whole)
     out, err = submit("depth=20,32,44")
-    assert out == "" and err.count("has it (PENDING)") == 3 and len(slurm.queue()) == 3
+    assert out == "" and err.count("(PENDING) of sweep ") == 3 and len(slurm.queue()) == 3
 
 
 def test_the_shell_that_submits_is_left_out(slurm: Slurm, submit, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
