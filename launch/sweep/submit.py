@@ -15,8 +15,6 @@ from pathlib import Path
 
 from submitit.core.utils import DelayedSubmission
 
-from bench.config.grammar import WordError
-from bench.training.checkpoint.folder import CheckpointError
 from launch import cluster as clusters
 from launch.batch.script import SBATCH_S, BatchError, cluster_of, sbatch, script
 from launch.job import Job, new_run_id
@@ -123,7 +121,7 @@ def again(path: Path, choose: Callable[[Manifest], Sequence[int]]) -> int:
             swept, ran = before.cells[place], _resubmitted(before, place)
             try:
                 cell = done.beginning_again(swept, ran, taken, writers)
-            except (WordError, CheckpointError) as error:
+            except ConfigError as error:
                 print(printable(f"launch: {swept.label} is not submitted: {error}"), file=sys.stderr, flush=True)
                 unfit += 1
                 continue

@@ -129,3 +129,36 @@ def test_a_node_without_power_is_named(slurm: Cluster, tmp_path: Path) -> None:
     assert cell.kind == "rank_lost" and "NODE_FAIL on n[1-2]" in cell.message, cell  # of both, which Slurm does not say
     ((row,), _) = read_rows(rows, "runs")
     assert (row["status"], row["failure_kind"]) == ("killed", "rank_lost")
+
+
+def test_a_cancelled_run_that_saved_goes_on_by_retry_and_by_no_other_sweep(
+    slurm: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows, path = tmp_path / "rows", tmp_path / "a.safetensors"
+    first = submit(slurm, rows, "nodes=1", "epochs=40", f"save={path}")
+    until(path.exists, "it has saved", 240)
+    assert main("slurm", ["cancel", f"results={rows}"]) == 0
+    assert main("slurm", ["wait", f"results={rows}"]) == 1
+    kept, saved = path.read_bytes(), states(rows)[0].progress.epoch
+    capsys.readouterr()
+    words = [*WORDS, "nodes=1", "epochs=40", f"save={path}", f"results={rows}"]
+    assert main("slurm", words) == 2  # by the same command it would begin anew
+    err = capsys.readouterr().err
+    assert f"launch: save={path}: run {first.cells[0].submissions[0].run_id} has saved its weights there" in err
+    assert path.read_bytes() == kept
+
+    slurm.partition(LOW, "DOWN")
+    try:
+        submit(slurm, rows, "nodes=1", "epochs=40", f"save={path}", f"resume={path}")
+        assert main("slurm", ["retry", f"results={rows}", first.sweep_id]) == 1  # the other one is to write there
+        assert f"save={path}: job " in capsys.readouterr().err
+        assert main("slurm", ["cancel", f"results={rows}"]) == 0
+        capsys.readouterr()
+        assert main("slurm", ["retry", f"results={rows}", first.sweep_id]) == 0
+        assert "goes on from epoch " in capsys.readouterr().err
+    finally:
+        slurm.partition(LOW, "UP")
+    assert main("slurm", ["wait", f"results={rows}", first.sweep_id]) == 0
+    (done,) = [row for row in read_rows(rows, "runs")[0] if row["status"] == "completed"]
+    assert done["resumed_from"] == f"{first.cells[0].submissions[0].run_id}.0" and done["epochs_completed"] == 40
+    assert saved is not None and 1 <= done["resumed_epoch"] <= saved
