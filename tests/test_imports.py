@@ -41,7 +41,7 @@ ROOMS = {
     ],
     "results": [
         "words", "durable", "interrupt", "identity", "statistics", "store", "selection", "recover", "export", "report",
-        "check", "baseline", "history", "calibrate", "compare", "query", "plot",
+        "check", "baseline", "history", "calibrate", "compare", "query", "plot", "published", "paper",
     ],
 }  # fmt: skip
 MOST_MODULES, MOST_LINES = 16, 400
@@ -57,6 +57,7 @@ COMMANDS = {
     "results/compare/command.py",
     "results/export.py",
     "results/history/command.py",
+    "results/paper/command.py",
     "results/plot/command.py",
     "results/query/command.py",
     "results/recover.py",
@@ -104,6 +105,7 @@ LIGHT = [
     "results.check.command",
     "results.compare.command",
     "results.history.command",
+    "results.paper.command",
     "results.plot.command",
     "resnet.data.datasets.open",
     "launch.cli",

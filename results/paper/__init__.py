@@ -1,0 +1,1 @@
+"""The paper's tables and figures, each published figure beside what was measured."""

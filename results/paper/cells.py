@@ -1,0 +1,126 @@
+"""A table of the paper: published figures, what was measured beside each, and what has to stand apart."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from results.paper import evaluated, fill, measured
+from results.paper.measured import Group, Label, Store
+from results.published.figure import ERRORS, Published
+from results.published.schedules import SCHEDULES
+from results.published.tables import shown_in
+from results.words import counted
+
+__all__ = ["TABLES", "Line", "PaperTable", "build"]
+
+TABLES: dict[str, str] = {
+    "1": "Table 1: architectures for ImageNet, counted",
+    "2": "Table 2: plain and residual nets on ImageNet",
+    "3": "Table 3: ImageNet validation, one crop size",
+    "4": "Table 4: ImageNet validation, single models, multi-scale",
+    "5": "Table 5: ImageNet, ensembles",
+    "6": "Table 6: CIFAR-10 test",
+    "7": "Table 7: PASCAL VOC, detection",
+    "8": "Table 8: COCO, detection",
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a table: what was published, what was measured, or both where they may stand side by side.
+
+    Attributes:
+        published: None where nothing comparable was published.
+        group: None where nothing was measured.
+        fill: what would fill it; "" where nothing is missing.
+    """
+
+    published: Published | None
+    group: Group | None
+    fill: str = ""
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """A table with everything that was measured of its nets.
+
+    Attributes:
+        word: such as "table=6".
+        lines: comparable ones, by the order of the published figures.
+        reduced: groups of smaller runs, which stand beside no figure of the paper.
+        other: groups that followed another recipe, likewise.
+    """
+
+    word: str
+    title: str
+    lines: list[Line]
+    reduced: list[Group]
+    other: list[Group]
+    notes: list[str]
+
+
+def build(number: str, store: Store) -> PaperTable:
+    """Lay out a table of the paper over a store."""
+    word = f"table={number}"
+    published = shown_in(word)
+    pairs, notes = measured.of_runs(store)
+    sizes = [(one.dataset, one.image_size, one.num_classes) for one in SCHEDULES.values()]
+    groups = measured.grouped([*pairs, *evaluated.of_evaluations(store), *measured.of_counts(store, sizes)])
+    groups = [group for group in groups if _of_table(group.label, number, published)]
+    notes += [
+        f"{group.label.system}, {group.label.metric}: {counted(len(group.repeats), 'run')} of a seed that was there "
+        f"before, not counted: {', '.join(group.repeats)}"
+        for group in groups
+        if group.repeats and group.label.metric == "top-1 error"
+    ]
+    notes += [f"cannot be read: {file.path}: {file.reason}" for file in store.bad]
+    return PaperTable(
+        word, TABLES[number], _lines(published, [group for group in groups if group.label.kind == "paper"]),
+        [group for group in groups if group.label.kind == "reduced"],
+        [group for group in groups if group.label.kind == "other"], notes,
+    )  # fmt: skip
+
+
+def _of_table(label: Label, number: str, published: Sequence[Published]) -> bool:
+    if label.origin == measured.ENSEMBLE:
+        return number == "5"
+    named = {(one.net, one.dataset) for one in published if one.net is not None}
+    metrics = {one.metric for one in published} | (set(ERRORS) if number in "234" else set())
+    return (label.net, label.dataset) in named and label.metric in metrics
+
+
+def beside(published: Published, label: Label) -> bool:
+    """Whether what was measured may stand beside a published figure: one net, data, metric and protocol."""
+    same = (
+        label.kind == "paper"
+        and not label.copy
+        and (label.net, label.dataset, label.metric) == (published.net, published.dataset, published.metric)
+        and label.protocol == published.protocol
+        and published.split in ("", SCHEDULES[label.dataset].split)
+        and published.bn in (None, label.bn or None)
+        and published.epoch != "best"
+    )
+    # Published weights are compared with any figure of that net; what trained here followed the paper's recipe.
+    return same and (label.origin == measured.WEIGHTS or published.is_ours or published.metric not in ERRORS)
+
+
+def _lines(published: Sequence[Published], groups: Sequence[Group]) -> list[Line]:
+    lines: list[Line] = []
+    shown: list[Group] = []
+    for one in published:
+        # The paper does not say which statistics of batch normalization it took: the first kind that there is stands
+        # beside its figure, the momentum average before the exact one, and the other on a line of its own.
+        fitting = [group for group in groups if beside(one, group.label)]
+        fitting.sort(key=lambda group: group.label.bn != "running")
+        trained = next((group for group in fitting if group.label.origin == measured.TRAINED), None)
+        weights = next((group for group in fitting if group.label.origin == measured.WEIGHTS), None)
+        if trained is not None:
+            lacking = [seed for seed in fill.wanted_seeds(one) if seed not in trained.seeds]
+            short = len(trained.values) < len(fill.wanted_seeds(one))
+            lines.append(Line(one, trained, fill.of_figure(one, trained.seeds) if short and lacking else ""))
+        elif weights is None or one.is_ours:
+            lines.append(Line(one, None, fill.of_figure(one)))
+        if weights is not None:
+            lines.append(Line(one, weights))
+        shown += [group for group in (trained, weights) if group is not None]
+    rest = [group for group in groups if not any(group is one for one in shown)]
+    return [*lines, *(Line(None, group) for group in rest)]

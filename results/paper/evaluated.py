@@ -1,0 +1,106 @@
+"""Errors of saved weights, from the table `evaluations`: of runs here, of published weights, of ensembles."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from results.paper.measured import ENSEMBLE, WEIGHTS, Label, Store, Value, finite
+from results.paper.rules import Kind, Standing, copy_of, marks_of, net_of, standing
+from results.published.figure import Metric
+from results.published.schedules import SCHEDULES
+from results.store.schema import Row
+
+__all__ = ["of_evaluations"]
+
+_ORDER: tuple[Kind, ...] = ("paper", "other", "reduced")
+
+
+def of_evaluations(store: Store) -> list[tuple[Label, Value]]:
+    """The errors of weights on all test images, the latest evaluation of each first."""
+    runs = {row["run_id"]: row for row in store.runs}
+    rows = sorted(store.evaluations, key=lambda row: str(row.get("created") or ""), reverse=True)
+    found: list[tuple[Label, Value]] = []
+    for row in rows:
+        if row.get("dataset") not in SCHEDULES:
+            continue
+        one = _ensemble(row, rows, runs) if row.get("member") is None else _member(row, runs)
+        if one is None:
+            continue
+        label, value = one
+        metrics: tuple[tuple[Metric, str], ...] = (("top-1 error", "top1"), ("top-5 error", "top5"))
+        for metric, column in metrics:
+            if finite(row.get(column)) and (metric == "top-1 error" or row["dataset"] == "imagenet"):
+                found.append((replace(label, metric=metric), replace(value, value=1 - row[column])))
+    return found
+
+
+def _member(row: Row, runs: Mapping[str, Row]) -> tuple[Label, Value] | None:
+    """Label and value of one net's row; None where it says nothing, as of a run that failed."""
+    net, stands = net_of(row), _standing(row, runs)
+    if net is None or stands is None:
+        return None
+    run_id = _run_of(row)
+    label = Label(
+        net=net, system=net.name, dataset=row["dataset"], metric="top-1 error", protocol=row["protocol"],
+        bn=row["bn"], copy=stands.copy, kind=stands.kind, why=stands.why,
+    )  # fmt: skip
+    if not run_id:
+        weights = (row.get("weights") or ["unknown"])[0][:12]
+        value = Value(0.0, weights, None, str(row.get("created")), row.get("git_commit"), marks_of(row))
+        return replace(label, origin=WEIGHTS), value
+    run = runs.get(run_id, {})
+    marks = (*marks_of(run), *(f"evaluated by {mark}" for mark in marks_of(row)))
+    seed = run.get("seed", row.get("seed"))
+    return label, Value(0.0, run_id, seed, str(row.get("created")), run.get("git_commit"), marks)
+
+
+def _run_of(row: Row) -> str:
+    return (row.get("trained_by") or "").rpartition(".")[0]
+
+
+def _standing(row: Row, runs: Mapping[str, Row]) -> Standing | None:
+    """Where the figure of one net may be shown: as its run, and only of its last epoch and of all test images."""
+    schedule = SCHEDULES[row["dataset"]]
+    copy = copy_of(row.get("sample"), schedule)
+    if row.get("trained_by") is None:
+        stands = Standing("paper", "", copy)
+        if row.get("num_classes") not in (None, schedule.num_classes):
+            return None
+    else:
+        run = runs.get(_run_of(row))
+        if run is None:
+            return Standing("other", "its run is not in this store", copy)
+        trained = standing(run)
+        if trained is None or run["status"] != "completed" or run.get("dataset") != row["dataset"]:
+            return None
+        stands = replace(trained, copy=copy or trained.copy)
+        if row.get("epoch") is None or row["epoch"] != run.get("epochs_completed"):
+            at, whole = (row.get("epoch"), run.get("epochs_completed"))
+            stands = Standing("reduced", f"weights of epoch {at or 'unknown'} of {whole or 'unknown'}", stands.copy)
+    if stands.kind != "reduced" and row.get("images") != schedule.test_images:
+        images = "an unknown number" if row.get("images") is None else f"{row['images']:,}"
+        return Standing("reduced", f"{images} of {schedule.test_images:,} test images", stands.copy)
+    return stands
+
+
+def _ensemble(row: Row, rows: list[Row], runs: Mapping[str, Row]) -> tuple[Label, Value] | None:
+    """As of `_member`; an ensemble stands where the least of its members does."""
+    same = ("evaluation_id", "dataset", "protocol", "bn", "split")
+    members = [
+        one for one in rows if one.get("member") is not None and all(one.get(name) == row.get(name) for name in same)
+    ]
+    found = [_member(one, runs) for one in members]
+    known = [one for one in found if one is not None]
+    count = row.get("members") or 0
+    if count < 2 or len(known) != count:
+        return None
+    labels = [label for label, _ in known]
+    worst = max(labels, key=lambda label: _ORDER.index(label.kind))
+    copies = sorted({label.copy for label in labels} - {""})
+    system = f"{count} nets: {', '.join(sorted(label.system for label in labels))}"
+    label = Label(
+        net=None, system=system, dataset=row["dataset"], metric="top-1 error", protocol=f"ensemble, {row['protocol']}",
+        bn=row["bn"], copy=", ".join(copies), origin=ENSEMBLE, kind=worst.kind, why=worst.why,
+    )  # fmt: skip
+    marks = tuple(sorted({mark for _, value in known for mark in value.marks}))
+    ids = " ".join(sorted({value.run_id for _, value in known}))
+    return label, Value(0.0, ids, None, str(row.get("created")), row.get("git_commit"), marks)

@@ -1,0 +1,63 @@
+"""What would fill a missing cell: the command, in words that the launcher takes, or why there is none."""
+
+from collections.abc import Iterable
+
+from results.published.figure import Net, Published
+from results.published.schedules import SCHEDULES
+
+__all__ = ["FIVE", "of_figure", "of_net", "wanted_seeds"]
+
+FIVE = 5  # runs, of which the paper shows the best with mean and deviation
+# Protocols that a training run evaluates with by itself, by dataset.
+_OWN = {"cifar10": "whole image", "imagenet": "1-crop"}
+
+
+def wanted_seeds(published: Published | None) -> range:
+    """Seeds that a cell is made of."""
+    return range(FIVE if published is not None and (published.runs or 1) >= FIVE else 1)
+
+
+def of_net(net: Net, dataset: str, seeds: Iterable[int] = (0,), *, save: bool = False) -> str:
+    """Return the command that trains a net of the paper as the paper did."""
+    words = [f"depth={net.depth}", f"dataset={dataset}", f"shortcut={net.shortcut}"]
+    words += [f"stride={net.stride}"] if net.stride != "v1" else []
+    words += ["recipe=paper", f"seed={','.join(map(str, seeds))}", "data=PATH"]
+    words += ["save=WEIGHTS.safetensors"] if save else []
+    return f"python launch/local.py {' '.join(words)}"
+
+
+def of_figure(published: Published, have: Iterable[int] = ()) -> str:
+    """Return what would fill the cell of a published figure.
+
+    Args:
+        have: seeds that are there.
+
+    Returns:
+        A command, or in brackets why no run of this suite can fill it.
+    """
+    net = published.net
+    if published.metric in ("parameters", "multiply-adds"):
+        if net is None:
+            return "(counted; launch/ starts no such network)"
+        dataset = SCHEDULES[published.dataset].dataset
+        words = f"depth={net.depth} dataset={dataset} shortcut={net.shortcut} loader=synthetic steps=1"
+        return f"python launch/local.py {words}"
+    if published.protocol == "detection":
+        return "(this suite trains no detector)"
+    if published.split == "test" and published.dataset == "imagenet":
+        return "(the labels of ImageNet's test images are not published)"
+    if net is None:
+        return "(launch/ starts no such network)"
+    if published.epoch == "best":
+        return "(best epoch on the test images: nothing here is chosen so)"
+    if published.place == "torchvision":
+        return f"(evaluate {published.system} of {published.source}: a row of `evaluations`, {published.protocol})"
+    if not published.is_ours:
+        return f"(another recipe: {published.recipe})"
+    own = published.protocol == _OWN[published.dataset] and published.bn in (None, "running")
+    missing = [seed for seed in wanted_seeds(published) if seed not in set(have)]
+    command = of_net(net, published.dataset, missing, save=not own)
+    bn = f", bn={published.bn}" if published.bn else ""
+    return (
+        command if own else f"{command} (then evaluate its weights: a row of `evaluations`, {published.protocol}{bn})"
+    )

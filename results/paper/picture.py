@@ -1,0 +1,179 @@
+"""Pictures of a table and of a figure of the paper, as SVG and PNG."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+
+from results.paper.cells import PaperTable
+from results.paper.curves import Curve, PaperFigure, groups_of
+from results.paper.render import OTHER, REDUCED, best_of_runs
+from results.paper.words import group_text, label_text, metric_text, protocol_text, published_text, source_text
+from results.plot.picture import GREY, PALE, STYLES, Caption, framed, plain, save, settings
+from results.published.figure import Net, Published
+from results.words import counted
+
+__all__ = ["draw_figure", "draw_table"]
+
+ROW_IN = 0.185
+TABLE_PT = 7.0
+# Where the columns of a table begin, as shares of its width.
+_COLUMNS = (
+    ("system", 0.0),
+    ("metric", 0.25),
+    ("published", 0.34),
+    ("source", 0.5),
+    ("measured", 0.67),
+    ("protocol", 0.83),
+)
+PANEL_IN = 3.4
+
+
+def draw_table(found: PaperTable, folder: Path) -> list[Path]:
+    """Write a table as a picture: published beside measured, and apart what is not comparable.
+
+    Args:
+        folder: is there.
+
+    Returns:
+        The files.
+    """
+    rows: list[tuple[str, ...]] = []
+    for line in found.lines:
+        one, group = line.published, line.group
+        said = (
+            (one.system, metric_text(one), published_text(one), source_text(one))
+            if one is not None
+            else (group.label.system if group else "", group.label.metric if group else "", "-", "-")
+        )
+        if group is None:
+            rows.append((*said, "missing", protocol_text(one) if one else ""))
+        else:
+            n = len(group.values)
+            rows.append((*said, f"{group_text(group, best=best_of_runs(line))}, n {n}", label_text(group.label)))
+    for heading, groups in ((REDUCED, found.reduced), (OTHER, found.other)):
+        if groups:
+            rows.append((heading,))
+        rows += [
+            (group.label.system, group.label.metric, "", group.label.why,
+             f"{group_text(group, best=False)}, n {len(group.values)}", label_text(group.label))
+            for group in groups
+        ]  # fmt: skip
+    runs = {value.run_id for line in found.lines if line.group for value in line.group.values}
+    missing = sum(line.group is None for line in found.lines)
+    caption = Caption(
+        title=found.title,
+        who=f"published beside measured: {counted(len(runs), 'run')}, {counted(missing, 'cell')} missing",
+        notes=[
+            "Errors and mAP in %, of the last epoch. python -m results.paper " + found.word + " prints the runs behind "
+            "each figure, and what would fill a missing one.",
+            *dict.fromkeys(
+                f"{line.group.label.system}: {'; '.join(line.group.marks)}."
+                for line in found.lines
+                if line.group is not None and line.group.marks
+            ),
+        ],
+    )  # fmt: skip
+    with settings(found.word):
+        figure, grid = framed(caption, ROW_IN * (len(rows) + 1), [1.0], left_in=0.12, right_in=0.1, foot_axis_in=0.05)
+        axes = figure.add_subplot(grid[0])
+        axes.set(xlim=(0, 1), ylim=(len(rows) + 1, 0))
+        axes.axis("off")
+        for name, left in _COLUMNS:
+            axes.text(left, 0.5, name, fontsize=TABLE_PT, weight="bold", va="center")
+        axes.axhline(1.0, color=GREY, lw=0.6)
+        for index, row in enumerate(rows):
+            for (_, left), (_, right), text in zip(_COLUMNS, (*_COLUMNS[1:], ("", 1.0)), row, strict=False):
+                # A heading stands alone in its row, and has all of it.
+                room = 1.0 if len(row) == 1 else right - left
+                axes.text(left, index + 1.5, plain(text), fontsize=_fitting(text, room), va="center",
+                          weight="bold" if len(row) == 1 else "normal")  # fmt: skip
+        return save(figure, folder, found.word.replace("=", "-"))
+
+
+def _fitting(text: str, room: float) -> float:
+    """Size at which a text stays in its column: at 7 points a character takes some 0.0077 of the width."""
+    return TABLE_PT * min(1.0, room / max(0.0077 * len(text), 1e-9))
+
+
+def draw_figure(found: PaperFigure, folder: Path) -> list[Path]:
+    """Write a figure as pictures: one of the paper's recipe, and one more for each kind that is not comparable.
+
+    Returns:
+        The files.
+    """
+    files: list[Path] = []
+    for said, curves in groups_of(found).items():
+        stem = found.word.replace("=", "-") + (f"-{_slug(said)}" if said else "")
+        files += _draw(found, said, curves, folder, stem)
+    return files
+
+
+def _slug(said: str) -> str:
+    return {REDUCED: "reduced", OTHER: "another-recipe"}.get(said, "".join(c if c.isalnum() else "-" for c in said))
+
+
+def _draw(found: PaperFigure, said: str, curves: Sequence[Curve], folder: Path, stem: str) -> list[Path]:
+    drawn = {curve.net for curve in curves}
+    absent = [net.name for panel in found.panels for net in panel.nets if net not in drawn]
+    notes = ["Test error solid, training error dashed (of the images as they were trained on, augmented)."]
+    if not said and found.ends:
+        read_off = ", those of plain nets read off the paper's figure" if any(one.bound for one in found.ends) else ""
+        notes.append(f"Stars: published errors at the end{read_off}.")
+    elif not said:
+        notes.append("No published end points: the paper's errors of these nets are of another protocol, 10-crop.")
+    notes += [f"Missing: {', '.join(dict.fromkeys(absent))}."] if absent else []
+    lacking = [curve.run_id for curve in curves if all(point.train_error is None for point in curve.points)]
+    notes += [f"Training error not recorded: {', '.join(lacking)}."] if lacking else []
+    notes += [f"{curve.run_id}: {', '.join((*filter(None, (curve.stands.why,)), *curve.marks))}."
+              for curve in curves if curve.stands.why or curve.marks]  # fmt: skip
+    caption = Caption(
+        title=found.title + (f" ({said})" if said else ""),
+        who=f"{counted(len(curves), 'run')}: {', '.join(curve.run_id for curve in curves)}" if curves else "no run yet",
+        notes=notes,
+    )
+    with settings(stem):
+        figure, grid = framed(
+            caption, PANEL_IN, [1.0], left_in=0.55, right_in=0.15, foot_axis_in=0.42, head_axis_in=0.2
+        )
+        inner = grid[0].subgridspec(1, len(found.panels), wspace=0.22)
+        for place, panel in enumerate(found.panels):
+            axes = figure.add_subplot(inner[place])
+            ends = [] if said else [one for one in found.ends if one.net in panel.nets]
+            _panel(axes, panel.nets, [curve for curve in curves if curve.net in panel.nets], ends, place)
+            axes.set_title(panel.name, fontsize=9)
+            if place == 0:
+                axes.set_ylabel("error, %")
+        return save(figure, folder, stem)
+
+
+def _panel(axes: Axes, nets: Sequence[Net], curves: Sequence[Curve], ends: Sequence[Published], place: int) -> None:
+    colors = {net: STYLES[index % len(STYLES)] for index, net in enumerate(nets)}
+    stepped = all(point.step is not None for curve in curves for point in curve.points)
+    last = 0
+    for number, curve in enumerate(curves):
+        color, _ = colors[curve.net]
+        at = [point.step if stepped and point.step is not None else point.epoch for point in curve.points]
+        last = max(last, *at)
+        first = not any(one.net == curve.net for one in curves[:number])
+        for kind, style in (("test", "-"), ("train", "--")):
+            known = [(x, 100 * error) for x, point in zip(at, curve.points, strict=True)
+                     if (error := getattr(point, f"{kind}_error")) is not None]  # fmt: skip
+            if known:
+                axes.plot(*zip(*known, strict=True), color=color, lw=1.5 if kind == "test" else 1.0, ls=style,
+                          marker="." if len(known) == 1 else None, label=curve.net.name if kind == "test" and first
+                          else None, gid=f"{kind}-{place}-{curve.net.name}-{curve.run_id}")  # fmt: skip
+    for one in ends:
+        assert one.net is not None
+        axes.plot([last or 1], [100 * one.value], marker="*", ms=9, ls="", color=colors[one.net][0], clip_on=False,
+                  zorder=4, gid=f"published-{place}-{one.net.name}")  # fmt: skip
+        axes.annotate(plain(published_text(one)), (last or 1, 100 * one.value), xytext=(-8, 0), ha="right", va="center",
+                      textcoords="offset points", fontsize=6.5, color=colors[one.net][0])  # fmt: skip
+    axes.set_ylim(bottom=0)
+    axes.set_xlim(0, (last or 1) * 1.02)
+    axes.set_xlabel("optimizer steps" if stepped else "epochs")
+    axes.grid(True, color=PALE, lw=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    if curves:
+        axes.legend(loc="upper right", frameon=False, fontsize=7)

@@ -1,0 +1,82 @@
+"""Figures in words: percent as the paper prints them, who published them, and what a reader must know of each."""
+
+from results.paper.measured import Group, Label
+from results.published.figure import ERRORS, Published
+
+__all__ = [
+    "error_text",
+    "group_text",
+    "label_text",
+    "metric_text",
+    "protocol_text",
+    "published_text",
+    "source_text",
+]
+
+_BOUND = {"": "", "about": "about ", "above": "above "}
+
+
+def percent(value: float) -> str:
+    """A fraction as the paper prints it."""
+    return f"{100 * value:.2f}"
+
+
+def error_text(metric: str, value: float) -> str:
+    """A figure of a metric: a count whole, anything else in percent."""
+    return f"{value:,.0f}" if metric in ("parameters", "multiply-adds") else percent(value)
+
+
+def published_text(one: Published) -> str:
+    """A published figure, "best (mean ± deviation)" where it is of several runs; one that is recalled says so."""
+    text = _BOUND[one.bound] + error_text(one.metric, one.value)
+    if one.mean is not None and one.std is not None:
+        text += f" ({percent(one.mean)} ± {percent(one.std)})"
+    return text + (" recalled" if one.read == "rec" else "")
+
+
+def source_text(one: Published) -> str:
+    """Whose figure it is, with what it would be wrong not to say of it."""
+    said = [one.place]
+    said += ["counted"] if one.read == "counted" and one.place != "counted" else []
+    said += ["source not checked"] if one.read == "unstated" else []
+    said += ["best epoch"] if one.epoch == "best" else []
+    return ", ".join(said)
+
+
+def group_text(group: Group, *, best: bool) -> str:
+    """What was measured: one run's figure, else mean ± deviation, with the best before it where the paper has it so.
+
+    Args:
+        best: whether the published figure is the best of several runs.
+    """
+    metric, values = group.label.metric, [one.value for one in group.values]
+    if metric not in ERRORS:
+        return " or ".join(error_text(metric, value) for value in sorted(set(values)))
+    mean = group.mean
+    if mean.deviation is None:
+        return percent(mean.mean)
+    text = f"{percent(mean.mean)} ± {percent(mean.deviation)}"
+    return f"{percent(group.best)} ({text})" if best else text
+
+
+def metric_text(one: Published) -> str:
+    """A metric; with its dataset where a table has several."""
+    return f"{one.metric}, {one.dataset}" if one.metric.startswith("mAP") else one.metric
+
+
+def protocol_text(one: Published) -> str:
+    """Protocol of a published figure, with what else its source says of how it was measured."""
+    said = [one.protocol]
+    said += [f"bn {one.bn}"] if one.bn else []
+    # What is measured here is never of ImageNet's test images: their labels are not published.
+    said += ["test images"] if (one.dataset, one.split) == ("imagenet", "test") else []
+    return ", ".join(said)
+
+
+def label_text(label: Label) -> str:
+    """Protocol, with the statistics of batch normalization and everything that sets a figure apart."""
+    said = [label.protocol]
+    said += [f"bn {label.bn}"] if label.bn else []
+    said += [label.copy] if label.copy else []
+    said += [label.origin] if label.origin == "published weights" else []
+    return ", ".join(said)

@@ -1,0 +1,147 @@
+"""Errors of saved weights: beside a published figure of the same protocol, and only as their run would be."""
+
+import pytest
+
+NET = {"dataset": "imagenet", "depth": 34, "shortcut": "B"}
+
+
+@pytest.fixture
+def trained(store):
+    """A whole run, whose weights of the last epoch may be evaluated."""
+    store.train("run", 0.73, **NET)
+    return store
+
+
+def ours(rows, number="3", **wanted):
+    found = rows(f"table={number}", system="ResNet-34 B", status="measured", metric="top-1 error")
+    return [row for row in found if row["protocol"] != "1-crop" and all(row[key] == wanted[key] for key in wanted)]
+
+
+def test_ten_crops_stand_beside_ten_crops_alone(trained, rows):
+    trained.evaluate(
+        "e", {"trained_by": "run.0", "epoch": 90}, {"trained_by": "run.0", "epoch": 90, "protocol": "1-crop"}
+    )
+    (found,) = ours(rows)
+    assert (found["published"], found["published_protocol"], found["protocol"]) == (0.2452, "10-crop", "10-crop")
+    assert (found["measured"], found["run_ids"], found["seeds"]) == (0.25, ["run"], [0])
+    top5 = rows("table=3", system="ResNet-34 B", metric="top-5 error", protocol="10-crop")
+    assert [(row["published"], row["measured"]) for row in top5] == [(0.0746, pytest.approx(0.08))]
+    # Of multi-scale there is nothing, and what there is of other protocols has lines without a published figure.
+    four = rows("table=4", system="ResNet-34 B", metric="top-1 error")
+    assert [(row["published"], row["status"]) for row in four if row["published"]] == [(0.2184, "missing")]
+    assert {row["protocol"] for row in four if row["published"] is None} == {"1-crop", "10-crop"}
+
+
+def test_multi_scale_stands_in_table_4_alone(trained, rows):
+    trained.evaluate("e", {"trained_by": "run.0", "epoch": 90, "protocol": "multi-scale"})
+    assert [row["published"] for row in ours(rows, "4")] == [0.2184]
+    assert [row["published"] for row in ours(rows, "3")] == [None]
+
+
+def test_the_figure_of_a_runs_last_epoch_is_not_counted_twice(trained, rows):
+    trained.evaluate("e", {"trained_by": "run.0", "epoch": 90, "protocol": "1-crop", "top1": 0.5})
+    (found,) = rows("table=3", system="ResNet-34 B", protocol="1-crop", metric="top-1 error")
+    assert (found["n"], found["measured"], found["bn"]) == (1, pytest.approx(0.27), "running")
+
+
+def test_statistics_of_bn_are_part_of_the_protocol(trained, store, rows):
+    exact = {"trained_by": "run.0", "epoch": 90, "bn": "exact", "top1": 0.76}
+    trained.evaluate("e", {"trained_by": "run.0", "epoch": 90}, exact)
+    assert [(row["bn"], row["published"]) for row in ours(rows)] == [("running", 0.2452), ("exact", None)]
+    store.train("fifty", 0.75, **{**NET, "depth": 50})
+    fifty = {"trained_by": "fifty.0", "epoch": 90, "depth": 50, "protocol": "1-crop", "top1": 0.755}
+    released = {"system": "ResNet-50 B", "place": "released models", "metric": "top-1 error"}
+    store.evaluate("f", fifty)
+    assert [row["status"] for row in rows("table=3", **released)] == ["missing"]
+    store.evaluate("g", {**fifty, "bn": "exact"})
+    assert [(row["published"], row["measured"]) for row in rows("table=3", **released)] == [
+        (0.247, pytest.approx(0.245))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("trained_as", "evaluation", "section", "why"),
+    [
+        ({}, {"epoch": 60}, "reduced, not comparable", "weights of epoch 60 of 90"),
+        ({}, {"epoch": None}, "reduced, not comparable", "weights of epoch unknown of 90"),
+        ({}, {"images": 1000}, "reduced, not comparable", "1,000 of 50,000 test images"),
+        ({}, {"images": None}, "reduced, not comparable", "an unknown number of 50,000 test images"),
+        ({}, {"trained_by": "gone.0"}, "another recipe, not the paper's", "its run is not in this store"),
+        ({"scale": "small"}, {}, "reduced, not comparable", "scale=small"),
+        ({"recipe": "fast"}, {}, "another recipe, not the paper's", "recipe=fast"),
+        ({"steps_completed": 5004}, {}, "reduced, not comparable", "5,004 of 450,360 steps"),
+    ],
+)
+def test_weights_stand_where_their_run_does(store, rows, trained_as, evaluation, section, why):
+    store.train("run", 0.73, **{**NET, **trained_as})
+    store.evaluate("e", {"trained_by": "run.0", "epoch": 90, **evaluation})
+    assert [(row["section"], row["why"], row["published"]) for row in ours(rows)] == [(section, why, None)]
+    published = rows("table=3", system="ResNet-34 B", published_protocol="10-crop")
+    assert {row["status"] for row in published} == {"missing"}
+
+
+def test_weights_of_a_run_that_failed_and_training_images_do_not_count(store, rows):
+    store.train("failed", 0.73, status="failed", **NET)
+    store.evaluate("e", {"trained_by": "failed.0", "epoch": 90})
+    store.train("run", 0.73, seed=1, **NET)
+    store.evaluate("f", {"trained_by": "run.0", "epoch": 90, "split": "train", "images": 1_281_167})
+    assert ours(rows) == []
+
+
+def test_published_weights_are_labelled_and_fill_no_cell_of_ours(store, rows, run):
+    store.evaluate("e", {"top1": 0.7331, "top5": 0.9142, "protocol": "1-crop"}, {"top1": 0.75})
+    one, ten = ("1-crop", "10-crop")
+    found = rows("table=3", system="ResNet-34 B", metric="top-1 error", status="measured")
+    assert {(row["place"], row["protocol"], row["origin"], row["published"]) for row in found} == {
+        ("torchvision", one, "published weights", 0.2669), ("Table 3", ten, "published weights", 0.2452)
+    }  # fmt: skip
+    missing = rows("table=3", system="ResNet-34 B", metric="top-1 error", status="missing")
+    assert [row["place"] for row in missing] == ["Table 3"]
+    assert found[0]["run_ids"] == ["abababababab"] and "1-crop, bn running, published weights" in run("table=3")[1]
+
+
+def test_published_weights_and_runs_are_never_averaged(trained, rows):
+    trained.evaluate("e", {"trained_by": "run.0", "epoch": 90})
+    trained.evaluate("f", {"top1": 0.5})
+    assert sorted((row["origin"], row["n"], row["measured"]) for row in ours(rows)) == [
+        ("published weights", 1, 0.5), ("trained here", 1, 0.25)
+    ]  # fmt: skip
+
+
+def test_an_evaluation_of_jpegs_is_labelled(store, rows):
+    store.train("run", 0.91)
+    net = {"dataset": "cifar10", "family": "cifar", "depth": 20, "shortcut": "A", "trained_by": "run.0", "epoch": 165}
+    store.evaluate("e", {**net, "protocol": "whole image", "bn": "exact", "sample": "cifar10-jpeg"})
+    (found,) = rows("table=6", metric="top-1 error", bn="exact")
+    assert (found["copy"], found["published"], found["section"]) == ("cifar10-jpeg", None, "comparable")
+
+
+def test_the_latest_evaluation_of_weights_counts_and_dirty_ones_are_marked(trained, rows):
+    trained.evaluate("e", {"trained_by": "run.0", "epoch": 90, "top1": 0.1})
+    trained.evaluate("f", {"trained_by": "run.0", "epoch": 90, "top1": 0.75, "dirty": True})
+    (found,) = ours(rows)
+    assert (found["n"], found["measured"], found["marks"]) == (1, 0.25, ["evaluated by dirty code"])
+
+
+def test_an_ensemble_stands_apart_from_the_test_server(store, rows):
+    store.train("a", 0.73, **NET)
+    store.train("b", 0.75, **{**NET, "depth": 50})
+    members = [{"member": 1, "members": 2, "trained_by": "a.0", "epoch": 90},
+               {"member": 2, "members": 2, "trained_by": "b.0", "epoch": 90, "depth": 50}]  # fmt: skip
+    whole = {"member": None, "members": 2, "trained_by": None, "depth": None, "shortcut": None, "top5": 0.95}
+    store.evaluate("e", *members, whole)
+    first, found = rows("table=5", metric="top-5 error")
+    assert (first["published"], first["split"], first["status"]) == (0.0357, "test", "missing")
+    assert (found["published"], found["protocol"], found["measured"]) == (
+        None,
+        "ensemble, 10-crop",
+        pytest.approx(0.05),
+    )
+    assert found["system"] == "2 nets: ResNet-34 B, ResNet-50 B"
+    store.evaluate("f", {**members[0], "members": 3}, {**whole, "members": 3})  # of two members nothing is known
+    assert len(rows("table=5", metric="top-5 error")) == 2
+    store.evaluate("g", members[0], {**members[1], "epoch": 3}, whole)
+    assert {row["section"] for row in rows("table=5", metric="top-5 error")} == {
+        "comparable",
+        "reduced, not comparable",
+    }

@@ -1,0 +1,80 @@
+"""What is missing has a command that the launcher takes, and whose run would fill the cell."""
+
+import pytest
+
+from bench.config import grammar
+from bench.config.resolve import Host, resolve
+from bench.training.recorder import run_row
+from launch.plan import LaunchKeys
+from results.paper import cells, curves, fill, measured
+from results.paper.rules import net_of, standing
+from results.published.tables import ALL, shown_in
+
+STARTER = "python launch/local.py "
+
+
+def commands(store):
+    """Every command that an empty store would be told, with the figure that it is for; None for a figure's curve."""
+    empty = measured.read(store.root)
+    found = [(line.fill, line.published) for number in cells.TABLES for line in cells.build(number, empty).lines]
+    for number in curves.FIGURES:
+        found += [(command, None) for command in curves.build(number, empty).missing.values()]
+    return found
+
+
+def configured(command, folder):
+    """What a command's words resolve to, as the launcher resolves them; PATH and WEIGHTS stand for what one has."""
+    words = command.removeprefix(STARTER).partition(" (")[0].split()
+    words = [word.replace("PATH", str(folder)).replace("WEIGHTS", str(folder / "weights")) for word in words]
+    return [resolve(keys, Host(ranks_per_node=2, visible=False))[0] for keys in grammar.parse(words, LaunchKeys)]
+
+
+def test_every_missing_cell_says_what_would_fill_it_or_why_nothing_does(store):
+    found = commands(store)
+    assert len([one for _, one in found if one is not None]) == sum(len(shown_in(f"table={n}")) for n in cells.TABLES)
+    assert all(command.startswith(STARTER) or (command[0], command[-1]) == ("(", ")") for command, _ in found)
+    for command, published in found:
+        if published is not None and published.is_ours and published.split != "test" or published is None:
+            assert command.startswith(STARTER), command
+
+
+def test_every_command_resolves_to_a_run_that_fills_its_cell(store, tmp_path):
+    tried = 0
+    for command, published in dict(commands(store)).items():
+        if not command.startswith(STARTER):
+            continue
+        configs = configured(command, tmp_path)
+        seeds = fill.wanted_seeds(published)
+        assert [config.seed for config in configs] == list(seeds), command
+        # What the trainer adds once it has seen the images.
+        for config in configs:
+            row = run_row(config, "run", 0)
+            each = measured_images(row) // row["global_batch"]
+            row |= {"sample": row["dataset"], "images_per_epoch": each * row["global_batch"], "status": "completed"}
+            if published is None or published.metric == "top-1 error" or published.metric == "top-5 error":
+                stands = standing(row)
+                assert stands is not None and (stands.kind, stands.why, stands.copy) == ("paper", "", ""), command
+            if published is not None:
+                assert net_of(row) == published.net and row["dataset"] == published.dataset
+            assert (config.save is not None) == ("then evaluate" in command)
+        tried += 1
+    assert tried > 30
+
+
+def measured_images(row):
+    return {"cifar10": 50_000, "imagenet": 1_281_167}[row["dataset"]]
+
+
+def test_a_command_saves_weights_only_for_a_protocol_that_training_has_not():
+    for one in ALL:
+        command = fill.of_figure(one)
+        if one.is_ours and one.split != "test" and one.protocol in ("10-crop", "multi-scale"):
+            assert "save=" in command and f"`evaluations`, {one.protocol}" in command
+        if one.is_ours and one.protocol == "whole image":
+            assert "save=" not in command
+
+
+@pytest.mark.parametrize(("have", "seeds"), [((), "0,1,2,3,4"), ((0, 2), "1,3,4"), ((0, 1, 2, 3), "4")])
+def test_seeds_that_are_there_are_not_asked_for_again(have, seeds):
+    (one,) = [one for one in shown_in("table=6") if one.system == "ResNet-110" and one.runs == 5]
+    assert f" seed={seeds} " in fill.of_figure(one, have)
