@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from results.paper.measured import ENSEMBLE, WEIGHTS, Label, Store, Value, finite
+from results.paper.measured import ENSEMBLE, WEIGHTS, Label, Store, Value, finite, when_of
 from results.paper.rules import Kind, Standing, copy_of, marks_of, net_of, standing
 from results.published.figure import Metric
 from results.published.schedules import SCHEDULES
@@ -50,7 +50,7 @@ def _member(row: Row, runs: Mapping[str, Row]) -> tuple[Label, Value] | None:
     run = runs.get(run_id, {})
     marks = (*marks_of(run), *(f"evaluated by {mark}" for mark in marks_of(row)))
     seed = run.get("seed", row.get("seed"))
-    return label, Value(0.0, run_id, seed, str(row.get("created")), run.get("git_commit"), marks)
+    return label, Value(0.0, run_id, seed, when_of(run or row), run.get("git_commit"), marks)
 
 
 def _run_of(row: Row) -> str:

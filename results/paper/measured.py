@@ -47,7 +47,7 @@ class Value:
 
     Attributes:
         run_id: of the run, or the first digits of the file's hash where no run saved these weights.
-        when: orders values of one seed.
+        when: the run began, or its weights were evaluated where it is not known; orders values of one seed.
     """
 
     value: float
@@ -112,10 +112,11 @@ def read(root: Path) -> Store:
     evaluations, more = read_rows(root, "evaluations")
     runs = [row for row in runs if row.get("run_id")]
     evaluations = [row for row in evaluations if row["split"] == "test"]
-    return Store(root, sorted(last_attempts(runs), key=_when), evaluations, [*bad, *more])
+    return Store(root, sorted(last_attempts(runs), key=when_of), evaluations, [*bad, *more])
 
 
-def _when(row: Row) -> str:
+def when_of(row: Row) -> str:
+    """What orders runs, and evaluations, in time."""
     moment = row.get("created") or row.get("run_start") or row.get("init_start")
     # Ids begin with their time.
     return f"{moment.isoformat() if moment else ''} {row.get('run_id') or ''}"
@@ -127,17 +128,20 @@ def finite(value: float | None) -> bool:
 
 
 def grouped(pairs: Iterable[tuple[Label, Value]]) -> list[Group]:
-    """Group values by their label, one value a run and a seed: the first of a run, the first run of a seed."""
+    """Group values by their label: of one run the first that is given, of one seed the run that began first."""
     groups: dict[Label, Group] = {}
     for label, value in pairs:
-        group = groups.setdefault(label, Group(label, []))
-        if any(one.run_id == value.run_id for one in group.values):
-            continue
-        if value.seed is not None and any(one.seed == value.seed for one in group.values):
-            if value.run_id not in group.repeats:
+        values = groups.setdefault(label, Group(label, [])).values
+        if all(one.run_id != value.run_id for one in values):
+            values.append(value)
+    for group in groups.values():
+        kept: list[Value] = []
+        for value in sorted(group.values, key=lambda one: one.when):
+            if value.seed is not None and any(one.seed == value.seed for one in kept):
                 group.repeats.append(value.run_id)
-            continue
-        group.values.append(value)
+            else:
+                kept.append(value)
+        group.values = kept
     return list(groups.values())
 
 
@@ -173,7 +177,7 @@ def of_runs(store: Store) -> tuple[list[tuple[Label, Value]], list[str]]:
                 bn="running", copy=stands.copy, kind=stands.kind, why=stands.why,
             )  # fmt: skip
             found.append(
-                (label, Value(error, row["run_id"], row.get("seed"), _when(row), row.get("git_commit"), marks))
+                (label, Value(error, row["run_id"], row.get("seed"), when_of(row), row.get("git_commit"), marks))
             )
     if unfinished:
         some = ", ".join(unfinished[:3]) + (", ..." if len(unfinished) > 3 else "")
@@ -208,5 +212,5 @@ def of_counts(store: Store, sizes: Sequence[tuple[str, int, int]]) -> list[tuple
             if row.get(column) is not None:
                 label = Label(net=net, system=net.name, dataset=dataset, metric=metric, protocol="count", bn="")
                 # A count has no seed: those of all runs are shown where they differ.
-                found.append((label, Value(row[column], row["run_id"], None, _when(row), None, marks_of(row))))
+                found.append((label, Value(row[column], row["run_id"], None, when_of(row), None, marks_of(row))))
     return found

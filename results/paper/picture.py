@@ -7,10 +7,19 @@ from matplotlib.axes import Axes
 
 from results.paper.cells import PaperTable
 from results.paper.curves import Curve, PaperFigure, groups_of
-from results.paper.render import OTHER, REDUCED, best_of_runs
-from results.paper.words import group_text, label_text, metric_text, protocol_text, published_text, source_text
+from results.paper.render import BN, OTHER, REDUCED, best_of_runs
+from results.paper.words import (
+    error_text,
+    group_text,
+    label_text,
+    metric_text,
+    protocol_text,
+    published_text,
+    source_text,
+)
 from results.plot.picture import GREY, PALE, STYLES, Caption, framed, plain, save, settings
 from results.published.figure import Net, Published
+from results.report.terminal import short_ids
 from results.words import counted
 
 __all__ = ["draw_figure", "draw_table"]
@@ -65,8 +74,9 @@ def draw_table(found: PaperTable, folder: Path) -> list[Path]:
         title=found.title,
         who=f"published beside measured: {counted(len(runs), 'run')}, {counted(missing, 'cell')} missing",
         notes=[
-            "Errors and mAP in %, of the last epoch. python -m results.paper " + found.word + " prints the runs behind "
-            "each figure, and what would fill a missing one.",
+            f"Errors and mAP in %, of the last epoch; {BN}. "
+            f"python -m results.paper {found.word} prints the runs "
+            "behind each figure, and what would fill a missing one.",
             *dict.fromkeys(
                 f"{line.group.label.system}: {'; '.join(line.group.marks)}."
                 for line in found.lines
@@ -115,6 +125,7 @@ def _slug(said: str) -> str:
 
 def _draw(found: PaperFigure, said: str, curves: Sequence[Curve], folder: Path, stem: str) -> list[Path]:
     drawn = {curve.net for curve in curves}
+    ids = short_ids({"run_id": curve.run_id} for curve in [*found.curves, *found.apart])
     absent = [net.name for panel in found.panels for net in panel.nets if net not in drawn]
     notes = ["Test error solid, training error dashed (of the images as they were trained on, augmented)."]
     if not said and found.ends:
@@ -124,12 +135,14 @@ def _draw(found: PaperFigure, said: str, curves: Sequence[Curve], folder: Path, 
         notes.append("No published end points: the paper's errors of these nets are of another protocol, 10-crop.")
     notes += [f"Missing: {', '.join(dict.fromkeys(absent))}."] if absent else []
     lacking = [curve.run_id for curve in curves if all(point.train_error is None for point in curve.points)]
-    notes += [f"Training error not recorded: {', '.join(lacking)}."] if lacking else []
-    notes += [f"{curve.run_id}: {', '.join((*filter(None, (curve.stands.why,)), *curve.marks))}."
+    notes += [f"Training error not recorded: {', '.join(ids[one] for one in lacking)}."] if lacking else []
+    notes += [f"{ids[curve.run_id]}: {', '.join((*filter(None, (curve.stands.why,)), *curve.marks))}."
               for curve in curves if curve.stands.why or curve.marks]  # fmt: skip
     caption = Caption(
         title=found.title + (f" ({said})" if said else ""),
-        who=f"{counted(len(curves), 'run')}: {', '.join(curve.run_id for curve in curves)}" if curves else "no run yet",
+        who=f"{counted(len(curves), 'run')}: {', '.join(ids[curve.run_id] for curve in curves)}"
+        if curves
+        else "no run yet",
         notes=notes,
     )
     with settings(stem):
@@ -160,20 +173,29 @@ def _panel(axes: Axes, nets: Sequence[Net], curves: Sequence[Curve], ends: Seque
             known = [(x, 100 * error) for x, point in zip(at, curve.points, strict=True)
                      if (error := getattr(point, f"{kind}_error")) is not None]  # fmt: skip
             if known:
-                axes.plot(*zip(*known, strict=True), color=color, lw=1.5 if kind == "test" else 1.0, ls=style,
-                          marker="." if len(known) == 1 else None, label=curve.net.name if kind == "test" and first
-                          else None, gid=f"{kind}-{place}-{curve.net.name}-{curve.run_id}")  # fmt: skip
+                axes.plot(
+                    *zip(*known, strict=True), color=color, lw=1.5 if kind == "test" else 1.0, ls=style,
+                    marker="." if len(known) == 1 else None, gid=f"{kind}-{place}-{curve.net.name}-{curve.run_id}",
+                    label=_label(curve.net, ends) if kind == "test" and first else None,
+                )  # fmt: skip
+    drawn = {curve.net for curve in curves}
     for one in ends:
         assert one.net is not None
-        axes.plot([last or 1], [100 * one.value], marker="*", ms=9, ls="", color=colors[one.net][0], clip_on=False,
-                  zorder=4, gid=f"published-{place}-{one.net.name}")  # fmt: skip
-        axes.annotate(plain(published_text(one)), (last or 1, 100 * one.value), xytext=(-8, 0), ha="right", va="center",
-                      textcoords="offset points", fontsize=6.5, color=colors[one.net][0])  # fmt: skip
+        axes.plot(
+            [last or 1], [100 * one.value], marker="*", ms=9, ls="", color=colors[one.net][0], clip_on=False, zorder=4,
+            gid=f"published-{place}-{one.net.name}", label=None if one.net in drawn else _label(one.net, ends),
+        )  # fmt: skip
     axes.set_ylim(bottom=0)
     axes.set_xlim(0, (last or 1) * 1.02)
     axes.set_xlabel("optimizer steps" if stepped else "epochs")
     axes.grid(True, color=PALE, lw=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    if curves:
-        axes.legend(loc="upper right", frameon=False, fontsize=7)
+    if curves or ends:
+        axes.legend(loc="upper right", frameon=False, fontsize=7, handlelength=1.2)
+
+
+def _label(net: Net, ends: Sequence[Published]) -> str:
+    """A net with its published error, such as "plain-20, published about 9.50"."""
+    one = next((one for one in ends if one.net == net), None)
+    return net.name if one is None else f"{net.name}, published {error_text(one)}"

@@ -16,12 +16,14 @@ from results.paper.curves import Curve, PaperFigure
 from results.paper.fill import FIVE
 from results.paper.measured import Group
 from results.paper.words import (
+    UNCHECKED,
     group_text,
     label_text,
     metric_text,
     percent,
     protocol_text,
     published_text,
+    short,
     source_text,
 )
 from results.published.figure import ERRORS, READ, Published
@@ -31,6 +33,7 @@ from results.words import printable
 __all__ = ["OTHER", "REDUCED", "csv_text", "figure_parts", "json_text", "records", "table_parts"]
 
 REDUCED = "reduced, not comparable"
+BN = "running averages of batch normalization, exact ones where said"
 OTHER = "another recipe, not the paper's"
 
 
@@ -65,7 +68,7 @@ def table_parts(found: PaperTable) -> list[RenderableType]:
     )
     shown: list[RenderableType] = [
         Text(found.title, style="bold"),
-        Text("errors and mAP in %, last epoch", style="dim"),
+        Text(f"errors and mAP in %, of the last epoch; {BN}", style="dim"),
     ]
     shown.append(_lines(found.lines, missing, ids))
     shown += missing.legend()
@@ -78,16 +81,27 @@ def table_parts(found: PaperTable) -> list[RenderableType]:
     shown.append(Text("\nsources: " + "; ".join(sources), style="dim"))
     if any(line.published is not None and line.published.read == "rec" for line in found.lines):
         shown.append(Text(READ["rec"], style="dim"))
+    if any(line.published is not None and line.published.read == "unstated" for line in found.lines):
+        shown.append(Text(f"{UNCHECKED.strip()} {READ['unstated']}", style="dim"))
     return shown
 
 
 def _lines(lines: Sequence[Line], missing: _Missing, ids: Mapping[str, str]) -> Table:
     table = new_table("system", "metric", "published>", "source", "measured>", "n>", "protocol", "seeds", "runs")
+    for column in table.columns[:2]:
+        column.no_wrap = True
+    for column in (table.columns[3], table.columns[6], table.columns[7]):  # a word stays whole
+        column.min_width = 11
     for line in lines:
         one, group = line.published, line.group
         system = one.system if one is not None else group.label.system if group is not None else ""
         metric = metric_text(one) if one is not None else group.label.metric if group is not None else ""
-        head = (Text(printable(system)), metric, published_text(one) if one else "-", source_text(one) if one else "-")
+        head = (
+            Text(printable(system)),
+            short(metric),
+            published_text(one) if one else "-",
+            source_text(one) if one else "-",
+        )
         if group is None:
             assert one is not None
             table.add_row(*head, Text(missing.cell(line.fill)), "0", protocol_text(one), "", "")
@@ -106,7 +120,12 @@ def _measured(group: Group, *, best: bool) -> str:
 def _who(group: Group, ids: Mapping[str, str]) -> tuple[Any, ...]:
     label = Text(printable(label_text(group.label)))
     runs = " ".join(ids.get(value.run_id, value.run_id) for value in group.values)
-    return str(len(group.values)), label, Text(",".join(map(str, group.seeds)) or "-"), Text(printable(runs))
+    return (
+        str(len(group.values)),
+        label,
+        Text(",".join(map(str, group.seeds)) or "-"),
+        Text(printable(runs)),
+    )
 
 
 def _marks(groups: Sequence[Group]) -> list[RenderableType]:
@@ -126,14 +145,14 @@ def _apart(groups: Iterable[Group], ids: Mapping[str, str]) -> Table:
         label = group.label
         measured = _measured(group, best=False)
         table.add_row(
-            Text(printable(label.system)), label.metric, Text(printable(label.why)), measured, *_who(group, ids)
+            Text(printable(label.system)), short(label.metric), Text(printable(label.why)), measured, *_who(group, ids)
         )
     return table
 
 
 def figure_parts(found: PaperFigure) -> list[RenderableType]:
     """Return a figure as text: where each curve ends, and which are missing."""
-    missing = _Missing()
+    missing, ids = _Missing(), short_ids({"run_id": curve.run_id} for curve in [*found.curves, *found.apart])
     table = new_table("net", "run", "seed>", "epochs>", "training error>", "test error>", "published", "marks")
     published = {one.net: one for one in found.ends}
     # A net may be in two panels.
@@ -143,7 +162,7 @@ def figure_parts(found: PaperFigure) -> list[RenderableType]:
         if net in found.missing:
             table.add_row(net.name, Text(missing.cell(found.missing[net])), "", "", "", "", said, "")
         for curve in (curve for curve in found.curves if curve.net == net):
-            table.add_row(*_curve_cells(curve), said, Text("; ".join(curve.marks)))
+            table.add_row(*_curve_cells(curve, ids), said, Text("; ".join(curve.marks)))
     shown: list[RenderableType] = [Text(found.title, style="bold"), Text("errors in %, last epoch", style="dim"), table]
     if not any(found.ends):
         shown.append(Text("no published end points: the paper's errors of these nets are of another protocol, 10-crop"))
@@ -153,16 +172,16 @@ def figure_parts(found: PaperFigure) -> list[RenderableType]:
         for curve in found.apart:
             heading = {"reduced": REDUCED, "other": OTHER, "paper": "another copy of the images"}[curve.stands.kind]
             why = ", ".join(filter(None, (heading, curve.stands.why, curve.stands.copy, *curve.marks)))
-            apart.add_row(*_curve_cells(curve), Text(printable(why)))
+            apart.add_row(*_curve_cells(curve, ids), Text(printable(why)))
         shown += [Text("\napart", style="bold"), apart]
     return shown + [Text(f"note: {printable(note)}", style="yellow") for note in found.notes]
 
 
-def _curve_cells(curve: Curve) -> tuple[Any, ...]:
+def _curve_cells(curve: Curve, ids: Mapping[str, str]) -> tuple[Any, ...]:
     last = curve.points[-1]
     errors = ("not recorded" if one is None else percent(one) for one in (last.train_error, last.test_error))
     seed = "-" if curve.seed is None else str(curve.seed)
-    return (curve.net.name, Text(printable(curve.run_id)), seed, str(last.epoch), *errors)
+    return (curve.net.name, Text(ids[curve.run_id]), seed, str(last.epoch), *errors)
 
 
 def records(found: PaperTable | PaperFigure) -> list[dict[str, Any]]:

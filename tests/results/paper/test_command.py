@@ -121,4 +121,4 @@ def test_an_empty_figure_is_drawn_with_the_published_ends(run, tmp_path, word):
     if word == "figure=4":
         assert any("of another protocol, 10-crop" in one for one in words)
     else:
-        assert "about 13.50" in words and any("read off the paper's figure" in one for one in words)
+        assert "plain-56, published about 13.50" in words and any("read off the paper's figure" in one for one in words)

@@ -82,6 +82,7 @@ def test_each_kind_has_a_picture_of_its_own(store, run, tmp_path):
     }  # fmt: skip
     assert {name for name, text in svgs.items() if 'id="published-' in text} == {"figure-6"}
     assert 'id="train-0-plain-20-a"' in svgs["figure-6"] and "train-" not in svgs["figure-6-cifar10-jpeg"]
+    assert "ResNet-20, published 8.75" in svgs["figure-6"] and "published" not in svgs["figure-6-reduced"]
     marks = re.findall(r'id="published-(\d-[\w-]+)"', svgs["figure-6"])
     assert len(marks) == len(set(marks)) == 12
     for name in svgs:

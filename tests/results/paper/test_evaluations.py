@@ -97,7 +97,7 @@ def test_published_weights_are_labelled_and_fill_no_cell_of_ours(store, rows, ru
     }  # fmt: skip
     missing = rows("table=3", system="ResNet-34 B", metric="top-1 error", status="missing")
     assert [row["place"] for row in missing] == ["Table 3"]
-    assert found[0]["run_ids"] == ["abababababab"] and "1-crop, bn running, published weights" in run("table=3")[1]
+    assert found[0]["run_ids"] == ["abababababab"] and "1-crop, published weights" in run("table=3")[1]
 
 
 def test_published_weights_and_runs_are_never_averaged(trained, rows):
@@ -121,6 +121,15 @@ def test_the_latest_evaluation_of_weights_counts_and_dirty_ones_are_marked(train
     trained.evaluate("f", {"trained_by": "run.0", "epoch": 90, "top1": 0.75, "dirty": True})
     (found,) = ours(rows)
     assert (found["n"], found["measured"], found["marks"]) == (1, 0.25, ["evaluated by dirty code"])
+
+
+def test_of_one_seed_the_run_that_began_first_counts_whichever_was_evaluated_first(trained, store, rows):
+    store.train("again", 0.74, **NET)
+    trained.evaluate("e", {"trained_by": "again.0", "epoch": 90, "top1": 0.8})
+    trained.evaluate("f", {"trained_by": "run.0", "epoch": 90, "top1": 0.75})
+    trained.evaluate("g", {"trained_by": "again.0", "epoch": 90, "top1": 0.8})
+    (found,) = ours(rows)
+    assert (found["run_ids"], found["measured"]) == (["run"], 0.25)
 
 
 def test_an_ensemble_stands_apart_from_the_test_server(store, rows):
