@@ -1,4 +1,4 @@
-"""What would fill a missing cell: the command, in words that the launcher takes, or why there is none."""
+"""What would fill a missing cell: commands, in words that they take today, or why there are none."""
 
 from collections.abc import Iterable
 
@@ -33,7 +33,7 @@ def of_figure(published: Published, have: Iterable[int] = ()) -> str:
         have: seeds that are there.
 
     Returns:
-        A command, or in brackets why no run of this suite can fill it.
+        Commands, or in brackets why nothing in this suite can fill it.
     """
     net = published.net
     if published.metric in ("parameters", "multiply-adds"):
@@ -51,13 +51,17 @@ def of_figure(published: Published, have: Iterable[int] = ()) -> str:
     if published.epoch == "best":
         return "(best epoch on the test images: nothing here is chosen so)"
     if published.place == "torchvision":
-        return f"(evaluate {published.system} of {published.source}: a row of `evaluations`, {published.protocol})"
+        stride = f" stride={net.stride}" if net.stride != "v1" else ""
+        return _evaluate(published, f" dataset={published.dataset}{stride}")
     if not published.is_ours:
         return f"(another recipe: {published.recipe})"
     own = published.protocol == _OWN[published.dataset] and published.bn in (None, "running")
     missing = [seed for seed in wanted_seeds(published) if seed not in set(have)]
     command = of_net(net, published.dataset, missing, save=not own)
-    bn = f", bn={published.bn}" if published.bn else ""
-    return (
-        command if own else f"{command} (then evaluate its weights: a row of `evaluations`, {published.protocol}{bn})"
-    )
+    return command if own else f"{command} && {_evaluate(published)}"
+
+
+def _evaluate(published: Published, more: str = "") -> str:
+    """The command that evaluates saved weights by the protocol of a published figure."""
+    bn = f" bn={published.bn}" if published.bn else ""
+    return f"python -m bench.evaluate weights=WEIGHTS.safetensors data=PATH protocol={published.protocol}{bn}{more}"

@@ -2,15 +2,17 @@
 
 import pytest
 
+from bench import evaluate
 from bench.config import grammar
 from bench.config.resolve import Host, resolve
+from bench.evaluation.protocols import fitting
 from bench.training.recorder import run_row
 from launch.plan import LaunchKeys
 from results.paper import cells, curves, fill, measured
 from results.paper.rules import net_of, standing
 from results.published.tables import ALL, shown_in
 
-STARTER = "python launch/local.py "
+STARTER, EVALUATE = "python launch/local.py ", "python -m bench.evaluate "
 
 
 def commands(store):
@@ -24,7 +26,7 @@ def commands(store):
 
 def configured(command, folder):
     """What a command's words resolve to, as the launcher resolves them; PATH and WEIGHTS stand for what one has."""
-    words = command.removeprefix(STARTER).partition(" (")[0].split()
+    words = command.removeprefix(STARTER).partition(" && ")[0].split()
     words = [word.replace("PATH", str(folder)).replace("WEIGHTS", str(folder / "weights")) for word in words]
     return [resolve(keys, Host(ranks_per_node=2, visible=False))[0] for keys in grammar.parse(words, LaunchKeys)]
 
@@ -32,7 +34,9 @@ def configured(command, folder):
 def test_every_missing_cell_says_what_would_fill_it_or_why_nothing_does(store):
     found = commands(store)
     assert len([one for _, one in found if one is not None]) == sum(len(shown_in(f"table={n}")) for n in cells.TABLES)
-    assert all(command.startswith(STARTER) or (command[0], command[-1]) == ("(", ")") for command, _ in found)
+    assert all(
+        command.startswith((STARTER, EVALUATE)) or (command[0], command[-1]) == ("(", ")") for command, _ in found
+    )
     for command, published in found:
         if published is not None and published.is_ours and published.split != "test" or published is None:
             assert command.startswith(STARTER), command
@@ -56,7 +60,7 @@ def test_every_command_resolves_to_a_run_that_fills_its_cell(store, tmp_path):
                 assert stands is not None and (stands.kind, stands.why, stands.copy) == ("paper", "", ""), command
             if published is not None:
                 assert net_of(row) == published.net and row["dataset"] == published.dataset
-            assert (config.save is not None) == ("then evaluate" in command)
+            assert (config.save is not None) == (f" && {EVALUATE}" in command)
         tried += 1
     assert tried > 30
 
@@ -69,7 +73,9 @@ def test_a_command_saves_weights_only_for_a_protocol_that_training_has_not():
     for one in ALL:
         command = fill.of_figure(one)
         if one.is_ours and one.split != "test" and one.protocol in ("10-crop", "multi-scale"):
-            assert "save=" in command and f"`evaluations`, {one.protocol}" in command
+            assert "save=" in command and command.endswith(
+                f"protocol={one.protocol}" + (f" bn={one.bn}" if one.bn else "")
+            )
         if one.is_ours and one.protocol == "whole image":
             assert "save=" not in command
 
@@ -78,3 +84,18 @@ def test_a_command_saves_weights_only_for_a_protocol_that_training_has_not():
 def test_seeds_that_are_there_are_not_asked_for_again(have, seeds):
     (one,) = [one for one in shown_in("table=6") if one.system == "ResNet-110" and one.runs == 5]
     assert f" seed={seeds} " in fill.of_figure(one, have)
+
+
+def test_every_evaluation_that_is_asked_for_can_be_typed(store):
+    tried = set()
+    for command, published in commands(store):
+        if EVALUATE not in command:
+            continue
+        given = grammar.values(command.rpartition(EVALUATE)[2].split(), evaluate.Keys)
+        assert given["protocol"] == [published.protocol] and published.protocol in fitting(published.dataset)
+        assert given.get("bn") == ([published.bn] if published.bn else None)
+        # A file from elsewhere says nothing of its dataset, nor where a bottleneck has its stride.
+        assert ("dataset" in given) == (published.place == "torchvision") == (not command.startswith(STARTER))
+        assert given.get("stride", ["v1"]) == [published.net.stride]
+        tried |= {(published.place, published.protocol)}
+    assert len(tried) == 5
