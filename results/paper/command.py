@@ -3,7 +3,7 @@
     python -m results.paper table=6 [results=PATH] [to=FOLDER] [format=table|csv|json]
     python -m results.paper figure=6 to=build/paper
 
-Tables 1 to 8, Figures 1, 4 and 6. A figure stands only beside one of the same net, images, metric and test protocol:
+Tables 1 to 8, Figures 1, 4, 6 and 7. A figure stands only beside one of the same net, images, metric and test protocol:
 any other has a line of its own. Measured errors are those of the last epoch of completed runs of recipe=paper over its
 whole schedule, and those of their weights in the table `evaluations`. Reduced runs and other recipes are listed apart.
 What is missing is named, with the command that would fill it.
@@ -16,11 +16,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from results.paper import cells, curves, measured
-from results.paper.render import csv_text, figure_parts, json_text, table_parts
+from rich.console import RenderableType
+
+from results.paper import cells, curves, measured, responses
+from results.paper.render import Shown, csv_text, figure_parts, json_text, response_parts, table_parts
 from results.report.terminal import show
 from results.words import DEFAULT_ROOT, root_from
 
+FIGURES = (*curves.FIGURES, "7")
 FORMATS = ("table", "csv", "json")
 
 
@@ -28,9 +31,15 @@ FORMATS = ("table", "csv", "json")
 class Task:
     """What is to be shown, and how."""
 
-    found: cells.PaperTable | curves.PaperFigure
+    found: Shown
     to: str | None
     form: str
+
+
+def _parts(found: Shown) -> list[RenderableType]:
+    if isinstance(found, cells.PaperTable):
+        return table_parts(found)
+    return response_parts(found) if isinstance(found, responses.ResponseFigure) else figure_parts(found)
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -42,7 +51,7 @@ def main(words: Sequence[str] | None = None) -> int:
     @dataclass(kw_only=True)
     class Keys:
         table: str | None = key("of the paper", "this or figure= is required", choices=tuple(cells.TABLES), one=True)
-        figure: str | None = key("of the paper", "this or table= is required", choices=tuple(curves.FIGURES), one=True)
+        figure: str | None = key("of the paper", "this or table= is required", choices=FIGURES, one=True)
         results: str = key("the store", "results/v1 of the checkout", default=str(DEFAULT_ROOT), path=True, one=True)
         to: str | None = key(
             "folder that pictures are written to, made if need be", "nothing is drawn", path=True, one=True
@@ -58,9 +67,11 @@ def main(words: Sequence[str] | None = None) -> int:
         if to is not None:
             check_folder("to", to)
         store = measured.read(root_from(given))
-        found: cells.PaperTable | curves.PaperFigure
+        found: Shown
         if "table" in given:
             found = cells.build(given["table"][0], store)
+        elif given["figure"][0] == "7":
+            found = responses.build(store)
         else:
             found = curves.build(given["figure"][0], store)
         return Task(found, to, given.get("format", ["table"])[0])
@@ -70,19 +81,18 @@ def main(words: Sequence[str] | None = None) -> int:
         if task.form != "table":
             print(json_text(found) if task.form == "json" else csv_text(found))
         else:
-            show(*(table_parts(found) if isinstance(found, cells.PaperTable) else figure_parts(found)))
+            show(*_parts(found))
         if task.to is not None:
             _draw(found, check_folder("to", task.to))
         return 0
 
-    def _draw(found: cells.PaperTable | curves.PaperFigure, folder: Path) -> None:
+    def _draw(found: Shown, folder: Path) -> None:
         # Late: matplotlib takes its time, and where its own folder cannot be written to it is in nobody's way.
         from results.paper import picture
 
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            isa = isinstance(found, cells.PaperTable)
-            files = picture.draw_table(found, folder) if isa else picture.draw_figure(found, folder)  # type: ignore[arg-type]
+            files = picture.draw(found, folder)
         except OSError as error:
             raise command.Failure(f"to={folder}: {error.strerror or error}") from None
         print(*(f"drawn: {file}" for file in files), sep="\n", file=sys.stderr)

@@ -9,7 +9,7 @@ from results.published.figure import Metric
 from results.published.schedules import SCHEDULES
 from results.store.schema import Row
 
-__all__ = ["of_evaluations"]
+__all__ = ["of_evaluations", "weights_standing"]
 
 _ORDER: tuple[Kind, ...] = ("paper", "other", "reduced")
 
@@ -58,7 +58,24 @@ def _run_of(row: Row) -> str:
 
 
 def _standing(row: Row, runs: Mapping[str, Row]) -> Standing | None:
-    """Where the figure of one net may be shown: as its run, and only of its last epoch and of all test images."""
+    """Where an error of one net may be shown: where its weights may, and only of all test images."""
+    stands, schedule = weights_standing(row, runs), SCHEDULES[row["dataset"]]
+    if stands is not None and stands.kind != "reduced" and row.get("images") != schedule.test_images:
+        images = "an unknown number" if row.get("images") is None else f"{row['images']:,}"
+        return Standing("reduced", f"{images} of {schedule.test_images:,} test images", stands.copy)
+    return stands
+
+
+def weights_standing(row: Row, runs: Mapping[str, Row]) -> Standing | None:
+    """Judge the weights that a row is of: as the run that saved them, and only those of its last epoch.
+
+    Args:
+        row: of `evaluations` or `lesions`, of a dataset of the paper's.
+        runs: by id, each its last attempt.
+
+    Returns:
+        None where they say nothing of the paper, as those of a run that failed.
+    """
     schedule = SCHEDULES[row["dataset"]]
     copy = copy_of(row.get("sample"), schedule)
     if row.get("trained_by") is None:
@@ -76,9 +93,6 @@ def _standing(row: Row, runs: Mapping[str, Row]) -> Standing | None:
         if row.get("epoch") is None or row["epoch"] != run.get("epochs_completed"):
             at, whole = (row.get("epoch"), run.get("epochs_completed"))
             stands = Standing("reduced", f"weights of epoch {at or 'unknown'} of {whole or 'unknown'}", stands.copy)
-    if stands.kind != "reduced" and row.get("images") != schedule.test_images:
-        images = "an unknown number" if row.get("images") is None else f"{row['images']:,}"
-        return Standing("reduced", f"{images} of {schedule.test_images:,} test images", stands.copy)
     return stands
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from results.published.figure import Net, Published
 from results.published.schedules import SCHEDULES
 
-__all__ = ["FIVE", "of_figure", "of_net", "wanted_seeds"]
+__all__ = ["FIVE", "of_figure", "of_net", "of_responses", "wanted_seeds"]
 
 FIVE = 5  # runs, of which the paper shows the best with mean and deviation
 # Protocols that a training run evaluates with by itself, by dataset.
@@ -24,6 +24,11 @@ def of_net(net: Net, dataset: str, seeds: Iterable[int] = (0,), *, save: bool = 
     words += ["recipe=paper", f"seed={','.join(map(str, seeds))}", "data=PATH"]
     words += ["save=WEIGHTS.safetensors"] if save else []
     return f"python launch/local.py {' '.join(words)}"
+
+
+def of_responses(net: Net, dataset: str) -> str:
+    """Return the commands that train a net and measure the responses of its layers."""
+    return f"{of_net(net, dataset, save=True)} && python -m bench.depth weights=WEIGHTS.safetensors data=PATH"
 
 
 def of_figure(published: Published, have: Iterable[int] = ()) -> str:

@@ -7,7 +7,8 @@ from matplotlib.axes import Axes
 
 from results.paper.cells import PaperTable
 from results.paper.curves import Curve, PaperFigure, groups_of
-from results.paper.render import BN, OTHER, REDUCED, best_of_runs
+from results.paper.render import BN, OTHER, REDUCED, SECTIONS, Shown, best_of_runs
+from results.paper.responses import NETS, ResponseFigure, Responses, images_text
 from results.paper.words import (
     error_text,
     group_text,
@@ -22,7 +23,7 @@ from results.published.figure import Net, Published
 from results.report.terminal import short_ids
 from results.words import counted
 
-__all__ = ["draw_figure", "draw_table"]
+__all__ = ["draw"]
 
 ROW_IN = 0.185
 TABLE_PT = 7.0
@@ -36,6 +37,20 @@ _COLUMNS = (
     ("protocol", 0.83),
 )
 PANEL_IN = 3.4
+
+
+def draw(found: Shown, folder: Path) -> list[Path]:
+    """Write a table or figure as pictures.
+
+    Args:
+        folder: is there.
+
+    Returns:
+        The files.
+    """
+    if isinstance(found, PaperTable):
+        return draw_table(found, folder)
+    return draw_responses(found, folder) if isinstance(found, ResponseFigure) else draw_figure(found, folder)
 
 
 def draw_table(found: PaperTable, folder: Path) -> list[Path]:
@@ -199,3 +214,57 @@ def _label(net: Net, ends: Sequence[Published]) -> str:
     """A net with its published error, such as "plain-20, published about 9.50"."""
     one = next((one for one in ends if one.net == net), None)
     return net.name if one is None else f"{net.name}, published {error_text(one)}"
+
+
+def draw_responses(found: ResponseFigure, folder: Path) -> list[Path]:
+    """Write Figure 7 as pictures, one more for each kind that is not comparable: by layer, and by size as it falls."""
+    groups: dict[str, list[Responses]] = {"": list(found.shown)}
+    for one in found.apart:
+        groups.setdefault(one.stands.copy if one.stands.kind == "paper" else SECTIONS[one.stands.kind], []).append(one)
+    files: list[Path] = []
+    for said, group in groups.items():
+        stem = found.word.replace("=", "-") + (f"-{_slug(said)}" if said else "")
+        files += _draw_responses(found, said, group, folder, stem)
+    return files
+
+
+def _draw_responses(
+    found: ResponseFigure, said: str, group: Sequence[Responses], folder: Path, stem: str
+) -> list[Path]:
+    ids = short_ids({"run_id": one.run_id} for one in [*found.shown, *found.apart])
+    absent = [net.name for net in NETS if all(one.net != net for one in group)]
+    notes = ["Of each 3x3 layer of a block the standard deviation after BN, before ReLU and addition."]
+    notes += [
+        f"{one.net.name}, {ids[one.run_id]}: {images_text(one)}"
+        + "".join(f"; {mark}" for mark in (*filter(None, (one.stands.why,)), *one.marks))
+        + "."
+        for one in group
+    ]
+    notes += [f"Missing: {', '.join(absent)}."] if absent else []
+    who = f"{counted(len(group), 'net')}: {', '.join(ids[one.run_id] for one in group)}" if group else "no net yet"
+    caption = Caption(title=found.title + (f" ({said})" if said else ""), who=who, notes=notes)
+    with settings(stem):
+        figure, grid = framed(caption, PANEL_IN, [1.0], left_in=0.7, right_in=0.15, foot_axis_in=0.42, head_axis_in=0.2)
+        inner = grid[0].subgridspec(1, 2, wspace=0.18)
+        for place, label in enumerate(("layer, from the first to the last", "layer, from the largest response down")):
+            axes = figure.add_subplot(inner[place])
+            for one in group:
+                values = [value for _, value in one.layers]
+                values = sorted(values, reverse=True) if place else values
+                color, _ = STYLES[NETS.index(one.net) % len(STYLES)]
+                axes.plot(
+                    range(1, len(values) + 1),
+                    values,
+                    color=color,
+                    lw=1.3,
+                    label=one.net.name,
+                    ls="--" if one.net.shortcut == "none" else "-",
+                    gid=f"std-{place}-{one.net.name}-{one.run_id}",
+                )
+            axes.set(xlabel=label, ylim=(0, None), ylabel="" if place else "standard deviation")
+            axes.grid(True, color=PALE, lw=0.6)
+            axes.set_axisbelow(True)
+            axes.spines[["top", "right"]].set_visible(False)
+            if group and place:
+                axes.legend(loc="upper right", frameon=False, fontsize=7)
+        return save(figure, folder, stem)

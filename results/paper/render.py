@@ -15,6 +15,7 @@ from results.paper.cells import Line, PaperTable
 from results.paper.curves import Curve, PaperFigure
 from results.paper.fill import FIVE
 from results.paper.measured import Group
+from results.paper.responses import NETS, ResponseFigure, Responses, images_text
 from results.paper.words import (
     UNCHECKED,
     group_text,
@@ -30,11 +31,13 @@ from results.published.figure import ERRORS, READ, Published
 from results.report.terminal import short_ids
 from results.words import printable
 
-__all__ = ["OTHER", "REDUCED", "csv_text", "figure_parts", "json_text", "records", "table_parts"]
+__all__ = ["OTHER", "REDUCED", "csv_text", "figure_parts", "json_text", "records", "response_parts", "table_parts"]
 
 REDUCED = "reduced, not comparable"
 BN = "running averages of batch normalization, exact ones where said"
 OTHER = "another recipe, not the paper's"
+SECTIONS = {"reduced": REDUCED, "other": OTHER, "paper": "another copy of the images"}
+Shown = PaperTable | PaperFigure | ResponseFigure
 
 
 class _Missing:
@@ -170,7 +173,7 @@ def figure_parts(found: PaperFigure) -> list[RenderableType]:
     if found.apart:
         apart = new_table("net", "run", "seed>", "epochs>", "training error>", "test error>", "why")
         for curve in found.apart:
-            heading = {"reduced": REDUCED, "other": OTHER, "paper": "another copy of the images"}[curve.stands.kind]
+            heading = SECTIONS[curve.stands.kind]
             why = ", ".join(filter(None, (heading, curve.stands.why, curve.stands.copy, *curve.marks)))
             apart.add_row(*_curve_cells(curve, ids), Text(printable(why)))
         shown += [Text("\napart", style="bold"), apart]
@@ -184,8 +187,54 @@ def _curve_cells(curve: Curve, ids: Mapping[str, str]) -> tuple[Any, ...]:
     return (curve.net.name, Text(ids[curve.run_id]), seed, str(last.epoch), *errors)
 
 
-def records(found: PaperTable | PaperFigure) -> list[dict[str, Any]]:
+def response_parts(found: ResponseFigure) -> list[RenderableType]:
+    """Return Figure 7 as text: the mean response of each stage of each net, and what is missing."""
+    missing, ids = _Missing(), short_ids({"run_id": one.run_id} for one in [*found.shown, *found.apart])
+    table = new_table("net", "run", "layers>", "mean>", "first>", "last>", "over", "marks")
+    for net in NETS:
+        if net in found.missing:
+            table.add_row(net.name, Text(missing.cell(found.missing[net])))
+        for one in (one for one in found.shown if one.net == net):
+            table.add_row(*_response_cells(one, ids), Text(printable("; ".join(one.marks))))
+    shown: list[RenderableType] = [Text(found.title, style="bold"), table, *missing.legend()]
+    if found.apart:
+        apart = new_table("net", "run", "layers>", "mean>", "first>", "last>", "over", "why")
+        for one in found.apart:
+            why = ", ".join(filter(None, (SECTIONS[one.stands.kind], one.stands.why, one.stands.copy, *one.marks)))
+            apart.add_row(*_response_cells(one, ids), Text(printable(why)))
+        shown += [Text("\napart", style="bold"), apart]
+    return shown + [Text(f"note: {printable(note)}", style="yellow") for note in found.notes]
+
+
+def _response_cells(one: Responses, ids: Mapping[str, str]) -> tuple[Any, ...]:
+    figures = (f"{value:.3f}" for value in (one.mean, one.layers[0][1], one.layers[-1][1]))
+    return (one.net.name, Text(ids[one.run_id]), str(len(one.layers)), *figures, images_text(one))
+
+
+def _response_records(found: ResponseFigure) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for one in [*found.shown, *found.apart]:
+        stands = one.stands
+        same = {
+            "section": "comparable" if stands.kind == "paper" else SECTIONS[stands.kind], "system": one.net.name,
+            "run_id": one.run_id, "seed": one.seed, "images": one.images, "copy": stands.copy, "why": stands.why,
+            "marks": list(one.marks),
+        }  # fmt: skip
+        rows += [
+            {**same, "place": place, "layer": layer, "std": value, "status": "measured", "fill": ""}
+            for place, (layer, value) in enumerate(one.layers, 1)
+        ]
+    nothing = dict.fromkeys(("run_id", "seed", "images", "place", "layer", "std"))
+    for net, command in found.missing.items():
+        rows.append({"section": "comparable", "system": net.name, "copy": "", "why": "", "marks": [], **nothing,
+                     "status": "missing", "fill": command})  # fmt: skip
+    return rows
+
+
+def records(found: Shown) -> list[dict[str, Any]]:
     """Return a table or figure as rows of plain values: errors as fractions, ids as lists."""
+    if isinstance(found, ResponseFigure):
+        return _response_records(found)
     if isinstance(found, PaperFigure):
         return _figure_records(found)
     rows = [_record("comparable", line.published, line.group, line.fill) for line in found.lines]
@@ -243,13 +292,13 @@ def _figure_records(found: PaperFigure) -> list[dict[str, Any]]:
     return rows
 
 
-def json_text(found: PaperTable | PaperFigure) -> str:
+def json_text(found: Shown) -> str:
     """Return all of it as one JSON object."""
     value = {"shown": found.word, "title": found.title, "notes": found.notes, "rows": records(found)}
     return json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False)
 
 
-def csv_text(found: PaperTable | PaperFigure) -> str:
+def csv_text(found: Shown) -> str:
     """Return its rows as CSV: a list has blanks between its values, or semicolons where these have blanks."""
     rows = records(found)
     text = io.StringIO()

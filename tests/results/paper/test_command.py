@@ -9,10 +9,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from results.paper import cells, curves
+from results.paper import cells, command, curves
 from results.published.tables import shown_in
 
-WORDS = [f"table={number}" for number in cells.TABLES] + [f"figure={number}" for number in curves.FIGURES]
+WORDS = [f"table={number}" for number in cells.TABLES] + [f"figure={number}" for number in command.FIGURES]
 
 
 def said(svg):
@@ -28,8 +28,8 @@ def test_on_an_empty_store_all_of_it_is_printed_and_missing(run, rows, word):
     assert {row["status"] for row in found} == {"missing"} and all(row["fill"] for row in found)
     if word.startswith("table"):
         assert len(found) == len(shown_in(word))
-    for number, command in enumerate(dict.fromkeys(row["fill"] for row in found), 1):
-        assert f"[{number}] {command}\n" in out
+    for number, fill in enumerate(dict.fromkeys(row["fill"] for row in found), 1):
+        assert f"[{number}] {fill}\n" in out
 
 
 @pytest.mark.parametrize("word", ["table=6", "table=3", "figure=6"])
@@ -60,7 +60,7 @@ def test_csv_and_json_say_the_same(store, run, rows, word):
         ([], "expected table= or figure=, got neither; nearest is table=6"),
         (["table=6", "figure=6"], "expected table= or figure=, got both; nearest is table=6"),
         (["table=9"], "nearest: table="),
-        (["figure=7"], "nearest: figure="),
+        (["figure=5"], "nearest: figure="),
         (["tabel=6"], "did you mean table=6?"),
         (["table=6", "format=xml"], "choose from table, csv, json"),
         (["table=6", "results=nowhere"], "results=nowhere: no such folder"),
