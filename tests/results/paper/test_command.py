@@ -122,3 +122,14 @@ def test_an_empty_figure_is_drawn_with_the_published_ends(run, tmp_path, word):
         assert any("of another protocol, 10-crop" in one for one in words)
     else:
         assert "plain-56, published about 13.50" in words and any("read off the paper's figure" in one for one in words)
+
+
+def test_how_a_figure_was_read_is_shown_with_it(run):
+    four = run("table=4")[1]
+    lines = [line for line in four.splitlines() if line.startswith("ResNet-152 B")]
+    assert [" recalled " in line for line in lines] == [True, False]  # the paper's own top-5 error was read there
+    assert "\nrecalled: not yet checked against its source\n" in f"{four}\n"
+    three = run("table=3")[1]
+    vision = [line for line in three.splitlines() if " torchvision" in line]
+    assert len(vision) >= 10 and all("torchvision [?]" in line for line in vision if line[0] != "s")
+    assert "[?] how it was read is not recorded" in three and "recalled" not in run("table=2")[1]
