@@ -54,7 +54,7 @@ def answers(
         rows: int64 [n], which images of the split.
         protocols: names of `protocols.PROTOCOLS`.
         image_size: S, as of `protocols.views_of`.
-        batch: views that go through a net at a time.
+        batch: views of S x S that go through a net at a time, or as many pixels of larger ones.
         threads: that read images.
         precision: of the network's forward pass; softmax and averages are float32.
 
@@ -71,7 +71,7 @@ def answers(
     for piece in read:
         labels = torch.from_numpy(np.ascontiguousarray(split.labels[piece.rows])).to(device)
         sums = {name: torch.zeros(len(models), len(labels), len(split.classes), device=device) for name in protocols}
-        for places, crops, images in _batches(piece, wanted, normalization, batch, device):
+        for places, crops, images in _batches(piece, normalization, image_size, batch, device):
             for mirrored in (False, True):
                 seen = [
                     (at, [name for name in protocols if View(crop, mirrored) in views[name]])
@@ -95,12 +95,14 @@ def answers(
 
 
 def _batches(
-    piece: Piece, views: Sequence[View], normalization: Normalization, batch: int, device: torch.device
+    piece: Piece, normalization: Normalization, image_size: int, batch: int, device: torch.device
 ) -> Iterator[tuple[list[int], list[Crop], Tensor]]:
     """The crops of a piece in batches of one size: places in the piece, crops, and float32 [n, 3, h, w]."""
-    for found in piece.crops.values():
-        for start in range(0, len(found), batch):
-            part = found[start : start + batch]
+    for (height, width), found in piece.crops.items():
+        # As many pixels as a batch of crops has: larger batches of larger views are slower, and may not fit.
+        size = max(1, batch * image_size**2 // (height * width))
+        for start in range(0, len(found), size):
+            part = found[start : start + size]
             pixels = torch.from_numpy(np.stack([pixels for _, _, pixels in part])).to(device)
             yield [place for place, _, _ in part], [crop for _, crop, _ in part], normalization(pixels)
 
