@@ -1,11 +1,14 @@
 """An experiment of one's own is a file; what is wrong in one is one line that names the file and the field."""
 
+import re
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bench.config.grammar import WordError
+from bench.config.paths import ROOT
 
 HEAD = "shows: a test\nsource: nowhere\n"
 
@@ -86,6 +89,16 @@ def test_what_is_wrong_in_a_file_is_named_with_it(plan: Any, write_own: Any, tex
         plan("experiment=mine")
     line = str(raised.value)
     assert line.startswith(f"experiment=mine: {said.replace('FILE', str(path))}") and "\n" not in line
+
+
+def test_the_one_that_is_documented_can_be_started(plan: Any, write_own: Any) -> None:
+    page = (ROOT / "docs" / "training.md").read_text()
+    (shown,) = re.findall(r"^    shows: .*\n(?:    .*\n)+", page, re.M)
+    write_own("digits", text=textwrap.dedent(shown))
+    assert len(plan("experiment=digits").cells) == 2 + 2 * 3
+    assert [cell.config.name() for cell in plan("experiment=digits scale=small").cells] == [
+        "plain8-digits", "resnet8A-digits",
+    ]  # fmt: skip
 
 
 def test_a_file_that_is_none_is_refused(plan: Any, write_own: Any) -> None:

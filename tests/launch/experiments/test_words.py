@@ -6,13 +6,12 @@ from typing import Any
 
 import pytest
 
-from bench.config import grammar
 from bench.config.grammar import WordError
 from bench.config.run_config import RunConfig
 from bench.training.checkpoint import compatibility
+from launch import job
 from launch.batch.script import script
 from launch.cli import main
-from launch.experiments import StartedKeys
 from launch.plan import LaunchKeys
 from results.identity import comparability
 
@@ -209,14 +208,19 @@ def test_it_is_the_configuration_that_its_words_are_without_a_name(plan: Any, im
     assert compatibility.net_of(named) == compatibility.net_of(plain)
 
 
-def test_a_printed_script_hands_the_name_on(plan: Any, images: Path) -> None:
+def test_a_printed_script_hands_the_name_on(plan: Any, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (cell,) = plan(f"experiment=table6 depth=20 data={images} mode=print", "slurm").cells
     given = shlex.split(script(cell).replace("\\\n", " "))
-    words = [*given[given.index("launch.job") + 1 :], "nodes=1"]
+    words = given[given.index("launch.job") + 1 :]
     assert {"experiment=table6", "scale=paper"} <= set(words)
-    (keys,) = grammar.parse(words, StartedKeys)
-    marked = keys.mark(cell.config)
-    assert (marked.experiment, marked.scale) == ("table6", "paper")
+    for name in ("SLURM_JOB_NUM_NODES", "SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_PROCID", "SLURM_NTASKS"):
+        monkeypatch.setenv(name, "1")
+    ran: list[RunConfig] = []
+    monkeypatch.setattr(job, "is_task", lambda environment: True)
+    monkeypatch.setattr(job.Job, "__call__", lambda self: ran.append(self.config))
+    job.main(words)
+    assert [(one.depth, one.experiment, one.scale) for one in ran] == [(20, "table6", "paper")]
+    assert ran == [cell.config]
 
 
 @pytest.mark.parametrize("program", ["local", "slurm"])
