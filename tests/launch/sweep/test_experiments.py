@@ -50,3 +50,11 @@ def test_what_two_experiments_share_is_submitted_once(slurm: Slurm, submit) -> N
     assert submitted(slurm)[4:] == [(8, "B", "other", "paper"), (20, "B", "other", "paper")]
     submit("experiment=other,mine", status=0)
     assert len(submitted(slurm)) == 6
+
+
+def test_a_label_names_what_is_typed(slurm: Slurm, submit) -> None:  # type: ignore[no-untyped-def]
+    submit("experiment=mine,other depth=8 recipe=paper,fast")
+    (sweep,) = [manifest.read(path) for path in manifest.find([str(slurm.results)])]
+    assert [cell.label for cell in sweep.cells][:2] == [
+        "shortcut=none recipe=paper experiment=mine", "shortcut=none recipe=fast experiment=mine",
+    ]  # fmt: skip
