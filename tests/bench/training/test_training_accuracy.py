@@ -54,14 +54,14 @@ def test_counting_never_asks_the_device(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 class Scores(nn.Module):
-    """Its scores are its images in training mode and their opposites in evaluation mode; `sign` turns them all."""
+    """Its scores are its images, which `sign` turns; in evaluation mode it says class 9, which no image is of."""
 
     def __init__(self) -> None:
         super().__init__()
         self.sign = nn.Parameter(torch.ones(()))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return images * self.sign * (1.0 if self.training else -1.0)
+        return images * self.sign if self.training else nn.functional.one_hot(torch.full((len(images),), 9), 10) * 1.0
 
 
 class ScoredRun(FakeRun):
