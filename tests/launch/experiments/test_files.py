@@ -50,6 +50,12 @@ def test_seeds_that_are_written_out_are_chosen_from(plan: Any, write_own: Any) -
         plan("experiment=mine seed=3")
 
 
+def test_repeats_are_never_chosen_from(plan: Any, write_own: Any) -> None:
+    write_own("mine", "dataset=digits depth=8 repeats=2", "dataset=digits depth=20 repeats=3")
+    found = plan("experiment=mine repeats=1 seed=4").cells
+    assert [(cell.config.depth, cell.config.seed) for cell in found] == [(8, 4), (20, 4)]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -120,5 +120,7 @@ def test_a_file_says_what_it_shows_and_where_that_stands(name: str) -> None:
 @pytest.mark.parametrize("name", PAPER)
 def test_without_images_it_is_refused_and_never_run_on_synthetic_ones(plan: Any, name: str) -> None:
     for scale in ("paper", "small"):
+        groups = experiments.load(name, LaunchKeys).groups[scale]
+        assert all(group["loader"] == ["dali"] for group in groups)  # none is left to find out what there is
         with pytest.raises(ValueError, match=f"^experiment={name}: .*add data=PATH"):
             plan(f"experiment={name} scale={scale}")
