@@ -14,6 +14,7 @@ python launch/local.py KEY=VALUE ...   run on this machine, in the foreground
 python launch/slurm.py KEY=VALUE ...   submit to Slurm and return at once
 python launch/slurm.py VERB [SWEEP]    status, wait, tail, cancel or retry what was submitted (status help says more)
 python launch/local.py depth=20 dataset=digits
+python launch/local.py experiment=table6 scale=small data=PATH
 
 A comma makes a sweep: depth=18,34,50 shortcut=A,B is six configurations. All are checked before any starts; one that
 comes up twice runs once. A value with a comma of its own is quoted twice: data="'/a,b'".

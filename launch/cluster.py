@@ -191,9 +191,8 @@ def load(name: str) -> ClusterConfig:
             f"{', '.join(known)} (nearest: cluster={nearest(name, list(known))})"
         )
     kinds = {option.name: option.type for option in fields(ClusterConfig) if option.name != "name"}
-    values = {
-        key: value for path in (FOLDER / "default.yaml", known[name]) for key, value in read(name, path, kinds).items()
-    }
+    paths = (FOLDER / "default.yaml", known[name])
+    values = {key: value for path in paths for key, value in read(f"cluster={name}", path, kinds).items()}
     return ClusterConfig(name=name, **values)
 
 

@@ -20,7 +20,6 @@ from bench.config import grammar
 from bench.config.command import unfailing_streams
 from bench.config.environment import RUN_ID_VARIABLE, RankEnvironment, VariableError
 from bench.config.grammar import WordError
-from bench.config.keys import RunKeys
 from bench.config.paths import ROOT
 from bench.config.resolve import Host, resolve
 from bench.config.run_config import RunConfig
@@ -28,6 +27,7 @@ from bench.config.slurm import is_task, restarts
 from bench.measure.failure import Failure, Stopped
 from bench.training.group.stop_request import REQUEST
 from launch import numa
+from launch.experiments import StartedKeys
 from results import identity
 from results.durable import create_file
 from results.store.files import attempt_name
@@ -253,8 +253,9 @@ def main(argv: Sequence[str]) -> None:
         nodes = os.environ.get("SLURM_JOB_NUM_NODES")
         if nodes is None or not is_task(os.environ):
             raise WordError("launch.job is started by srun, in a script of `python launch/slurm.py ... mode=print`")
-        (keys,) = grammar.parse([*argv, f"nodes={nodes}"], RunKeys)
+        (keys,) = grammar.parse([*argv, f"nodes={nodes}"], StartedKeys)
         config, _ = resolve(keys, Host(ranks_per_node=1, visible=False))
+        config = keys.mark(config)
         Job(config=config, run_id=run_id_in_slurm(config))()
     except ConfigError as error:
         sys.exit(f"launch.job: {error}")

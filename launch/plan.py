@@ -10,13 +10,15 @@ from bench.config import grammar, paths
 from bench.config.data_checks import check_cache, check_data
 from bench.config.environment import threads_from
 from bench.config.grammar import WordError, key
-from bench.config.keys import RunKeys
 from bench.config.resolve import Host, resolve
 from bench.config.run_config import RunConfig
 from bench.config.slurm import allocation, cores_here
 from launch import cluster as clusters
+from launch import experiments
 from launch.cluster import ClusterConfig
+from launch.experiments import StartedKeys
 from launch.gpus import gpus_here
+from results.words import ConfigError
 
 Program = Literal["local", "slurm"]
 HERE = "this machine"
@@ -24,8 +26,8 @@ RANKS_A_CORE = 4  # of processors alone: tests may have more ranks than cores, a
 
 
 @dataclass(kw_only=True)
-class LaunchKeys(RunKeys):
-    """The keys of a run and those of the launcher."""
+class LaunchKeys(StartedKeys):
+    """The keys of a run, of what it is started by, and of the launcher."""
 
     repeats: int = key("runs of each configuration, with seeds counting up from seed", "1", default=1, least=1)
     rerun: bool = key("of slurm.py: submit also what has a completed result already", "false", default=False)
@@ -69,7 +71,7 @@ def make_plan(program: Program, argv: Sequence[str]) -> Plan:
     Raises:
         ValueError: one line that names the first word that cannot be used, and what would do instead.
     """
-    typed = grammar.parse(argv, LaunchKeys)
+    typed, started = experiments.expand(argv, LaunchKeys)
     # What is submitted together is one sweep, and lies in one store.
     for name in ("mode", "rerun", *(("cluster", "results") if program == "slurm" else ())):
         if len({getattr(keys, name) for keys in typed}) > 1:
@@ -92,7 +94,7 @@ def make_plan(program: Program, argv: Sequence[str]) -> Plan:
         host = _local_host(keys, cluster, gpus) if program == "local" else _slurm_host(keys, cluster, mode)
         for repeat in range(keys.repeats):
             seeded = replace(keys, seed=(keys.seed or 0) + repeat)
-            config, said = resolve(seeded, host)
+            config, said = _resolved(seeded, host)
             if program == "slurm":
                 _check_results(config.results, mode)
                 assert cluster
@@ -108,6 +110,8 @@ def make_plan(program: Program, argv: Sequence[str]) -> Plan:
     kept = list(unique.values())
     if len(kept) < len(cells):
         notices.append(f"{len(cells) - len(kept)} of {len(cells)} configurations repeat another: each is run once")
+    counts = Counter(cell.config.experiment for cell in kept)
+    notices = [one.line(counts[one.experiment.name]) for one in started] + notices
     saves = Counter(cell.config.save for cell in kept if cell.config.save)
     for path, count in saves.items():
         if count > 1:
@@ -119,6 +123,21 @@ def make_plan(program: Program, argv: Sequence[str]) -> Plan:
             f"mode=print: writes the script of one configuration, and these are {len(kept)}; one value a key"
         )
     return Plan(kept, list(dict.fromkeys(notices)), mode, rerun, tuple(argv))
+
+
+def _resolved(keys: LaunchKeys, host: Host) -> tuple[RunConfig, list[str]]:
+    """A configuration with what it is started by, and notices.
+
+    Raises:
+        WordError: as of `resolve`; behind an experiment, of whose words nobody has typed all.
+    """
+    try:
+        config, said = resolve(keys, host)
+    except ConfigError as error:
+        if keys.experiment is None:
+            raise
+        raise WordError(f"experiment={keys.experiment}: {error}") from None
+    return keys.mark(config), said
 
 
 def _check_checkpoints(config: RunConfig, program: Program, mode: str) -> list[str]:

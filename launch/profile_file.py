@@ -1,4 +1,4 @@
-"""A site profile's file as it was typed: what stands in it is text, whatever it looks like."""
+"""A file of keys (site profile, experiment) as it was typed: what stands in it is text, whatever it looks like."""
 
 import re
 import stat
@@ -27,17 +27,18 @@ FLAGS = {
 }
 
 
-def read(name: str, path: Path, kinds: Mapping[str, Any]) -> dict[str, Any]:
-    """What a file has of the keys of a profile, each of its type.
+def read(word: str, path: Path, kinds: Mapping[str, Any], *, where: str = "") -> dict[str, Any]:
+    """What a file has of the keys that there are, each of its type.
 
     Args:
-        name: of the profile.
+        word: that named the file, such as "cluster=mine"; each message begins with it.
+        where: what a message on a value begins with in place of it.
         kinds: type by key: a flag, a whole number, a text, a text or None, a list or a map of texts.
 
     Raises:
         WordError: an unknown key, or what is not of its type; one line that names the nearest valid one.
     """
-    where = f"cluster={name}: {path}"
+    of_value, where = where or word, f"{word}: {path}"
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
             raise WordError(f"{where} is not a file")
@@ -64,7 +65,7 @@ def read(name: str, path: Path, kinds: Mapping[str, Any]) -> dict[str, Any]:
             raise WordError(f"{where} has {key!r}, which is no key; {choice}")
         if key in found:
             raise WordError(f"{where} has {key} twice; leave one of them out")
-        found[key] = _value(f"cluster={name}: {key}", kinds[key], node, lines=key == "setup")
+        found[key] = _value(f"{of_value}: {key}", kinds[key], node, lines=key == "setup")
     return found
 
 

@@ -30,8 +30,8 @@ ROOMS = {
         "ops", "reference", "aot", "choose",
     ],
     "launch": [
-        "gpus", "numa", "arguments", "profile_file", "cluster", "plan", "job", "interrupts", "batch", "sweep",
-        "foreground", "cli", "local", "slurm",
+        "gpus", "numa", "arguments", "profile_file", "cluster", "experiments", "plan", "job", "interrupts", "batch",
+        "sweep", "foreground", "cli", "local", "slurm",
     ],
     "resnet": [
         "architecture", "recipe", "layers", "fused", "model", "counts", "comparators", "weights", "data",

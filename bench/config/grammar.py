@@ -86,7 +86,18 @@ def parse(words: Sequence[str], keys: type[Keys]) -> list[Keys]:
     Raises:
         WordError: as of `values`, or the product is larger than `MOST`; the line names the word with the most values.
     """
-    typed = values(words, keys)
+    return product(values(words, keys), keys, words)
+
+
+def product(typed: Mapping[str, Sequence[Any]], keys: type[Keys], words: Sequence[str]) -> list[Keys]:
+    """Expand values by key into their whole product, the last key varying fastest.
+
+    Args:
+        words: that the values came from.
+
+    Raises:
+        WordError: it is larger than `MOST`.
+    """
     if (count := math.prod(map(len, typed.values()))) > MOST:
         name = max(typed, key=lambda name: len(typed[name]))
         longest = next(word for word in words if word.startswith(f"{name}="))

@@ -1,7 +1,7 @@
 """The configuration of one run: what the typed keys resolve to before anything starts."""
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from bench.config import grammar
@@ -14,6 +14,9 @@ from results import identity
 
 # Keys that rows written before there were such lack.
 LATER_KEYS = ("loader_threads",)
+# By whose name a run was started. What is started by two names, and is alike otherwise, is one configuration: these are
+# columns of a row, and part of nothing by which configurations are compared.
+STARTED_KEYS = ("experiment", "scale")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +31,7 @@ class RunConfig:
         batch: images a device and micro-batch.
         loader_threads: of one rank's loader, as asked; None leaves them to its cores.
         results: absolute path.
+        experiment, scale: by whose name the run was started, see `STARTED_KEYS`; or None.
 
     Raises:
         WordError: values that do not go together; one line that names the word and what would do instead.
@@ -61,6 +65,8 @@ class RunConfig:
     save: str | None
     resume: str | None
     loader_threads: int | None = None
+    experiment: str | None = field(default=None, compare=False)
+    scale: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         for option in fields(RunKeys):
@@ -118,9 +124,13 @@ class RunConfig:
         """Return the configuration as JSON has it.
 
         A key that is younger than rows that are kept stands there only once it is set: what leaves it to its default is
-        the configuration that it was, under the hash that it had.
+        the configuration that it was, under the hash that it had. Of `STARTED_KEYS` it has none.
         """
-        return {name: value for name, value in asdict(self).items() if value is not None or name not in LATER_KEYS}
+        return {
+            name: value
+            for name, value in asdict(self).items()
+            if name not in STARTED_KEYS and (value is not None or name not in LATER_KEYS)
+        }
 
     def config_hash(self) -> str:
         """16 hexadecimal digits that say what is measured: all but where data, rows and weights lie."""

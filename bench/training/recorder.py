@@ -58,6 +58,8 @@ def run_row(config: RunConfig, run_id: str, restart: int) -> dict[str, Any]:
         "extension": config.architecture.extension,
         "eval_protocol": DATASETS[config.dataset].eval_protocol,
         "synthetic": config.loader == "synthetic",
+        "experiment": config.experiment,
+        "scale": config.scale,
     }
     same = "family depth shortcut stride dataset image_size num_classes kernels loader engine precision zero_stage"
     more = "grad_accum nodes ranks_per_node world_size seed lr weight_decay epochs"

@@ -28,6 +28,7 @@ from bench.training.model import build_model, describe_choices, warm_up
 from bench.training.process_group import World
 from bench.training.recorder import Recorder, outcome
 from bench.training.state import RunState
+from bench.training.training_accuracy import TrainingAccuracy
 from resnet.data import Batch, Loader, Split, make_loader, shown_left_out
 from resnet.recipe import lr_factor
 
@@ -37,11 +38,17 @@ COLD_STEPS = 50  # between two looks at the training error while the cold start 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What an epoch of training came to: mean loss over all ranks, last learning rate, optimizer steps."""
+    """What an epoch of training came to.
+
+    Attributes:
+        loss, lr, steps: mean over all ranks, the last learning rate, optimizer steps.
+        top1: over all training images that were seen, as they were trained on; None of synthetic images.
+    """
 
     loss: float
     lr: float
     steps: int
+    top1: float | None = None
 
 
 class Trainer:
@@ -87,6 +94,8 @@ class Trainer:
             recorder.choices(*describe_choices(self.model.fused))
         self.checkpoints.open(self.model)
         self.engine: Engine = build(config, self.model, world.device)
+        known = measured and config.loader != "synthetic"  # whose labels mean nothing
+        self.training_accuracy = TrainingAccuracy(world.device) if known else None
         self.cold_seen = torch.zeros(2, dtype=torch.float64, device=world.device)
         self.state = self._begin()
         self.begun = dataclasses.replace(self.state)  # where this attempt begins
@@ -197,6 +206,7 @@ class Trainer:
                     loss=trained.loss,
                     top1=top1,
                     top5=top5,
+                    train_top1=trained.top1,
                     lr=trained.lr,
                     images=trained.steps * self.config.global_batch,
                     eval_s=eval_s,
@@ -256,11 +266,12 @@ class Trainer:
             return Epoch(float("nan"), lr, steps)
         throughput.step_ms += [row[2] for row in rows]
         with self.accounting.running():
+            top1 = self.training_accuracy.take(self.world) if self.training_accuracy else None
             parts = self.world.gather(torch.tensor(rows, dtype=torch.float64))
             if self.recorder:
                 for rank, part in enumerate(parts[1:], start=1):
                     self.recorder.steps(rank, [tuple(row) for row in part.tolist()])
-        return Epoch(sum(float(part[:, -1].mean()) for part in parts) / len(parts), lr, steps)
+        return Epoch(sum(float(part[:, -1].mean()) for part in parts) / len(parts), lr, steps, top1)
 
     def _step(self, batches: Iterator[Batch]) -> Tensor:
         """One optimizer step: `grad_accum` micro-batches. Returns this rank's detached mean loss."""
@@ -272,6 +283,8 @@ class Trainer:
             loss = functional.cross_entropy(logits, batch.labels, label_smoothing=self.config.recipe.label_smoothing)
             self.engine.backward(loss)
             losses.append(loss.detach())
+            if self.training_accuracy:
+                self.training_accuracy.add(logits, batch)
             if self.state.cold:
                 wrong = (logits.detach().argmax(1) != batch.labels).sum()
                 self.cold_seen += torch.stack([wrong, torch.full_like(wrong, len(batch.labels))])

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from submitit.slurm.slurm import _make_sbatch_string
 
+from bench.config import grammar
 from bench.config.environment import without
 from bench.config.resolve import words
-from bench.config.run_config import RunConfig
+from bench.config.run_config import STARTED_KEYS, RunConfig
 from bench.config.slurm import of_submitter
 from launch.batch.options import sbatch_options, srun
 from launch.cluster import ClusterConfig
@@ -44,7 +45,8 @@ def script(cell: Cell) -> str:
     """
     config, cluster = cell.config, cluster_of(cell)
     logs = f'{shlex.quote(str(jobs_folder(config)))}/"$SLURM_JOB_NAME-$SLURM_JOB_ID"'
-    job = " \\\n    ".join(["-m launch.job", *map(shlex.quote, words(cell.keys, config))])
+    named = [grammar.word(name, value) for name in STARTED_KEYS if (value := getattr(config, name)) is not None]
+    job = " \\\n    ".join(["-m launch.job", *map(shlex.quote, [*words(cell.keys, config), *named])])
     # Slurm makes no folders: its own log, of the batch script, goes to where the script is submitted from.
     options = sbatch_options(config, cluster, logs, "%x-%j.out")
     return _make_sbatch_string(

@@ -69,7 +69,7 @@ def resources(cell: Cell) -> str:
 
 def labels(cells: Sequence[Cell]) -> list[str]:
     """Return the words in which each of some configurations differs from the others; its name where there are none."""
-    names = [option.name for option in fields(LaunchKeys) if option.name not in ("repeats", "rerun", "mode")]
+    names = [option.name for option in fields(LaunchKeys) if option.name not in ("repeats", "rerun", "mode", "scale")]
     varied = [name for name in names if len({repr(getattr(cell.keys, name)) for cell in cells}) > 1]
     return [
         " ".join(grammar.word(name, getattr(cell.keys, name)) for name in varied) or cell.config.name()

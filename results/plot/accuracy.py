@@ -36,6 +36,7 @@ class Curve:
         run_id: of the run.
         caption: the words around it.
         attempts: by restart the points (seconds on the clock, top-1 as a fraction, epoch), in the clock's order.
+        training: the same of the training images, as they were trained on; without the attempts that do not know it.
         target: top-1, or None.
         reached: where the target was met (seconds, top-1, epoch), or None.
     """
@@ -43,6 +44,7 @@ class Curve:
     run_id: str
     caption: Caption
     attempts: dict[int, list[tuple[float, float, int]]]
+    training: dict[int, list[tuple[float, float, int]]]
     target: float | None
     reached: tuple[float, float, int] | None
 
@@ -60,11 +62,8 @@ def read(rows: RunRows) -> Curve | None:
     epochs = rows.rows("epochs")
     if not epochs:
         return None
-    attempts: dict[int, list[tuple[float, float, int]]] = {}
-    for row in [*rows.before("epochs"), *epochs]:
-        if row.get("epoch") is not None and _finite(row.get("top1")) and _finite(row.get("elapsed_s")):
-            attempts.setdefault(row["restart"] or 0, []).append((row["elapsed_s"], row["top1"], row["epoch"]))
-    attempts = {restart: sorted(points) for restart, points in sorted(attempts.items())}
+    known = [*rows.before("epochs"), *epochs]
+    attempts, training = _points(known, "top1"), _points(known, "train_top1")
     about = rows.about
     if not attempts:
         why = (about.get("null_reasons") or {}).get("final_top1") or "no epoch has a top-1 with its time"
@@ -72,13 +71,22 @@ def read(rows: RunRows) -> Curve | None:
     caption = Caption(
         title=f"{net_of(about)} on {images_of(about)}: top-1 over the run's clock",
         who=who_of(about, rows.systems, rows.run_id),
-        notes=_notes(rows, attempts),
+        notes=_notes(rows, attempts, training),
     )
     target = about.get("target_top1")
     return Curve(
-        run_id=rows.run_id, caption=caption, attempts=attempts, target=target,
+        run_id=rows.run_id, caption=caption, attempts=attempts, training=training, target=target,
         reached=_reached(rows.attempts, attempts, target),
     )  # fmt: skip
+
+
+def _points(epochs: list[Row], column: str) -> dict[int, list[tuple[float, float, int]]]:
+    """What a column of epochs has, as `Curve.attempts`."""
+    found: dict[int, list[tuple[float, float, int]]] = {}
+    for row in epochs:
+        if row.get("epoch") is not None and _finite(row.get(column)) and _finite(row.get("elapsed_s")):
+            found.setdefault(row["restart"] or 0, []).append((row["elapsed_s"], row[column], row["epoch"]))
+    return {restart: sorted(points) for restart, points in sorted(found.items())}
 
 
 def _finite(value: float | None) -> bool:
@@ -99,7 +107,11 @@ def _reached(
     return row["tta_s"], same[0][1] if same else target, row["epochs_to_target"]
 
 
-def _notes(rows: RunRows, attempts: dict[int, list[tuple[float, float, int]]]) -> list[str]:
+def _notes(
+    rows: RunRows,
+    attempts: dict[int, list[tuple[float, float, int]]],
+    training: dict[int, list[tuple[float, float, int]]],
+) -> list[str]:
     """What lies before the clock, what the clock has in it, and what came between."""
     runs = [*rows.before("runs"), *rows.attempts]
     # Only the first attempt starts up before the clock; what later ones take is downtime.
@@ -115,6 +127,11 @@ def _notes(rows: RunRows, attempts: dict[int, list[tuple[float, float, int]]]) -
         "data and never pauses: evaluation is inside.",
         f"Before the clock: {init} and {prepared} of writing the dataset once.",
     ]
+    if training:
+        notes.append(
+            "Dashed: the epoch's training images as they were trained on (augmented, in training mode, each at the "
+            "weights of its step); one minus it is the training error of the paper's figures."
+        )
     known = {row["restart_count"] or 0 for row in runs}
     held = sorted({*known, *attempts})
     # Gaps as spans: a damaged number of an attempt must not become as many words.
@@ -148,7 +165,8 @@ def draw(curve: Curve, folder: Path) -> list[Path]:
         axes = figure.add_subplot(grid[0])
         end_s = max(point[0] for point in curve.points)
         axes.set(xlim=(0, (end_s or 1.0) * 1.04), ylim=(0, 1.0))
-        axes.set(xlabel="seconds on the run's clock", ylabel="top-1 (fraction of test images)")
+        of = "images" if curve.training else "test images"
+        axes.set(xlabel="seconds on the run's clock", ylabel=f"top-1 (fraction of {of})")
         axes.grid(True, color=PALE, lw=0.6)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
@@ -156,9 +174,16 @@ def draw(curve: Curve, folder: Path) -> list[Path]:
         for index, (restart, points) in enumerate(curve.attempts.items()):
             color, marker = styles[index % len(styles)]
             label = "first attempt" if restart == 0 else f"restart {restart}"
+            if curve.training:
+                label = "test images" if len(curve.attempts) == 1 else f"{label}, test images"
             times, values, _ = zip(*points, strict=True)
             axes.plot(times, values, color=color, marker=marker, ms=4, lw=1.6, label=label, gid=f"attempt-{restart}")
-        if len(curve.attempts) > 1:
+            if restart in curve.training:
+                times, values, _ = zip(*curve.training[restart], strict=True)
+                label = "training images" if restart == min(curve.training) else "_"  # once in the legend
+                gid = f"training-{restart}"
+                axes.plot(times, values, color=color, marker=marker, ms=2, lw=1.2, ls="--", label=label, gid=gid)
+        if len(curve.attempts) > 1 or curve.training:
             axes.legend(loc="lower right", bbox_to_anchor=(1, 0.12), frameon=False)  # above the words on the target
         _mark_target(axes, curve, end_s)
         _mark_last(axes, curve)

@@ -3,9 +3,10 @@
     python -m results.plot to=FOLDER [results=PATH] [run=ID] [draw=PICTURE,PICTURE]
     python -m results.plot to=build/plots results=results/record draw=accuracy,steps
 
-Reads a store and writes each picture as SVG and PNG: accuracy-RUN (top-1 over the run's clock, and when the target was
-reached), steps-RUN (the wait for data and the rest of a step, for each rank) and roofline-RUN (each measured kernel
-against its floor: max(bytes_min / copy rate, flops / matrix rate), with the rates that its own run measured).
+Reads a store and writes each picture as SVG and PNG: accuracy-RUN (top-1 over the run's clock, of test and training
+images, and when the target was reached), steps-RUN (the wait for data and the rest of a step, for each rank) and
+roofline-RUN (each measured kernel against its floor: max(bytes_min / copy rate, flops / matrix rate), with the rates
+that its own run measured).
 
     python -m bench.roofline depth=50 stride=v1.5 batch=256 --json | python -m results.plot ladder=- to=FOLDER
 

@@ -20,7 +20,7 @@ from results.words import ConfigError
 # Keys that people type and scripts hold: their names stay.
 KEYS = """depth shortcut stride family dataset data image_size num_classes recipe epochs steps lr weight_decay target
 batch grad_accum zero_stage engine loader loader_threads kernels precision seed repeats rerun nodes ranks_per_node
-cluster mode results save resume""".split()
+cluster mode results save resume experiment scale""".split()
 
 
 @pytest.fixture(autouse=True)

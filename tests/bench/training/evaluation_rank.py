@@ -9,6 +9,7 @@ from torch import nn
 
 from bench.training.evaluate import average_statistics, evaluate
 from bench.training.process_group import start_process_group
+from bench.training.training_accuracy import TrainingAccuracy
 from resnet.data import Batch
 
 
@@ -50,7 +51,11 @@ def main() -> None:
     average_statistics(model, world)
     found = {name: getattr(model.bn, name).tolist() for name in (*buffers(0), "num_batches_tracked")}
     accuracy = evaluate(model, SimpleNamespace(epoch=lambda number: iter(batches(world.rank))), "fp32", world)
+    training = TrainingAccuracy(world.device)
+    for batch in batches(world.rank):
+        training.add(batch.images, batch)
     said = {"rank": world.rank, "buffers": found, "accuracy": vars(accuracy), "modes": model.modes}
+    said["train_top1"] = training.take(world)
     print("FOUND " + json.dumps(said), flush=True)
     world.barrier()
     world.close()

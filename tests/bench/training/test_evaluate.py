@@ -38,6 +38,11 @@ def test_every_image_of_all_ranks_counts_once_and_padding_does_not(two_ranks: li
         assert one["modes"] == [False]
 
 
+@pytest.mark.ranks
+def test_training_images_of_all_ranks_count_once_and_padding_does_not(two_ranks: list[dict]) -> None:
+    assert [one["train_top1"] for one in two_ranks] == [4 / 7, 4 / 7]
+
+
 def scored(rows: list[list[float]], labels: list[int], valid: list[bool] | None = None) -> Batch:
     mask = None if valid is None else torch.tensor(valid)
     return Batch(torch.tensor(rows), torch.tensor(labels), mask)

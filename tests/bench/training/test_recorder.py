@@ -64,7 +64,7 @@ def test_the_row_that_a_run_starts_with(monkeypatch: pytest.MonkeyPatch) -> None
         "batch_per_device": 8, "bn_span": 8, "grad_accum": 2, "nodes": 3, "ranks_per_node": 2, "world_size": 6,
         "global_batch": 96, "epochs": 4, "steps_cap": 77, "target_top1": 0.9, "eval_interval": 1, "warmup_steps": 10,
         "slurm_job_id": None, "array_task": None, "nodelist": None,
-        "node_shared": None, "slurm_gpus": None,
+        "node_shared": None, "slurm_gpus": None, "experiment": None, "scale": None,
     }  # fmt: skip
     assert set(row) <= set(SCHEMAS["runs"].names)
 

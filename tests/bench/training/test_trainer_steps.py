@@ -21,15 +21,17 @@ from results.store.files import read_rows
 CPU = torch.device("cpu")
 
 
-def reference(config: RunConfig, batches: list[Batch], total_steps: int) -> tuple[list[float], list[float], nn.Module]:
-    """The recipe's steps without the suite's loop, engine and schedule: losses, learning rates, the network."""
+def reference(
+    config: RunConfig, batches: list[Batch], total_steps: int
+) -> tuple[list[float], list[float], nn.Module, int]:
+    """The recipe's steps without the suite's loop, engine and schedule: losses, learning rates, the network, hits."""
     torch.manual_seed(config.seed)
     model = resnet.build(family="cifar", depth=8, shortcut="A", num_classes=10)
     weights = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim == 1]
     groups = [{"params": weights, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.SGD(groups, lr=1.0, momentum=0.9, nesterov=True)
-    losses, rates, rise = [], [], 0.2 * total_steps
+    losses, rates, rise, hits = [], [], 0.2 * total_steps, 0
     for step in range(len(batches) // config.grad_accum):
         at = step + 0.5
         rates.append(config.lr * (at / rise if at < rise else 1 - (at - rise) / (total_steps - rise)))
@@ -37,6 +39,9 @@ def reference(config: RunConfig, batches: list[Batch], total_steps: int) -> tupl
         parts = []
         for batch in batches[step * config.grad_accum : (step + 1) * config.grad_accum]:
             log_p = functional.log_softmax(model(batch.images), 1)
+            hits += sum(
+                p.index(max(p)) == label for p, label in zip(log_p.tolist(), batch.labels.tolist(), strict=True)
+            )
             right = -log_p.gather(1, batch.labels[:, None]).mean()
             parts.append(0.9 * right - 0.1 * log_p.mean())  # a tenth of the target spread over all classes
         (sum(parts) / len(parts)).backward()  # type: ignore[union-attr]
@@ -44,7 +49,7 @@ def reference(config: RunConfig, batches: list[Batch], total_steps: int) -> tupl
             group["lr"] = rates[-1]
         optimizer.step()
         losses.append(float(sum(part.detach() for part in parts) / len(parts)))
-    return losses, rates, model
+    return losses, rates, model, hits
 
 
 @pytest.mark.slow
@@ -68,12 +73,13 @@ def test_five_steps_are_those_of_a_loop_written_out(tmp_path: Path, grad_accum: 
     images = loader.epoch(0)
     batches = [next(images) for _ in range(5 * grad_accum)]
     loader.close()
-    losses, rates, model = reference(chosen, batches, total_steps=5)
+    losses, rates, model, hits = reference(chosen, batches, total_steps=5)
     steps, _ = read_rows(tmp_path, "steps")
     assert [step["loss"] for step in steps] == pytest.approx(losses, abs=1e-6)
     (epoch,), _ = read_rows(tmp_path, "epochs")
     assert epoch["lr"] == pytest.approx(rates[-1], rel=1e-12) and epoch["images"] == 5 * 16 * grad_accum
     assert epoch["loss"] == pytest.approx(sum(losses) / 5, abs=1e-6)
+    assert epoch["train_top1"] == hits / (5 * 16 * grad_accum)
     for ours, theirs, start in zip(trainer.model.parameters(), model.parameters(), before, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
         assert not torch.equal(ours, start)

@@ -71,7 +71,7 @@ def test_what_stands_in_a_profile_is_its_value_or_is_refused(
         for typed in (value, quoted(value)):
             path.write_text(f"{before}{typed}\n")
             try:
-                found = read("mine", path, KINDS)[key]
+                found = read("cluster=mine", path, KINDS)[key]
             except WordError as error:
                 assert "cluster=mine: " in str(error) and "\n" not in str(error)
                 assert typed == value or "\t" in value, error  # nothing is refused in quotes but what ends a line

@@ -71,6 +71,28 @@ def test_attempts_are_told_apart(training, drawn, tmp_path, said, svg_of):
     assert "The run's status" not in words and "No rows here" not in words
 
 
+def test_the_training_error_is_drawn_where_it_is_known(training, drawn, tmp_path, said, svg_of):
+    """Over the same clock, beside the test images; an attempt of an older age has none."""
+    training.attempt(RUN, 0, rows(EPOCHS[:2]), status="killed", failure_kind="preempted")
+    known = [{**row, "train_top1": row["top1"] + 0.125} for row in rows(EPOCHS[2:])]
+    svg = drawn(training.attempt(RUN, 1, known, downtime_s=1.0), tmp_path, "accuracy")
+    read = svg_of(svg)
+    assert read.on_scale("x", read.marks("training-1", "x")) == pytest.approx([33.33, 44.44], rel=1e-3)
+    assert read.on_scale("y", read.marks("training-1", "y")) == pytest.approx([0.7373, 0.7237], rel=1e-3)
+    assert read.on_scale("y", read.marks("attempt-1", "y")) == pytest.approx([0.6123, 0.5987], rel=1e-3)
+    assert "training-0" not in read.groups
+    words = said(svg)
+    for word in ("first attempt, test images", "restart 1, test images", "training images",
+                 "top-1 (fraction of images)", "one minus it is the training error"):  # fmt: skip
+        assert word in words, word
+
+
+def test_a_run_of_an_older_age_has_no_word_of_training_images(training, drawn, tmp_path, said):
+    nan = [{**row, "train_top1": math.nan} for row in rows()]
+    words = said(drawn(training.attempt(RUN, epochs=nan, **MET), tmp_path, "accuracy"))
+    assert "Dashed" not in words and "training images" not in words and "fraction of test images" in words
+
+
 def test_the_curves_of_a_chain_of_runs_join(training, drawn, tmp_path, said, svg_of):
     """Each up to where the next one went on: what an attempt did after that is of no chain."""
     first, second = "19990101T000000-first.run", "19990102T000000-second"

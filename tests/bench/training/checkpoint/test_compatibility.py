@@ -30,6 +30,8 @@ OF_A_CONFIGURATION = {
     "loader_threads": MIXED,
     # Where things lie. The images themselves are told apart by their hash.
     "data": FREE, "results": FREE, "save": FREE, "resume": FREE,
+    # By whose name it was started.
+    "experiment": FREE, "scale": FREE,
 }  # fmt: skip
 OF_A_RECIPE = {
     "lr": REFUSED, "momentum": REFUSED, "nesterov": REFUSED, "decay_bn_bias": REFUSED, "label_smoothing": REFUSED,
