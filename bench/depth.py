@@ -155,7 +155,7 @@ def _shown(cost: Cost | None) -> tuple[str, str]:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command; see `command.run`."""
-    return command.run("bench.depth", __doc__, Keys, plan, run, words)
+    return command.run("bench.depth", __doc__, Keys, plan, run, words, goes_on=True)
 
 
 if __name__ == "__main__":

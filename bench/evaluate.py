@@ -158,7 +158,7 @@ def _table(of: Subject, found: Sequence[Row]) -> Table:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command; see `command.run`."""
-    return command.run("bench.evaluate", __doc__, Keys, plan, run, words)
+    return command.run("bench.evaluate", __doc__, Keys, plan, run, words, goes_on=True)
 
 
 if __name__ == "__main__":
