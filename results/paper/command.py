@@ -60,9 +60,10 @@ def main(words: Sequence[str] | None = None) -> int:
 
     def read(typed: list[str]) -> Task:
         given = values(typed, Keys)
-        if ("table" in given) == ("figure" in given):
-            got = "both" if "table" in given else "neither"
-            raise WordError(f"expected table= or figure=, got {got}; nearest is table={given.get('table', ['6'])[0]}")
+        if "table" in given and "figure" in given:
+            raise WordError(f"figure={given['figure'][0]}: one of the two; nearest is table={given['table'][0]} alone")
+        if "table" not in given and "figure" not in given:
+            raise WordError("table is missing: add table=6, or figure=6")
         to = given.get("to", [None])[0]
         if to is not None:
             check_folder("to", to)

@@ -311,6 +311,39 @@ def test_retry_goes_on_from_what_the_cell_has_saved(slurm: Slurm, store: Path, c
     assert (again.config.resume, again.config.save) == (str(path), str(path))
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"run_id": "somebody-else"}, "run somebody-else has saved its weights there (epoch 3)"),
+        ({"net": {"batch": "16"}}, "the checkpoint has batch=16 (here 32)"),
+        ({"state": {"epoch": 15, "step": 330, "top1": [0.1] * 15}}, "that run was complete at epoch 15, step 330"),
+    ],
+)
+def test_retry_goes_on_from_nothing_else(slurm: Slurm, store: Path, call, submitted, change, said: str) -> None:  # type: ignore[no-untyped-def]
+    path = store / "a.safetensors"
+    label = saving(submitted, 1, path).cells[1].label
+    job = pickle.loads((submitted.logs(1) / "job.pkl").read_bytes()).function
+    state = RunState(**{"epoch": 3, "step": 66, "elapsed_s": 9.0, "top1": [0.1, 0.2, 0.3]} | change.get("state", {}))
+    net = compatibility.net_of(job.config) | change.get("net", {})
+    saved = replace(saved_run.SAVED, run_id=change.get("run_id", "run1"), restart=0, chain=(), net=net, state=state)
+    saved_run.save(path, saved, saved_run.untrained(depth=20))
+    out, err = call("retry", status=1)
+    assert f"launch: {label} is not submitted: " in err and said in err and "2 configurations in 1 array" in out
+
+
+def test_retry_waits_for_a_job_that_is_to_write_to_the_same_path(slurm: Slurm, store: Path, call, submitted) -> None:  # type: ignore[no-untyped-def]
+    path = store / "a.safetensors"
+    found = saving(submitted, 1, path)
+    cells = tuple(replace(cell, submissions=(), config_hash="another") for cell in found.cells)
+    other = replace(found, sweep_id=OTHER, arrays=(), cells=cells)
+    other.folder.mkdir(parents=True)
+    array = manifest.Array(script="array-0.sh", cells=(1,), run_ids=("else",))
+    other.begun(array).taken(array, "77").write()
+    slurm.set("plain", f"77|RUNNING|{other.folder / 'array-0.sh'}\n")
+    out, err = call("retry", submitted.sweep_id, status=1)
+    assert f"save={path}: job 77 (RUNNING) of sweep {OTHER} is to write there" in err and "2 configurations" in out
+
+
 @pytest.mark.parametrize("how", ["queued", "done"])
 def test_retry_submits_nothing_that_another_sweep_has(slurm: Slurm, store: Path, call, submitted, how: str) -> None:  # type: ignore[no-untyped-def]
     """Another sweep of the same configurations: its job waits, or its run has completed."""
@@ -329,7 +362,7 @@ def test_retry_submits_nothing_that_another_sweep_has(slurm: Slurm, store: Path,
         RunWriter(store, {"run_id": "else", "restart_count": 0, "config_hash": hashed}).finish("completed")
     out, err = call("retry", submitted.sweep_id)
     said = {"queued": f"job 77 (PENDING) of sweep {OTHER} has it, and it is not", "done": "has a completed result"}[how]
-    assert said in err and "2 configurations in 1 array" in out
+    assert said in err and "2 configurations in 1 array" in out and "rerun=true" not in err
     now = manifest.read(submitted.folder / manifest.FILE)
     assert [len(cell.submissions) for cell in now.cells] == [1, 1, 2, 1, 2, 0]
 

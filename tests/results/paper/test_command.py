@@ -57,8 +57,8 @@ def test_csv_and_json_say_the_same(store, run, rows, word):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "expected table= or figure=, got neither; nearest is table=6"),
-        (["table=6", "figure=6"], "expected table= or figure=, got both; nearest is table=6"),
+        ([], "table is missing: add table=6, or figure=6"),
+        (["table=6", "figure=6"], "figure=6: one of the two; nearest is table=6 alone"),
         (["table=9"], "nearest: table="),
         (["figure=5"], "nearest: figure="),
         (["tabel=6"], "did you mean table=6?"),
