@@ -5,8 +5,4 @@ name in `kernels.reference`. The modules of `resnet` hold the parameters; an op 
 never changes a state dict. `import kernels` loads neither torch nor Triton.
 """
 
-from results.interrupt import end_quietly_as_command
-
 __version__ = "0.3.0"
-
-end_quietly_as_command()

@@ -46,7 +46,7 @@ ROOMS = {
 }  # fmt: skip
 MOST_MODULES, MOST_LINES = 16, 400
 # Modules of the standard library alone, which every package may import: what else would be written in each of them.
-FOUNDATION = {"results.words", "results.durable", "results.interrupt"}
+FOUNDATION = {"results.words", "results.durable"}
 # The entry points of commands in leaves, `main` alone, which may import what runs a command.
 COMMANDS = {
     "kernels/aot/command.py",

@@ -29,14 +29,13 @@ class Schedule:
     weight_decay: float = 1e-4
 
 
-SCHEDULES: dict[str, Schedule] = {
-    "cifar10": Schedule(
-        dataset="cifar10", split="test", sample="cifar10", image_size=32, num_classes=10, train_images=50_000,
-        test_images=10_000, global_batch=128, steps=64_000,
-    ),
-    # "Divided by 10 at plateaus" is read as 30 and 60 of 90 epochs, each without the images that fill no batch.
-    "imagenet": Schedule(
-        dataset="imagenet", split="val", sample="imagenet", image_size=224, num_classes=1000, train_images=1_281_167,
-        test_images=50_000, global_batch=256, steps=90 * (1_281_167 // 256),
-    ),
-}  # fmt: skip
+_CIFAR10 = Schedule(
+    dataset="cifar10", split="test", sample="cifar10", image_size=32, num_classes=10, train_images=50_000,
+    test_images=10_000, global_batch=128, steps=64_000,
+)  # fmt: skip
+# "Divided by 10 at plateaus" is read as 30 and 60 of 90 epochs, each without the images that fill no batch.
+_IMAGENET = Schedule(
+    dataset="imagenet", split="val", sample="imagenet", image_size=224, num_classes=1000, train_images=1_281_167,
+    test_images=50_000, global_batch=256, steps=90 * (1_281_167 // 256),
+)  # fmt: skip
+SCHEDULES: dict[str, Schedule] = {schedule.dataset: schedule for schedule in (_CIFAR10, _IMAGENET)}
