@@ -8,8 +8,6 @@ from results.published.schedules import SCHEDULES
 __all__ = ["FIVE", "of_figure", "of_net", "of_responses", "wanted_seeds"]
 
 FIVE = 5  # runs, of which the paper shows the best with mean and deviation
-# Protocols that a training run evaluates with by itself, by dataset.
-_OWN = {"cifar10": "whole image", "imagenet": "1-crop"}
 
 
 def wanted_seeds(published: Published | None) -> range:
@@ -60,7 +58,7 @@ def of_figure(published: Published, have: Iterable[int] = ()) -> str:
         return _evaluate(published, f" dataset={published.dataset}{stride}")
     if not published.is_ours:
         return f"(another recipe: {published.recipe})"
-    own = published.protocol == _OWN[published.dataset] and published.bn in (None, "running")
+    own = published.protocol == SCHEDULES[published.dataset].protocol and published.bn in (None, "running")
     missing = [seed for seed in wanted_seeds(published) if seed not in set(have)]
     command = of_net(net, published.dataset, missing, save=not own)
     return command if own else f"{command} && {_evaluate(published)}"

@@ -13,10 +13,12 @@ class Schedule:
         sample: name of the dataset's lossless copy in column `sample`.
         steps: optimizer steps of the whole schedule.
         lr: peak learning rate.
+        protocol: by which a training run evaluates by itself.
         split: the images that runs are evaluated on, as the paper names them; "test" in rows of `evaluations`.
     """
 
     dataset: str
+    protocol: str
     split: str
     sample: str
     image_size: int
@@ -30,12 +32,12 @@ class Schedule:
 
 
 _CIFAR10 = Schedule(
-    dataset="cifar10", split="test", sample="cifar10", image_size=32, num_classes=10, train_images=50_000,
-    test_images=10_000, global_batch=128, steps=64_000,
+    dataset="cifar10", protocol="whole image", split="test", sample="cifar10", image_size=32, num_classes=10,
+    train_images=50_000, test_images=10_000, global_batch=128, steps=64_000,
 )  # fmt: skip
 # "Divided by 10 at plateaus" is read as 30 and 60 of 90 epochs, each without the images that fill no batch.
 _IMAGENET = Schedule(
-    dataset="imagenet", split="val", sample="imagenet", image_size=224, num_classes=1000, train_images=1_281_167,
-    test_images=50_000, global_batch=256, steps=90 * (1_281_167 // 256),
+    dataset="imagenet", protocol="1-crop", split="val", sample="imagenet", image_size=224, num_classes=1000,
+    train_images=1_281_167, test_images=50_000, global_batch=256, steps=90 * (1_281_167 // 256),
 )  # fmt: skip
 SCHEDULES: dict[str, Schedule] = {schedule.dataset: schedule for schedule in (_CIFAR10, _IMAGENET)}
