@@ -17,6 +17,7 @@ from results import recover
 from results.store import journal
 from results.store.files import journals, read_rows
 from results.store.schema import Row
+from results.words import counted
 
 __all__ = ["OVER", "STATES", "CellState", "SweepState", "look"]
 
@@ -297,5 +298,5 @@ def _recover(store: Path, dead: Sequence[str], ends: Mapping[str, Evidence]) -> 
         except OSError as error:
             notices.append(f"the row of {run_id} cannot be written: {error}")
     if made:
-        notices.append(f"{made} of the rows were made from journals, of jobs that Slurm calls over")
+        notices.append(f"{counted(made, 'row')} made from journals, of jobs that Slurm calls over")
     return notices

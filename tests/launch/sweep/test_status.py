@@ -97,7 +97,7 @@ def test_the_row_of_a_job_that_is_over_is_made_with_the_evidence(slurm: Slurm, s
     assert (cell.state, cell.kind, cell.progress.epoch) == ("killed", "rank_lost", 2)
     assert cell.message.startswith("rank 0 on n1 was killed by signal 9, by the job's log; by Slurm's account: FAILED")
     assert "last line of the journal" in cell.message and found.over
-    assert found.notices == ("1 of the rows were made from journals, of jobs that Slurm calls over",)
+    assert found.notices == ("1 row made from journals, of jobs that Slurm calls over",)
     ((row,), _) = read_rows(store, "runs")
     assert (row["status"], row["failure_kind"], row["failure_message"]) == ("killed", "rank_lost", cell.message)
     assert row["recovered"] is True and not journals(store)
