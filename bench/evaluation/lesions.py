@@ -58,9 +58,9 @@ def removable(model: ResNet) -> list[Place]:
     for stage, blocks in enumerate(model.stages(), start=1):
         for number, block in enumerate(blocks, start=1):
             assert isinstance(block, Block)
+            # What changes the size changes the channels too.
             first, last = block.branch_layers()[0].conv, block.branch_layers()[-1].conv
-            strides = {layer.conv.stride for layer in block.branch_layers()}
-            if block.residual or (first.in_channels == last.out_channels and strides == {(1, 1)}):
+            if block.residual or first.in_channels == last.out_channels:
                 found.append(Place(stage, number))
     return found
 

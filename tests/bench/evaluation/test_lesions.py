@@ -161,6 +161,38 @@ def test_the_verdict_by_hand(truncated: int, others: list[int], ratio: float, ou
     assert f"of {len(said.depths)} truncations" in str(said)
 
 
+@pytest.mark.parametrize(
+    ("truncated", "ratios", "outcomes"),
+    [
+        # Without the last block, and without the last two: right of 900, and |F(x)|/|x| of the second and third block.
+        ((900, 900), (0.01, 0.01), ("undecided", "supported", "supported")),
+        ((893, 600), (0.01, 0.01), ("undecided", "refuted", "undecided")),
+        ((600, 600), (0.01, 0.01), ("refuted", "refuted", "refuted")),
+        ((893, 900), (0.2, 0.01), ("undecided", "refuted", "undecided")),  # the second block is not empty
+        ((893, 900), (0.01, 0.2), ("refuted", "refuted", "refuted")),
+    ],
+)
+def test_each_depth_is_judged_by_its_own_blocks_and_draws(
+    truncated: tuple[int, int], ratios: tuple[float, float], outcomes: tuple[str, str, str]
+) -> None:
+    """Of four blocks; one other at random may cost or not, two others cost."""
+
+    def right(count: int) -> np.ndarray:
+        return np.arange(1000) < count
+
+    last = [Cut("truncation", tuple(Place(1, at) for at in range(first, 5))) for first in (4, 3)]
+    found: dict[Cut | None, np.ndarray] = {None: right(900)}
+    found |= {cut: right(count) for cut, count in zip(last, truncated, strict=True)}
+    found |= {Cut("deletion", (Place(1, 2),), draw): right(count) for draw, count in enumerate((700, 900), start=1)}
+    found |= {Cut("deletion", (Place(1, 2), Place(1, 3)), draw): right(700) for draw in (1, 2)}
+    known = {Place(1, 1): 1.0, Place(1, 2): 1.0, Place(1, 3): ratios[0], Place(1, 4): ratios[1]}
+    examined = Examination(found, {}, known)
+    said = verdict(examined, costs(examined))
+    assert said is not None
+    assert (*(depth.outcome for depth in said.depths), said.outcome) == outcomes
+    assert [depth.loudest for depth in said.depths] == [ratios[1], max(ratios)]
+
+
 def test_costs_by_hand() -> None:
     known = {cut.kind: cost for cut, cost in costs(made_up(900, 880, [700, 800], 0.1)).items()}
     lost = known["truncation"]

@@ -82,6 +82,19 @@ def test_what_lies_there_is_named_with_what_would_do(path: Path, lay: Callable[[
     refuse_if_occupied(str(path.with_name("w-2.safetensors")), None)
 
 
+def test_a_run_that_was_complete_is_not_offered_to_be_resumed(path: Path) -> None:
+    saved_run.save(path, saved_run.at(saved_run.CONFIG.epochs), saved_run.untrained())
+    with pytest.raises(CheckpointError, match=r"run r has saved its weights there .epoch 15.") as raised:
+        refuse_if_occupied(str(path), None)
+    assert "resume=" not in str(raised.value) and str(raised.value).endswith(f"save={path.with_stem('w-2')} is free")
+    net = saved_run.SAVED.net | {"steps": "44"}
+    for epoch, complete in ((1, False), (2, True)):
+        saved_run.save(path, dataclasses.replace(saved_run.at(epoch), net=net), saved_run.untrained())
+        with pytest.raises(CheckpointError) as raised:
+            refuse_if_occupied(str(path), None)
+        assert ("resume=" not in str(raised.value)) == complete
+
+
 def test_a_free_path_is_taken(path: Path) -> None:
     refuse_if_occupied(str(path), None)
     two(path.with_name("other.safetensors"))
