@@ -1,5 +1,6 @@
 """What a cell is, from its row, its journal and what Slurm says; and whose rows are made."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ from after_submission import Slurm, begin, log, sweep
 
 from bench.config.paths import ROOT
 from launch.sweep import table
+from launch.sweep.manifest import Array
 from launch.sweep.status import STATES, CellState, SweepState, look
 from results.store.files import journals, read_rows
 
@@ -238,6 +240,27 @@ def test_what_slurm_has_forgotten_is_over_and_unknown(slurm: Slurm, store: Path)
     found = look_at(store, "17_0")
     assert (only(found).state, only(found).detail) == ("unknown", "Slurm knows no such job; no row, no journal")
     assert found.over
+
+
+def test_a_job_that_slurm_does_not_know_is_not_running_by_its_journal(slurm: Slurm, store: Path) -> None:
+    """Only where squeue does not answer is a fresh journal of another machine a sign of life."""
+    begin(store, "run0", steps=12)
+    cell = only(look_at(store, "17_0"))
+    assert (cell.state, cell.gone, cell.lives) == ("unknown", True, False)
+    assert cell.detail.startswith("Slurm knows no such job; last line of its journal ")
+    slurm.queue(slurm.job("17_0", "NEW_WORD", reason="SomethingNew"))
+    cell = only(look_at(store, "17_0"))
+    assert (cell.state, cell.lives) == ("unknown", True) and cell.detail.startswith("SomethingNew; last line of")
+
+
+def test_a_submission_that_was_cut_short_is_said(slurm: Slurm, store: Path) -> None:
+    manifest = sweep(store, ["17_0"])
+    said = "a submission was cut short: the same command finds out whether Slurm has it"
+    assert said not in look(manifest, store, manifest.cells).notices
+    cut = dataclasses.replace(
+        manifest, arrays=(*manifest.arrays, Array(script="array-1.sh", cells=(0,), run_ids=("x",)))
+    )
+    assert said in look(cut, store, cut.cells).notices
 
 
 def test_a_job_that_completed_without_a_row_is_not_called_completed(slurm: Slurm, store: Path) -> None:
