@@ -1,4 +1,4 @@
-"""Errors of saved weights, from the table `evaluations`: of runs here, of published weights, of ensembles."""
+"""Errors of saved weights, from the table `evaluations`: of runs here, of files that no run saved, of ensembles."""
 
 from collections.abc import Mapping
 from dataclasses import replace

@@ -13,7 +13,7 @@ from results.store.schema import Row
 
 __all__ = ["Group", "Label", "Store", "Value", "grouped", "of_counts", "of_runs", "read"]
 
-TRAINED, WEIGHTS, ENSEMBLE = "trained here", "published weights", "ensemble"
+TRAINED, WEIGHTS, ENSEMBLE = "trained here", "weights of no run", "ensemble"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class Label:
         system: its name.
         bn: "running" or "exact"; "" for a count.
         copy: of the images; "" for the lossless one.
-        origin: "trained here", "published weights" or "ensemble".
+        origin: "trained here", "weights of no run" or "ensemble".
         why: what keeps them apart from the paper's figures.
     """
 

@@ -91,7 +91,7 @@ def _responses(own: list[Row], runs: Mapping[str, Row]) -> Responses | None:
     run = runs.get((first.get("trained_by") or "").rpartition(".")[0], {})
     run_id = run.get("run_id") or (first.get("weights") or ["unknown"])[0][:12]
     ordered = sorted(own, key=lambda row: (row["stage"], row["block"], row.get("layer") or ""))
-    marks = marks_of(run) if run else ("published weights",)
+    marks = marks_of(run) if run else ("weights of no run",)
     marks += tuple(f"examined by {mark}" for mark in marks_of(first))
     layers = [(row.get("layer") or "?", row["value"]) for row in ordered]
     return Responses(net, run_id, run.get("seed", first.get("seed")), first.get("images"), stands, marks, layers)

@@ -90,5 +90,5 @@ def label_text(label: Label) -> str:
     said = [label.protocol]
     said += ["bn exact"] if label.bn == "exact" else []
     said += [label.copy] if label.copy else []
-    said += [label.origin] if label.origin == "published weights" else []
+    said += [label.origin] if label.origin == "weights of no run" else []
     return ", ".join(said)

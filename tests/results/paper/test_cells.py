@@ -33,7 +33,7 @@ def test_what_agrees_in_everything_may_stand_beside():
         {"bn": "running"},
     ],
 )
-@pytest.mark.parametrize("origin", ["trained here", "published weights"])
+@pytest.mark.parametrize("origin", ["trained here", "weights of no run"])
 def test_one_difference_keeps_it_away(change, origin):
     assert not beside(RELEASED, replace(FITTING, origin=origin, **change))
 
@@ -42,7 +42,7 @@ def test_images_of_another_split_keep_it_away():
     assert not beside(replace(RELEASED, split="test"), FITTING)
 
 
-@pytest.mark.parametrize("origin", ["trained here", "published weights"])
+@pytest.mark.parametrize("origin", ["trained here", "weights of no run"])
 def test_a_best_epoch_has_nothing_beside_it(origin):
     for one in ALL:
         if one.place == "akamaster":

@@ -89,7 +89,7 @@ def test_other_nets_images_and_failed_runs_are_not_there(store, examine, rows, r
 def test_published_weights_are_marked(examine, rows):
     examine("e", [0.1] * 4)
     assert {(row["run_id"], *row["marks"]) for row in rows("figure=7", status="measured")} == {
-        ("010101010101", "published weights")
+        ("010101010101", "weights of no run")
     }  # fmt: skip
 
 
