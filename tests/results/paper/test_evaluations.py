@@ -104,7 +104,7 @@ def test_published_weights_and_runs_are_never_averaged(trained, rows):
     trained.evaluate("e", {"trained_by": "run.0", "epoch": 90})
     trained.evaluate("f", {"top1": 0.5})
     assert sorted((row["origin"], row["n"], row["measured"]) for row in ours(rows)) == [
-        ("weights of no run", 1, 0.5), ("trained here", 1, 0.25)
+        ("trained here", 1, 0.25), ("weights of no run", 1, 0.5)
     ]  # fmt: skip
 
 
