@@ -36,7 +36,10 @@ def stored(run: str) -> tuple[dict, dict]:
 
 def test_the_table_of_results_is_that_of_the_kept_rows() -> None:
     lines = RESULT.findall((ROOT / "README.md").read_text())
-    kept = [row for row in read_rows(RECORD_ROOT, "runs")[0] if benchmark_of(row) == "training"]
+    kept = [
+        row for row in read_rows(RECORD_ROOT, "runs")[0]
+        if benchmark_of(row) == "training" and row["experiment"] is None  # of the paper: in docs/paper.md
+    ]  # fmt: skip
     assert {run for *_, run in lines} == {row["run_id"][-8:] for row in kept}
     for net, data, machine, images_per_s, target, seconds, top1, run in lines:
         row, system = stored(run)
@@ -51,6 +54,21 @@ def test_the_table_of_results_is_that_of_the_kept_rows() -> None:
         words = machine.replace("2 cores of an ", "").split()
         assert all(word in system["cpu_model"] for word in words), (machine, system["cpu_model"])
         assert (row["status"], row["world_size"], row["precision"]) == ("completed", 2, "bf16")
+
+
+def test_the_errors_of_reduced_experiments_are_those_of_the_kept_rows() -> None:
+    text = (ROOT / "docs" / "paper.md").read_text()
+    said = re.findall(r"plain-(\d+) ([\d.]+)% and ([\d.]+)%", text)
+    rows = [row for row in read_rows(RECORD_ROOT, "runs")[0] if row["experiment"] == "figure1"]
+    found = {}
+    for row in rows:
+        assert (row["scale"], row["sample"], row["epochs"]) == ("small", "cifar10-jpeg", 8)
+        epochs = read_rows(RECORD_ROOT, "epochs", [row["run_id"]])[0]
+        last = max(epochs, key=lambda epoch: epoch["epoch"])
+        found[str(row["depth"])] = tuple(
+            f"{100 * (1 - value):.1f}" for value in (last["train_top1"], row["final_top1"])
+        )
+    assert {depth: (train, test) for depth, train, test in said} == found and len(found) == len(rows) == 2
 
 
 def test_what_ends_a_run_has_the_kinds_of_the_schema() -> None:

@@ -151,8 +151,10 @@ def _draw(found: PaperFigure, said: str, curves: Sequence[Curve], folder: Path, 
     notes += [f"Missing: {', '.join(dict.fromkeys(absent))}."] if absent else []
     lacking = [curve.run_id for curve in curves if all(point.train_error is None for point in curve.points)]
     notes += [f"Training error not recorded: {', '.join(ids[one] for one in lacking)}."] if lacking else []
-    notes += [f"{ids[curve.run_id]}: {', '.join((*filter(None, (curve.stands.why,)), *curve.marks))}."
-              for curve in curves if curve.stands.why or curve.marks]  # fmt: skip
+    about = {
+        ids[curve.run_id]: (*filter(None, (curve.stands.why, curve.stands.copy)), *curve.marks) for curve in curves
+    }
+    notes += [f"{run}: {', '.join(words)}." for run, words in about.items() if words]
     caption = Caption(
         title=found.title + (f" ({said})" if said else ""),
         who=f"{counted(len(curves), 'run')}: {', '.join(ids[curve.run_id] for curve in curves)}"
@@ -236,7 +238,7 @@ def _draw_responses(
     notes = ["Of each 3x3 layer of a block the standard deviation after BN, before ReLU and addition."]
     notes += [
         f"{one.net.name}, {ids[one.run_id]}: {images_text(one)}"
-        + "".join(f"; {mark}" for mark in (*filter(None, (one.stands.why,)), *one.marks))
+        + "".join(f"; {mark}" for mark in (*filter(None, (one.stands.why, one.stands.copy)), *one.marks))
         + "."
         for one in group
     ]

@@ -85,6 +85,10 @@ def test_each_kind_has_a_picture_of_its_own(store, run, tmp_path):
     assert "ResNet-20, published 8.75" in svgs["figure-6"] and "published" not in svgs["figure-6-reduced"]
     marks = re.findall(r'id="published-(\d-[\w-]+)"', svgs["figure-6"])
     assert len(marks) == len(set(marks)) == 12
+    assert "c: cifar10-jpeg." in svgs["figure-6-cifar10-jpeg"] and "d: scale=small." in svgs["figure-6-reduced"]
+    store.train("f", 0.91, **usual, scale="small", sample="cifar10-jpeg", seed=4)
+    run("figure=6", f"to={tmp_path}")
+    assert "f: scale=small, cifar10-jpeg." in (tmp_path / "figure-6-reduced.svg").read_text()
     for name in svgs:
         ElementTree.fromstring(svgs[name])
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
