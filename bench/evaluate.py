@@ -118,7 +118,7 @@ def make_exact(task: Task, normalize: Normalization) -> None:
     for net in task.of.nets:
         images = (images for images, _ in plain_batches(task.of, train, chosen, normalize))
         with task.of.autocast():
-            set_exact_statistics(net.model, images, net.model)
+            set_exact_statistics(net.model, images)
 
 
 def run(task: Task) -> int:

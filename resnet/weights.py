@@ -1,9 +1,10 @@
 """Saves and loads a network's weights as safetensors, complete or not at all; nothing is ever unpickled."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -14,6 +15,8 @@ from resnet.architecture import IMAGENET_STAGES, Architecture
 from resnet.model import ResNet
 from results.durable import replace_file
 from results.words import ConfigError
+
+Value = TypeVar("Value")
 
 
 class WeightsError(ValueError):
@@ -74,14 +77,7 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> dict[str, st
     """
     path = Path(path)
     architecture = _architecture(model)
-    if not path.is_file():
-        raise WeightsError(f"{path}: no such weights file")
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            metadata: dict[str, str] = file.metadata() or {}
-            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{path}: not a readable safetensors file: {_line(error)}") from error
+    tensors, metadata = _read(path, lambda file, name: file.get_tensor(name))
     # Strides v1 and v1.5, and shortcuts none and A, have the same names and shapes: only the metadata tells them apart.
     for key, value in architecture.items():
         if metadata.get(key, value) != value:
@@ -115,14 +111,7 @@ def architecture_of(
         WeightsError: the file is missing or not safetensors, of no network of these families, or needs a word.
     """
     path = Path(path)
-    if not path.is_file():
-        raise WeightsError(f"{path}: no such weights file")
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            metadata: dict[str, str] = file.metadata() or {}
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{path}: not a readable safetensors file: {_line(error)}") from error
+    shapes, metadata = _read(path, lambda file, name: tuple(file.get_slice(name).get_shape()))
     if "family" not in metadata:
         return _by_shapes(path, shapes, shortcut, stride), metadata
     try:
@@ -138,6 +127,17 @@ def architecture_of(
         if typed is not None and typed != getattr(found, key):
             raise WeightsError(f"{path}: weights of {key}={getattr(found, key)}, and {key}={typed} was asked for")
     return found, metadata
+
+
+def _read(path: Path, take: Callable[[Any, str], Value]) -> tuple[dict[str, Value], dict[str, str]]:
+    """What `take` makes of each tensor of a file, by name, and the file's metadata."""
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such weights file")
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            return {name: take(file, name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{path}: not a readable safetensors file: {_line(error)}") from error
 
 
 def _by_shapes(

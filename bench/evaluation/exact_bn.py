@@ -1,7 +1,6 @@
 """Statistics of batch normalization over many training images, in place of the momentum average of training."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,19 +18,17 @@ def spread_rows(count: int, images: int) -> np.ndarray:
 def set_exact_statistics(
     model: nn.Module,
     batches: Iterable[Tensor],
-    forward: Callable[[Tensor], Any],
     all_reduce: Callable[[Sequence[float]], list[float]] = list,
 ) -> int:
     """Set the running statistics of every BN to the mean and variance of its input over images.
 
     The net is in training mode meanwhile: each BN normalizes by its own batch, and its successors see what they saw in
     training. The variance is that of all values together: the mean of the batches' variances lacks what their means
-    differ by. The authors' released models were made so ("the average of many training images", in their README).
+    differ by. The authors' released models have averages over many training images too, says their README.
 
     Args:
         model: in whichever mode; it is left in evaluation mode.
         batches: float32 [N, 3, H, W], normalized as in training.
-        forward: runs the net on a batch.
         all_reduce: sums values over the ranks; every rank calls it.
 
     Returns:
@@ -59,7 +56,7 @@ def set_exact_statistics(
             norm.momentum = 0.0  # what it has stays as it is until all is known
             norm.num_batches_tracked = None
         for batch in batches:
-            forward(batch)
+            model(batch)
             images += len(batch)
     finally:
         for hook in hooks:

@@ -52,18 +52,20 @@ def check_saves(cells: Sequence[Cell], taken: Mapping[Identity, Queued]) -> None
     """
     from bench.training.checkpoint.occupied import refuse_if_occupied  # late: few configurations save
 
-    writers = {key[2]: job for key, job in taken.items()}
     for cell in cells:
         if (save := cell.config.save) is None:
             continue
-        if job := writers.get(save):
+        if job := _writing(save, taken):
             raise ConfigError(f"save={save}: {job} is to write there; save elsewhere, or wait for its end")
         refuse_if_occupied(save, cell.config.resume)
 
 
-def beginning_again(
-    swept: SweepCell, cell: Cell, taken: Mapping[Identity, Queued], writers: Mapping[str | None, Queued]
-) -> Cell | None:
+def _writing(save: str, taken: Mapping[Identity, Queued]) -> Queued | None:
+    """The job that is to write to a path."""
+    return next((job for key, job in taken.items() if key[2] == save), None)
+
+
+def beginning_again(swept: SweepCell, cell: Cell, taken: Mapping[Identity, Queued]) -> Cell | None:
     """What a cell of a sweep is to run when it begins again; None where it is done, or another sweep has it.
 
     A run that saved before it ended goes on from there.
@@ -72,7 +74,6 @@ def beginning_again(
         swept: the cell as the sweep has it.
         cell: what it ran the last time.
         taken: jobs by what they run.
-        writers: of these by `save` path.
 
     Raises:
         ConfigError: it cannot run, or would replace the weights of another run.
@@ -89,7 +90,7 @@ def beginning_again(
     from bench.training.checkpoint import compatibility, contents
     from bench.training.checkpoint.occupied import refuse_if_occupied, writer_at
 
-    if job := writers.get(config.save):
+    if job := _writing(config.save, taken):
         raise ConfigError(f"save={config.save}: {job} is to write there")
     last = writer_at(config.save)
     if last is None or last.run_id not in {one.run_id for one in swept.submissions}:

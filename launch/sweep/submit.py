@@ -115,12 +115,11 @@ def again(path: Path, choose: Callable[[Manifest], Sequence[int]]) -> int:
     with _alone(read(path).results):
         known, taken = _known(read(path).results)
         before = next(sweep for sweep in known if sweep.sweep_id == path.parent.name)
-        writers = {key[2]: job for key, job in taken.items()}
         places, cells, unfit = [], [], 0
         for place in choose(before):
             swept, ran = before.cells[place], _resubmitted(before, place)
             try:
-                cell = done.beginning_again(swept, ran, taken, writers)
+                cell = done.beginning_again(swept, ran, taken)
             except ConfigError as error:
                 print(printable(f"launch: {swept.label} is not submitted: {error}"), file=sys.stderr, flush=True)
                 unfit += 1

@@ -25,7 +25,7 @@ def norms(model: torch.nn.Module) -> dict[str, torch.nn.BatchNorm2d]:
 def test_statistics_are_those_of_all_values(sizes: tuple[int, ...]) -> None:
     model, images = net(0), batches(sizes)
     expected = naive.exact_statistics(copy.deepcopy(model), images)
-    assert set_exact_statistics(model, images, model) == sum(sizes)
+    assert set_exact_statistics(model, images) == sum(sizes)
     assert not model.training
     for name, norm in norms(model).items():
         mean, var = expected[name]
@@ -36,7 +36,7 @@ def test_statistics_are_those_of_all_values(sizes: tuple[int, ...]) -> None:
 def test_nothing_else_of_the_net_changes() -> None:
     model = net(0)
     before = copy.deepcopy(model.state_dict())
-    set_exact_statistics(model, batches((4, 4)), model)
+    set_exact_statistics(model, batches((4, 4)))
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name]) != name.endswith(("running_mean", "running_var")), name
     assert {norm.momentum for norm in norms(model).values()} == {0.1}
@@ -46,12 +46,12 @@ def test_nothing_else_of_the_net_changes() -> None:
 def test_ranks_give_the_statistics_of_all_their_images() -> None:
     images, parts, summed = batches((4, 3, 5)), [], []
     whole = net(0)
-    set_exact_statistics(whole, images, whole)
+    set_exact_statistics(whole, images)
     for part in (images[:1], images[1:]):
-        set_exact_statistics(one := net(0), part, one, lambda flat: parts.append(list(flat)) or list(flat))  # type: ignore[func-returns-value]
+        set_exact_statistics(net(0), part, lambda flat: parts.append(list(flat)) or list(flat))  # type: ignore[func-returns-value]
     summed = [sum(values) for values in zip(*parts, strict=True)]
     ranked = net(0)
-    assert set_exact_statistics(ranked, images[:1], ranked, lambda flat: summed) == 12
+    assert set_exact_statistics(ranked, images[:1], lambda flat: summed) == 12
     for name, value in whole.state_dict().items():
         assert torch.allclose(value.double(), ranked.state_dict()[name].double(), rtol=1e-5, atol=1e-6), name
 
@@ -65,14 +65,14 @@ def test_a_failure_leaves_the_net_as_it_was() -> None:
         raise RuntimeError("no more images")
 
     with pytest.raises(RuntimeError, match="no more images"):
-        set_exact_statistics(model, failing(), model)
+        set_exact_statistics(model, failing())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert not model.training and all(not module._forward_pre_hooks for module in model.modules())
 
 
 def test_no_images_are_refused() -> None:
     with pytest.raises(ValueError, match="^no images"):
-        set_exact_statistics(net(0), [], net(0))
+        set_exact_statistics(net(0), [])
 
 
 def test_rows_are_spread_over_the_split() -> None:

@@ -2,12 +2,13 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from launch.cli import main
 from launch.sweep.manifest import Array, Manifest, Submission, SweepCell
 from results.store.writer import RunWriter
 
@@ -88,6 +89,19 @@ class Slurm:
         path = self.folder / "calls"
         lines = path.read_text().splitlines() if path.exists() else []
         return [line.partition(" ")[2] for line in lines if line.startswith(f"{name} ")]
+
+
+def caller(store: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[str, str]]:
+    """Calls the launcher on a store, and returns what was printed; fails where the exit status is another."""
+
+    def one(*words: str, status: int = 0) -> tuple[str, str]:
+        capsys.readouterr()
+        got = main("slurm", [*words, *([] if any("results=" in word for word in words) else [f"results={store}"])])
+        out, err = capsys.readouterr()
+        assert got == status, (out, err)
+        return out, err
+
+    return one
 
 
 def sweep(store: Path, jobs: Sequence[str | None], sweep_id: str = SWEEP, **more: Any) -> Manifest:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from after_submission import SWEEP, Slurm, sweep
+from after_submission import SWEEP, Slurm, caller, sweep
 
 from launch.cli import main
 from launch.sweep import choose, manifest
@@ -27,14 +27,7 @@ def store(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def call(store: Path, capsys: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
-    def one(*words: str, status: int = 0) -> tuple[str, str]:
-        capsys.readouterr()
-        got = main("slurm", [*words, *([] if any("results=" in word for word in words) else [f"results={store}"])])
-        out, err = capsys.readouterr()
-        assert got == status, (out, err)
-        return out, err
-
-    return one
+    return caller(store, capsys)
 
 
 @pytest.mark.parametrize("word", [None, SWEEP, SWEEP[:15], SWEEP[-8:], "20261127"])

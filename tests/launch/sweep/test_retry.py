@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pytest
 import saved_run
-from after_submission import Slurm, begin, sweep
+from after_submission import Slurm, begin, caller, sweep
 from submitit.core.utils import DelayedSubmission
 
 from bench.config.grammar import WordError
 from bench.training.checkpoint import compatibility
 from bench.training.state import RunState
 from launch import cluster as clusters
-from launch.cli import main
 from launch.job import Job
 from launch.plan import make_plan
 from launch.sweep import manifest
@@ -37,14 +36,7 @@ def store(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def call(store: Path, capsys: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
-    def one(*words: str, status: int = 0) -> tuple[str, str]:
-        capsys.readouterr()
-        got = main("slurm", [*words, *([] if any("results=" in word for word in words) else [f"results={store}"])])
-        out, err = capsys.readouterr()
-        assert got == status, (out, err)
-        return out, err
-
-    return one
+    return caller(store, capsys)
 
 
 @pytest.fixture
