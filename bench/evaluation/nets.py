@@ -1,7 +1,6 @@
 """Nets from weights files: which network, how it was trained, and so how its images are normalized."""
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ import torch
 
 import resnet
 from resnet.architecture import TRAINING
-from results.words import ConfigError
+from results.words import ConfigError, parse_json
 
 __all__ = ["Net", "load", "one_of"]
 
@@ -52,7 +51,7 @@ def load(
         shortcut, stride: what the file may not tell, see `resnet.architecture_of`.
 
     Raises:
-        resnet.WeightsError: it is no weights file, or does not tell enough.
+        resnet.WeightsError: it is no weights file, does not tell enough, or has a value that is not finite.
     """
     architecture, metadata = resnet.architecture_of(path, shortcut=shortcut, stride=stride)
     model = resnet.build(
@@ -60,6 +59,9 @@ def load(
         stride=architecture.stride, num_classes=architecture.num_classes, kernels=kernels,
     )  # fmt: skip
     resnet.load_weights(model, path)
+    odd = next((name for name, value in model.state_dict().items() if not value.isfinite().all()), None)
+    if odd:
+        raise resnet.WeightsError(f"{path}: {odd} has values that are not finite")
     model.to(device=device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -71,7 +73,7 @@ def _training(path: str, text: str | None) -> dict[str, Any]:
     if text is None:
         return {"words": {}}
     try:
-        values = json.loads(text)
+        values = parse_json(text)
     except ValueError as error:
         raise resnet.WeightsError(f"{path}: its metadata {TRAINING} is not JSON ({error})") from None
     words = values.get("net") if isinstance(values, dict) else None

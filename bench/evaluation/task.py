@@ -30,7 +30,8 @@ from resnet.data import (
     dataset_in_environment,
     open_dataset,
 )
-from results.words import DEFAULT_ROOT
+from resnet.recipe import load as load_recipe
+from results.words import DEFAULT_ROOT, ConfigError
 
 __all__ = ["BATCH", "SharedKeys", "Subject", "normalization", "plain_batches", "subject"]
 
@@ -116,7 +117,7 @@ def subject(typed: Mapping[str, Sequence[Any]]) -> Subject:
             raise WordError(f"weights={error}") from None
         nets.append(net)
     dataset = _dataset(nets, one)
-    image_size = one.get("image_size") or int(trained.one_of(nets, "image_size") or DATASETS[dataset].image_size)
+    image_size = one.get("image_size") or _image_size(nets) or DATASETS[dataset].image_size
     splits = _open(nets, dataset, one, image_size)
     split = splits.train if one.get("split") == "train" else splits.test
     images = one.get("images", len(split))
@@ -124,10 +125,28 @@ def subject(typed: Mapping[str, Sequence[Any]]) -> Subject:
         raise WordError(f"images={images}: there are {len(split)}; nearest is images={len(split)}")
     return Subject(
         nets=nets, dataset=dataset, splits=splits, split=split, images=images, image_size=image_size,
-        per_pixel=trained.one_of(nets, "recipe", one.get("recipe")) == "paper", batch=one.get("batch", BATCH),
+        per_pixel=_augment(nets, dataset, one.get("recipe")) == "paper", batch=one.get("batch", BATCH),
         precision=one.get("precision", "fp32"), threads=one.get("threads", cores_here(os.environ)),
         results=paths.check_folder("results", one.get("results", str(DEFAULT_ROOT))), device=device,
     )  # fmt: skip
+
+
+def _image_size(nets: Sequence[Net]) -> int | None:
+    """The side that the runs' images had; None where no run says it."""
+    known = trained.one_of(nets, "image_size")
+    if known is None or (known.isdecimal() and int(known) >= 8):
+        return None if known is None else int(known)
+    raise WordError(f"image_size={known!r}, of the weights: expected a number of pixels from 8 on; add image_size=")
+
+
+def _augment(nets: Sequence[Net], dataset: str, typed: str | None) -> str:
+    """The policy by which the nets' images were normalized in training."""
+    name = trained.one_of(nets, "recipe", typed) or "fast"
+    architecture = nets[0].model.architecture
+    try:
+        return load_recipe(name, dataset, architecture.family, architecture.depth).augment
+    except ConfigError as error:
+        raise WordError(f"{error} (the recipe of the weights)") from None
 
 
 def _dataset(nets: Sequence[Net], one: dict[str, Any]) -> str:

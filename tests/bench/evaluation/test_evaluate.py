@@ -1,6 +1,7 @@
 """The command: from weights files and words to rows, whose figures are those of a naive loop."""
 
 import dataclasses
+import json
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -128,8 +129,13 @@ def test_the_recipe_of_the_run_decides_how_images_are_normalized(folder: Path, t
     for name, recipe in (("paper", "paper"), ("fast", "fast")):
         net_of = saved_run.SAVED.net | {"recipe": recipe}
         saved_run.save(tmp_path / f"{name}.safetensors", dataclasses.replace(saved_run.SAVED, net=net_of))
-    assert plan([f"weights={tmp_path}/paper.safetensors"]).of.per_pixel
-    assert not plan([f"weights={tmp_path}/fast.safetensors"]).of.per_pixel
+    # As in training: the digits are normalized by channel by every recipe.
+    for name in ("paper", "fast"):
+        assert not plan([f"weights={tmp_path}/{name}.safetensors"]).of.per_pixel
+        path = tmp_path / f"{name}-folder.safetensors"
+        told = json.dumps({"version": 3, "net": {"dataset": "imagefolder", "image_size": str(SIZE), "recipe": name}})
+        resnet.save_weights(net(0), path, {"training": told})
+        assert plan([f"weights={path}", f"data={folder}"]).of.per_pixel == (name == "paper")
     both = f"weights={tmp_path}/paper.safetensors,{tmp_path}/fast.safetensors"
     with pytest.raises(ValueError, match="^recipe: paper.safetensors has paper and fast.safetensors has fast; "):
         plan([both])
@@ -137,6 +143,43 @@ def test_the_recipe_of_the_run_decides_how_images_are_normalized(folder: Path, t
         plan([f"weights={tmp_path}/paper.safetensors", "recipe=fast"])
     saved_run.save_old(old := tmp_path / "old.safetensors", 1)
     assert not plan([f"weights={old}", "recipe=fast"]).of.per_pixel
+
+
+@pytest.mark.parametrize(
+    ("metadata", "said"),
+    [
+        (
+            '{"version": 3, "net": {"dataset": "digits", "image_size": "abc"}}',
+            "image_size='abc', of the weights",
+        ),
+        (
+            '{"version": 3, "net": {"dataset": "digits", "image_size": "-3"}}',
+            "image_size='-3', of the weights",
+        ),
+        (
+            '{"version": 3, "net": {"dataset": "digits", "recipe": "lars"}}',
+            "recipe=lars is unknown: choose one of fast, paper (the",
+        ),
+        ('{"version": 3, "net": {"dataset": "mnist"}}', "dataset=mnist, of the weights: no such dataset here"),
+        ("{", "its metadata training is not JSON"),
+        ("[" * 100_000, "its metadata training is not JSON"),
+    ],
+)
+def test_what_weights_say_is_believed_only_if_it_can_be(tmp_path: Path, metadata: str, said: str) -> None:
+    path = tmp_path / "w.safetensors"
+    resnet.save_weights(net(0, classes=10), path, {"training": metadata})
+    with pytest.raises(ValueError) as raised:
+        plan([f"weights={path}"])
+    assert said in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    model = net(0, classes=10)
+    with torch.no_grad():
+        model.layer2[0].conv1.weight[0, 0, 0, 0] = float("nan")
+    resnet.save_weights(model, tmp_path / "w.safetensors")
+    with pytest.raises(ValueError, match="layer2.0.conv1.weight has values that are not finite"):
+        plan([f"weights={tmp_path}/w.safetensors", "dataset=digits"])
 
 
 def test_small_images_are_seen_whole() -> None:
