@@ -134,9 +134,9 @@ def subject(typed: Mapping[str, Sequence[Any]]) -> Subject:
 def _image_size(nets: Sequence[Net]) -> int | None:
     """The side that the runs' images had; None where no run says it."""
     known = trained.one_of(nets, "image_size")
-    if known is None or (known.isdecimal() and int(known) >= 8):
+    if known is None or known.isdecimal():  # how small it may be is known where the images are opened
         return None if known is None else int(known)
-    raise WordError(f"image_size={known!r}, of the weights: expected a number of pixels from 8 on; add image_size=")
+    raise WordError(f"image_size={known!r}, of the weights: expected a number of pixels; add image_size=")
 
 
 def _augment(nets: Sequence[Net], dataset: str, typed: str | None) -> str:
