@@ -20,16 +20,14 @@ from rich.table import Table
 from bench.config import command
 from bench.config.command import Terminal
 from bench.config.grammar import WordError, key, values
-from bench.evaluation import protocols, rows
-from bench.evaluation.lesions import Cut, Examination, Place, examine, lesions, random_cuts, truncations
-from bench.evaluation.lesions import removable as removable_of
+from bench.evaluation import rows
+from bench.evaluation.lesions import DRAWS, Cut, Examination, Place, all_cuts, examine
 from bench.evaluation.task import SharedKeys, Subject, normalization, plain_batches, subject
 from bench.evaluation.verdict import Cost, costs, verdict
-from resnet.data import DataError
+from resnet.data import DATASETS, DataError
 from results.store.schema import Row
 
 PIPE_WIDTH = 120
-DRAWS = 20
 
 
 @dataclass(kw_only=True)
@@ -68,12 +66,7 @@ def run(task: Task) -> int:
     """Examine, print and write down what is planned."""
     of = task.of
     (net,) = of.nets
-    possible = set(removable_of(net.model))
-    cuts = [
-        cut
-        for cut in (*lesions(net.model), *truncations(net.model), *random_cuts(net.model, task.draws, task.seed))
-        if possible.issuperset(cut.places)
-    ]
+    cuts = all_cuts(net.model, task.draws, task.seed)
     try:
         with of.autocast():
             batches = plain_batches(of, of.split, np.arange(of.images), normalization(of))
@@ -81,7 +74,7 @@ def run(task: Task) -> int:
     except DataError as error:
         raise command.Failure(str(error)) from None
     known = costs(found)
-    evaluation_id = rows.write(of, "lesions", [one | _shared(task) for one in _rows(found, known)])
+    evaluation_id = rows.write(of, of.split, "lesions", [one | _shared(task) for one in rows.lesion_rows(found, known)])
     console = Terminal(PIPE_WIDTH)
     console.print(_of_blocks(task, found, known))
     console.print(_of_stages(known))
@@ -92,27 +85,9 @@ def run(task: Task) -> int:
 
 
 def _shared(task: Task) -> Row:
-    protocol = protocols.default_protocol(task.of.dataset)
+    protocol = DATASETS[task.of.dataset].eval_protocol
     row = rows.of_nets(task.of.nets)
-    return row | {"weights": [task.of.nets[0].sha256], "images": task.of.images, "protocol": protocol}
-
-
-def _rows(found: Examination, known: Mapping[Cut, Cost]) -> list[Row]:
-    whole = float(found.right[None].mean())
-    made: list[Row] = [{"kind": "whole", "stage": 0, "block": 0, "top1": whole}]
-    for layer, deviation in found.responses.items():
-        stage, block = (int(part) for part in layer.removeprefix("layer").split(".")[:2])
-        made.append({"kind": "response", "stage": stage, "block": block + 1, "layer": layer, "value": deviation})
-    for place, ratio in found.ratios.items():
-        made.append({"kind": "ratio", "stage": place.stage, "block": place.block, "layer": place.name, "value": ratio})
-    for cut, cost in known.items():
-        made.append({
-            "kind": cut.kind, "stage": cut.places[0].stage,
-            "block": 0 if cut.kind == "deletion" else cut.places[0].block,
-            "count": len(cut.places), "draws": cost.draws or None, "top1": whole - cost.mean,
-            "cost": cost.mean, "low": cost.low, "high": cost.high,
-        })  # fmt: skip
-    return made
+    return row | {"weights": rows.hashes(task.of.nets), "images": task.of.images, "protocol": protocol}
 
 
 def _of_blocks(task: Task, found: Examination, known: Mapping[Cut, Cost]) -> Table:

@@ -21,18 +21,17 @@ from rich.table import Table
 
 from bench.config import command
 from bench.config.command import Terminal
+from bench.config.examined import BN_IMAGES, STATISTICS, check_protocols
 from bench.config.grammar import WordError, key, values
-from bench.evaluation import protocols, rows
+from bench.evaluation import rows
 from bench.evaluation.exact_bn import set_exact_statistics, spread_rows
 from bench.evaluation.images import Normalization
 from bench.evaluation.softmax import Figures, Totals, answers
 from bench.evaluation.task import SharedKeys, Subject, normalization, plain_batches, subject
-from resnet.data import DataError
+from resnet.data import DATASETS, PROTOCOLS, DataError
 from results.store.schema import Row
 
 PIPE_WIDTH = 120
-BN = ("running", "exact")
-BN_IMAGES = 2048
 
 
 @dataclass(kw_only=True)
@@ -40,11 +39,11 @@ class Keys(SharedKeys):
     """Words of the command line."""
 
     protocol: str | None = key(
-        "which crops of an image are averaged", "that of a run on the dataset", choices=protocols.PROTOCOLS
+        "which crops of an image are averaged", "that of a run on the dataset", choices=PROTOCOLS
     )
     bn: str | None = key(
         "statistics of batch normalization: the momentum average of training, or averages over bn_images", "running",
-        choices=BN,
+        choices=STATISTICS,
     )  # fmt: skip
     bn_images: int | None = key(
         "training images for bn=exact, spread evenly", str(BN_IMAGES), unit="images", least=2, one=True
@@ -74,22 +73,15 @@ def plan(words: Sequence[str]) -> Task:
     """
     typed = values(words, Keys)
     of = subject(typed)
-    allowed = protocols.fitting(of.dataset)
-    chosen = tuple(dict.fromkeys(typed.get("protocol", [protocols.default_protocol(of.dataset)])))
-    for name in chosen:
-        if name not in allowed:
-            near = f"'{allowed[0]}'" if " " in allowed[0] else allowed[0]
-            raise WordError(
-                f"protocol={name}: images of {of.dataset} are evaluated by {', '.join(allowed)} (nearest: "
-                f"protocol={near})"
-            )
+    chosen = tuple(dict.fromkeys(typed.get("protocol", [DATASETS[of.dataset].eval_protocol])))
+    check_protocols(of.dataset, chosen)
     asked = typed.get("bn", ["running"])
     most = len(of.splits.train)
     (bn_images,) = typed.get("bn_images", [min(BN_IMAGES, most)])
     if "exact" in asked and bn_images > most:
         raise WordError(f"bn_images={bn_images}: there are {most}; nearest is bn_images={most}")
     # The exact statistics take the place of those that were trained.
-    return Task(of=of, protocols=chosen, bn=tuple(name for name in BN if name in asked), bn_images=bn_images)
+    return Task(of=of, protocols=chosen, bn=tuple(name for name in STATISTICS if name in asked), bn_images=bn_images)
 
 
 def evaluate(task: Task, normalize: Normalization) -> tuple[dict[tuple[str, int | None], Figures], float]:
@@ -101,7 +93,8 @@ def evaluate(task: Task, normalize: Normalization) -> tuple[dict[tuple[str, int 
     Raises:
         resnet.data.DataError: an image cannot be read.
     """
-    totals, started, of = Totals(), time.perf_counter(), task.of
+    of = task.of
+    totals, started = Totals(task.protocols, len(of.nets)), time.perf_counter()
     found = answers(
         [net.model for net in of.nets], of.split, np.arange(of.images), task.protocols, normalize,
         image_size=of.image_size, batch=of.batch, threads=of.threads, device=of.device, precision=of.precision,
@@ -134,7 +127,7 @@ def run(task: Task) -> int:
             found += rows.rows_of(task.of.nets, figures, bn=bn, bn_images=bn_images, elapsed_s=elapsed_s)
     except DataError as error:
         raise command.Failure(str(error)) from None
-    evaluation_id = rows.write(task.of, "evaluations", found)
+    evaluation_id = rows.write(task.of, task.of.split, "evaluations", found)
     console = Terminal(PIPE_WIDTH)
     console.print(_table(task.of, found))
     console.print(f"evaluation {evaluation_id}: {len(found)} rows in {task.of.results}", soft_wrap=True)

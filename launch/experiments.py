@@ -3,7 +3,7 @@
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,6 +29,9 @@ TRAINED = (
     "family", "depth", "shortcut", "stride", "dataset", "image_size", "num_classes", "recipe", "epochs", "steps", "lr",
     "weight_decay", "batch",
 )  # fmt: skip
+
+# Several values of these tell no runs apart.
+NO_SWEEPS = ("repeats", *(option.name for option in fields(RunKeys) if option.metadata["together"]))
 
 Values = Mapping[str, Sequence[Any]]
 
@@ -80,7 +83,7 @@ class Experiment:
             for name, values in group.items():
                 known = found.setdefault(name, [])
                 known += [value for value in values if value not in known]
-        return {name: values for name, values in found.items() if len(values) > 1 and name != "repeats"}
+        return {name: values for name, values in found.items() if len(values) > 1 and name not in NO_SWEEPS}
 
 
 @dataclass(frozen=True)

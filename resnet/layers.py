@@ -1,4 +1,4 @@
-"""The layers of residual networks: convolutions, shortcuts, and the two blocks that hold them.
+"""The layers of residual networks: convolutions, shortcuts, and the blocks that hold them.
 
 Modules hold parameters under torchvision's names and nothing else; how they are computed is written in `conv_bn_act`,
 `join` and the blocks' `forward`. Fused kernels take over a block's `forward` (`Block.fused`) and leave the state dict
@@ -6,6 +6,8 @@ alone. BN modules are plain `nn.BatchNorm2d` whose output is the value before Re
 what Figure 7 of the paper plots.
 """
 
+import contextlib
+from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -76,6 +78,23 @@ class _Subsample(torch.autograd.Function):
         return grad_x, None, None
 
 
+@contextlib.contextmanager
+def running_statistics_kept(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Let the BNs of some modules normalize by their batch, in training mode, and leave their running averages alone.
+
+    They are still handed over, with a momentum of 0: a pass in the backward pass has to keep what the first one kept.
+    """
+    norms = [one for module in modules for one in module.modules() if isinstance(one, nn.BatchNorm2d)]
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    try:
+        for norm in norms:
+            norm.momentum, norm.num_batches_tracked = 0.0, None
+        yield
+    finally:
+        for norm, (momentum, tracked) in zip(norms, before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, tracked
+
+
 class StridedIdentity(nn.Module):
     """Shortcut option A: the identity, subsampled by `stride`, with zeros for the channels that are new; no parameters.
 
@@ -126,7 +145,7 @@ class ConvBn(NamedTuple):
 
 
 class Block(nn.Module):
-    """What both blocks share: a branch of layers, a shortcut and their join.
+    """What all blocks share: a branch of layers, a shortcut and their join.
 
     Attributes:
         expansion: output channels over `width`.
@@ -206,6 +225,35 @@ class BasicBlock(Block):
 
     def last_bn(self) -> nn.BatchNorm2d:
         return self.bn2
+
+
+class OneLayerBlock(Block):
+    """One 3x3 convolution: y = W1 x + x, of which the paper observed no advantage (section 3.2).
+
+    Args:
+        c_in: input channels.
+        width: channels of the convolution and of the output.
+        stride: 1, or 2 where the image is halved.
+        option: shortcut "A", "B" or "C".
+    """
+
+    expansion = 1
+
+    def __init__(self, c_in: int, width: int, stride: int, option: str) -> None:
+        super().__init__()
+        self.residual = option != "none"
+        self.conv1 = conv(c_in, width, 3, stride)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.downsample = make_shortcut(option, c_in, width, stride)
+
+    def branch(self, x: Tensor) -> Tensor:
+        return self.bn1(self.conv1(x))
+
+    def branch_layers(self) -> list[ConvBn]:
+        return [ConvBn(f"{self.name}.conv1", self.conv1, self.bn1)]
+
+    def last_bn(self) -> nn.BatchNorm2d:
+        return self.bn1
 
 
 class Bottleneck(Block):

@@ -1,11 +1,23 @@
-"""Both families of residual networks and their plain counterparts, built from a description."""
+"""The families of residual networks and their plain counterparts, built from a description."""
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from resnet.architecture import KERNELS, Architecture, check_choice
-from resnet.layers import BasicBlock, Block, Bottleneck, ConvBn, conv, conv_bn_act, global_average, he_init
+from resnet.activation_checkpointing import checkpointed
+from resnet.architecture import KERNELS, Architecture, check_activation_checkpointing, check_choice
+from resnet.layers import (
+    BasicBlock,
+    Block,
+    Bottleneck,
+    ConvBn,
+    OneLayerBlock,
+    conv,
+    conv_bn_act,
+    global_average,
+    he_init,
+)
 from results.words import ConfigError
 
 
@@ -22,12 +34,14 @@ class ResNet(nn.Module):
 
     Attributes:
         architecture: the same.
-        maxpool: 3x3 max pooling with stride 2, None in the cifar family.
+        maxpool: 3x3 max pooling with stride 2, of the imagenet family alone; else None.
         fused: what computes the network in place of the modules (`resnet.fused.network.Fused`), or None.
+        activation_checkpointing: whether blocks compute again in the backward pass what they did not keep.
     """
 
     maxpool: nn.Module | None
     fused: Any = None
+    activation_checkpointing: bool = False
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
@@ -52,6 +66,8 @@ class ResNet(nn.Module):
         option = self.architecture.shortcut
         if self.architecture.bottleneck:
             return Bottleneck(channels, width, stride, option, stride_in_3x3=self.architecture.stride == "v1.5")
+        if self.architecture.family == "one-layer":
+            return OneLayerBlock(channels, width, stride, option)
         return BasicBlock(channels, width, stride, option)
 
     def stages(self) -> list[nn.Sequential]:
@@ -85,8 +101,11 @@ class ResNet(nn.Module):
         if self.fused is not None:
             return self.fused.network(self, images)
         x = self.stem(images)
-        for stage in self.stages():
-            x = stage(x)
+        if self.activation_checkpointing and torch.is_grad_enabled():
+            x = checkpointed(self.residual_blocks(), x)
+        else:
+            for stage in self.stages():
+                x = stage(x)
         return self.fc(global_average(x))
 
 
@@ -99,14 +118,15 @@ def build(
     num_classes: int,
     kernels: str = "torch",
     zero_init_residual: bool = False,
+    activation_checkpointing: bool = False,
 ) -> ResNet:
     """Build an initialized network on the current default device, in training mode, in fp32.
 
     Weights move freely between values of `kernels`: the state dict does not depend on it.
 
     Args:
-        family: "imagenet" or "cifar".
-        depth: 18, 34, 50, 101 or 152 (imagenet); 6n + 2 from 8 on (cifar).
+        family: "imagenet", "cifar" or "one-layer".
+        depth: 18, 34, 50, 101 or 152 (imagenet); 6n + 2 from 8 on (the others).
         shortcut: "none" (plain net), "A", "B" or "C"; see `resnet.layers.make_shortcut`.
         stride: "v1" (the paper) or "v1.5" (torchvision; bottleneck nets only).
         num_classes: outputs.
@@ -114,15 +134,19 @@ def build(
             the fused kernels of `kernels` by a fixed rule; "auto" measures at the first call which of them pay.
         zero_init_residual: start each residual block as the identity by a zero gamma in its last BN (Goyal et al.,
             arXiv:1706.02677, section 5.1). Not for plain nets, which it would cut.
+        activation_checkpointing: keep the input of some blocks alone, and compute the rest again in the backward pass;
+            see `resnet.activation_checkpointing`. With kernels="torch" only.
 
     Raises:
         ConfigError: A word is unknown or does not fit the others; one line with the nearest valid choice.
     """
     check_choice("kernels", kernels, KERNELS)
+    check_activation_checkpointing(activation_checkpointing, kernels)
     architecture = Architecture(family=family, depth=depth, shortcut=shortcut, stride=stride, num_classes=num_classes)
     if zero_init_residual and shortcut == "none":
         raise ConfigError("zero_init_residual=True: a plain net (shortcut=none) would put out zeros; nearest is False")
     model = ResNet(architecture)
+    model.activation_checkpointing = activation_checkpointing
     he_init(model)
     if zero_init_residual:
         for block in model.residual_blocks():

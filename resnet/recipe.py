@@ -87,9 +87,10 @@ def load(name: str, dataset: str, family: str, depth: int) -> Recipe:
         raise ConfigError(f"recipe={name} is unknown: {hint}choose one of {', '.join(names())}")
     parts: dict[str, dict[str, Any]] = yaml.safe_load(path.read_text())
     values: dict[str, Any] = {"name": name}
-    for part in ("all", family, dataset):
+    small = family != "imagenet"  # nets of small images, trained alike
+    for part in ("all", "cifar" if small else family, dataset):
         values |= parts.get(part) or {}
-    if family == "cifar" and depth >= 110:
+    if small and depth >= 110:
         values |= parts.get("deep") or {}
     if unknown := set(values) - {field.name for field in fields(Recipe)}:
         raise ConfigError(f"recipe {name}: unknown words {', '.join(sorted(unknown))} in {path.name}")

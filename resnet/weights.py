@@ -160,7 +160,9 @@ def _by_shapes(
         depth = next((d for d, deep in sizes.items() if IMAGENET_STAGES[d] == tuple(stages) and deep == bottleneck), 0)
         family = "imagenet"
     else:
-        depth, family = 6 * stages[0] + 2 if len({*stages[:3]}) == 1 and not stages[3] else 0, "cifar"
+        one_layer = "layer1.0.conv2.weight" not in shapes
+        depth = (3 if one_layer else 6) * stages[0] + 2 if len({*stages[:3]}) == 1 and not stages[3] else 0
+        family = "one-layer" if one_layer else "cifar"
     if not depth:
         raise WeightsError(f"{path}: {', '.join(map(str, stages))} blocks a stage are of no network of these families")
     if projections:

@@ -34,7 +34,8 @@ ROOMS = {
         "sweep", "foreground", "cli", "local", "slurm",
     ],
     "resnet": [
-        "architecture", "recipe", "layers", "fused", "model", "counts", "comparators", "weights", "data",
+        "architecture", "recipe", "layers", "activation_checkpointing", "fused", "model", "counts", "comparators",
+        "weights", "data",
     ],
     "resnet/data": [
         "errors", "dataset_table", "listing", "cache", "batch", "images", "datasets", "loaders", "mean_image", "strict",

@@ -15,7 +15,8 @@ from typing import TextIO, TypeVar
 
 from rich.console import Console
 
-from bench.config.grammar import WordError, help_text
+from bench.config.grammar import WordError
+from bench.config.help_text import help_text
 from results.words import ConfigError, printable
 
 Task = TypeVar("Task")

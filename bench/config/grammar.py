@@ -4,8 +4,6 @@ import itertools
 import math
 import os
 import re
-import shutil
-import textwrap
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -44,6 +42,7 @@ def key(
     path: bool = False,
     text: str = "",
     one: bool = False,
+    together: bool = False,
     ranges: bool = False,
     time: bool = False,
 ) -> Any:
@@ -59,6 +58,7 @@ def key(
         path: whether the text is that of a path.
         text: what else a text is that is taken as it stands between commas, as a path is, whatever characters it has.
         one: whether there is no sweep of it; such a text is taken whole, commas and all.
+        together: whether several choices between commas are no sweep but belong to one configuration, as one text.
         ranges: whether a value may also be a range such as ">20" or "20..56", which is then a `Range`.
         time: whether a text is a time: it is read as the `Range` that it stands for, the whole of its day or minute.
     """
@@ -74,6 +74,7 @@ def key(
             "most": most,
             "text": "a path" if path else ranges_typed.TIME if time else text,
             "one": one,
+            "together": together,
             "ranges": ranges,
             "time": time,
         },
@@ -98,11 +99,18 @@ def product(typed: Mapping[str, Sequence[Any]], keys: type[Keys], words: Sequenc
     Raises:
         WordError: it is larger than `MOST`.
     """
-    if (count := math.prod(map(len, typed.values()))) > MOST:
+    options: Sequence[Field[Any]] = fields(keys)  # type: ignore[arg-type]
+    own = {option.name: option.metadata["choices"] for option in options if option.metadata["together"]}
+    if (count := math.prod(len(values) for name, values in typed.items() if name not in own)) > MOST:
         name = max(typed, key=lambda name: len(typed[name]))
         longest = next(word for word in words if word.startswith(f"{name}="))
         raise WordError(f"{longest}: the sweeps have {count:,} configurations together; nearest is {MOST:,} at a time")
-    return [keys(**dict(zip(typed, cell, strict=True))) for cell in itertools.product(*typed.values())]
+    # In the order of their choices: what is asked for alike is one configuration.
+    axes = [
+        [",".join(one for one in own[name] if one in values)] if name in own else values
+        for name, values in typed.items()
+    ]
+    return [keys(**dict(zip(typed, cell, strict=True))) for cell in itertools.product(*axes)]
 
 
 def values(words: Sequence[str], keys: type) -> dict[str, list[Any]]:
@@ -165,6 +173,10 @@ def check(option: Field[Any], value: Any, spelled: str | None = None) -> None:
     rule, word = option.metadata, spelled or f"{option.name}={_show(value)}"
     if value is None:
         return
+    if rule["together"] and isinstance(value, str) and "," in value:
+        for part in value.split(","):
+            check(option, part)
+        return
     if rule["choices"] and value not in rule["choices"]:
         allowed = ", ".join(rule["choices"])
         raise WordError(f"{word}: choose from {allowed} (nearest: {option.name}={nearest(value, rule['choices'])})")
@@ -182,7 +194,7 @@ def accepts(option: Field[Any]) -> str:
     """What a key takes, in words: its choices, or its type with the bounds."""
     rule = option.metadata
     if rule["choices"]:
-        return "one of " + ", ".join(rule["choices"])
+        return ("some of " if rule["together"] else "one of ") + ", ".join(rule["choices"])
     ranges = f", {ranges_typed.ACCEPTED}" if rule["ranges"] else ""
     if rule["text"]:
         return f"{rule['text']}{ranges}"
@@ -205,29 +217,6 @@ def word(name: str, value: Any) -> str:
     if isinstance(value, str) and set(text) & set(",'\"\\"):
         text = _quote(text)
     return f"{name}={text}"
-
-
-def help_text(keys: type, width: int | None = None) -> str:
-    """Every key with its meaning, type or choices, unit and default; keys that share all of these stand together."""
-    alike: dict[tuple[str, str], list[str]] = {}
-    for option in fields(keys):
-        rule = option.metadata
-        unit = f"; unit: {rule['unit']}" if rule["unit"] else ""
-        facts = f"type: {accepts(option)}{unit}; default: {rule['default']}"
-        alike.setdefault((rule["meaning"], facts), []).append(option.name)
-    margin = 2 + max(len(names[0]) for names in alike.values() if len(names) == 1)
-    width = width or min(120, shutil.get_terminal_size().columns)
-    lines = []
-
-    def add(text: str, first: str, indent: str) -> None:
-        lines.extend(textwrap.wrap(text, width, initial_indent=first, subsequent_indent=indent, break_on_hyphens=False))
-
-    for (meaning, facts), names in alike.items():
-        if len(names) > 1:
-            add(", ".join(names), "", "")
-        add(meaning, f"{names[0] if len(names) == 1 else '':{margin}}", " " * margin)
-        add(facts, " " * margin, " " * margin)
-    return "\n".join(lines)
 
 
 def _name(word: str, options: dict[str, Field[Any]]) -> str:
@@ -269,6 +258,8 @@ def _spelled(word: str, option: Field[Any], parser: OverridesParser) -> list[str
     rule = option.metadata
     if rule["text"] != "a path" and word != word.encode(errors="replace").decode():  # Linux has other bytes in paths
         raise WordError(f"{word}: {name} takes {accepts(option)}, in UTF-8")
+    if rule["together"]:  # as `word` writes several of them
+        text = text.strip("'\"")
     if rule["text"] and text[:1] not in ("'", '"'):
         text = ",".join(_quote(part) if part else "" for part in ([text] if rule["one"] else text.split(",")))
     found: list[str] = []

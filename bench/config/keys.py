@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 
 from bench.config.environment import THREADS_MAX
+from bench.config.examined import BN_IMAGES, EXAMINATIONS, EXAMINE_IMAGES, FLOW_IMAGES, STATISTICS
 from bench.config.grammar import key
 from kernels.dtypes import PRECISIONS
 from resnet.architecture import FAMILIES, KERNELS, SHORTCUTS, STRIDES
-from resnet.data import DATA_VARIABLE, DATASETS
+from resnet.data import DATA_VARIABLE, DATASETS, PROTOCOLS
 from resnet.recipe import names as recipe_names
 
 DEFAULT_DATASET = DATASETS["imagenet"]
@@ -27,7 +28,7 @@ class RunKeys:
     """What a run can be given; None where a key was not typed."""
 
     depth: int | None = key(
-        "18, 34, 50, 101, 152 (imagenet family); 6n+2 from 8 on (cifar family)",
+        "18, 34, 50, 101, 152 (imagenet family); 6n+2 from 8 on (cifar, one-layer)",
         "required",
         unit="layers",
         least=8,
@@ -35,13 +36,17 @@ class RunKeys:
     )
     shortcut: str | None = key(
         "none: plain net; A: zero-padded identity; B: projection where dimensions change; C: projections everywhere",
-        "A (cifar), B (imagenet)",
+        "A (cifar, one-layer), B (imagenet)",
         choices=SHORTCUTS,
     )
     stride: str | None = key(
         "where a bottleneck halves the image: v1 in its first 1x1 (the paper), v1.5 in its 3x3", "v1", choices=STRIDES
     )
-    family: str | None = key("which of the paper's two families of networks", "the dataset's", choices=FAMILIES)
+    family: str | None = key(
+        "of networks: the paper's two, or one-layer, which is cifar with a shortcut around every layer",
+        "the dataset's",
+        choices=FAMILIES,
+    )
     dataset: str | None = key(
         "digits come with scikit-learn; imagefolder is any PATH/train/CLASS/*, PATH/val/CLASS/*",
         DEFAULT_DATASET.name,
@@ -90,8 +95,13 @@ class RunKeys:
     kernels: str | None = key(
         "what computes a layer: plain torch, torch.compile, the suite's fused kernels (triton), or for each layer the "
         "faster of torch and those, measured before the run",
-        "auto on GPUs, else torch",
+        "auto on GPUs, else torch; torch with activation_checkpointing",
         choices=KERNELS,
+    )
+    activation_checkpointing: bool | None = key(
+        "whether blocks keep their input alone, and compute the rest again in the backward pass: less memory, more "
+        "time, the same numbers; of kernels=torch",
+        "false",
     )
     precision: str | None = key(
         "of activations; master weights, BN and the reduction of gradients stay fp32",
@@ -102,6 +112,37 @@ class RunKeys:
     nodes: int | None = key("machines", "1", unit="nodes", least=1)
     ranks_per_node: int | None = key(
         "processes on each machine, one a GPU", "its GPUs; 2 without any", unit="ranks", least=1
+    )
+    protocol: str | None = key(
+        "by which test protocols the trained net is also evaluated, in one pass at the end of the run: rows of the "
+        "table evaluations",
+        "none beside its own, after each epoch",
+        choices=PROTOCOLS,
+        together=True,
+    )
+    bn: str | None = key(
+        "with which statistics of batch normalization that is done: the momentum average of training, or averages over "
+        "bn_images",
+        "running",
+        choices=STATISTICS,
+        together=True,
+    )
+    bn_images: int | None = key(
+        "training images for bn=exact, spread evenly", f"{BN_IMAGES}, or all there are", unit="images", least=2
+    )
+    examine: str | None = key(
+        "what else is found out about the net, rows of the table lesions: responses of its layers (Figure 7), what it "
+        "loses without blocks (lesions), norms of activations and gradients before training and after each epoch "
+        "(gradient-flow)",
+        "nothing",
+        choices=EXAMINATIONS,
+        together=True,
+    )
+    examine_images: int | None = key(
+        "for examine: test images, spread evenly; training images for gradient-flow",
+        f"{EXAMINE_IMAGES:,}, or all there are; {FLOW_IMAGES} for gradient-flow",
+        unit="images",
+        least=2,
     )
     results: str | None = key("folder that rows are written to", "results/v1 of the checkout", path=True)
     save: str | None = key(

@@ -62,7 +62,7 @@ def resolve(keys: RunKeys, host: Host) -> tuple[RunConfig, list[str]]:
     config = RunConfig(
         family=family,
         depth=depth,
-        shortcut=keys.shortcut or ("A" if family == "cifar" else "B"),
+        shortcut=keys.shortcut or ("B" if family == "imagenet" else "A"),
         stride=keys.stride or "v1",
         kernels=_kernels(keys, host),
         dataset=dataset.name,
@@ -88,6 +88,12 @@ def resolve(keys: RunKeys, host: Host) -> tuple[RunConfig, list[str]]:
         save=paths.weights_file(keys.save, visible=host.visible) if keys.save else None,
         resume=paths.existing("resume", keys.resume, visible=host.visible) if keys.resume else None,
         loader_threads=keys.loader_threads,
+        protocol=keys.protocol,
+        bn=keys.bn,
+        bn_images=keys.bn_images,
+        examine=keys.examine,
+        examine_images=keys.examine_images,
+        activation_checkpointing=keys.activation_checkpointing or None,  # false is what it is without the word
     )
     return config, notices
 
@@ -119,7 +125,7 @@ def _depth(keys: RunKeys, family: str) -> int:
 def _kernels(keys: RunKeys, host: Host) -> str:
     """What computes the layers: on GPUs whatever is measured to be fastest."""
     if keys.kernels is None:
-        return "auto" if host.gpus else "torch"
+        return "auto" if host.gpus and not keys.activation_checkpointing else "torch"
     if host.gpus == 0 and keys.kernels == "auto":
         raise WordError("kernels=auto: chooses by timing kernels on a GPU, and there is none; nearest is kernels=torch")
     if host.gpus == 0 and keys.kernels == "triton" and os.environ.get("TRITON_INTERPRET") != "1":

@@ -5,15 +5,18 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from bench.config import grammar
+from bench.config.examined import Examined, examined
 from bench.config.grammar import WordError
 from bench.config.keys import RunKeys
 from resnet import Architecture
-from resnet.architecture import check_bn_values
+from resnet.architecture import check_activation_checkpointing, check_bn_values
 from resnet.recipe import Recipe
 from results import identity
 
 # Keys that rows written before there were such lack.
-LATER_KEYS = ("loader_threads",)
+LATER_KEYS = (
+    "loader_threads", "activation_checkpointing", "protocol", "bn", "bn_images", "examine", "examine_images",
+)  # fmt: skip
 # By whose name a run was started. What is started by two names, and is alike otherwise, is one configuration: these are
 # columns of a row, and part of nothing by which configurations are compared.
 STARTED_KEYS = ("experiment", "scale")
@@ -30,6 +33,8 @@ class RunConfig:
         target: top-1 as a fraction, or None.
         batch: images a device and micro-batch.
         loader_threads: of one rank's loader, as asked; None leaves them to its cores.
+        activation_checkpointing: True or None.
+        protocol, bn, examine: several values of each are one text, with commas; see `examined`.
         results: absolute path.
         experiment, scale: by whose name the run was started, see `STARTED_KEYS`; or None.
 
@@ -65,6 +70,12 @@ class RunConfig:
     save: str | None
     resume: str | None
     loader_threads: int | None = None
+    activation_checkpointing: bool | None = None
+    protocol: str | None = None
+    bn: str | None = None
+    bn_images: int | None = None
+    examine: str | None = None
+    examine_images: int | None = None
     experiment: str | None = field(default=None, compare=False)
     scale: str | None = field(default=None, compare=False)
 
@@ -74,11 +85,13 @@ class RunConfig:
                 grammar.check(option, getattr(self, option.name))
         try:
             check_bn_values(self.architecture, self.image_size, self.batch)
+            check_activation_checkpointing(self.activation_checkpointing, self.kernels)
         except ValueError as error:
             raise WordError(str(error)) from None
         if self.engine == "ddp" and self.zero_stage:
             raise WordError(f"zero_stage={self.zero_stage}: ZeRO is DeepSpeed's; engine=deepspeed, or zero_stage=0")
         self._check_loader_threads()
+        examined(self)
 
     @property
     def architecture(self) -> Architecture:
@@ -101,6 +114,11 @@ class RunConfig:
         """Images of one optimizer step."""
         return self.batch * self.grad_accum * self.world_size
 
+    @property
+    def examined(self) -> Examined:
+        """What is found out about the net besides training it."""
+        return examined(self)
+
     def threads_of_loader(self, cores: int) -> int:
         """Return the CPU threads (dali) or worker processes (torch) that one rank's loader has.
 
@@ -117,6 +135,7 @@ class RunConfig:
     def name(self) -> str:
         """A short name for people and for files; not unique."""
         net = f"plain{self.depth}" if self.shortcut == "none" else f"resnet{self.depth}{self.shortcut}"
+        net += "-one-layer" if self.family == "one-layer" else ""
         images = f"{self.dataset}-synthetic" if self.loader == "synthetic" else self.dataset
         return f"{net}-{images}" if self.stride == "v1" else f"{net}-{self.stride}-{images}"
 

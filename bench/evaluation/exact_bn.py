@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from resnet.layers import running_statistics_kept
+
 __all__ = ["set_exact_statistics", "spread_rows"]
 
 
@@ -40,7 +42,6 @@ def set_exact_statistics(
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     totals = {norm: torch.zeros(2, norm.num_features, dtype=torch.float64) for norm in norms}
     counts = dict.fromkeys(norms, 0)
-    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
 
     def add(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         assert isinstance(norm, nn.BatchNorm2d)
@@ -52,17 +53,13 @@ def set_exact_statistics(
     images = 0
     model.train()
     try:
-        for norm in norms:
-            norm.momentum = 0.0  # what it has stays as it is until all is known
-            norm.num_batches_tracked = None
-        for batch in batches:
-            model(batch)
-            images += len(batch)
+        with running_statistics_kept([model]):  # until all is known
+            for batch in batches:
+                model(batch)
+                images += len(batch)
     finally:
         for hook in hooks:
             hook.remove()
-        for norm, (momentum, tracked) in zip(norms, before, strict=True):
-            norm.momentum, norm.num_batches_tracked = momentum, tracked
         model.eval()
     flat = [float(images)]
     for norm in norms:

@@ -13,8 +13,14 @@ from torch.nn import functional as F
 from resnet import ResNet
 from resnet.layers import Block, ConvBn, global_average, join
 
-__all__ = ["Cut", "Examination", "Place", "examine", "lesions", "random_cuts", "removable", "truncations", "zero_tail"]
+__all__ = [
+    "DRAWS", "Cut", "Examination", "Place", "all_cuts", "examine", "lesions", "place_of", "random_cuts", "removable",
+    "truncations", "zero_tail",
+]  # fmt: skip
 
+AllReduce = Callable[[Sequence[float]], list[float]]
+
+DRAWS = 20  # sets of random blocks for each number of them, where nobody says how many
 MOST_COUNTS = 8  # of blocks that are left out at random in one stage, where there are more
 
 
@@ -49,6 +55,14 @@ class Cut:
     kind: str
     places: tuple[Place, ...]
     draw: int = 0
+
+
+def place_of(layer: str) -> Place:
+    """The block that a layer is in, by the layer's name; of the stem stage 0, block 0."""
+    if not layer.startswith("layer"):
+        return Place(0, 0)
+    stage, block, _ = layer.removeprefix("layer").split(".", 2)
+    return Place(int(stage), int(block) + 1)
 
 
 def removable(model: ResNet) -> list[Place]:
@@ -103,6 +117,13 @@ def random_cuts(model: ResNet, draws: int, seed: int) -> list[Cut]:
     return cuts
 
 
+def all_cuts(model: ResNet, draws: int, seed: int) -> list[Cut]:
+    """Lesions, truncations and random deletions, as far as their blocks can be left out."""
+    possible = set(removable(model))
+    every = (*lesions(model), *truncations(model), *random_cuts(model, draws, seed))
+    return [cut for cut in every if possible.issuperset(cut.places)]
+
+
 def zero_tail(model: ResNet, places: Iterable[Place]) -> None:
     """Set the last gamma of some blocks of a residual net to zero, and with it the beta: they become the identity.
 
@@ -145,6 +166,11 @@ class _Moments:
         self.total += float(wide.sum())
         self.squares += float(wide.square().sum())
 
+    def over(self, all_reduce: AllReduce) -> None:
+        """Add what the other ranks have."""
+        count, self.total, self.squares = all_reduce([self.count, self.total, self.squares])
+        self.count = round(count)
+
     @property
     def deviation(self) -> float:
         mean = self.total / self.count
@@ -152,7 +178,15 @@ class _Moments:
 
 
 @torch.no_grad()
-def examine(model: ResNet, batches: Iterable[tuple[Tensor, Tensor]], cuts: Sequence[Cut]) -> Examination:
+def examine(
+    model: ResNet,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    cuts: Sequence[Cut],
+    *,
+    rank: int = 0,
+    ranks: int = 1,
+    all_reduce: AllReduce = list,
+) -> Examination:
     """Run the net whole and with each cut on all images.
 
     What a cut leaves as it is, the blocks before it, is computed once a batch.
@@ -161,32 +195,50 @@ def examine(model: ResNet, batches: Iterable[tuple[Tensor, Tensor]], cuts: Seque
         model: over modules (`kernels=torch`), in whichever mode; it is left in evaluation mode.
         batches: float32 [N, 3, H, W], normalized, and labels int64 [N].
         cuts: of `removable` blocks.
+        rank, ranks: which of the images these are: every `ranks`-th, from `rank` on.
+        all_reduce: sums values over the ranks; every rank calls it.
+
+    Returns:
+        What was found on the images of all ranks; on every rank.
 
     Raises:
         ValueError: there are no images.
     """
     model.eval()
     moments = {layer.name: _Moments() for layer in _watched(model)}
-    right: dict[Cut | None, list[np.ndarray]] = {}
-    ratios: dict[Place, list[np.ndarray]] = {}
+    right: dict[Cut | None, list[np.ndarray]] = {cut: [] for cut in (None, *cuts)}
+    ratios = {
+        Place(stage, number + 1): 0.0
+        for stage, blocks in enumerate(model.stages(), start=1)
+        for number, block in enumerate(blocks)
+        if block.residual
+    }
 
     def answer(cut: Cut | None, logits: Tensor, labels: Tensor) -> None:
-        right.setdefault(cut, []).append((logits.argmax(dim=1) == labels).cpu().numpy())
+        right[cut].append((logits.argmax(dim=1) == labels).cpu().numpy())
 
     for images, labels in batches:
         with _responses(model, moments):
             inputs, logits, found = _whole(model, images)
         answer(None, logits, labels)
         for place, ratio in found.items():
-            ratios.setdefault(place, []).append(ratio.cpu().numpy())
+            ratios[place] += float(ratio.double().sum())
         for cut in cuts:
             answer(cut, _without(model, inputs, cut), labels)
-    if not right:
+    count = round(all_reduce([float(sum(map(len, right[None])))])[0])
+    if not count:
         raise ValueError("no images: nothing can be examined on none")
+    mine = np.zeros((len(right), count))
+    for row, parts in zip(mine, right.values(), strict=True):
+        row[rank::ranks] = np.concatenate(parts) if parts else []
+    every = np.array(all_reduce(mine.ravel().tolist()), dtype=np.float64).reshape(mine.shape) > 0
+    for one in moments.values():
+        one.over(all_reduce)
+    summed = all_reduce(list(ratios.values()))
     return Examination(
-        right={cut: np.concatenate(parts) for cut, parts in right.items()},
+        right=dict(zip(right, every, strict=True)),
         responses={name: one.deviation for name, one in moments.items()},
-        ratios={place: float(np.concatenate(parts).mean()) for place, parts in ratios.items()},
+        ratios={place: total / count for place, total in zip(ratios, summed, strict=True)},
     )
 
 

@@ -21,7 +21,7 @@ class Net:
 
     Attributes:
         path: of the weights file.
-        sha256: of its content.
+        sha256: of its content; None where no file has it.
         model: on the device.
         attempt: RUN.RESTART that saved it; None where no run did.
         epoch: epochs that it had done.
@@ -29,7 +29,7 @@ class Net:
     """
 
     path: str
-    sha256: str
+    sha256: str | None
     model: resnet.ResNet
     attempt: str | None = None
     epoch: int | None = None

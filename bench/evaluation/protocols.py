@@ -9,16 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from resnet.data import DATASETS
+from resnet.data import PROTOCOLS
 
-__all__ = ["PROTOCOLS", "Crop", "View", "crops_of", "cut", "default_protocol", "fitting", "resized", "views_of"]
+__all__ = ["Crop", "View", "crops_of", "cut", "resized", "views_of"]
 
-WHOLE = "whole image"
 # The paper's pixels, of a network that sees 224 (arXiv:1512.03385, section 3.4); they scale with the network's size.
 _SIZE, _SHORTER = 224, 256
 _SCALES = (224, 256, 384, 480, 640)
 _CORNERS = ("top left", "top right", "bottom left", "bottom right", "centre")
-PROTOCOLS = ("1-crop", "10-crop", "multi-scale", WHOLE)
 
 
 @dataclass(frozen=True)
@@ -42,16 +40,6 @@ class View:
     mirrored: bool = False
 
 
-def default_protocol(dataset: str) -> str:
-    """The protocol of a run's own evaluation of a dataset."""
-    return DATASETS[dataset].eval_protocol
-
-
-def fitting(dataset: str) -> tuple[str, ...]:
-    """The protocols that a dataset's images can be evaluated by: small ones are seen whole."""
-    return (WHOLE,) if DATASETS[dataset].small else tuple(name for name in PROTOCOLS if name != WHOLE)
-
-
 def views_of(protocol: str, image_size: int) -> tuple[View, ...]:
     """The views that a protocol averages, each counting alike.
 
@@ -61,7 +49,7 @@ def views_of(protocol: str, image_size: int) -> tuple[View, ...]:
     stage has).
 
     Args:
-        protocol: one of `PROTOCOLS`.
+        protocol: one of `resnet.data.PROTOCOLS`.
         image_size: S, pixels a side that the network was trained on; the numbers above are for 224.
 
     Source: arXiv:1512.03385, section 3.4.
@@ -70,15 +58,15 @@ def views_of(protocol: str, image_size: int) -> tuple[View, ...]:
     def scaled(pixels: int) -> int:
         return round(pixels * image_size / _SIZE)
 
-    if protocol == WHOLE:
-        return (View(Crop(None, "all")),)
     if protocol == "1-crop":
         return (View(Crop(scaled(_SHORTER), "centre")),)
     if protocol == "10-crop":
         crops = [Crop(scaled(_SHORTER), place) for place in _CORNERS]
         return tuple(View(crop, mirrored) for mirrored in (False, True) for crop in crops)
-    assert protocol == "multi-scale", protocol
-    return tuple(View(Crop(scaled(pixels), "all")) for pixels in _SCALES)
+    if protocol == "multi-scale":
+        return tuple(View(Crop(scaled(pixels), "all")) for pixels in _SCALES)
+    assert protocol == PROTOCOLS[-1], protocol
+    return (View(Crop(None, "all")),)
 
 
 def crops_of(views: Sequence[View]) -> list[Crop]:

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 
 import numpy as np
 import torch
@@ -52,7 +52,7 @@ def answers(
     Args:
         models: on the device; they are put into evaluation mode.
         rows: int64 [n], which images of the split.
-        protocols: names of `protocols.PROTOCOLS`.
+        protocols: of `resnet.data.PROTOCOLS`.
         image_size: S, as of `protocols.views_of`.
         batch: views of S x S that go through a net at a time, or as many pixels of larger ones.
         threads: that read images.
@@ -128,11 +128,21 @@ class Figures:
 class Totals:
     """Counts hits of each member, and of the ensemble, whose softmax is the mean of its members'.
 
+    Args:
+        protocols: by which the nets are evaluated.
+        members: how many nets.
+
     Attributes:
         sums: by protocol and member (0 is the first; None the ensemble) top-1 hits, top-5 hits, loss and images.
     """
 
-    sums: dict[tuple[str, int | None], list[float]] = field(default_factory=dict)
+    protocols: InitVar[Sequence[str]]
+    members: InitVar[int]
+    sums: dict[tuple[str, int | None], list[float]] = field(init=False)
+
+    def __post_init__(self, protocols: Sequence[str], members: int) -> None:
+        every = [*range(members), *([None] if members > 1 else [])]
+        self.sums = {(name, member): [0.0] * 4 for name in protocols for member in every}
 
     def add(self, found: Answers) -> None:
         """Count more images."""
@@ -145,7 +155,7 @@ class Totals:
                 # A probability of 0, which float32 has where the net is sure of another class, has no logarithm.
                 chosen = one.gather(1, found.labels[:, None]).clamp_min(torch.finfo(torch.float32).tiny)
                 values = (best[:, 0].sum(), best.sum(), -chosen.double().log().sum())
-                sums = self.sums.setdefault((name, member), [0.0] * 4)
+                sums = self.sums[name, member]
                 for at, value in enumerate((*map(float, values), len(one))):
                     sums[at] += value
 

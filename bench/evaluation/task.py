@@ -33,7 +33,7 @@ from resnet.data import (
 from resnet.recipe import load as load_recipe
 from results.words import DEFAULT_ROOT, ConfigError
 
-__all__ = ["BATCH", "SharedKeys", "Subject", "normalization", "plain_batches", "subject"]
+__all__ = ["BATCH", "Setting", "SharedKeys", "Subject", "normalization", "plain_batches", "subject"]
 
 BATCH = 64
 
@@ -67,22 +67,18 @@ class SharedKeys:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Subject:
-    """Trained nets, and the images that they are examined on.
+class Setting:
+    """The images of a dataset, and how they go through a net.
 
     Attributes:
-        images: how many of the split, from its first on.
-        per_pixel: whether the mean image of training is subtracted.
         batch: images or views that go through a net at a time.
+        threads: that read images.
+        results: folder that rows are written to.
     """
 
-    nets: list[Net]
     dataset: str
     splits: Splits
-    split: Split
-    images: int
     image_size: int
-    per_pixel: bool
     batch: int
     precision: str
     threads: int
@@ -93,6 +89,21 @@ class Subject:
         """The context of the forward pass."""
         dtype = PRECISIONS[self.precision].torch_dtype
         return torch.autocast(self.device.type, dtype, enabled=self.precision != "fp32")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject(Setting):
+    """Trained nets, and the images that they are examined on.
+
+    Attributes:
+        images: how many of the split, from its first on.
+        per_pixel: whether the mean image of training is subtracted.
+    """
+
+    nets: list[Net]
+    split: Split
+    images: int
+    per_pixel: bool
 
 
 def subject(typed: Mapping[str, Sequence[Any]]) -> Subject:
@@ -203,15 +214,15 @@ def normalization(of: Subject) -> Normalization:
     Raises:
         resnet.data.DataError: an image of the mean image cannot be read.
     """
+    mean = None
+    if of.per_pixel:
+        mean, _ = compute_mean_image(of.splits.train, image_size=of.image_size, threads=of.threads, device=of.device)
     known = DATASETS[of.dataset]
-    if not of.per_pixel:
-        return Normalization(mean=known.mean, std=known.std)
-    mean, _ = compute_mean_image(of.splits.train, image_size=of.image_size, threads=of.threads, device=of.device)
     return Normalization(mean=known.mean, std=known.std, mean_image=mean)
 
 
 def plain_batches(
-    of: Subject, split: Split, rows: np.ndarray, normalize: Normalization
+    of: Setting, split: Split, rows: np.ndarray, normalize: Normalization
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Images as a run's own evaluation sees them, one view each, and their labels.
 
@@ -225,7 +236,7 @@ def plain_batches(
     Raises:
         resnet.data.DataError: an image cannot be read.
     """
-    (view,) = protocols.views_of(protocols.default_protocol(of.dataset), of.image_size)
+    (view,) = protocols.views_of(DATASETS[of.dataset].eval_protocol, of.image_size)
     read = pieces(split, rows, [view.crop], image_size=of.image_size, size=of.batch, threads=of.threads)
     for piece in read:
         (found,) = piece.crops.values()

@@ -149,7 +149,7 @@ def _branch(architecture: Architecture, block: str, c_in: int, width: int, strid
         first, second = (1, stride) if architecture.stride == "v1.5" else (stride, 1)
         plan = [(1, width, first), (3, width, second), (1, 4 * width, 1)]
     else:
-        plan = [(3, width, stride), (3, width, 1)]
+        plan = [(3, width, stride), (3, width, 1)][: 1 if architecture.family == "one-layer" else 2]
     convs: list[Layer] = []
     for number, (kernel, c_out, conv_stride) in enumerate(plan, 1):
         convs.append(_conv(f"{block}.conv{number}", kernel, c_in, c_out, conv_stride, size))

@@ -15,7 +15,7 @@ class NetKeys:
     depth: int = key("network", "50", default=50, unit="layers", least=8, most=12_002)
     shortcut: str | None = key("its shortcuts", "A (cifar), B (imagenet)", choices=SHORTCUTS)
     stride: str | None = key("where a bottleneck halves the image", "v1.5 where there are any", choices=STRIDES)
-    family: str | None = key("which of the paper's two families of networks", "the depth's", choices=FAMILIES)
+    family: str | None = key("of networks: the paper's two, or one-layer", "the depth's", choices=FAMILIES)
     batch: int | None = key("images", "256 (imagenet), 128 (cifar)", unit="images", least=1)
     image_size: int | None = key("side of the images", "224 (imagenet), 32 (cifar)", unit="pixels", least=8)
     precision: str = key("of activations", "bf16", default="bf16", choices=TUNED)

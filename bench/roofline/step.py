@@ -12,7 +12,7 @@ from resnet import Architecture
 from resnet.architecture import FAMILIES, IMAGENET_STAGES, SHORTCUTS, STRIDES
 from resnet.data import DATASETS, dataset_of_family
 
-BATCHES = {"cifar": 128, "imagenet": 256}
+BATCHES = {"cifar": 128, "one-layer": 128, "imagenet": 256}
 DEFAULT_GPU = "H100"  # whose measured rates are taken where none are given
 COPY_TB_S, MATRIX_TFLOP_S = measured_rates(DEFAULT_GPU)
 
@@ -22,7 +22,7 @@ class Keys:
     """Words of the command line."""
 
     depth: int | None = key(
-        "18, 34, 50, 101, 152 (imagenet family); 6n+2 from 8 on (cifar family)",
+        "18, 34, 50, 101, 152 (imagenet family); 6n+2 from 8 on (cifar, one-layer)",
         "required",
         unit="layers",
         least=8,
@@ -31,7 +31,7 @@ class Keys:
     shortcut: str | None = key("none (plain net), A, B or C", "A (cifar), B (imagenet)", choices=SHORTCUTS)
     stride: str = key("where a bottleneck halves the image", "v1", default="v1", choices=STRIDES)
     family: str | None = key(
-        "which of the paper's two families of networks", "the dataset's; else the depth's", choices=FAMILIES
+        "of networks: the paper's two, or one-layer", "the dataset's; else the depth's", choices=FAMILIES
     )
     dataset: str | None = key("whose family, image size and classes are meant", "none", choices=tuple(DATASETS))
     num_classes: int | None = key("outputs of the network", "1000 (imagenet), 10 (cifar)", unit="classes", least=2)
@@ -116,7 +116,7 @@ def resolve(keys: Keys) -> Step:
         architecture=Architecture(
             family=family,
             depth=keys.depth,
-            shortcut=keys.shortcut or ("A" if family == "cifar" else "B"),
+            shortcut=keys.shortcut or ("B" if family == "imagenet" else "A"),
             stride=keys.stride,
             num_classes=keys.num_classes or (meant if meant and not meant.counted else usual).num_classes,
         ),

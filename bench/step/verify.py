@@ -32,7 +32,7 @@ class Tiny(Architecture):
     @property
     def widths(self) -> tuple[int, ...]:
         # No narrower than what the stem puts out: the first block of no net here is.
-        return (16, 32) if self.bottleneck or self.family == "cifar" else (64, 128)
+        return (16, 32) if self.bottleneck or self.family != "imagenet" else (64, 128)
 
 
 def verify(architecture: Architecture) -> str:
@@ -40,7 +40,7 @@ def verify(architecture: Architecture) -> str:
     from bench.roofline.step import net
 
     named = {field.name: getattr(architecture, field.name) for field in fields(Architecture)}
-    side = 8 if architecture.family == "cifar" else 16
+    side = 16 if architecture.family == "imagenet" else 8
     step = net(depth=architecture.depth, family=architecture.family, batch=2, image_size=side)
     step = replace(step, architecture=Tiny(**(named | {"num_classes": 10})), precision="fp32")
     images, labels = batch_of(step, 0, torch.device("cpu"))

@@ -4,7 +4,17 @@ import numpy as np
 
 from bench.config.run_config import RunConfig
 from bench.training.process_group import World
-from resnet.data import Splits, check_room, compute_mean_image, open_dataset, synthetic_splits, waiting
+from resnet.data import (
+    Loader,
+    Split,
+    Splits,
+    check_room,
+    compute_mean_image,
+    make_loader,
+    open_dataset,
+    synthetic_splits,
+    waiting,
+)
 
 _LOADERS = 2  # for training and for evaluation, open at a time
 
@@ -44,3 +54,29 @@ def prepare(config: RunConfig, world: World) -> tuple[Splits, np.ndarray | None,
         splits.train, image_size=config.image_size, threads=threads, device=world.device, kind=config.loader
     )
     return splits, mean, splits.prepare_s + mean_s
+
+
+def make_run_loader(config: RunConfig, world: World, split: Split, mean: np.ndarray | None, threads: int) -> Loader:
+    """The loader of a split of a run, on one rank.
+
+    Args:
+        mean: from `prepare`.
+        threads: of the loader.
+    """
+    train = split.name == "train"
+    return make_loader(
+        config.loader,
+        split,
+        train=train,
+        batch=config.batch,
+        rank=world.rank,
+        world_size=world.size,
+        seed=config.seed,
+        augment=config.recipe.augment,
+        image_size=config.image_size,
+        device=world.device,
+        grad_accum=config.grad_accum,
+        threads=threads,
+        mean_image=mean,
+        epochs=config.epochs if train else None,
+    )

@@ -26,6 +26,7 @@ def build_model(config: RunConfig) -> nn.Module:
         kernels=config.kernels,
         # Zero gammas would kill a plain net, which has nothing beside the branch.
         zero_init_residual=config.recipe.zero_init_residual and config.shortcut != "none",
+        activation_checkpointing=bool(config.activation_checkpointing),
     )
 
 

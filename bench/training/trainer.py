@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -20,16 +19,17 @@ from bench.measure.failure import Diverged
 from bench.measure.metrics import Throughput
 from bench.training.checkpoint.of_run import RunCheckpoints
 from bench.training.checkpoint.writer import Writer
-from bench.training.dataset import check_shared_memory, prepare
+from bench.training.dataset import check_shared_memory, make_run_loader, prepare
 from bench.training.decoder_warnings import DecoderWarnings
 from bench.training.engine import Engine, build, set_lr
 from bench.training.evaluate import evaluate
+from bench.training.examination import Examiner
 from bench.training.model import build_model, describe_choices, warm_up
 from bench.training.process_group import World
 from bench.training.recorder import Recorder, outcome
 from bench.training.state import RunState
 from bench.training.training_accuracy import TrainingAccuracy
-from resnet.data import Batch, Loader, Split, make_loader, shown_left_out
+from resnet.data import Batch, shown_left_out
 from resnet.recipe import lr_factor
 
 DRAIN_S = 1.0  # between two looks at the steps' times and losses
@@ -74,6 +74,7 @@ class Trainer:
         writer: Writer | None = None,
     ) -> None:
         self.config, self.world, self.recorder, self.measured = config, world, recorder, measured
+        self.attempt = f"{run_id}.{restart}"
         self.checkpoints = RunCheckpoints(config, world, run_id, restart, writer)
         self.accounting = Stopwatch()
         self.throughput = Throughput()
@@ -119,14 +120,20 @@ class Trainer:
         prepare_s = world.all_reduce([prepare_s if world.rank == 0 else 0.0])[0]
         self.origin_s = start_s + prepare_s - self.begun.elapsed_s
         self.energy_j = machine.energy_j(world.device)
-        self.train_loader = self._loader(self.splits.train, mean)
+        self.train_loader = make_run_loader(config, world, self.splits.train, mean, self.loader_threads)
         # Synthetic images have nothing to evaluate.
-        self.test_loader = self._loader(self.splits.test, mean) if config.loader != "synthetic" else None
+        self.test_loader = (
+            make_run_loader(config, world, self.splits.test, mean, self.loader_threads)
+            if config.loader != "synthetic"
+            else None
+        )
         per_epoch = self.train_loader.steps_per_epoch
         dataset_hash = None if config.loader == "synthetic" else self.splits.hash
         self.checkpoints.check_data(dataset_hash, per_epoch)
         self.total_steps = min(config.epochs * per_epoch, config.steps or sys.maxsize)
         self.epochs = -(-self.total_steps // per_epoch)
+        say = self.recorder.say if self.recorder else lambda line: None
+        self.examiner = Examiner(config, world, self.splits, self.attempt, mean, self.loader_threads, self.epochs, say)
         if self.recorder:
             self.recorder.begin(
                 init_stop=started,
@@ -152,26 +159,6 @@ class Trainer:
                 target=config.target,
             )
 
-    def _loader(self, split: Split, mean: np.ndarray | None) -> Loader:
-        config, world = self.config, self.world
-        train = split.name == "train"
-        return make_loader(
-            config.loader,
-            split,
-            train=train,
-            batch=config.batch,
-            rank=world.rank,
-            world_size=world.size,
-            seed=config.seed,
-            augment=config.recipe.augment,
-            image_size=config.image_size,
-            device=world.device,
-            grad_accum=config.grad_accum,
-            threads=self.loader_threads,
-            mean_image=mean,
-            epochs=config.epochs if train else None,
-        )
-
     def elapsed_s(self) -> float:
         """Seconds of the run's clock: data, training, evaluation and checkpoints, never paused."""
         return now_s() - self.origin_s
@@ -181,11 +168,15 @@ class Trainer:
 
         Where that fails loaders stay open: what they wait for may never come, and the process is about to end.
         """
+        if not self.begun.epoch:
+            self.examiner.after_epoch(self.model, 0)
         for epoch in range(self.begun.epoch, self.epochs):
             self._epoch(epoch)
+            self.examiner.after_epoch(self.model, epoch + 1)
         self.train_loader.close()
         if self.test_loader:
             self.test_loader.close()
+        self.examiner.after_training(self.model)
         self._conclude()
 
     def _epoch(self, epoch: int) -> None:

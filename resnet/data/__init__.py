@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from resnet.data.batch import Batch, Loader, Split, Splits
     from resnet.data.cache import check_place
-    from resnet.data.dataset_table import DATA_VARIABLE, DATASETS, Dataset, dataset_of_family
+    from resnet.data.dataset_table import DATA_VARIABLE, DATASETS, PROTOCOLS, Dataset, dataset_of_family
     from resnet.data.datasets.archives import (
         ARCHIVES,
         data_folder,
@@ -38,6 +38,7 @@ __all__ = [
     "DATA_VARIABLE",
     "LOADERS",
     "LOOK_S",
+    "PROTOCOLS",
     "STALL_S",
     "Batch",
     "Damage",
@@ -78,6 +79,7 @@ _MODULES = {
     "DATA_VARIABLE": "dataset_table",
     "LOADERS": "loaders.make",
     "LOOK_S": "loaders.patience",
+    "PROTOCOLS": "dataset_table",
     "STALL_S": "loaders.patience",
     "Batch": "batch",
     "Damage": "strict",

@@ -8,6 +8,10 @@ from dataclasses import dataclass, replace
 
 DATA_VARIABLE = "RESNET_BENCH_DATA"  # of the environment: the folder of the datasets' folders
 
+WHOLE = "whole image"
+# Which pixels of a test image are seen; see `bench.evaluation.protocols`.
+PROTOCOLS = ("1-crop", "10-crop", "multi-scale", WHOLE)
+
 Channels = tuple[float, float, float]
 
 
@@ -47,9 +51,14 @@ class Dataset:
     std: Channels
 
     @property
+    def protocols(self) -> tuple[str, ...]:
+        """The test protocols that its images can be evaluated by: small ones are seen whole."""
+        return (WHOLE,) if self.small else tuple(name for name in PROTOCOLS if name != WHOLE)
+
+    @property
     def eval_protocol(self) -> str:
-        """Which pixels of a test image are seen."""
-        return "whole image" if self.small else "1-crop"
+        """The one by which a run evaluates itself after each epoch."""
+        return self.protocols[0]
 
 
 _DIGITS = Dataset(
@@ -100,9 +109,9 @@ _IMAGEFOLDER = replace(_IMAGENET, name="imagefolder", counted=True, stored_as=("
 # By name, in the order in which they are listed to people.
 DATASETS: Mapping[str, Dataset] = {dataset.name: dataset for dataset in (_DIGITS, _CIFAR10, _IMAGENET, _IMAGEFOLDER)}
 
-_OF_FAMILY = {"cifar": _CIFAR10, "imagenet": _IMAGENET}
+_OF_FAMILY = {"cifar": _CIFAR10, "one-layer": _CIFAR10, "imagenet": _IMAGENET}
 
 
 def dataset_of_family(family: str) -> Dataset:
-    """The dataset on which the paper trained a family of networks."""
+    """The dataset on which the paper trained a family of networks, or would have."""
     return _OF_FAMILY[family]

@@ -47,7 +47,7 @@ def net_of(row: Row) -> Net | None:
         return None
     stride = row.get("stride") or "v1"
     # Only bottlenecks have a 1x1 convolution that the stride could have been in.
-    if row["family"] == "cifar" or row["depth"] < 50:
+    if row["family"] != "imagenet" or row["depth"] < 50:
         stride = "v1"
     return Net(row["family"], row["depth"], row["shortcut"], stride)
 

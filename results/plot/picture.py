@@ -16,7 +16,7 @@ from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.gridspec import GridSpec  # noqa: E402
 
 from results.durable import replace_file  # noqa: E402
-from results.store.schema import Row  # noqa: E402
+from results.store.schema import CHOICES, Row  # noqa: E402
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; shapes tell the backends apart once more.
 STYLES = (
@@ -128,12 +128,13 @@ def save(figure: Figure, folder: Path, stem: str) -> list[Path]:
 
 def net_of(row: Row) -> str:
     """The net of a row of `runs`, as papers name it: "ResNet-20 (shortcut A)"."""
-    if row.get("depth") is None or row.get("family") not in ("imagenet", "cifar"):
+    if row.get("depth") is None or row.get("family") not in CHOICES["runs", "family"]:
         return " ".join(str(row[name]) for name in ("family", "depth") if row.get(name) is not None) or "unknown net"
     if row.get("shortcut") == "none":
         return f"plain-{row['depth']}"
     stride = ", stride v1.5" if row.get("stride") == "v1.5" else ""
-    return f"ResNet-{row['depth']} (shortcut {row.get('shortcut')}{stride})"
+    blocks = ", blocks of one layer" if row["family"] == "one-layer" else ""
+    return f"ResNet-{row['depth']} (shortcut {row.get('shortcut')}{stride}{blocks})"
 
 
 def images_of(row: Row) -> str:

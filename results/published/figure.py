@@ -33,7 +33,8 @@ class Net:
             return f"plain-{self.depth}"
         # The paper's CIFAR nets all have shortcut A, and are named by their depth alone.
         option = "" if (self.family, self.shortcut) == ("cifar", "A") else f" {self.shortcut}"
-        return f"ResNet-{self.depth}{option}" + (f" {self.stride}" if self.stride != "v1" else "")
+        blocks = " one-layer" if self.family == "one-layer" else ""
+        return f"ResNet-{self.depth}{blocks}{option}" + (f" {self.stride}" if self.stride != "v1" else "")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,20 +7,31 @@ fractions, not percents. A missing number is null, never 0.0, and its reason is 
 
 import math
 import numbers
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
 
+from results.store.values import (
+    FLAG,
+    INT,
+    REAL,
+    REALS,
+    TEXT,
+    TEXT_MAP,
+    TEXTS,
+    TIME,
+    describe,
+    is_number,
+    list_of,
+    real,
+    text_map,
+)  # fmt: skip
 from results.words import nearest, suggestion
 
 SCHEMA_VERSION = 1
 Row = dict[str, Any]
-
-TEXT, INT, REAL, FLAG = pa.string(), pa.int64(), pa.float64(), pa.bool_()
-TIME = pa.timestamp("us", tz="UTC")
-TEXTS, REALS, TEXT_MAP = pa.list_(TEXT), pa.list_(REAL), pa.map_(TEXT, TEXT)
 
 
 def _columns(**groups: str | pa.DataType) -> pa.Schema:
@@ -86,6 +97,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         snapshot=TEXT,  # hash of the code that ran, where it was copied at submission; null: the checkout itself
         experiment=TEXT,  # of the paper, by whose name it was started, such as table6
         scale=TEXT,  # paper: as the paper has it; small: reduced, and never shown under the paper's numbers
+        activation_checkpointing=FLAG,  # blocks computed again in the backward pass what they had not kept
     ),
     "epochs": _columns(
         run_id=TEXT, restart=INT,
@@ -168,7 +180,8 @@ SCHEMAS: dict[str, pa.Schema] = {
         family=TEXT, depth=INT, shortcut=TEXT, stride=TEXT, num_classes=INT, recipe=TEXT, seed=INT,
         dataset=TEXT, dataset_hash=TEXT, sample=TEXT, image_size=INT, split=TEXT, images=INT, protocol=TEXT,
         # whole: the net as it is; response: `value` is the deviation of a layer's BN output; ratio: of |F(x)|/|x| of a
-        # block the mean; lesion: without it; truncation: without the last `count` of a stage; deletion: any `count`
+        # block the mean; lesion: without it; truncation: without the last `count` of a stage; deletion: any `count`;
+        # activation, output_gradient, weight_gradient: norms of a layer, see `bench.evaluation.flow`
         kind=TEXT, stage=INT, block=INT, layer=TEXT,  # 1 is the first; layer: as modules are named
         count=INT, draws=INT, value=REAL, top1=REAL,  # of a deletion the mean over draws
         cost=REAL, low=REAL, high=REAL,  # what top1 loses, with its 95% interval over images (deletion: draws)
@@ -209,7 +222,7 @@ STOPPED_KINDS = ("preempted", "interrupted")
 CHOICES: dict[tuple[str, str], tuple[str, ...]] = {
     ("runs", "status"): (*STATUSES, "running"),  # running: in journals only
     ("runs", "failure_kind"): tuple(FAILURE_KINDS),
-    ("runs", "family"): ("imagenet", "cifar"),
+    ("runs", "family"): ("imagenet", "cifar", "one-layer"),
     ("runs", "shortcut"): ("none", "A", "B", "C"),
     ("runs", "stride"): ("v1", "v1.5"),
     ("runs", "benchmark"): ("training", "step", "micro"),
@@ -219,7 +232,10 @@ CHOICES: dict[tuple[str, str], tuple[str, ...]] = {
     ("runs", "scale"): ("paper", "small"),
     ("evaluations", "split"): ("train", "test"),
     ("lesions", "split"): ("train", "test"),
-    ("lesions", "kind"): ("whole", "response", "ratio", "lesion", "truncation", "deletion"),
+    ("lesions", "kind"): (
+        "whole", "response", "ratio", "lesion", "truncation", "deletion", "activation", "output_gradient",
+        "weight_gradient",
+    ),
     ("evaluations", "protocol"): ("1-crop", "10-crop", "multi-scale", "whole image"),
     ("evaluations", "bn"): ("running", "exact"),
 }
@@ -282,11 +298,11 @@ def clean_value(table: str, column: str, value: Any) -> Any:
     if value is None:
         return None
     if kind == REAL:
-        cleaned: Any = _real(value)
+        cleaned: Any = real(value)
         if cleaned is not None and table == "runs" and not math.isfinite(cleaned):
             raise ValueError(f"{table}.{column}: {cleaned} is not a figure; leave it null and give a null_reason")
     elif kind == INT:
-        cleaned = int(value) if _is_number(value, numbers.Integral) and int(value) in _INT64 else None
+        cleaned = int(value) if is_number(value, numbers.Integral) and int(value) in _INT64 else None
     elif kind == TIME:
         cleaned = value.astimezone(UTC) if isinstance(value, datetime) and value.tzinfo is not None else None
     elif kind == FLAG:
@@ -294,13 +310,13 @@ def clean_value(table: str, column: str, value: Any) -> Any:
     elif kind == TEXT:
         cleaned = str(value) if isinstance(value, str) else None
     elif kind == TEXT_MAP:
-        cleaned = _text_map(value)
+        cleaned = text_map(value)
     else:
-        cleaned = _list(value, kind.value_type)
+        cleaned = list_of(value, kind.value_type)
     if cleaned is None:
         shown = repr(value)
         shown = shown if len(shown) <= 60 else shown[:57] + "..."
-        raise ValueError(f"{table}.{column}: expected {_describe(kind)}, got {shown} ({type(value).__name__})")
+        raise ValueError(f"{table}.{column}: expected {describe(kind)}, got {shown} ({type(value).__name__})")
     choices = CHOICES.get((table, column))
     if choices and cleaned not in choices:
         raise ValueError(f"{table}.{column}: {cleaned!r} is not one of {', '.join(choices)}")
@@ -365,35 +381,3 @@ def to_rows(table: pa.Table) -> list[Row]:
 def file_schema(table: str) -> pa.Schema:
     """Return the schema as it is written: with the table's name and the schema's version as metadata."""
     return table_schema(table).with_metadata({"table": table, "schema_version": str(SCHEMA_VERSION)})
-
-
-def _is_number(value: Any, kind: type) -> bool:
-    return isinstance(value, kind) and not isinstance(value, bool)
-
-
-def _real(value: Any) -> float | None:
-    if type(value) is float:
-        return value
-    return float(value) if _is_number(value, numbers.Real) else None
-
-
-def _text_map(value: Any) -> dict[str, str] | None:
-    if not isinstance(value, Mapping):
-        return None
-    fits = all(isinstance(key, str) and isinstance(item, str) for key, item in value.items())
-    return dict(value) if fits else None
-
-
-def _list(value: Any, item: pa.DataType) -> list[Any] | None:
-    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
-        return None
-    cleaned = [(_real(entry) if item == REAL else entry if isinstance(entry, str) else None) for entry in value]
-    return None if any(entry is None for entry in cleaned) else cleaned
-
-
-def _describe(kind: pa.DataType) -> str:
-    names = {
-        REAL: "a float", INT: "an int of 64 bits", FLAG: "a bool", TEXT: "a str", TIME: "a datetime with a time zone",
-        TEXT_MAP: "a dict of str to str", TEXTS: "a list of str", REALS: "a list of floats",
-    }  # fmt: skip
-    return names[kind]

@@ -5,7 +5,8 @@ from dataclasses import dataclass, make_dataclass
 
 import pytest
 
-from bench.config.grammar import WordError, help_text, key, parse, values, word
+from bench.config.grammar import WordError, key, parse, values, word
+from bench.config.help_text import help_text
 from bench.config.keys import RunKeys
 
 

@@ -56,7 +56,9 @@ def test_a_run_s_weights_are_known_by_their_run(tmp_path: Path) -> None:
 
 def test_draws_and_seed_are_those_that_were_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[int, int]] = []
-    monkeypatch.setattr("bench.depth.random_cuts", lambda model, draws, seed: seen.append((draws, seed)) or [])
+    monkeypatch.setattr(
+        "bench.evaluation.lesions.random_cuts", lambda model, draws, seed: seen.append((draws, seed)) or []
+    )
     resnet.save_weights(net(0, classes=10), tmp_path / "w.safetensors")
     words = [f"weights={tmp_path}/w.safetensors", "dataset=digits", "images=2", f"results={tmp_path}/rows"]
     assert main(words) == main([*words, "draws=3", "seed=9"]) == 0

@@ -17,9 +17,8 @@ from small_nets import SIZE, net
 
 import resnet
 from bench.evaluate import main, make_exact, plan
-from bench.evaluation.protocols import PROTOCOLS, fitting
 from bench.evaluation.task import normalization
-from resnet.data import DATASETS, open_dataset
+from resnet.data import DATASETS, PROTOCOLS, open_dataset
 from results.store.files import read_rows
 
 KNOWN = DATASETS["imagefolder"]
@@ -183,11 +182,11 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
 
 
 def test_small_images_are_seen_whole() -> None:
-    assert fitting("cifar10") == fitting("digits") == ("whole image",)
-    assert fitting("imagenet") == fitting("imagefolder") == ("1-crop", "10-crop", "multi-scale")
-    assert {*fitting("digits"), *fitting("imagenet")} == set(PROTOCOLS)
+    assert DATASETS["cifar10"].protocols == DATASETS["digits"].protocols == ("whole image",)
+    assert DATASETS["imagenet"].protocols == DATASETS["imagefolder"].protocols == ("1-crop", "10-crop", "multi-scale")
+    assert {*DATASETS["digits"].protocols, *DATASETS["imagenet"].protocols} == set(PROTOCOLS)
     for dataset in DATASETS:  # what a run calls its own evaluation
-        assert DATASETS[dataset].eval_protocol in fitting(dataset)
+        assert DATASETS[dataset].eval_protocol in DATASETS[dataset].protocols
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,7 @@ def test_figures_by_hand() -> None:
     """Two members, three images, six classes; the ensemble is right where neither member alone is."""
     first = [[0.6, 0.4, 0, 0, 0, 0], [0.1, 0.2, 0.3, 0.4, 0, 0], [0.3, 0.2, 0.2, 0.1, 0.2, 0.0]]
     second = [[0.1, 0.4, 0.5, 0, 0, 0], [0.1, 0.2, 0.3, 0.4, 0, 0], [0.0, 0.2, 0.2, 0.3, 0.2, 0.1]]
-    totals = Totals()
+    totals = Totals(["1-crop"], 2)
     totals.add(made_up([first[:2], second[:2]], [1, 0]))
     totals.add(made_up([first[2:], second[2:]], [5]))
     found = totals.figures()
@@ -134,20 +134,21 @@ def test_figures_by_hand() -> None:
 
 def test_ranks_sum_their_counts() -> None:
     ranks = []
-    for labels in ([0, 0], [1, 1, 0]):
-        totals = Totals()
-        totals.add(made_up([[[0.9, 0.1]] * len(labels)], labels))
+    for labels in ([0, 0], [1, 1, 0], []):
+        totals = Totals(["1-crop"], 1)
+        if labels:  # of few images some ranks have none
+            totals.add(made_up([[[0.9, 0.1]] * len(labels)], labels))
         ranks.append(totals)
     flat: list[list[float]] = []
     for totals in ranks:
-        totals.figures(lambda values: flat.append(list(values)) or list(values))  # type: ignore[func-returns-value]
+        totals.figures(lambda values: flat.append(list(values)) or [1.0] * len(values))  # type: ignore[func-returns-value]
     summed = [sum(values) for values in zip(*flat, strict=True)]
     (figures,) = ranks[0].figures(lambda values: summed).values()
     assert (figures.top1, figures.images) == (3 / 5, 5)
 
 
 def test_one_net_is_no_ensemble() -> None:
-    totals = Totals()
+    totals = Totals(["1-crop"], 1)
     totals.add(made_up([[[0.9, 0.1]]], [0]))
     assert totals.figures() == {("1-crop", 0): Figures(1.0, 1.0, pytest.approx(-np.log(0.9)), 1)}
 

@@ -19,6 +19,8 @@ class Run(NamedTuple):
     epochs: int
     steps: int | None
     seed: int = 0
+    examine: str | None = None
+    family: str = "cifar"
 
 
 def cifar(shortcut: str, depth: int, seed: int = 0) -> Run:
@@ -28,7 +30,7 @@ def cifar(shortcut: str, depth: int, seed: int = 0) -> Run:
 
 def imagenet(shortcut: str, depth: int) -> Run:
     """600,000 steps of 256 images are 120 epochs; 90 is the usual reading, by plateaus at 30 and 60."""
-    return Run("imagenet", shortcut, depth, 90, None)
+    return Run("imagenet", shortcut, depth, 90, None, family="imagenet")
 
 
 def small_cifar(shortcut: str, depth: int) -> Run:
@@ -36,7 +38,7 @@ def small_cifar(shortcut: str, depth: int) -> Run:
 
 
 def small_imagenet(shortcut: str, depth: int) -> Run:
-    return Run("imagefolder", shortcut, depth, 10, None)
+    return Run("imagefolder", shortcut, depth, 10, None, family="imagenet")
 
 
 PAPER = {
@@ -55,6 +57,20 @@ PAPER = {
         cifar("none", 20), cifar("none", 32), cifar("none", 44), cifar("none", 56), cifar("none", 110),
         cifar("A", 20), cifar("A", 32), cifar("A", 44), cifar("A", 56), cifar("A", 110), cifar("A", 1202),
     ],
+    "figure7": [
+        cifar(shortcut, depth)._replace(examine="responses")
+        for shortcut, depth in (("none", 20), ("none", 56), ("A", 20), ("A", 56), ("A", 110))
+    ],
+    "depth": [cifar("A", depth)._replace(examine="responses,lesions") for depth in (20, 56, 110)],
+    "one-layer": [
+        cifar("none", 20), cifar("none", 56), cifar("A", 20)._replace(family="one-layer"),
+        cifar("A", 56)._replace(family="one-layer"), cifar("A", 20), cifar("A", 56),
+    ],
+    "gradient-flow": [
+        cifar(shortcut, depth)._replace(examine="gradient-flow")
+        for shortcut in ("none", "A")
+        for depth in (20, 56, 110)
+    ],
 }  # fmt: skip
 SMALL = {
     "table2": [
@@ -69,20 +85,41 @@ SMALL = {
     "table6": [small_cifar("A", 20), small_cifar("A", 56)],
     "figure1": [small_cifar("none", 20), small_cifar("none", 56)],
     "figure6": [small_cifar("none", 20), small_cifar("none", 56), small_cifar("A", 20), small_cifar("A", 56)],
+    "figure7": [
+        small_cifar(shortcut, depth)._replace(examine="responses") for shortcut in ("none", "A") for depth in (20, 56)
+    ],
+    "depth": [small_cifar("A", depth)._replace(examine="responses,lesions") for depth in (20, 56)],
+    "one-layer": [
+        small_cifar("none", 20), small_cifar("none", 56), small_cifar("A", 20)._replace(family="one-layer"),
+        small_cifar("A", 56)._replace(family="one-layer"), small_cifar("A", 20), small_cifar("A", 56),
+    ],
+    "gradient-flow": [
+        small_cifar(shortcut, depth)._replace(examine="gradient-flow")
+        for shortcut in ("none", "A")
+        for depth in (20, 56)
+    ],
 }  # fmt: skip
 
 
 def run_of(config: RunConfig) -> Run:
     """The run of a configuration that is, in all else, as the paper has it."""
     cifar_like = config.dataset == "cifar10"
-    assert config.family == ("cifar" if cifar_like else "imagenet")
     assert (config.recipe.name, config.stride, config.lr, config.weight_decay) == ("paper", "v1", 0.1, 1e-4)
     assert config.global_batch == (128 if cifar_like else 256)
     assert config.image_size == {"cifar10": 32, "imagenet": 224, "imagefolder": 112}[config.dataset]
-    assert config.loader == "dali" and not config.architecture.extension
+    assert config.loader == "dali" and config.architecture.extension == (config.family == "one-layer")
     assert config.recipe.augment == "paper"
     assert config.recipe.cold_lr == (0.01 if cifar_like and config.depth >= 110 else None)
-    return Run(config.dataset, config.shortcut, config.depth, config.epochs, config.steps, config.seed)
+    # Of 1202 layers the activations of a batch would fill a GPU: it is the one net that computes them twice.
+    assert config.activation_checkpointing == (True if config.depth == 1202 else None)
+    assert config.kernels == "torch" or config.depth != 1202
+    assert (config.protocol, config.bn, config.bn_images) == (None, None, None)
+    most = 10_000 if config.examine == "responses" and config.epochs == 165 else None
+    assert config.examine_images == most
+    return Run(
+        config.dataset, config.shortcut, config.depth, config.epochs, config.steps, config.seed, config.examine,
+        config.family,
+    )  # fmt: skip
 
 
 def test_these_are_all() -> None:
@@ -109,12 +146,24 @@ def test_the_paper_s_scale_is_the_default(plan: Any, images: Path) -> None:
     assert {cell.config.scale for cell in cells} == {"paper"}
 
 
+# Where in which paper what is no table or figure of it stands.
+PLACES = {
+    "depth": "Veit et al., NIPS 2016, arXiv:1605.06431, section 4; the nets of arXiv:1512.03385, section 4.2",
+    "one-layer": "He et al., CVPR 2016, arXiv:1512.03385, section 3.2",
+    "gradient-flow": "He et al., CVPR 2016, arXiv:1512.03385, section 4.1",
+}
+
+
 @pytest.mark.parametrize("name", PAPER)
 def test_a_file_says_what_it_shows_and_where_that_stands(name: str) -> None:
     experiment = experiments.load(name, LaunchKeys)
+    if name in PLACES:
+        assert experiment.source == PLACES[name]
+        return
     number = f"{name[:-1].capitalize()} {name[-1]}"
     assert experiment.source.startswith("He et al., CVPR 2016, ") and experiment.source.endswith(f", {number}")
-    assert experiment.path.read_text().startswith(f"# {number}") and "error" in experiment.shows
+    assert experiment.path.read_text().startswith(f"# {number}")
+    assert ("respond" if name == "figure7" else "error") in experiment.shows
 
 
 @pytest.mark.parametrize("name", PAPER)

@@ -152,9 +152,9 @@ def test_a_line_says_what_is_run(
         ("experiment=figure6 depth=1202 shortcut=none",
          "depth=1202 shortcut=none: no run of experiment=figure6 scale=paper has all of this; leave one of the words "),
         ("experiment=tabel6", "experiment=tabel6: no such experiment in "),
-        ("experiment=figure7", "experiment=figure7: no such experiment in "),
+        ("experiment=figure5", "experiment=figure5: no such experiment in "),
         ("scale=small depth=20 dataset=digits",
-         "scale=small: is that of an experiment; add experiment=, one of figure1, figure4, figure6, table2, table3, "),
+         "scale=small: is that of an experiment; add experiment=, one of depth, figure1, figure4, figure6, "),
         ("scale=paper", "scale=paper: is that of an experiment; add experiment=, one of "),
         ("experiment=table6 scale=big", "scale=big: choose from paper, small (nearest: scale=paper)"),
         ("experiment=table6 scale=paper,small", "scale=paper,small: scale takes one value, one of paper, small"),
@@ -177,7 +177,7 @@ def test_what_cannot_be_is_one_line(plan: Any, images: Path, tmp_path: Path, wor
 
 @pytest.mark.parametrize(("typed", "near"), [("tabel6", "table6"), ("figure11", "figure1"), ("Table3", "table3")])
 def test_an_unknown_name_is_answered_with_the_nearest(plan: Any, typed: str, near: str) -> None:
-    every = "choose from figure1, figure4, figure6, table2, table3, table6"
+    every = "choose from depth, figure1, figure4, figure6, figure7, gradient-flow, one-layer, table2, table3, table6"
     with pytest.raises(WordError, match=rf"{every} \(nearest: experiment={near}\)$"):
         plan(f"experiment={typed}")
 
@@ -227,5 +227,6 @@ def test_a_printed_script_hands_the_name_on(plan: Any, images: Path, monkeypatch
 def test_the_help_has_the_names(program: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(program, ["--help"]) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "an experiment of the paper (figure1, figure4, figure6, table2, table3, table6), or of one's own in " in out
+    names = "depth, figure1, figure4, figure6, figure7, gradient-flow, one-layer, table2, table3, table6"
+    assert f"an experiment of the paper ({names}), or of one's own in " in out
     assert {"experiment", "scale"} <= set(LaunchKeys.__dataclass_fields__)

@@ -5,9 +5,9 @@ import pytest
 from bench import evaluate
 from bench.config import grammar
 from bench.config.resolve import Host, resolve
-from bench.evaluation.protocols import fitting
 from bench.training.recorder import run_row
 from launch.plan import LaunchKeys
+from resnet.data import DATASETS
 from results.paper import cells, curves, fill, measured
 from results.paper.rules import net_of, standing
 from results.published.tables import ALL, shown_in
@@ -92,7 +92,7 @@ def test_every_evaluation_that_is_asked_for_can_be_typed(store):
         if EVALUATE not in command:
             continue
         given = grammar.values(command.rpartition(EVALUATE)[2].split(), evaluate.Keys)
-        assert given["protocol"] == [published.protocol] and published.protocol in fitting(published.dataset)
+        assert given["protocol"] == [published.protocol] and published.protocol in DATASETS[published.dataset].protocols
         assert given.get("bn") == ([published.bn] if published.bn else None)
         # A file from elsewhere says nothing of its dataset, nor where a bottleneck has its stride.
         assert ("dataset" in given) == (published.place == "torchvision") == (not command.startswith(STARTER))

@@ -54,6 +54,7 @@ def test_every_specified_column_is_there(table):
                 "snapshot",
                 "experiment",
                 "scale",
+                "activation_checkpointing",
             ],
         ),  # fmt: skip
         ("kernels", ["status", "copy_bytes_per_s", "matrix_flops_per_s", "config", "predicted_us"]),

@@ -1,0 +1,107 @@
+"""What a run may be asked to find out about its net besides training it: the keys `protocol`, `bn` and `examine`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from bench.config.grammar import WordError
+from resnet.data import DATASETS
+
+__all__ = [
+    "BN_IMAGES", "EXAMINATIONS", "EXAMINE_IMAGES", "FLOW_IMAGES", "STATISTICS", "Examined", "check_protocols",
+    "examined",
+]  # fmt: skip
+
+STATISTICS = ("running", "exact")  # of batch normalization
+EXAMINATIONS = ("responses", "lesions", "gradient-flow")
+# How many images are looked at where nobody says it, or as many as there are.
+BN_IMAGES, EXAMINE_IMAGES, FLOW_IMAGES = 2048, 1000, 128
+
+
+class Asked(Protocol):
+    """The words of a configuration that are read here, as of `RunConfig`."""
+
+    @property
+    def dataset(self) -> str: ...
+    @property
+    def loader(self) -> str: ...
+    @property
+    def protocol(self) -> str | None: ...
+    @property
+    def bn(self) -> str | None: ...
+    @property
+    def bn_images(self) -> int | None: ...
+    @property
+    def examine(self) -> str | None: ...
+    @property
+    def examine_images(self) -> int | None: ...
+
+
+@dataclass(frozen=True)
+class Examined:
+    """The same, split and filled in.
+
+    Attributes:
+        protocols: by which the trained net is evaluated at the end; empty where it is not.
+        statistics: of batch normalization, in the order in which a net can have them: exact ones take the place of
+            those that were trained.
+        bn_images: training images for the exact ones, at most.
+        examinations: of `EXAMINATIONS`.
+        examine_images: test images for responses and lesions, at most.
+        flow_images: training images for the gradient's flow, at most.
+    """
+
+    protocols: tuple[str, ...]
+    statistics: tuple[str, ...]
+    bn_images: int
+    examinations: tuple[str, ...]
+    examine_images: int
+    flow_images: int
+
+
+def examined(asked: Asked) -> Examined:
+    """Split and fill in what was asked for.
+
+    Raises:
+        WordError: it cannot be done, or would do nothing; one line that names the word and what would do instead.
+    """
+    protocols, statistics, examinations = map(_parts, (asked.protocol, asked.bn, asked.examine))
+    check_protocols(asked.dataset, protocols)
+    words = {"protocol": asked.protocol, "bn": asked.bn, "examine": asked.examine}
+    if asked.loader == "synthetic":
+        for name, text in words.items():
+            if text is not None:
+                raise WordError(f"{name}={text}: loader=synthetic has no images to look at; leave {name} out")
+    if asked.bn_images is not None and "exact" not in statistics:
+        raise WordError(f"bn_images={asked.bn_images}: is for bn=exact; add bn=exact, or leave bn_images out")
+    if asked.examine_images is not None and not examinations:
+        raise WordError(f"examine_images={asked.examine_images}: is for examine=; add one of {', '.join(EXAMINATIONS)}")
+    if statistics and not protocols:
+        protocols = (DATASETS[asked.dataset].eval_protocol,)
+    return Examined(
+        protocols=protocols,
+        statistics=tuple(name for name in STATISTICS if name in (statistics or ("running",))),
+        bn_images=asked.bn_images or BN_IMAGES,
+        examinations=examinations,
+        examine_images=asked.examine_images or EXAMINE_IMAGES,
+        flow_images=asked.examine_images or FLOW_IMAGES,
+    )
+
+
+def check_protocols(dataset: str, protocols: Sequence[str]) -> None:
+    """See that a dataset's images can be evaluated by some protocols.
+
+    Raises:
+        WordError: names the first that they cannot be evaluated by, and those that would do.
+    """
+    fitting = DATASETS[dataset].protocols
+    for name in protocols:
+        if name not in fitting:
+            near = f"'{fitting[0]}'" if " " in fitting[0] else fitting[0]
+            raise WordError(
+                f"protocol={name}: images of {dataset} are evaluated by {', '.join(fitting)} (nearest: protocol={near})"
+            )
+
+
+def _parts(text: str | None) -> tuple[str, ...]:
+    return () if text is None else tuple(text.split(","))
