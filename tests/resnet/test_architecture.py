@@ -24,6 +24,10 @@ GOOD = {"family": "imagenet", "depth": 50, "shortcut": "B", "stride": "v1", "num
         ({"family": "cifar", "depth": 21}, "depth=21", "nearest is 20"),
         ({"family": "cifar", "depth": 2}, "depth=2", "nearest is 8"),
         ({"family": "cifar", "depth": 18}, "depth=18", "exists with family=imagenet"),
+        ({"family": "one-layer", "depth": 21}, "depth=21", "nearest is 20"),
+        ({"family": "one-layer", "depth": 20, "shortcut": "none"}, "shortcut=none", "nearest is family=cifar, or shor"),
+        ({"family": "one-layer", "depth": 20, "stride": "v1.5"}, "stride=v1.5", "50, 101, 152"),
+        ({"family": "onelayer"}, "family=onelayer", "nearest is one-layer"),
         ({"family": "cifar", "depth": 20.0}, "depth=20.0", "6n + 2"),
         ({"shortcut": "D"}, "shortcut=D", "nearest is C"),
         ({"shortcut": "a"}, "shortcut=a", "nearest is A"),
@@ -75,6 +79,7 @@ def test_imagenet_blocks(depth, layers_per_block):
         ("imagenet", 18, "A", False), ("imagenet", 18, "B", True), ("imagenet", 34, "C", False),
         ("imagenet", 34, "none", False), ("imagenet", 50, "B", False), ("imagenet", 50, "A", True),
         ("imagenet", 152, "C", True), ("imagenet", 50, "none", True), ("cifar", 110, "A", False),
+        ("one-layer", 20, "A", True), ("one-layer", 110, "B", True),
         ("cifar", 1202, "A", False), ("cifar", 1202, "none", True), ("cifar", 20, "B", True), ("cifar", 8, "A", True),
     ],
 )  # fmt: skip
@@ -83,13 +88,15 @@ def test_extension_is_what_the_paper_does_not_have(family: str, depth: int, shor
     assert net.extension is extension
 
 
-@pytest.mark.parametrize("family", ["imagenet", "cifar"])
+@pytest.mark.parametrize("family", ["imagenet", "cifar", "one-layer"])
 @pytest.mark.parametrize("image_size", [8, 32, 33, 64, 65])
 @pytest.mark.parametrize("batch", [1, 2])
 def test_a_net_that_batch_normalization_cannot_train_is_refused_and_no_other(
     family: str, image_size: int, batch: int
 ) -> None:
-    net = Architecture(family=family, depth={"imagenet": 18, "cifar": 8}[family], shortcut="A", num_classes=2)
+    net = Architecture(
+        family=family, depth={"imagenet": 18, "cifar": 8, "one-layer": 8}[family], shortcut="A", num_classes=2
+    )
     model = resnet.build(**dataclasses.asdict(net)).train()
     sides: list[int] = []
     for module in model.modules():

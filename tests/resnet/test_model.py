@@ -82,6 +82,7 @@ def test_cifar_names(shortcut):
 @pytest.mark.parametrize(
     ("family", "depth", "stride", "shortcut"),
     [("cifar", 8, "v1", shortcut) for shortcut in SHORTCUTS]
+    + [("one-layer", 8, "v1", shortcut) for shortcut in SHORTCUTS if shortcut != "none"]
     + [("imagenet", 18, "v1", "A"), ("imagenet", 50, "v1", "A"), ("imagenet", 50, "v1.5", "B")],
 )
 def test_forward_and_backward_reach_every_parameter(family, depth, stride, shortcut):
@@ -90,6 +91,28 @@ def test_forward_and_backward_reach_every_parameter(family, depth, stride, short
     assert out.shape == (2, 10)
     F.cross_entropy(out, torch.tensor([1, 2])).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("shortcut", ["A", "B", "C"])
+def test_one_layer_blocks_have_the_layers_of_the_cifar_net_and_a_shortcut_around_each(shortcut):
+    one, two = (small(shortcut, family=family, depth=20) for family in ("one-layer", "cifar"))
+    branches = [
+        [layer.conv.weight.shape for block in net.residual_blocks() for layer in block.branch_layers()]
+        for net in (one, two)
+    ]
+    assert branches[0] == branches[1] and len(branches[0]) == 18
+    assert [len(stage) for stage in one.stages()] == [6, 6, 6]
+    if shortcut != "C":  # which projects around every block, of which there are twice as many
+        assert resnet.count(one, 32) == resnet.count(two, 32)
+    # y = W1 x + x, before the ReLU.
+    block, x = one.eval().layer1[1], torch.randn(2, 16, 8, 8).relu()
+    with torch.no_grad():
+        for module in (block.conv1, block.bn1):
+            module.weight.normal_()
+        added = F.conv2d(x, block.conv1.weight, padding=1)
+        added = added / (1 + block.bn1.eps) ** 0.5 * block.bn1.weight[:, None, None] + block.bn1.bias[:, None, None]
+        skip = x if shortcut != "C" else block.downsample(x)
+        torch.testing.assert_close(block(x), (added + skip).relu(), rtol=1e-5, atol=1e-5)
 
 
 def test_stages_shrink_the_image_as_in_table_1():

@@ -191,6 +191,7 @@ NETS = [
     *(("imagenet", depth, shortcut, stride) for depth in (50, 101, 152) for shortcut in ("A", "B", "C")
       for stride in ("v1", "v1.5")),
     *(("cifar", depth, shortcut, "v1") for depth in (8, 20, 110) for shortcut in ("none", "A", "B", "C")),
+    *(("one-layer", depth, shortcut, "v1") for depth in (8, 20, 110) for shortcut in ("A", "B", "C")),
 ]  # fmt: skip
 
 

@@ -71,6 +71,9 @@ def network(name: str, seed: int = 0) -> ResNet:
         architecture = Architecture(
             family="cifar", depth=int(kind.removeprefix("cifar")), shortcut=shortcut, num_classes=10
         )
+    elif kind.startswith("onelayer"):
+        depth = int(kind.removeprefix("onelayer"))
+        architecture = Architecture(family="one-layer", depth=depth, shortcut=shortcut, num_classes=10)
     elif kind == "two":
         architecture = TwoBlocks(family="cifar", depth=20, shortcut=shortcut, num_classes=10)
     elif kind == "one":
@@ -92,7 +95,7 @@ def network(name: str, seed: int = 0) -> ResNet:
 def batch(name: str, step: int, size: int = 4, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Images [size, 3, H, W] in channels_last and labels, the same for a step whenever it is asked for."""
     generator = torch.Generator().manual_seed(1000 * seed + step)
-    side = 16 if name.startswith("one-") else 8 if name.startswith(("cifar", "two-")) else 40
+    side = 16 if name.startswith("one-") else 8 if name.startswith(("cifar", "onelayer", "two-")) else 40
     images = torch.randn(size, 3, side, side, generator=generator)
     labels = torch.randint(10, (size,), generator=generator)
     return images.contiguous(memory_format=torch.channels_last).to(DEVICE), labels.to(DEVICE)

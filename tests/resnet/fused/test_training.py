@@ -5,7 +5,7 @@ from same_training import check_five_steps, check_one_step, five_steps
 
 pytestmark = pytest.mark.interpreted
 
-NETS = ("cifar20-none", "cifar20-A", "cifar20-B", "cifar20-C")
+NETS = ("cifar20-none", "cifar20-A", "cifar20-B", "cifar20-C", "onelayer8-A", "onelayer8-B", "onelayer8-C")
 
 
 @pytest.mark.parametrize("name", NETS)
