@@ -28,6 +28,7 @@ from bench.evaluation.exact_bn import set_exact_statistics, spread_rows
 from bench.evaluation.images import Normalization
 from bench.evaluation.softmax import Figures, Totals, answers
 from bench.evaluation.task import SharedKeys, Subject, normalization, plain_batches, subject
+from resnet.architecture import check_bn_values
 from resnet.data import DATASETS, PROTOCOLS, DataError
 from results.store.schema import Row
 
@@ -80,6 +81,9 @@ def plan(words: Sequence[str]) -> Task:
     (bn_images,) = typed.get("bn_images", [min(BN_IMAGES, most)])
     if "exact" in asked and bn_images > most:
         raise WordError(f"bn_images={bn_images}: there are {most}; nearest is bn_images={most}")
+    if "exact" in asked:
+        for net in of.nets:
+            check_bn_values(net.model.architecture, of.image_size, of.batch)
     # The exact statistics take the place of those that were trained.
     return Task(of=of, protocols=chosen, bn=tuple(name for name in STATISTICS if name in asked), bn_images=bn_images)
 

@@ -26,6 +26,8 @@ class Asked(Protocol):
     @property
     def loader(self) -> str: ...
     @property
+    def world_size(self) -> int: ...
+    @property
     def protocol(self) -> str | None: ...
     @property
     def bn(self) -> str | None: ...
@@ -74,6 +76,11 @@ def examined(asked: Asked) -> Examined:
                 raise WordError(f"{name}={text}: loader=synthetic has no images to look at; leave {name} out")
     if asked.bn_images is not None and "exact" not in statistics:
         raise WordError(f"bn_images={asked.bn_images}: is for bn=exact; add bn=exact, or leave bn_images out")
+    if asked.bn_images is not None and asked.bn_images < 2 * asked.world_size:
+        raise WordError(
+            f"bn_images={asked.bn_images}: each of {asked.world_size} ranks takes two or more; nearest is "
+            f"bn_images={2 * asked.world_size}"
+        )
     if asked.examine_images is not None and not examinations:
         raise WordError(f"examine_images={asked.examine_images}: is for examine=; add one of {', '.join(EXAMINATIONS)}")
     if statistics and not protocols:

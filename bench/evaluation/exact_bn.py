@@ -1,6 +1,6 @@
 """Statistics of batch normalization over many training images, in place of the momentum average of training."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -14,6 +14,16 @@ __all__ = ["set_exact_statistics", "spread_rows"]
 def spread_rows(count: int, images: int) -> np.ndarray:
     """Places of `count` of a split's images, evenly spread: folders are ordered by class; int64 [count]."""
     return np.arange(count, dtype=np.int64) * images // count
+
+
+def _none_alone(batches: Iterable[Tensor]) -> Iterator[Tensor]:
+    """The batches; a last one of a single image joins the one before, since it may have one value a channel."""
+    waiting: list[Tensor] = []
+    for batch in batches:
+        waiting.append(batch)
+        if len(waiting) > 2:
+            yield waiting.pop(0)
+    yield from [torch.cat(waiting)] if waiting and len(waiting[-1]) == 1 else waiting
 
 
 @torch.no_grad()
@@ -54,7 +64,7 @@ def set_exact_statistics(
     model.train()
     try:
         with running_statistics_kept([model]):  # until all is known
-            for batch in batches:
+            for batch in _none_alone(batches):
                 model(batch)
                 images += len(batch)
     finally:

@@ -80,6 +80,7 @@ def test_protocols_are_those_of_the_dataset() -> None:
         (f"{DIGITS} bn_images=9", "bn_images=9: is for bn=exact; add bn=exact, or leave bn_images out"),
         (f"{DIGITS} bn=running bn_images=9", "bn_images=9: is for bn=exact"),
         (f"{DIGITS} bn=exact bn_images=1", "bn_images=1: bn_images takes a whole number, at least 2"),
+        (f"{DIGITS} bn=exact bn_images=3", "bn_images=3: each of 2 ranks takes two or more; nearest is bn_images=4"),
         (f"{DIGITS} examine_images=9", "examine_images=9: is for examine=; add one of responses, lesions, gradient"),
         (f"{SYNTHETIC} protocol=1-crop", "protocol=1-crop: loader=synthetic has no images to look at; leave protocol"),
         (f"{SYNTHETIC} bn=exact", "bn=exact: loader=synthetic has no images to look at; leave bn out"),

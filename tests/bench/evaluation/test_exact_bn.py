@@ -79,3 +79,16 @@ def test_rows_are_spread_over_the_split() -> None:
     assert spread_rows(4, 10).tolist() == [0, 2, 5, 7]
     assert spread_rows(10, 10).tolist() == list(range(10))
     assert spread_rows(3, 1_281_167).tolist() == [0, 427_055, 854_111]
+
+
+def test_a_last_image_is_not_normalized_alone() -> None:
+    """Of 18 layers at 32 pixels the last stage has one value a channel and image, of which no variance can be taken."""
+    model, images = net(0, family="imagenet", depth=18, shortcut="B"), batches((3, 2, 1))
+    joined = [images[0], torch.cat(images[1:])]
+    expected = naive.exact_statistics(copy.deepcopy(model), joined)
+    assert set_exact_statistics(model, iter(images)) == 6
+    for name, norm in norms(model).items():
+        assert torch.allclose(norm.running_mean.double(), expected[name][0], rtol=1e-5, atol=1e-5), name
+        assert torch.allclose(norm.running_var.double(), expected[name][1], rtol=1e-4, atol=1e-5), name
+    one = net(0)
+    assert set_exact_statistics(one, batches((1,))) == 1
