@@ -1,0 +1,124 @@
+"""Training rates: published beside measured on one GPU model alone, and only where images were read."""
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from results.paper import command
+from results.paper.measured import read
+from results.paper.throughput import Measured, build
+from results.published.figure import READ
+from results.published.throughput import RATES, TIMES
+from results.store.writer import RunWriter
+
+SOFTWARE = "torch2.11,deepspeed0.19,dali2.4;python3.12"
+NET = {
+    "family": "imagenet", "depth": 50, "shortcut": "B", "stride": "v1.5", "image_size": 224, "num_classes": 1000,
+    "dataset": "imagenet", "loader": "dali", "kernels": "auto", "precision": "bf16", "batch_per_device": 256,
+    "world_size": 8, "benchmark": "training", "git_commit": "1" * 40, "dirty": False,
+    "hardware": f"8xNVIDIA H200;{SOFTWARE}",
+}  # fmt: skip
+
+
+def write(root: Path, run_id: str, images_per_s: float | None, status: str = "completed", **row: Any) -> None:
+    writer = RunWriter(root, {**NET, "run_id": run_id, "restart_count": 0, "schema_version": 1, **row})
+    writer.finish(status, images_per_s=images_per_s, null_reasons={} if images_per_s else {"images_per_s": "none"})
+
+
+def measured(root: Path) -> tuple[dict[str, list[Measured]], list[Measured]]:
+    found = build(read(root))
+    return {name: own for name, (_, _, own) in found.gpus.items()}, found.apart
+
+
+def test_the_published_ones_are_those_of_the_specification() -> None:
+    assert [(one.gpu, one.precision, one.images_per_s) for one in RATES] == [
+        ("H100", "fp16", 7160), ("H200", "fp16", 7950), ("A100", "AMP", 2470), ("A100", "AMP", 3411),
+        ("A100", "AMP", 2600),
+    ]  # fmt: skip
+    assert [(one.gpu, one.gpus, one.top1, one.minutes) for one in TIMES] == [("H100", 8, 0.759, 13.5)]
+    assert {one.read for one in (*RATES, *TIMES)} <= set(READ) and all(one.source for one in (*RATES, *TIMES))
+
+
+def test_a_rate_is_of_one_gpu_and_the_median_of_its_runs(tmp_path: Path) -> None:
+    for at, rate in enumerate((8000.0, 16000.0, 80000.0)):
+        write(tmp_path, f"r{at}", rate, tta_s=600.0 * (at + 1) if at else None, target_top1=0.759)
+    own, apart = measured(tmp_path)
+    assert not apart and not own["H100"] and not own["A100"]
+    (one,) = own["H200"]
+    assert (one.images_per_s, one.gpus, one.run_ids) == (2000.0, 8, ("r0", "r1", "r2"))
+    assert (one.minutes, one.top1) == (25.0, 0.759)  # of the two that reached it: 20 and 30
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"benchmark": "step", "loader": None}, "a step, no images read"),
+        ({"benchmark": "step", "cuda_graph": True}, "a step, no images read, CUDA graph"),
+        ({"synthetic": True}, "training on SYNTHETIC images"),
+        ({"loader": "synthetic"}, "training on SYNTHETIC images"),
+        ({"hardware": f"8xNVIDIA H100 NVL;{SOFTWARE}"}, "training"),
+        ({"hardware": f"8xNVIDIA A100-PCIe-40GB;{SOFTWARE}"}, "training"),
+        ({"hardware": f"8xNVIDIA H200 MIG 1g.18gb;{SOFTWARE}"}, "training"),
+        ({"hardware": f"8xNVIDIA RTX A1000;{SOFTWARE}"}, "training"),
+    ],
+)
+def test_what_is_not_comparable_stands_apart(tmp_path: Path, change: dict[str, Any], what: str) -> None:
+    write(tmp_path, "r", 8000.0, **change)
+    own, apart = measured(tmp_path)
+    assert not any(own.values()) and [(one.what, one.images_per_s) for one in apart] == [(what, 1000.0)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"stride": "v1"}, {"depth": 101}, {"image_size": 128}, {"shortcut": "A"}, {"benchmark": "micro"},
+     {"hardware": f"2xAMD EPYC;{SOFTWARE}"}, {"hardware": None}, {"family": "cifar"}, {"num_classes": 10}],
+)  # fmt: skip
+def test_another_net_or_a_machine_without_gpus_is_not_shown(tmp_path: Path, change: dict[str, Any]) -> None:
+    write(tmp_path, "r", 8000.0, **change)
+    write(tmp_path, "failed", 8000.0, status="failed", failure_kind="oom")
+    write(tmp_path, "short", None)
+    own, apart = measured(tmp_path)
+    assert not any(own.values()) and not apart
+
+
+def test_runs_that_differ_are_no_repetitions(tmp_path: Path) -> None:
+    changes: list[dict[str, Any]] = [
+        {}, {"kernels": "torch"}, {"precision": "fp16"}, {"batch_per_device": 128},
+        {"world_size": 1, "hardware": f"1xNVIDIA H200;{SOFTWARE}"}, {"dirty": True},
+    ]  # fmt: skip
+    for at, change in enumerate(changes):
+        write(tmp_path, f"r{at}", 8000.0, **change)
+    own, _ = measured(tmp_path)
+    groups = {one.run_ids: one for one in own["H200"]}
+    assert set(groups) == {("r0", "r5"), ("r1",), ("r2",), ("r3",), ("r4",)}
+    assert groups[("r0", "r5")].marks == ("dirty code",) and groups[("r4",)].images_per_s == 8000.0
+
+
+def test_it_is_printed_with_what_would_fill_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path, "r-h200", 61234.0)
+    write(tmp_path, "r-step", 8000.0, benchmark="step", world_size=1)
+    assert command.main(["table=throughput", f"results={tmp_path}", f"to={tmp_path}/pictures"]) == 0
+    out = capsys.readouterr().out
+    assert "7,654" in out and "7,950" in out and "not comparable with published training" in out
+    assert "depth=50 stride=v1.5 dataset=imagenet data=PATH epochs=1 ranks_per_node=8" in out
+    svg = (tmp_path / "pictures" / "table-throughput.svg").read_text()
+    assert "7,654" in svg and "published beside the median of 2 runs" in svg
+    assert (tmp_path / "pictures" / "table-throughput.png").stat().st_size > 10_000
+
+
+def test_it_is_rows_of_plain_values(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path, "r-h200", 8000.0)
+    assert command.main(["table=throughput", f"results={tmp_path}", "format=json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    kinds = [(row["status"], row["gpu"]) for row in rows]
+    assert (
+        kinds.count(("published", "A100")) == 3 and ("missing", "A100") in kinds and ("measured", "H200") not in kinds
+    )
+    (mine,) = [row for row in rows if row["status"] == "measured"]
+    assert (mine["gpu"], mine["images_per_s"], mine["run_ids"]) == ("NVIDIA H200", 1000.0, ["r-h200"])
+    assert command.main(["table=throughput", f"results={tmp_path}", "format=csv"]) == 0
+    assert len(list(csv.DictReader(io.StringIO(capsys.readouterr().out)))) == len(rows)
