@@ -18,6 +18,8 @@ def wanted_seeds(published: Published | None) -> range:
 def of_net(net: Net, dataset: str, seeds: Iterable[int] = (0,), *, save: bool = False) -> str:
     """Return the command that trains a net of the paper as the paper did."""
     words = [f"depth={net.depth}", f"dataset={dataset}", f"shortcut={net.shortcut}"]
+    # The other two families follow from the dataset.
+    words += [f"family={net.family}"] if net.family == "one-layer" else []
     words += [f"stride={net.stride}"] if net.stride != "v1" else []
     words += ["recipe=paper", f"seed={','.join(map(str, seeds))}", "data=PATH"]
     words += ["save=WEIGHTS.safetensors"] if save else []

@@ -146,8 +146,8 @@ def _draw(found: PaperFigure, said: str, curves: Sequence[Curve], folder: Path, 
     if not said and found.ends:
         read_off = ", those of plain nets read off the paper's figure" if any(one.bound for one in found.ends) else ""
         notes.append(f"Stars: published errors at the end{read_off}.")
-    elif not said:
-        notes.append("No published end points: the paper's errors of these nets are of another protocol, 10-crop.")
+    elif not said and found.unpublished:
+        notes.append(f"{found.unpublished[0].upper()}{found.unpublished[1:]}.")
     notes += [f"Missing: {', '.join(dict.fromkeys(absent))}."] if absent else []
     lacking = [curve.run_id for curve in curves if all(point.train_error is None for point in curve.points)]
     notes += [f"Training error not recorded: {', '.join(ids[one] for one in lacking)}."] if lacking else []

@@ -167,8 +167,7 @@ def figure_parts(found: PaperFigure) -> list[RenderableType]:
         for curve in (curve for curve in found.curves if curve.net == net):
             table.add_row(*_curve_cells(curve, ids), said, Text("; ".join(curve.marks)))
     shown: list[RenderableType] = [Text(found.title, style="bold"), Text("errors in %, last epoch", style="dim"), table]
-    if not any(found.ends):
-        shown.append(Text("no published end points: the paper's errors of these nets are of another protocol, 10-crop"))
+    shown += [Text(found.unpublished)] if found.unpublished else []
     shown += missing.legend()
     if found.apart:
         apart = new_table("net", "run", "seed>", "epochs>", "training error>", "test error>", "why")
