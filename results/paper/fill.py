@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from results.published.figure import Net, Published
 from results.published.schedules import SCHEDULES
 
-__all__ = ["FIVE", "of_figure", "of_net", "of_responses", "wanted_seeds"]
+__all__ = ["FIVE", "of_figure", "of_flow", "of_net", "of_responses", "wanted_seeds"]
 
 FIVE = 5  # runs, of which the paper shows the best with mean and deviation
 
@@ -29,6 +29,11 @@ def of_net(net: Net, dataset: str, seeds: Iterable[int] = (0,), *, save: bool = 
 def of_responses(net: Net, dataset: str) -> str:
     """Return the commands that train a net and measure the responses of its layers."""
     return f"{of_net(net, dataset, save=True)} && python -m bench.depth weights=WEIGHTS.safetensors data=PATH"
+
+
+def of_flow(net: Net, dataset: str) -> str:
+    """Return the command that trains a net, and measures the norms of its layers before and meanwhile."""
+    return f"{of_net(net, dataset)} examine=gradient-flow"
 
 
 def of_figure(published: Published, have: Iterable[int] = ()) -> str:

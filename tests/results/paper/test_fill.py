@@ -8,7 +8,7 @@ from bench.config.resolve import Host, resolve
 from bench.training.recorder import run_row
 from launch.plan import LaunchKeys
 from resnet.data import DATASETS
-from results.paper import cells, curves, fill, measured
+from results.paper import cells, curves, fill, flow, measured
 from results.paper.rules import net_of, standing
 from results.published.figure import Net
 from results.published.tables import ALL, shown_in
@@ -22,7 +22,7 @@ def commands(store):
     found = [(line.fill, line.published) for number in cells.TABLES for line in cells.build(number, empty).lines]
     for number in curves.FIGURES:
         found += [(command, net) for net, command in curves.build(number, empty).missing.items()]
-    return found
+    return found + [(command, net) for net, command in flow.build(empty).missing.items()]
 
 
 def configured(command, folder):
@@ -65,6 +65,7 @@ def test_every_command_resolves_to_a_run_that_fills_its_cell(store, tmp_path):
             assert net_of(row) == (one if published is None else published.net), command
             if published is not None:
                 assert row["dataset"] == published.dataset
+            assert (config.examined.examinations == ("gradient-flow",)) == command.endswith(" examine=gradient-flow")
             assert (config.save is not None) == (f" && {EVALUATE}" in command)
         tried += 1
     assert tried > 30
