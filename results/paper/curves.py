@@ -57,7 +57,7 @@ FIGURES: dict[str, tuple[str, tuple[Panel, ...]]] = {
 # Why a figure has no published end points.
 UNPUBLISHED = {
     "4": "no published end points: the paper's errors of these nets are of another protocol, 10-crop",
-    "one-layer": "no published end points: of these nets the paper only says that it observed no advantage",
+    "one-layer": "no published end points: of such shortcuts the paper only says that it observed no advantage",
 }
 
 

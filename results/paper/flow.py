@@ -100,6 +100,7 @@ def build(store: Store) -> FlowFigure:
     )
     notes += [f"{counted(strange, 'measurement')} of no attempt or epoch, not shown"] if strange else []
     notes += [f"cannot be read: {file.path}: {file.reason}" for file in [*store.bad, *bad]]
+    found.sort(key=lambda one: NETS.index(one.net))
     fills = {net: fill.of_flow(net, DATASET) for net in NETS}
     whole = [one for one in found if one.before is not None]
     return FlowFigure.of(f"figure={WORD}", TITLE, fills, found, whole, notes)

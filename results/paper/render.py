@@ -195,8 +195,11 @@ def layer_parts(found: ResponseFigure | FlowFigure) -> list[RenderableType]:
     """Return a figure by layer as text: of each net the first layer, the last and more, and what is missing."""
     if isinstance(found, ResponseFigure):
         return _layer_parts(found, ("net", "run", "layers>", "mean>", "first>", "last>", "over"), _response_cells)
-    heads = ("net", "run", "seed>", "epoch", *map(kind_text, KINDS), "over")
-    told = "of each convolution with its BN, in a batch: first layer, last layer; the smallest, and where it is"
+    heads = ("net", "run", "seed>", "epoch>", *map(kind_text, KINDS), "images>")
+    told = (
+        "of each convolution with its BN, in a batch of training images: first layer, last layer; the smallest, and "
+        "where it is; epoch 0 is before training"
+    )
     return _layer_parts(found, heads, _flow_cells, told)
 
 
@@ -233,12 +236,11 @@ def _flow_cells(one: Flow, ids: Mapping[str, str]) -> list[tuple[Any, ...]]:
     who = (one.net.name, Text(ids[one.run_id]), "-" if one.seed is None else str(one.seed))
     rows: list[tuple[Any, ...]] = []
     if one.before is None:
-        rows.append((*who, "0, before training", Text(printable(one.no_start)), "", "", ""))
+        rows.append((*who, "0", Text(printable(one.no_start)), "", "", ""))
     for look in (one.before, one.after):
         if look is not None:
-            epoch = "0, before training" if look is one.before else f"{look.epoch}"
-            norms = (_norms_text(look, kind) for kind in KINDS)
-            rows.append((*who, epoch, *map(Text, norms), images_text(look.images, "train")))
+            norms = (Text(_norms_text(look, kind)) for kind in KINDS)
+            rows.append((*who, str(look.epoch), *norms, "unknown" if look.images is None else f"{look.images:,}"))
     return rows
 
 
