@@ -2,32 +2,41 @@
 
     python -m results.export run=ID[,ID] [results=PATH] [to=PATH]
     python -m results.export run=3f0c2a1b to=results/record
+    python -m results.export evaluation=ID[,ID]
 
+With a run go the rows of `evaluations` and `lesions` that are of its net; of a run that was exported already, those
+that are not there yet. evaluation= names rows of these tables by their id, such as those of weights that no run saved.
 Host names, device serials and paths are dropped. Nothing is overwritten.
 """
 
+import itertools
 import json
 import re
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from results.store.files import read_file, read_rows, table_files, write_once
+from results.store.files import read_file, read_rows, table_files, table_path, write_once
+from results.store.load import stem
 from results.store.schema import REALS, Row, file_schema, to_rows
-from results.words import PATH_KEYS, RECORD_ROOT, chosen_ids, parse_json, root_from
+from results.words import PATH_KEYS, RECORD_ROOT, chosen_ids, counted, parse_json, root_from
 
 TABLES = ("steps", "epochs", "system", "kernels", "runs")  # runs last: an attempt that has it is whole
+EXAMINED = ("evaluations", "lesions")  # whose files are named by the command that wrote them
 DROPPED = {"runs": ("nodelist",), "system": ("hostname", "gpu_uuids")}
 # Ids that link rows, and words from fixed lists: a host may be called like one of them.
 KEPT = (
     "run_id", "system_id", "config_hash", "comparability_key", "comparability_parts", "dataset_hash", "git_commit",
     "family", "shortcut", "stride", "recipe", "dataset", "sample", "kernels", "loader", "engine", "benchmark",
     "precision", "comm_dtype", "status", "failure_kind", "op", "backend", "dtype", "layout", "l2",
+    "experiment", "scale", "eval_protocol", "evaluation_id", "trained_by", "weights", "split", "protocol", "bn", "kind",
+    "layer",
 )  # fmt: skip
 
 _QUOTED = re.compile(r"""(['"`])(?:~|[A-Za-z]:|file:/)?[\\/].*?\1""")
@@ -108,54 +117,144 @@ def _span(span: str) -> list[str]:
     return [str(number).zfill(len(low)) for number in range(int(low), min(int(high), int(low) + 4095) + 1)]
 
 
-def export(root: Path, run_ids: Sequence[str], to: Path) -> list[Path]:
-    """Copy runs, scrubbed, to another store.
+def export(
+    root: Path,
+    run_ids: Sequence[str],
+    to: Path,
+    evaluation_ids: Sequence[str] = (),
+    say: Callable[[str], None] = lambda line: None,
+) -> list[Path]:
+    """Copy runs and what was found out about their weights, scrubbed, to another store.
 
     Args:
         root: store to copy from.
         run_ids: whole ids.
         to: store to copy to; it is made.
+        evaluation_ids: whole ids of commands whose rows of `evaluations` and `lesions` are copied, whatever saved the
+            weights.
+        say: takes a line on what was copied of such rows, and on what was left out.
 
     Returns:
         The files written.
 
     Raises:
-        ValueError: a run has no rows, is there already, has a file that cannot be read, or an id that names its host.
-            Nothing is written then.
+        ValueError: a run or an evaluation has no rows, or all of them are there already, or has a file that cannot be
+            read, or an id that names a host. Nothing is written then.
         OSError: the copies cannot be written.
     """
     plan: list[tuple[Path, pa.Table]] = []
+    exported: dict[str, Path] = {}
     for run_id in run_ids:
         if not table_files(root, "runs", [run_id]):
             raise ValueError(f"run={run_id}: has no rows in {root}")
         if there := table_files(to, "runs", [run_id]):
-            raise ValueError(f"run={run_id}: exported already, and rows are written once ({there[0]})")
-        scrubber = Scrubber(_hosts(root, run_id))
-        if scrubber.text(run_id) != run_id:
-            raise ValueError(f"run={run_id}: the id itself names its host or a path")
+            exported[run_id] = there[0]
+            continue
+        scrubber = Scrubber(_hosts(root, [run_id]))
+        _check_id("run", run_id, scrubber)
         for table in TABLES:
             for path in table_files(root, table, [run_id]):
                 target = to / path.relative_to(root)
                 if not target.exists():  # else left by an export that ended before its rows of runs
-                    plan.append((target, _scrubbed(table, path, scrubber)))
+                    plan.append((target, _scrubbed(table, _read(table, path), scrubber)))
     plan.sort(key=lambda item: TABLES.index(item[0].parent.parent.name))
-    return [path for path, table in plan if write_once(path, [table])]
+    examined = _examined(root, run_ids, to, evaluation_ids, say)
+    ids = {one for _, rows in examined for one in _values(rows, "evaluation_id")}
+    runs = {_run_of(one) for _, rows in examined for one in _values(rows, "trained_by")}
+    for run_id, first in exported.items():
+        if run_id not in runs:
+            raise ValueError(f"run={run_id}: exported already, and rows are written once ({first})")
+    for one in evaluation_ids:
+        if one not in ids:
+            raise ValueError(f"evaluation={one}: exported already, and rows are written once")
+    written = [path for path, table in [*examined, *plan] if write_once(path, [table])]
+    for table in EXAMINED:
+        if copied := [rows for path, rows in examined if path.parent.parent.name == table]:
+            late = {_run_of(one) for rows in copied for one in _values(rows, "trained_by")} & set(exported)
+            already = f"; exported already: run={','.join(sorted(late))}" if late else ""
+            say(f"{table}: copied {counted(sum(rows.num_rows for rows in copied), 'row')}{already}")
+    return written
 
 
-def _hosts(root: Path, run_id: str) -> frozenset[str]:
+def _examined(
+    root: Path, run_ids: Sequence[str], to: Path, evaluation_ids: Sequence[str], say: Callable[[str], None]
+) -> list[tuple[Path, pa.Table]]:
+    """What is to be written of the tables `EXAMINED`: rows of these runs' weights, and of these commands.
+
+    All rows of a command and an attempt are copied at once, so those of an attempt that has any there are all there.
+    Rows that are added later lie in a file of their own, as none is written over.
+    """
+    plan: list[tuple[Path, pa.Table]] = []
+    known: set[str] = set()
+    scrubber: Scrubber | None = None
+    for table in EXAMINED:
+        rows, bad = read_rows(root, table, columns=["evaluation_id", "trained_by"])
+        for file in bad:
+            if stem(file.path.name)[0] in evaluation_ids:
+                raise ValueError(f"{file.path}: cannot be read: {file.reason}")
+            say(f"left out, whosever rows it has: {file}")
+        wanted: dict[str, set[str | None]] = {}
+        for row in rows:
+            if row["evaluation_id"] in evaluation_ids or _run_of(row["trained_by"]) in run_ids:
+                wanted.setdefault(row["evaluation_id"], set()).add(row["trained_by"])
+        for one, attempts in wanted.items():
+            # One host may have evaluated what another trained: all that the store knows are taken out.
+            scrubber = scrubber or Scrubber(_hosts(root, None))
+            _check_id("evaluation", one, scrubber)
+            for run_id in sorted({_run_of(attempt) for attempt in attempts} - {""}):
+                _check_id(f"evaluation={one}: run", run_id, scrubber)
+            if not (files := table_files(root, table, [one])):
+                raise ValueError(f"evaluation={one}: the file of its rows in {root / table} has another name")
+            there = table_files(to, table, [one])
+            attempts -= {
+                attempt for path in there for attempt in _values(_read(table, path), "trained_by", null=True)
+            }  # fmt: skip
+            # Readers take files of one name in two months for copies.
+            free = (number for number in itertools.count() if str(number) not in {stem(path.name)[1] for path in there})
+            for path in files:
+                found = _read(table, path)
+                own = found.filter(pa.array([row in attempts for row in found["trained_by"].to_pylist()], pa.bool_()))
+                if own.num_rows:
+                    month = path.parent.name.removeprefix("month=")
+                    plan.append((table_path(to, table, month, one, next(free)), _scrubbed(table, own, scrubber)))
+        known |= set(wanted)
+    if lacking := [one for one in evaluation_ids if one not in known]:
+        raise ValueError(f"evaluation={lacking[0]}: has no rows in {root}")
+    return plan
+
+
+def _values(rows: pa.Table, column: str, *, null: bool = False) -> set[Any]:
+    return {one for one in pc.unique(rows[column]).to_pylist() if null or one is not None}
+
+
+def _run_of(attempt: str | None) -> str:
+    """The run of an attempt RUN.RESTART; "" where there is none."""
+    return (attempt or "").rpartition(".")[0]
+
+
+def _check_id(kind: str, one: str, scrubber: Scrubber) -> None:
+    if scrubber.text(one) != one:
+        raise ValueError(f"{kind}={one}: the id itself names its host or a path")
+
+
+def _read(table: str, path: Path) -> pa.Table:
+    try:
+        return read_file(path, table)
+    except ValueError as error:
+        raise ValueError(f"{path}: cannot be read: {error}") from None
+
+
+def _hosts(root: Path, run_ids: Iterable[str] | None) -> frozenset[str]:
+    """This host, and those that runs were on; None: all runs."""
     hosts = {socket.gethostname()}
     for table, column in (("runs", "nodelist"), ("system", "hostname")):
-        for row in read_rows(root, table, [run_id])[0]:
+        for row in read_rows(root, table, run_ids, columns=[column])[0]:
             hosts |= expand_hosts(row.get(column) or "")
     hosts |= {host.partition(".")[0] for host in hosts}
     return frozenset(host for host in hosts - {"", "localhost"} if not host.isdecimal())
 
 
-def _scrubbed(table: str, path: Path, scrubber: Scrubber) -> pa.Table:
-    try:
-        found = read_file(path, table)
-    except ValueError as error:
-        raise ValueError(f"{path}: cannot be read: {error}") from None
+def _scrubbed(table: str, found: pa.Table, scrubber: Scrubber) -> pa.Table:
     if all(name in KEPT or not _has_text(found.schema.field(name).type) for name in found.column_names):
         return found.cast(found.schema.with_metadata(file_schema(table).metadata))
     rows = [scrubber.row(table, row) for row in to_rows(found)]
@@ -179,6 +278,7 @@ class Task:
 
     root: Path
     run_ids: list[str]
+    evaluation_ids: list[str]
     to: Path
 
 
@@ -191,23 +291,34 @@ def main(words: Sequence[str] | None = None) -> int:
     @dataclass
     class Keys:
         run: str | None = key(
-            "runs to copy, all their attempts; the start or the end of an id will do", "required", text="an id"
+            "runs to copy, all their attempts; the start or the end of an id will do",
+            "this or evaluation= is required",
+            text="an id",
+        )
+        evaluation: str | None = key(
+            "evaluations to copy, all their rows of the tables evaluations and lesions; as of run=",
+            "those of the weights of run=",
+            text="an id",
         )
         results: str | None = key("where they are", "results/v1 of the checkout", path=True, one=True)
         to: str | None = key("where they go", "results/record of the checkout", path=True, one=True)
 
     def read(typed: list[str]) -> Task:
         given = values(typed, Keys)
-        if "run" not in given:
-            raise WordError("run is missing: add run=ID[,ID], the runs to export")
+        if "run" not in given and "evaluation" not in given:
+            raise WordError("run is missing: add run=ID[,ID], the runs to export, or evaluation=ID[,ID]")
         root = root_from(given)
         to = check_folder("to", given["to"][0] if "to" in given else str(RECORD_ROOT))
         ids = sorted({row["run_id"] for row in read_rows(root, "runs")[0]})
-        return Task(root, chosen_ids(given["run"], ids), to)
+        examined = sorted({stem(path.name)[0] for table in EXAMINED for path in table_files(root, table)})
+        runs = chosen_ids(given.get("run", []), ids)
+        return Task(root, runs, chosen_ids(given.get("evaluation", []), examined, "evaluation"), to)
 
     def do(task: Task) -> int:
         try:
-            written = export(task.root, task.run_ids, task.to)
+            written = export(
+                task.root, task.run_ids, task.to, task.evaluation_ids, lambda line: print(line, file=sys.stderr)
+            )
         except ValueError as error:
             raise WordError(str(error)) from None
         for path in written:

@@ -99,12 +99,13 @@ def meant_ids(word: str, ids: Iterable[str]) -> list[str]:
     return [word] if word in ids else [one for one in ids if word and (one.startswith(word) or one.endswith(word))]
 
 
-def chosen_ids(words: Iterable[str], ids: Iterable[str]) -> list[str]:
+def chosen_ids(words: Iterable[str], ids: Iterable[str], key: str = "run") -> list[str]:
     """Return the run that each `run=` word means, each once.
 
     Args:
         words: whole ids, or the start or the end of one.
         ids: of the runs that there are.
+        key: what has these ids, if not a run: "evaluation".
 
     Raises:
         ConfigError: no run is meant, or more than one.
@@ -114,10 +115,10 @@ def chosen_ids(words: Iterable[str], ids: Iterable[str]) -> list[str]:
     for word in words:
         found = meant_ids(word, ids)
         if len(found) > 1:
-            raise ConfigError(f"run={word}: {len(found)} runs have it; choose from {', '.join(found[-4:])}")
+            raise ConfigError(f"{key}={word}: {len(found)} {key}s have it; choose from {', '.join(found[-4:])}")
         if not found:
-            near = f"; nearest is run={like}" if (like := like_id(word, ids)) else ""
-            raise ConfigError(f"run={word}: no such run; {NAMES_ONE if ids else 'there are none'}{near}")
+            near = f"; nearest is {key}={like}" if (like := like_id(word, ids)) else ""
+            raise ConfigError(f"{key}={word}: no such {key}; {NAMES_ONE if ids else 'there are none'}{near}")
         chosen += [one for one in found if one not in chosen]
     return chosen
 

@@ -3,10 +3,13 @@
     python -m results.paper table=6 [results=PATH] [to=FOLDER] [format=table|csv|json]
     python -m results.paper figure=6 to=build/paper
 
-Tables 1 to 8, Figures 1, 4, 6 and 7. A figure stands only beside one of the same net, images, metric and test protocol:
-any other has a line of its own. Measured errors are those of the last epoch of completed runs of recipe=paper over its
-whole schedule, and those of their weights in the table `evaluations`. Reduced runs and other recipes are listed apart.
-What is missing is named, with the command that would fill it.
+Tables 1 to 8, Figures 1, 4, 6 and 7, and two of what the paper says without a picture: figure=one-layer, errors of nets
+with a shortcut around each layer, and figure=gradient-flow, norms of activations and gradients by layer.
+
+A published figure stands only beside one of the same net, images, metric and test protocol: any other has a line of its
+own. Measured errors are those of the last epoch of completed runs of recipe=paper over its whole schedule, and those of
+their weights in the table `evaluations`. Reduced runs and other recipes are listed apart. What is missing is named,
+with the command that would fill it.
 
 With to= the table or figure is also drawn, as SVG and PNG. Exit status: 0 shown, 2 bad words.
 """
@@ -18,12 +21,12 @@ from pathlib import Path
 
 from rich.console import RenderableType
 
-from results.paper import cells, curves, measured, responses
-from results.paper.render import Shown, csv_text, figure_parts, json_text, response_parts, table_parts
+from results.paper import cells, curves, flow, measured, responses
+from results.paper.render import Shown, csv_text, figure_parts, json_text, layer_parts, table_parts
 from results.report.terminal import show
 from results.words import DEFAULT_ROOT, root_from
 
-FIGURES = (*curves.FIGURES, "7")
+FIGURES = ("1", "4", "6", "7", "one-layer", flow.WORD)
 FORMATS = ("table", "csv", "json")
 
 
@@ -39,7 +42,7 @@ class Task:
 def _parts(found: Shown) -> list[RenderableType]:
     if isinstance(found, cells.PaperTable):
         return table_parts(found)
-    return response_parts(found) if isinstance(found, responses.ResponseFigure) else figure_parts(found)
+    return figure_parts(found) if isinstance(found, curves.PaperFigure) else layer_parts(found)
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -51,7 +54,12 @@ def main(words: Sequence[str] | None = None) -> int:
     @dataclass(kw_only=True)
     class Keys:
         table: str | None = key("of the paper", "this or figure= is required", choices=tuple(cells.TABLES), one=True)
-        figure: str | None = key("of the paper", "this or table= is required", choices=FIGURES, one=True)
+        figure: str | None = key(
+            "of the paper, or of what it says without a picture",
+            "this or table= is required",
+            choices=FIGURES,
+            one=True,
+        )
         results: str = key("the store", "results/v1 of the checkout", default=str(DEFAULT_ROOT), path=True, one=True)
         to: str | None = key(
             "folder that pictures are written to, made if need be", "nothing is drawn", path=True, one=True
@@ -73,6 +81,8 @@ def main(words: Sequence[str] | None = None) -> int:
             found = cells.build(given["table"][0], store)
         elif given["figure"][0] == "7":
             found = responses.build(store)
+        elif given["figure"][0] == flow.WORD:
+            found = flow.build(store)
         else:
             found = curves.build(given["figure"][0], store)
         return Task(found, to, given.get("format", ["table"])[0])

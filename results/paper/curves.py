@@ -1,4 +1,4 @@
-"""Figures 1, 4 and 6: training and test error over optimizer steps, plain beside residual nets."""
+"""Figures 1, 4 and 6, and nets of one-layer blocks: training and test error over optimizer steps."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -45,6 +45,19 @@ FIGURES: dict[str, tuple[str, tuple[Panel, ...]]] = {
             Panel("ResNet, deepest", "cifar10", _nets("cifar", "A", 110, 1202)),
         ),
     ),
+    "one-layer": (
+        "Shortcuts around each layer, y = W1 x + x, on CIFAR-10: section 3.2 of the paper has no figure of them",
+        (
+            Panel("plain", "cifar10", _nets("cifar", "none", 20, 56)),
+            Panel("a shortcut around each layer", "cifar10", _nets("one-layer", "A", 20, 56)),
+            Panel("around every second layer", "cifar10", _nets("cifar", "A", 20, 56)),
+        ),
+    ),
+}
+# Why a figure has no published end points.
+UNPUBLISHED = {
+    "4": "no published end points: the paper's errors of these nets are of another protocol, 10-crop",
+    "one-layer": "no published end points: of such shortcuts the paper only says that it observed no advantage",
 }
 
 
@@ -83,6 +96,7 @@ class PaperFigure:
         curves: of the paper's recipe on the paper's images.
         apart: of copies of the images, of smaller runs and of other recipes; never in one picture with the paper's.
         ends: published errors at the end of a curve, under the protocol of the curves.
+        unpublished: why there are none; "" where there are.
         missing: command by net that has no curve of the paper's recipe.
     """
 
@@ -92,6 +106,7 @@ class PaperFigure:
     curves: list[Curve]
     apart: list[Curve]
     ends: list[Published]
+    unpublished: str
     missing: dict[Net, str]
     notes: list[str]
 
@@ -123,7 +138,8 @@ def build(number: str, store: Store) -> PaperFigure:
         [f"{len(unfinished)} failed or killed runs are not drawn: {', '.join(unfinished[:3])}"] if unfinished else []
     )
     notes += [f"cannot be read: {file.path}: {file.reason}" for file in store.bad]
-    return PaperFigure(word, title, panels, curves, apart, _ends(word), missing, notes)
+    unpublished = UNPUBLISHED.get(number, "")
+    return PaperFigure(word, title, panels, curves, apart, _ends(word), unpublished, missing, notes)
 
 
 def _ends(word: str) -> list[Published]:

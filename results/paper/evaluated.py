@@ -9,7 +9,7 @@ from results.published.figure import Metric
 from results.published.schedules import SCHEDULES
 from results.store.schema import Row
 
-__all__ = ["of_evaluations", "weights_standing"]
+__all__ = ["of_evaluations", "run_standing", "weights_standing"]
 
 _ORDER: tuple[Kind, ...] = ("paper", "other", "reduced")
 
@@ -83,17 +83,26 @@ def weights_standing(row: Row, runs: Mapping[str, Row]) -> Standing | None:
         if row.get("num_classes") not in (None, schedule.num_classes):
             return None
     else:
-        run = runs.get(_run_of(row))
-        if run is None:
-            return Standing("other", "its run is not in this store", copy)
-        trained = standing(run)
-        if trained is None or run["status"] != "completed" or run.get("dataset") != row["dataset"]:
-            return None
-        stands = replace(trained, copy=copy or trained.copy)
+        run, trained = runs.get(_run_of(row)), run_standing(row, runs)
+        if run is None or trained is None:
+            return trained
+        stands = trained
         if row.get("epoch") is None or row["epoch"] != run.get("epochs_completed"):
             at, whole = (row.get("epoch"), run.get("epochs_completed"))
             stands = Standing("reduced", f"weights of epoch {at or 'unknown'} of {whole or 'unknown'}", stands.copy)
     return stands
+
+
+def run_standing(row: Row, runs: Mapping[str, Row]) -> Standing | None:
+    """Judge the run that a row is of, whatever the epoch; otherwise as `weights_standing`."""
+    copy = copy_of(row.get("sample"), SCHEDULES[row["dataset"]])
+    run = runs.get(_run_of(row))
+    if run is None:
+        return Standing("other", "its run is not in this store", copy)
+    trained = standing(run)
+    if trained is None or run["status"] != "completed" or run.get("dataset") != row["dataset"]:
+        return None
+    return replace(trained, copy=copy or trained.copy)
 
 
 def _ensemble(row: Row, rows: list[Row], runs: Mapping[str, Row]) -> tuple[Label, Value] | None:

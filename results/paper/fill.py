@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from results.published.figure import Net, Published
 from results.published.schedules import SCHEDULES
 
-__all__ = ["FIVE", "of_figure", "of_net", "of_responses", "wanted_seeds"]
+__all__ = ["FIVE", "of_figure", "of_flow", "of_net", "of_responses", "wanted_seeds"]
 
 FIVE = 5  # runs, of which the paper shows the best with mean and deviation
 
@@ -18,6 +18,8 @@ def wanted_seeds(published: Published | None) -> range:
 def of_net(net: Net, dataset: str, seeds: Iterable[int] = (0,), *, save: bool = False) -> str:
     """Return the command that trains a net of the paper as the paper did."""
     words = [f"depth={net.depth}", f"dataset={dataset}", f"shortcut={net.shortcut}"]
+    # The other two families follow from the dataset.
+    words += [f"family={net.family}"] if net.family == "one-layer" else []
     words += [f"stride={net.stride}"] if net.stride != "v1" else []
     words += ["recipe=paper", f"seed={','.join(map(str, seeds))}", "data=PATH"]
     words += ["save=WEIGHTS.safetensors"] if save else []
@@ -27,6 +29,11 @@ def of_net(net: Net, dataset: str, seeds: Iterable[int] = (0,), *, save: bool = 
 def of_responses(net: Net, dataset: str) -> str:
     """Return the commands that train a net and measure the responses of its layers."""
     return f"{of_net(net, dataset, save=True)} && python -m bench.depth weights=WEIGHTS.safetensors data=PATH"
+
+
+def of_flow(net: Net, dataset: str) -> str:
+    """Return the command that trains a net, and measures the norms of its layers before and meanwhile."""
+    return f"{of_net(net, dataset)} examine=gradient-flow"
 
 
 def of_figure(published: Published, have: Iterable[int] = ()) -> str:

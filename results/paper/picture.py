@@ -1,14 +1,17 @@
 """Pictures of a table and of a figure of the paper, as SVG and PNG."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
 
 from results.paper.cells import PaperTable
 from results.paper.curves import Curve, PaperFigure, groups_of
+from results.paper.flow import Flow, FlowFigure, kind_text
+from results.paper.layers import Examined, LayerFigure, One, images_text
 from results.paper.render import BN, OTHER, REDUCED, SECTIONS, Shown, best_of_runs
-from results.paper.responses import NETS, ResponseFigure, Responses, images_text
+from results.paper.responses import ResponseFigure, Responses
 from results.paper.words import (
     error_text,
     group_text,
@@ -50,7 +53,7 @@ def draw(found: Shown, folder: Path) -> list[Path]:
     """
     if isinstance(found, PaperTable):
         return draw_table(found, folder)
-    return draw_responses(found, folder) if isinstance(found, ResponseFigure) else draw_figure(found, folder)
+    return draw_figure(found, folder) if isinstance(found, PaperFigure) else draw_layers(found, folder)
 
 
 def draw_table(found: PaperTable, folder: Path) -> list[Path]:
@@ -146,8 +149,8 @@ def _draw(found: PaperFigure, said: str, curves: Sequence[Curve], folder: Path, 
     if not said and found.ends:
         read_off = ", those of plain nets read off the paper's figure" if any(one.bound for one in found.ends) else ""
         notes.append(f"Stars: published errors at the end{read_off}.")
-    elif not said:
-        notes.append("No published end points: the paper's errors of these nets are of another protocol, 10-crop.")
+    elif not said and found.unpublished:
+        notes.append(f"{found.unpublished[0].upper()}{found.unpublished[1:]}.")
     notes += [f"Missing: {', '.join(dict.fromkeys(absent))}."] if absent else []
     lacking = [curve.run_id for curve in curves if all(point.train_error is None for point in curve.points)]
     notes += [f"Training error not recorded: {', '.join(ids[one] for one in lacking)}."] if lacking else []
@@ -218,34 +221,64 @@ def _label(net: Net, ends: Sequence[Published]) -> str:
     return net.name if one is None else f"{net.name}, published {error_text(one)}"
 
 
-def draw_responses(found: ResponseFigure, folder: Path) -> list[Path]:
-    """Write Figure 7 as pictures, one more for each kind that is not comparable: by layer, and by size as it falls."""
-    groups: dict[str, list[Responses]] = {"": list(found.shown)}
+def draw_layers(found: ResponseFigure | FlowFigure, folder: Path) -> list[Path]:
+    """Write a figure by layer as pictures, one more for each kind that is not comparable.
+
+    Returns:
+        The files.
+    """
+    if isinstance(found, ResponseFigure):
+        return [file for one in _apart(found) for file in _draw_responses(found, *one, folder)]
+    return [file for one in _apart(found) for file in _draw_flow(found, *one, folder)]
+
+
+def _apart(found: LayerFigure[One]) -> list[tuple[str, list[One]]]:
+    """What one picture may have together, with what is said of it; "" for the paper's own."""
+    groups: dict[str, list[One]] = {"": list(found.shown)}
     for one in found.apart:
         groups.setdefault(one.stands.copy if one.stands.kind == "paper" else SECTIONS[one.stands.kind], []).append(one)
-    files: list[Path] = []
-    for said, group in groups.items():
-        stem = found.word.replace("=", "-") + (f"-{_slug(said)}" if said else "")
-        files += _draw_responses(found, said, group, folder, stem)
-    return files
+    return list(groups.items())
 
 
-def _draw_responses(
-    found: ResponseFigure, said: str, group: Sequence[Responses], folder: Path, stem: str
-) -> list[Path]:
+def _layer_caption(
+    found: LayerFigure[One], said: str, group: Sequence[One], what: str, about: Callable[[One], str]
+) -> Caption:
     ids = short_ids({"run_id": one.run_id} for one in [*found.shown, *found.apart])
-    absent = [net.name for net in NETS if all(one.net != net for one in group)]
-    notes = ["Of each 3x3 layer of a block the standard deviation after BN, before ReLU and addition."]
+    absent = [net.name for net in found.nets if all(one.net != net for one in group)]
+    notes = [what]
     notes += [
-        f"{one.net.name}, {ids[one.run_id]}: {images_text(one)}"
+        f"{one.net.name}, {ids[one.run_id]}: {about(one)}"
         + "".join(f"; {mark}" for mark in (*filter(None, (one.stands.why, one.stands.copy)), *one.marks))
         + "."
         for one in group
     ]
     notes += [f"Missing: {', '.join(absent)}."] if absent else []
     who = f"{counted(len(group), 'net')}: {', '.join(ids[one.run_id] for one in group)}" if group else "no net yet"
-    caption = Caption(title=found.title + (f" ({said})" if said else ""), who=who, notes=notes)
-    with settings(stem):
+    return Caption(title=found.title + (f" ({said})" if said else ""), who=who, notes=notes)
+
+
+def _layer_line(axes: Axes, nets: Sequence[Net], one: Examined, values: Sequence[float], gid: str) -> None:
+    """Of one net, by layer; a plain one dashed."""
+    axes.plot(
+        range(1, len(values) + 1), values, color=STYLES[nets.index(one.net) % len(STYLES)][0], lw=1.3,
+        label=one.net.name, ls="--" if one.net.shortcut == "none" else "-", gid=f"{gid}-{one.net.name}-{one.run_id}",
+    )  # fmt: skip
+
+
+def _layer_axes(axes: Axes) -> None:
+    axes.grid(True, color=PALE, lw=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _stem(found: LayerFigure[One], said: str) -> str:
+    return found.word.replace("=", "-") + (f"-{_slug(said)}" if said else "")
+
+
+def _draw_responses(found: ResponseFigure, said: str, group: Sequence[Responses], folder: Path) -> list[Path]:
+    what = "Of each 3x3 layer of a block the standard deviation after BN, before ReLU and addition."
+    caption = _layer_caption(found, said, group, what, lambda one: images_text(one.images, "test"))
+    with settings(stem := _stem(found, said)):
         figure, grid = framed(caption, PANEL_IN, [1.0], left_in=0.7, right_in=0.15, foot_axis_in=0.42, head_axis_in=0.2)
         inner = grid[0].subgridspec(1, 2, wspace=0.18)
         for place, label in enumerate(("layer, from the first to the last", "layer, from the largest response down")):
@@ -253,20 +286,42 @@ def _draw_responses(
             for one in group:
                 values = [value for _, value in one.layers]
                 values = sorted(values, reverse=True) if place else values
-                color, _ = STYLES[NETS.index(one.net) % len(STYLES)]
-                axes.plot(
-                    range(1, len(values) + 1),
-                    values,
-                    color=color,
-                    lw=1.3,
-                    label=one.net.name,
-                    ls="--" if one.net.shortcut == "none" else "-",
-                    gid=f"std-{place}-{one.net.name}-{one.run_id}",
-                )
+                _layer_line(axes, found.nets, one, values, f"std-{place}")
             axes.set(xlabel=label, ylim=(0, None), ylabel="" if place else "standard deviation")
-            axes.grid(True, color=PALE, lw=0.6)
-            axes.set_axisbelow(True)
-            axes.spines[["top", "right"]].set_visible(False)
+            _layer_axes(axes)
             if group and place:
                 axes.legend(loc="upper right", frameon=False, fontsize=7)
         return save(figure, folder, stem)
+
+
+def _draw_flow(found: FlowFigure, said: str, group: Sequence[Flow], folder: Path) -> list[Path]:
+    what = "Of each convolution with its BN, in a batch; plain nets dashed. A gap: zero, or not finite."
+    caption = _layer_caption(found, said, group, what, _looked_at)
+    with settings(stem := _stem(found, said)):
+        figure, grid = framed(
+            caption, 1.5 * PANEL_IN, [1.0], left_in=0.7, right_in=0.15, foot_axis_in=0.42, head_axis_in=0.2
+        )
+        inner = grid[0].subgridspec(2, 2, wspace=0.12, hspace=0.16)
+        for row, kind in enumerate(("output_gradient", "weight_gradient")):
+            first: Axes | None = None
+            for column, when in enumerate(("before", "after")):
+                axes = figure.add_subplot(inner[row, column], sharey=first)
+                first = first or axes
+                axes.set_yscale("log", nonpositive="mask")
+                for one in group:
+                    if (look := one.before if when == "before" else one.after) is not None:
+                        values = [math.nan if norm is None else norm for norm in look.norms[kind]]
+                        _layer_line(axes, found.nets, one, values, f"{kind}-{when}")
+                axes.set(ylabel="" if column else f"norm, {kind_text(kind)}", xlabel="layer" if row else "")
+                axes.set_title("" if row else f"{when} training", fontsize=9)
+                _layer_axes(axes)
+                if axes.lines and not row:
+                    axes.legend(loc="best", frameon=False, fontsize=7, ncols=2)
+        return save(figure, folder, stem)
+
+
+def _looked_at(one: Flow) -> str:
+    """What a picture shows of a net: after which epoch, and over which images."""
+    last = one.looks[-1]
+    after = f"after epoch {last.epoch}" if last.epoch else "before training alone"
+    return "; ".join(filter(None, (after, one.no_start, images_text(last.images, "train"))))

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import RenderableType
@@ -14,8 +14,10 @@ from results.history.render import new_table
 from results.paper.cells import Line, PaperTable
 from results.paper.curves import Curve, PaperFigure
 from results.paper.fill import FIVE
+from results.paper.flow import KINDS, Flow, FlowFigure, Look, kind_text
+from results.paper.layers import LayerFigure, One, images_text
 from results.paper.measured import Group
-from results.paper.responses import NETS, ResponseFigure, Responses, images_text
+from results.paper.responses import ResponseFigure, Responses
 from results.paper.words import (
     UNCHECKED,
     group_text,
@@ -31,13 +33,13 @@ from results.published.figure import ERRORS, READ, Published
 from results.report.terminal import short_ids
 from results.words import printable
 
-__all__ = ["OTHER", "REDUCED", "csv_text", "figure_parts", "json_text", "records", "response_parts", "table_parts"]
+__all__ = ["OTHER", "REDUCED", "csv_text", "figure_parts", "json_text", "layer_parts", "records", "table_parts"]
 
 REDUCED = "reduced, not comparable"
 BN = "running averages of batch normalization, exact ones where said"
 OTHER = "another recipe, not the paper's"
 SECTIONS = {"reduced": REDUCED, "other": OTHER, "paper": "another copy of the images"}
-Shown = PaperTable | PaperFigure | ResponseFigure
+Shown = PaperTable | PaperFigure | ResponseFigure | FlowFigure
 
 
 class _Missing:
@@ -167,8 +169,7 @@ def figure_parts(found: PaperFigure) -> list[RenderableType]:
         for curve in (curve for curve in found.curves if curve.net == net):
             table.add_row(*_curve_cells(curve, ids), said, Text("; ".join(curve.marks)))
     shown: list[RenderableType] = [Text(found.title, style="bold"), Text("errors in %, last epoch", style="dim"), table]
-    if not any(found.ends):
-        shown.append(Text("no published end points: the paper's errors of these nets are of another protocol, 10-crop"))
+    shown += [Text(found.unpublished)] if found.unpublished else []
     shown += missing.legend()
     if found.apart:
         apart = new_table("net", "run", "seed>", "epochs>", "training error>", "test error>", "why")
@@ -187,54 +188,105 @@ def _curve_cells(curve: Curve, ids: Mapping[str, str]) -> tuple[Any, ...]:
     return (curve.net.name, Text(ids[curve.run_id]), seed, str(last.epoch), *errors)
 
 
-def response_parts(found: ResponseFigure) -> list[RenderableType]:
-    """Return Figure 7 as text: the mean response of each stage of each net, and what is missing."""
+Cells = Callable[[One, Mapping[str, str]], list[tuple[Any, ...]]]
+
+
+def layer_parts(found: ResponseFigure | FlowFigure) -> list[RenderableType]:
+    """Return a figure by layer as text: of each net the first layer, the last and more, and what is missing."""
+    if isinstance(found, ResponseFigure):
+        return _layer_parts(found, ("net", "run", "layers>", "mean>", "first>", "last>", "over"), _response_cells)
+    heads = ("net", "run", "seed>", "epoch>", *map(kind_text, KINDS), "images>")
+    told = (
+        "of each convolution with its BN, in a batch of training images: first layer, last layer; the smallest, and "
+        "where it is; epoch 0 is before training"
+    )
+    return _layer_parts(found, heads, _flow_cells, told)
+
+
+def _layer_parts(
+    found: LayerFigure[One], heads: Sequence[str], cells: Cells[One], told: str = ""
+) -> list[RenderableType]:
     missing, ids = _Missing(), short_ids({"run_id": one.run_id} for one in [*found.shown, *found.apart])
-    table = new_table("net", "run", "layers>", "mean>", "first>", "last>", "over", "marks")
-    for net in NETS:
+    table = new_table(*heads, "marks")
+    for net in found.nets:
         if net in found.missing:
             table.add_row(net.name, Text(missing.cell(found.missing[net])))
         for one in (one for one in found.shown if one.net == net):
-            table.add_row(*_response_cells(one, ids), Text(printable("; ".join(one.marks))))
-    shown: list[RenderableType] = [Text(found.title, style="bold"), table, *missing.legend()]
+            for row in cells(one, ids):
+                table.add_row(*row, Text(printable("; ".join(one.marks))))
+    shown: list[RenderableType] = [Text(found.title, style="bold"), *([Text(told, style="dim")] if told else []), table]
+    shown += missing.legend()
     if found.apart:
-        apart = new_table("net", "run", "layers>", "mean>", "first>", "last>", "over", "why")
+        apart = new_table(*heads, "why")
         for one in found.apart:
             why = ", ".join(filter(None, (SECTIONS[one.stands.kind], one.stands.why, one.stands.copy, *one.marks)))
-            apart.add_row(*_response_cells(one, ids), Text(printable(why)))
+            for row in cells(one, ids):
+                apart.add_row(*row, Text(printable(why)))
         shown += [Text("\napart", style="bold"), apart]
     return shown + [Text(f"note: {printable(note)}", style="yellow") for note in found.notes]
 
 
-def _response_cells(one: Responses, ids: Mapping[str, str]) -> tuple[Any, ...]:
+def _response_cells(one: Responses, ids: Mapping[str, str]) -> list[tuple[Any, ...]]:
     figures = (f"{value:.3f}" for value in (one.mean, one.layers[0][1], one.layers[-1][1]))
-    return (one.net.name, Text(ids[one.run_id]), str(len(one.layers)), *figures, images_text(one))
+    return [(one.net.name, Text(ids[one.run_id]), str(len(one.layers)), *figures, images_text(one.images, "test"))]
 
 
-def _response_records(found: ResponseFigure) -> list[dict[str, Any]]:
+def _flow_cells(one: Flow, ids: Mapping[str, str]) -> list[tuple[Any, ...]]:
+    """A line before training, and one of the last epoch that was looked at."""
+    who = (one.net.name, Text(ids[one.run_id]), "-" if one.seed is None else str(one.seed))
+    rows: list[tuple[Any, ...]] = []
+    if one.before is None:
+        rows.append((*who, "0", Text(printable(one.no_start)), "", "", ""))
+    for look in (one.before, one.after):
+        if look is not None:
+            norms = (Text(_norms_text(look, kind)) for kind in KINDS)
+            rows.append((*who, str(look.epoch), *norms, "unknown" if look.images is None else f"{look.images:,}"))
+    return rows
+
+
+def _norms_text(look: Look, kind: str) -> str:
+    norms, least = look.norms[kind], look.smallest(kind)
+    first, last = ("not finite" if norm is None else f"{norm:.3g}" for norm in (norms[0], norms[-1]))
+    lacking = sum(norm is None for norm in norms)
+    said = f"{first}, {last}; " + ("none" if least is None else f"{least[0]:.3g} in {printable(least[1])}")
+    return said + (f" ({lacking} of {len(norms)} not finite)" if lacking else "")
+
+
+def _layer_records(found: ResponseFigure | FlowFigure) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for one in [*found.shown, *found.apart]:
         stands = one.stands
         same = {
             "section": "comparable" if stands.kind == "paper" else SECTIONS[stands.kind], "system": one.net.name,
-            "run_id": one.run_id, "seed": one.seed, "images": one.images, "copy": stands.copy, "why": stands.why,
-            "marks": list(one.marks),
+            "run_id": one.run_id, "seed": one.seed, "copy": stands.copy, "why": stands.why, "marks": list(one.marks),
         }  # fmt: skip
-        rows += [
-            {**same, "place": place, "layer": layer, "std": value, "status": "measured", "fill": ""}
-            for place, (layer, value) in enumerate(one.layers, 1)
-        ]
-    nothing = dict.fromkeys(("run_id", "seed", "images", "place", "layer", "std"))
+        layers = _response_layers(one) if isinstance(one, Responses) else _flow_layers(one)
+        rows += [{**same, **layer, "status": "measured", "fill": ""} for layer in layers]
+    values = ("std",) if isinstance(found, ResponseFigure) else ("epoch", *KINDS)
+    nothing = dict.fromkeys(("run_id", "seed", "images", "place", "layer", *values))
     for net, command in found.missing.items():
         rows.append({"section": "comparable", "system": net.name, "copy": "", "why": "", "marks": [], **nothing,
                      "status": "missing", "fill": command})  # fmt: skip
     return rows
 
 
+def _response_layers(one: Responses) -> Iterable[dict[str, Any]]:
+    for place, (layer, value) in enumerate(one.layers, 1):
+        yield {"images": one.images, "place": place, "layer": layer, "std": value}
+
+
+def _flow_layers(one: Flow) -> Iterable[dict[str, Any]]:
+    """Of every epoch that was looked at."""
+    for look in one.looks:
+        for place, layer in enumerate(look.layers):
+            norms = {kind: look.norms[kind][place] for kind in KINDS}
+            yield {"epoch": look.epoch, "images": look.images, "place": place + 1, "layer": layer, **norms}
+
+
 def records(found: Shown) -> list[dict[str, Any]]:
     """Return a table or figure as rows of plain values: errors as fractions, ids as lists."""
-    if isinstance(found, ResponseFigure):
-        return _response_records(found)
+    if isinstance(found, ResponseFigure | FlowFigure):
+        return _layer_records(found)
     if isinstance(found, PaperFigure):
         return _figure_records(found)
     rows = [_record("comparable", line.published, line.group, line.fill) for line in found.lines]

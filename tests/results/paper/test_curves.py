@@ -68,6 +68,39 @@ def test_figure_4_has_nothing_published_under_its_protocol(store, rows):
     assert {row["published"] for row in rows("figure=4")} == {None}
 
 
+def test_nets_of_one_layer_blocks_stand_beside_both_others_and_in_no_figure_of_the_paper(store, rows, run):
+    kinds = {"plain": ("cifar", "none"), "each": ("one-layer", "A"), "second": ("cifar", "A")}
+    for seed, (name, (family, shortcut)) in enumerate(kinds.items()):
+        store.train(name, 0.91, family=family, shortcut=shortcut, epochs=epochs(0.5, 0.8 + seed / 100))
+    title, panels = curves.FIGURES["one-layer"]
+    assert [{(net.family, net.shortcut, net.depth) for net in panel.nets} for panel in panels] == [
+        {(*kind, 20), (*kind, 56)} for kind in kinds.values()
+    ]
+    found = {row["run_id"]: row for row in rows("figure=one-layer", epoch=2)}
+    assert {name: (row["system"], row["section"], row["published"]) for name, row in found.items()} == {
+        "plain": ("plain-20", "comparable", None), "each": ("ResNet-20 one-layer A", "comparable", None),
+        "second": ("ResNet-20", "comparable", None),
+    }  # fmt: skip
+    assert [found[name]["test_error"] for name in kinds] == pytest.approx([0.2, 0.19, 0.18])
+    missing = {row["system"]: row["fill"] for row in rows("figure=one-layer", status="missing")}
+    assert set(missing) == {"plain-56", "ResNet-56 one-layer A", "ResNet-56"}
+    assert [system for system, command in missing.items() if " family=one-layer " in command] == list(missing)[1:2]
+    out = run("figure=one-layer")[1]
+    assert title in out and not re.search(r"(figure|table) \d", out, re.IGNORECASE)
+
+
+def test_nets_of_one_layer_blocks_never_stand_under_the_papers(store, rows):
+    words = ("table=6", "figure=6")
+    store.train("right", 0.91, epochs=epochs(0.5, 0.91))
+    before = [rows(word) for word in words]
+    store.train("each", 0.99, family="one-layer", epochs=epochs(0.5, 0.99), parameters=1, multiply_adds=1)
+    store.train("better", 0.99, family="one-layer", seed=1, depth=56, epochs=epochs(0.5, 0.99), sample="cifar10-jpeg")
+    store.evaluate("e", {"trained_by": "each.0", "epoch": 165, "family": "one-layer", "depth": 20, "shortcut": "A",
+                         "dataset": "cifar10", "protocol": "whole image", "bn": "exact", "top1": 0.99})  # fmt: skip
+    assert [rows(word) for word in words] == before
+    assert rows("figure=one-layer", run_id="each")
+
+
 @pytest.mark.slow
 def test_each_kind_has_a_picture_of_its_own(store, run, tmp_path):
     usual = {"epochs": epochs(0.5, 0.91)}

@@ -8,20 +8,21 @@ from bench.config.resolve import Host, resolve
 from bench.training.recorder import run_row
 from launch.plan import LaunchKeys
 from resnet.data import DATASETS
-from results.paper import cells, curves, fill, measured
+from results.paper import cells, curves, fill, flow, measured
 from results.paper.rules import net_of, standing
+from results.published.figure import Net
 from results.published.tables import ALL, shown_in
 
 STARTER, EVALUATE = "python launch/local.py ", "python -m bench.evaluate "
 
 
 def commands(store):
-    """Every command that an empty store would be told, with the figure that it is for; None for a figure's curve."""
+    """Every command that an empty store would be told, with the figure that it is for, or the net of a curve."""
     empty = measured.read(store.root)
     found = [(line.fill, line.published) for number in cells.TABLES for line in cells.build(number, empty).lines]
     for number in curves.FIGURES:
-        found += [(command, None) for command in curves.build(number, empty).missing.values()]
-    return found
+        found += [(command, net) for net, command in curves.build(number, empty).missing.items()]
+    return found + [(command, net) for net, command in flow.build(empty).missing.items()]
 
 
 def configured(command, folder):
@@ -33,21 +34,24 @@ def configured(command, folder):
 
 def test_every_missing_cell_says_what_would_fill_it_or_why_nothing_does(store):
     found = commands(store)
-    assert len([one for _, one in found if one is not None]) == sum(len(shown_in(f"table={n}")) for n in cells.TABLES)
+    assert len([one for _, one in found if not isinstance(one, Net)]) == sum(
+        len(shown_in(f"table={n}")) for n in cells.TABLES
+    )
     assert all(
         command.startswith((STARTER, EVALUATE)) or (command[0], command[-1]) == ("(", ")") for command, _ in found
     )
     for command, published in found:
-        if published is not None and published.is_ours and published.split != "test" or published is None:
+        if isinstance(published, Net) or published.is_ours and published.split != "test":
             assert command.startswith(STARTER), command
 
 
 def test_every_command_resolves_to_a_run_that_fills_its_cell(store, tmp_path):
     tried = 0
-    for command, published in dict(commands(store)).items():
+    for command, one in dict(commands(store)).items():
         if not command.startswith(STARTER):
             continue
         configs = configured(command, tmp_path)
+        published = None if isinstance(one, Net) else one
         seeds = fill.wanted_seeds(published)
         assert [config.seed for config in configs] == list(seeds), command
         # What the trainer adds once it has seen the images.
@@ -58,8 +62,10 @@ def test_every_command_resolves_to_a_run_that_fills_its_cell(store, tmp_path):
             if published is None or published.metric == "top-1 error" or published.metric == "top-5 error":
                 stands = standing(row)
                 assert stands is not None and (stands.kind, stands.why, stands.copy) == ("paper", "", ""), command
+            assert net_of(row) == (one if published is None else published.net), command
             if published is not None:
-                assert net_of(row) == published.net and row["dataset"] == published.dataset
+                assert row["dataset"] == published.dataset
+            assert (config.examined.examinations == ("gradient-flow",)) == command.endswith(" examine=gradient-flow")
             assert (config.save is not None) == (f" && {EVALUATE}" in command)
         tried += 1
     assert tried > 30
