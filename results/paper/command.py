@@ -4,7 +4,8 @@
     python -m results.paper figure=6 to=build/paper
 
 Tables 1 to 8, Figures 1, 4, 6 and 7, and two of what the paper says without a picture: figure=one-layer, errors of nets
-with a shortcut around each layer, and figure=gradient-flow, norms of activations and gradients by layer.
+with a shortcut around each layer, and figure=gradient-flow, norms of activations and gradients by layer. Training rates
+of ResNet-50 that others published stand beside ours in table=throughput.
 
 A published figure stands only beside one of the same net, images, metric and test protocol: any other has a line of its
 own. Measured errors are those of the last epoch of completed runs of recipe=paper over its whole schedule, and those of
@@ -21,12 +22,14 @@ from pathlib import Path
 
 from rich.console import RenderableType
 
-from results.paper import cells, curves, flow, measured, responses
+from results.paper import cells, curves, flow, measured, responses, throughput
 from results.paper.render import Shown, csv_text, figure_parts, json_text, layer_parts, table_parts
+from results.paper.render_rates import rate_parts
 from results.report.terminal import show
 from results.words import DEFAULT_ROOT, root_from
 
 FIGURES = ("1", "4", "6", "7", "one-layer", flow.WORD)
+TABLES = (*cells.TABLES, "throughput")
 FORMATS = ("table", "csv", "json")
 
 
@@ -42,6 +45,8 @@ class Task:
 def _parts(found: Shown) -> list[RenderableType]:
     if isinstance(found, cells.PaperTable):
         return table_parts(found)
+    if isinstance(found, throughput.RateTable):
+        return rate_parts(found)
     return figure_parts(found) if isinstance(found, curves.PaperFigure) else layer_parts(found)
 
 
@@ -53,7 +58,9 @@ def main(words: Sequence[str] | None = None) -> int:
 
     @dataclass(kw_only=True)
     class Keys:
-        table: str | None = key("of the paper", "this or figure= is required", choices=tuple(cells.TABLES), one=True)
+        table: str | None = key(
+            "of the paper, or training rates of ResNet-50", "this or figure= is required", choices=TABLES, one=True
+        )
         figure: str | None = key(
             "of the paper, or of what it says without a picture",
             "this or table= is required",
@@ -77,7 +84,9 @@ def main(words: Sequence[str] | None = None) -> int:
             check_folder("to", to)
         store = measured.read(root_from(given))
         found: Shown
-        if "table" in given:
+        if given.get("table") == ["throughput"]:
+            found = throughput.build(store)
+        elif "table" in given:
             found = cells.build(given["table"][0], store)
         elif given["figure"][0] == "7":
             found = responses.build(store)

@@ -10,8 +10,10 @@ from results.paper.cells import PaperTable
 from results.paper.curves import Curve, PaperFigure, groups_of
 from results.paper.flow import Flow, FlowFigure, kind_text
 from results.paper.layers import Examined, LayerFigure, One, images_text
+from results.paper.picture_rates import draw_rates
 from results.paper.render import BN, OTHER, REDUCED, SECTIONS, Shown, best_of_runs
 from results.paper.responses import ResponseFigure, Responses
+from results.paper.throughput import RateTable
 from results.paper.words import (
     error_text,
     group_text,
@@ -53,6 +55,8 @@ def draw(found: Shown, folder: Path) -> list[Path]:
     """
     if isinstance(found, PaperTable):
         return draw_table(found, folder)
+    if isinstance(found, RateTable):
+        return draw_rates(found, folder)
     return draw_figure(found, folder) if isinstance(found, PaperFigure) else draw_layers(found, folder)
 
 

@@ -17,7 +17,9 @@ from results.paper.fill import FIVE
 from results.paper.flow import KINDS, Flow, FlowFigure, Look, kind_text
 from results.paper.layers import LayerFigure, One, images_text
 from results.paper.measured import Group
+from results.paper.render_rates import rate_records
 from results.paper.responses import ResponseFigure, Responses
+from results.paper.throughput import RateTable
 from results.paper.words import (
     UNCHECKED,
     group_text,
@@ -39,7 +41,7 @@ REDUCED = "reduced, not comparable"
 BN = "running averages of batch normalization, exact ones where said"
 OTHER = "another recipe, not the paper's"
 SECTIONS = {"reduced": REDUCED, "other": OTHER, "paper": "another copy of the images"}
-Shown = PaperTable | PaperFigure | ResponseFigure | FlowFigure
+Shown = PaperTable | RateTable | PaperFigure | ResponseFigure | FlowFigure
 
 
 class _Missing:
@@ -289,6 +291,8 @@ def records(found: Shown) -> list[dict[str, Any]]:
         return _layer_records(found)
     if isinstance(found, PaperFigure):
         return _figure_records(found)
+    if isinstance(found, RateTable):
+        return rate_records(found)
     rows = [_record("comparable", line.published, line.group, line.fill) for line in found.lines]
     for section, groups in ((REDUCED, found.reduced), (OTHER, found.other)):
         rows += [_record(section, None, group, "") for group in groups]

@@ -45,7 +45,8 @@ def rate_parts(found: RateTable) -> list[RenderableType]:
             apart.add_row(*_cells(one, ids))
         shown += [Text("\nnot comparable with published training, or of other GPUs", style="bold"), apart]
     shown += [Text(f"note: {printable(note)}", style="yellow") for note in found.notes]
-    reads = dict.fromkeys(one.read for rates, times, _ in found.gpus.values() for one in (*rates, *times))
+    reads = dict.fromkeys(rate.read for rates, _, _ in found.gpus.values() for rate in rates)
+    reads |= dict.fromkeys(time.read for _, times, _ in found.gpus.values() for time in times)
     return [*shown, *(Text(f"\npublished figures: {READ[read]}", style="dim") for read in reads)]
 
 

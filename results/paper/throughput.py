@@ -78,9 +78,9 @@ def build(store: Store) -> RateTable:
     """Lay the rates of a store beside the published ones."""
     measured = _measured(store.runs)
     gpus: dict[str, tuple[list[Rate], list[Time], list[Measured]]] = {}
-    for name in sorted({one.gpu for one in (*RATES, *TIMES)}):
+    for name in sorted({*(rate.gpu for rate in RATES), *(time.gpu for time in TIMES)}):
         own = [one for one in measured if one.comparable and one.same_gpu(name)]
-        rates, times = [one for one in RATES if one.gpu == name], [one for one in TIMES if one.gpu == name]
+        rates, times = [rate for rate in RATES if rate.gpu == name], [time for time in TIMES if time.gpu == name]
         gpus[name] = (rates, times, own)
     shown = {id(one) for _, _, own in gpus.values() for one in own}
     missing = {name: _command(rates) for name, (rates, _, own) in gpus.items() if not own}

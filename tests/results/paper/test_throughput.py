@@ -26,7 +26,8 @@ NET = {
 
 def write(root: Path, run_id: str, images_per_s: float | None, status: str = "completed", **row: Any) -> None:
     writer = RunWriter(root, {**NET, "run_id": run_id, "restart_count": 0, "schema_version": 1, **row})
-    writer.finish(status, images_per_s=images_per_s, null_reasons={} if images_per_s else {"images_per_s": "none"})
+    kind = None if status == "completed" else "oom"
+    writer.finish(status, failure_kind=kind, images_per_s=images_per_s, null_reasons={} if images_per_s else {"images_per_s": "none"})
 
 
 def measured(root: Path) -> tuple[dict[str, list[Measured]], list[Measured]]:
@@ -79,7 +80,7 @@ def test_what_is_not_comparable_stands_apart(tmp_path: Path, change: dict[str, A
 )  # fmt: skip
 def test_another_net_or_a_machine_without_gpus_is_not_shown(tmp_path: Path, change: dict[str, Any]) -> None:
     write(tmp_path, "r", 8000.0, **change)
-    write(tmp_path, "failed", 8000.0, status="failed", failure_kind="oom")
+    write(tmp_path, "failed", 8000.0, status="failed")
     write(tmp_path, "short", None)
     own, apart = measured(tmp_path)
     assert not any(own.values()) and not apart
