@@ -27,7 +27,8 @@ NET = {
 def write(root: Path, run_id: str, images_per_s: float | None, status: str = "completed", **row: Any) -> None:
     writer = RunWriter(root, {**NET, "run_id": run_id, "restart_count": 0, "schema_version": 1, **row})
     kind = None if status == "completed" else "oom"
-    writer.finish(status, failure_kind=kind, images_per_s=images_per_s, null_reasons={} if images_per_s else {"images_per_s": "none"})
+    reasons = {} if images_per_s else {"images_per_s": "none"}
+    writer.finish(status, failure_kind=kind, images_per_s=images_per_s, null_reasons=reasons)
 
 
 def measured(root: Path) -> tuple[dict[str, list[Measured]], list[Measured]]:
