@@ -22,6 +22,7 @@ from bench.config.command import Terminal
 from bench.config.grammar import WordError, key, values
 from bench.evaluation import rows
 from bench.evaluation.lesions import DRAWS, Cut, Examination, Place, all_cuts, examine
+from bench.evaluation.softmax import NotFinite
 from bench.evaluation.task import SharedKeys, Subject, normalization, plain_batches, subject
 from bench.evaluation.verdict import Cost, costs, verdict
 from resnet.data import DATASETS, DataError
@@ -71,7 +72,7 @@ def run(task: Task) -> int:
         with of.autocast():
             batches = plain_batches(of, of.split, np.arange(of.images), normalization(of))
             found = examine(net.model, batches, cuts)
-    except DataError as error:
+    except (DataError, NotFinite) as error:
         raise command.Failure(str(error)) from None
     known = costs(found)
     evaluation_id = rows.write(of, of.split, "lesions", [one | _shared(task) for one in rows.lesion_rows(found, known)])
@@ -79,7 +80,8 @@ def run(task: Task) -> int:
     console.print(_of_blocks(task, found, known))
     console.print(_of_stages(known))
     says = verdict(found, known)
-    console.print(str(says) if says else "a plain net has no shortcuts: nothing is said of optimal depth")
+    silent = "a plain net has no shortcuts" if not found.ratios else "with a block a stage there are no last ones"
+    console.print(str(says) if says else f"{silent}: nothing is said of optimal depth", soft_wrap=True)
     console.print(f"examination {evaluation_id}: rows in {of.results}", soft_wrap=True)
     return 0
 

@@ -26,7 +26,7 @@ from bench.config.grammar import WordError, key, values
 from bench.evaluation import rows
 from bench.evaluation.exact_bn import set_exact_statistics, spread_rows
 from bench.evaluation.images import Normalization
-from bench.evaluation.softmax import Figures, Totals, answers
+from bench.evaluation.softmax import Figures, NotFinite, Totals, answers
 from bench.evaluation.task import SharedKeys, Subject, normalization, plain_batches, subject
 from resnet.architecture import check_bn_values
 from resnet.data import DATASETS, PROTOCOLS, DataError
@@ -78,6 +78,9 @@ def plan(words: Sequence[str]) -> Task:
     check_protocols(of.dataset, chosen)
     asked = typed.get("bn", ["running"])
     most = len(of.splits.train)
+    if "bn_images" in typed and "exact" not in asked:
+        (number,) = typed["bn_images"]
+        raise WordError(f"bn_images={number}: is for bn=exact; add bn=exact, or leave bn_images out")
     (bn_images,) = typed.get("bn_images", [min(BN_IMAGES, most)])
     if "exact" in asked and bn_images > most:
         raise WordError(f"bn_images={bn_images}: there are {most}; nearest is bn_images={most}")
@@ -129,7 +132,7 @@ def run(task: Task) -> int:
             figures, elapsed_s = evaluate(task, normalize)
             bn_images = task.bn_images if bn == "exact" else None
             found += rows.rows_of(task.of.nets, figures, bn=bn, bn_images=bn_images, elapsed_s=elapsed_s)
-    except DataError as error:
+    except (DataError, NotFinite) as error:
         raise command.Failure(str(error)) from None
     evaluation_id = rows.write(task.of, task.of.split, "evaluations", found)
     console = Terminal(PIPE_WIDTH)

@@ -116,17 +116,33 @@ def architecture_of(
         return _by_shapes(path, shapes, shortcut, stride), metadata
     try:
         found = Architecture(
-            family=metadata["family"], depth=int(metadata["depth"]), shortcut=metadata["shortcut"],
-            stride=metadata["stride"], num_classes=int(metadata["num_classes"]),
+            family=metadata["family"], depth=_number(metadata, "depth"), shortcut=metadata["shortcut"],
+            stride=metadata["stride"], num_classes=_number(metadata, "num_classes"),
         )  # fmt: skip
     except KeyError as error:
         raise WeightsError(f"{path}: its metadata has a family but no {error.args[0]}") from None
     except ValueError as error:
         raise WeightsError(f"{path}: its metadata: {_line(error)}") from None
+    _check_tensors(path, shapes, found)
     for key, typed in (("shortcut", shortcut), ("stride", stride)):
         if typed is not None and typed != getattr(found, key):
             raise WeightsError(f"{path}: weights of {key}={getattr(found, key)}, and {key}={typed} was asked for")
     return found, metadata
+
+
+def _number(metadata: Mapping[str, str], key: str) -> int:
+    text = metadata[key]
+    if not (text.isascii() and text.removeprefix("-").isdigit() and len(text) <= 9):
+        raise ValueError(f"{key}={text[:60]}: expected a whole number")
+    return int(text)
+
+
+def _check_tensors(path: Path, shapes: Mapping[str, tuple[int, ...]], said: Architecture) -> None:
+    """See that a file's tensors may be of the network that its metadata says, before one of that size is built."""
+    found = _by_shapes(path, shapes, said.shortcut, said.stride)
+    for key, value in asdict(found).items():
+        if value != getattr(said, key):
+            raise WeightsError(f"{path}: its metadata has {key}={getattr(said, key)}, and its tensors {key}={value}")
 
 
 def _read(path: Path, take: Callable[[Any, str], Value]) -> tuple[dict[str, Value], dict[str, str]]:
@@ -194,6 +210,9 @@ def _architecture(model: nn.Module) -> dict[str, str]:
 
 def _check_names(path: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
     problems = []
+    for name, tensor in expected.items():
+        if name in found and tensor.is_floating_point() and not found[name].is_floating_point():
+            raise WeightsError(f"{path}: {name} has values of {found[name].dtype}; expected a floating dtype")
     if missing := [name for name in expected if name not in found]:
         problems.append(f"missing {_some(missing)}")
     if unexpected := [name for name in found if name not in expected]:

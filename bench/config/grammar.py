@@ -179,7 +179,9 @@ def check(option: Field[Any], value: Any, spelled: str | None = None) -> None:
         return
     if rule["choices"] and value not in rule["choices"]:
         allowed = ", ".join(rule["choices"])
-        raise WordError(f"{word}: choose from {allowed} (nearest: {option.name}={nearest(value, rule['choices'])})")
+        near = nearest(value, rule["choices"])
+        near = f"'{near}'" if " " in near else near
+        raise WordError(f"{word}: choose from {allowed} (nearest: {option.name}={near})")
     if isinstance(value, int | float) and not isinstance(value, bool):
         least, above, most = rule["least"], rule["above"], rule["most"]
         low = (least is not None and value < least) or (above is not None and value <= above)

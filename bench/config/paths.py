@@ -49,6 +49,8 @@ def existing(name: str, path: str, *, visible: bool) -> str:
         is_one = special_file(os.stat(found).st_mode) or "a folder"
         near = _weights_in(found if found.is_dir() else found.parent, found)
         raise WordError(f"{name}={path}: {is_one}, not a {what}; {near}")
+    if os.path.islink(found):
+        raise WordError(f"{name}={path}: a link to {os.readlink(found)}, which is not there")
     missing = found
     while not missing.parent.is_dir():
         missing = missing.parent

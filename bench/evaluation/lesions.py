@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bench.evaluation.softmax import check_finite
 from resnet import ResNet
 from resnet.layers import Block, ConvBn, global_average, join
 
@@ -203,6 +204,7 @@ def examine(
 
     Raises:
         ValueError: there are no images.
+        NotFinite: the whole net puts out what is no number.
     """
     model.eval()
     moments = {layer.name: _Moments() for layer in _watched(model)}
@@ -220,6 +222,7 @@ def examine(
     for images, labels in batches:
         with _responses(model, moments):
             inputs, logits, found = _whole(model, images)
+        check_finite(logits)
         answer(None, logits, labels)
         for place, ratio in found.items():
             ratios[place] += float(ratio.double().sum())

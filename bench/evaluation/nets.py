@@ -1,6 +1,7 @@
 """Nets from weights files: which network, how it was trained, and so how its images are normalized."""
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +10,12 @@ from typing import Any
 import torch
 
 import resnet
-from resnet.architecture import TRAINING
+from resnet.architecture import TRAINING, Architecture
 from results.words import ConfigError, parse_json
 
 __all__ = ["Net", "load", "one_of"]
+
+_ATTEMPT = re.compile(r"[!-~]+\.\d{1,9}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,17 +62,19 @@ def load(
         stride=architecture.stride, num_classes=architecture.num_classes, kernels=kernels,
     )  # fmt: skip
     resnet.load_weights(model, path)
-    odd = next((name for name, value in model.state_dict().items() if not value.isfinite().all()), None)
-    if odd:
-        raise resnet.WeightsError(f"{path}: {odd} has values that are not finite")
+    for name, value in model.state_dict().items():
+        if not value.isfinite().all():
+            raise resnet.WeightsError(f"{path}: {name} has values that are not finite")
+        if name.endswith("running_var") and (value < 0).any():
+            raise resnet.WeightsError(f"{path}: {name} has variances below 0")
     model.to(device=device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Net(path=path, sha256=digest, model=model, **_training(path, metadata.get(TRAINING)))
+    return Net(path=path, sha256=digest, model=model, **_training(path, metadata.get(TRAINING), architecture))
 
 
-def _training(path: str, text: str | None) -> dict[str, Any]:
-    """What a run wrote into the metadata of its weights."""
+def _training(path: str, text: str | None, architecture: Architecture) -> dict[str, Any]:
+    """What a run wrote into the metadata of its weights, as far as it can be true."""
     if text is None:
         return {"words": {}}
     try:
@@ -81,12 +86,29 @@ def _training(path: str, text: str | None) -> dict[str, Any]:
         words = dict(word.split("=", 1) for word in words.split() if "=" in word)
     if not isinstance(words, dict):
         return {"words": {}}
+    said = {str(name): str(value) for name, value in words.items()}
+    for name in ("family", "depth", "shortcut", "stride", "num_classes"):
+        known = str(getattr(architecture, name))
+        if said.get(name, known) != known:
+            raise _untrue(path, name, said[name], f"the weights are of {name}={known}")
+    if "seed" in said and not _whole(said["seed"], 0, 2**31 - 1):
+        raise _untrue(path, "seed", said["seed"], "expected a whole number from 0 to 2147483647")
     attempt, epoch = values.get("attempt"), values.get("epoch")
-    return {
-        "words": {str(name): str(value) for name, value in words.items()},
-        "attempt": attempt if isinstance(attempt, str) else None,
-        "epoch": epoch if type(epoch) is int else None,
-    }
+    if attempt is not None and not (isinstance(attempt, str) and _ATTEMPT.fullmatch(attempt)):
+        raise _untrue(path, "attempt", attempt, "expected RUN.RESTART")
+    if epoch is not None and not (type(epoch) is int and 0 < epoch < 2**31):
+        raise _untrue(path, "epoch", epoch, "expected a whole number from 1 on")
+    return {"words": said, "attempt": attempt, "epoch": epoch}
+
+
+def _untrue(path: str, field: str, value: object, what: str) -> resnet.WeightsError:
+    shown = repr(value)
+    shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
+    return resnet.WeightsError(f"{path}: its metadata {TRAINING} has {field}={shown}; {what}")
+
+
+def _whole(text: str, least: int, most: int) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= len(str(most)) and least <= int(text) <= most
 
 
 def one_of(nets: Sequence[Net], name: str, typed: str | None = None) -> str | None:

@@ -13,9 +13,24 @@ from bench.evaluation.protocols import Crop, View, crops_of, views_of
 from kernels.dtypes import PRECISIONS
 from resnet.data import Split
 
-__all__ = ["Answers", "Figures", "Totals", "answers"]
+__all__ = ["Answers", "Figures", "NotFinite", "Totals", "answers", "check_finite"]
 
 _PIECE = 128  # images that are read at a time, at least a batch of them
+
+
+class NotFinite(ValueError):
+    """A net puts out what is no number: nothing can be said of its errors."""
+
+
+def check_finite(logits: Tensor, member: int = 0, members: int = 1) -> None:
+    """See that scores are numbers.
+
+    Raises:
+        NotFinite: they are not; one line that says of which net.
+    """
+    if not logits.isfinite().all():
+        which = f"net {member + 1} of {members}" if members > 1 else "the net"
+        raise NotFinite(f"{which} puts out scores that are not finite: its weights are too large, or are no training's")
 
 
 @dataclass(frozen=True)
@@ -60,6 +75,7 @@ def answers(
 
     Raises:
         resnet.data.DataError: an image cannot be read; the message names it.
+        NotFinite: a net puts out what is no number.
     """
     for model in models:
         model.eval()
@@ -85,6 +101,7 @@ def answers(
                 for member, model in enumerate(models):
                     with torch.autocast(device.type, PRECISIONS[precision].torch_dtype, enabled=precision != "fp32"):
                         logits = model(shown.contiguous(memory_format=torch.channels_last))
+                    check_finite(logits, member, len(models))
                     softmax = logits.float().softmax(dim=1)
                     for name in protocols:
                         of_it = [row for row, at in enumerate(chosen) if name in seen[at][1]]

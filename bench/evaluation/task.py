@@ -36,6 +36,7 @@ from results.words import DEFAULT_ROOT, ConfigError
 __all__ = ["BATCH", "Setting", "SharedKeys", "Subject", "normalization", "plain_batches", "subject"]
 
 BATCH = 64
+SMALLEST, LARGEST = 8, 4096  # images, pixels a side
 
 
 @dataclass(kw_only=True)
@@ -52,7 +53,12 @@ class SharedKeys:
     split: str | None = key("images to evaluate", "test", choices=("test", "train"), one=True)
     images: int | None = key("the first so many of them, in their order", "all", unit="images", least=1, one=True)
     image_size: int | None = key(
-        "side that the network sees", "the run's, else the dataset's", unit="pixels", least=8, most=4096, one=True
+        "side that the network sees",
+        "the run's, else the dataset's",
+        unit="pixels",
+        least=SMALLEST,
+        most=LARGEST,
+        one=True,
     )
     recipe: str | None = key(
         "how images were normalized in training, where the weights do not say: fast by channel, paper by mean image",
@@ -120,7 +126,9 @@ def subject(typed: Mapping[str, Sequence[Any]]) -> Subject:
         raise WordError("weights is missing: add weights=PATH, a file that a run's save= wrote")
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     nets = []
-    for path in dict.fromkeys(typed["weights"]):
+    for path in typed["weights"]:
+        if typed["weights"].count(path) > 1:
+            raise WordError(f"weights={path}: is given twice; an ensemble is of different nets")
         found = paths.existing("weights", path, visible=True)
         try:
             net = trained.load(found, device=device, shortcut=one.get("shortcut"), stride=one.get("stride"))
@@ -145,9 +153,15 @@ def subject(typed: Mapping[str, Sequence[Any]]) -> Subject:
 def _image_size(nets: Sequence[Net]) -> int | None:
     """The side that the runs' images had; None where no run says it."""
     known = trained.one_of(nets, "image_size")
-    if known is None or known.isdecimal():  # how small it may be is known where the images are opened
-        return None if known is None else int(known)
-    raise WordError(f"image_size={known!r}, of the weights: expected a number of pixels; add image_size=")
+    if known is None:
+        return None
+    if len(known) <= 4 and known.isascii() and known.isdigit() and SMALLEST <= int(known) <= LARGEST:
+        return int(known)
+    shown = known if len(known) <= 60 else f"{known[:57]}..."
+    raise WordError(
+        f"image_size={shown!r}, of the weights: expected a number of pixels from {SMALLEST} to {LARGEST}; "
+        "add image_size="
+    )
 
 
 def _augment(nets: Sequence[Net], dataset: str, typed: str | None) -> str:

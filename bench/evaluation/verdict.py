@@ -105,7 +105,8 @@ def costs(found: Examination) -> dict[Cut, Cost]:
 
 
 def verdict(found: Examination, known: Mapping[Cut, Cost]) -> Verdict | None:
-    """The verdict on a residual net; None for a plain net, which has no shortcuts to go on by.
+    """The verdict on a residual net; None for a plain net, which has no shortcuts to go on by, and where no stage has
+    more than one block.
 
     Args:
         known: from `costs`.
@@ -121,6 +122,8 @@ def verdict(found: Examination, known: Mapping[Cut, Cost]) -> Verdict | None:
         deletion, loudest = others.get((stage, count)), _loudest(found.ratios, cut.places)
         depths.append(Depth(stage, count, cost, deletion, loudest, _outcome(cost, deletion, loudest)))
     outcomes = {depth.outcome for depth in depths}
+    if not depths:
+        return None
     whole = "supported" if "supported" in outcomes else "refuted" if outcomes == {"refuted"} else "undecided"
     return Verdict(whole, tuple(depths))
 

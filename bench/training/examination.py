@@ -18,9 +18,10 @@ from bench.evaluation.flow import gradient_flow, measured_after
 from bench.evaluation.images import Normalization
 from bench.evaluation.lesions import DRAWS, all_cuts, examine, place_of
 from bench.evaluation.nets import Net
-from bench.evaluation.softmax import Totals, answers
+from bench.evaluation.softmax import NotFinite, Totals, answers
 from bench.evaluation.task import Setting, plain_batches
 from bench.evaluation.verdict import costs, verdict
+from bench.measure.failure import Diverged
 from bench.training.process_group import World
 from resnet.data import DATASETS, Split, Splits
 from results.store.schema import Row
@@ -51,7 +52,8 @@ class Examiner:
     say: Callable[[str], None]
 
     def after_epoch(self, model: nn.Module, epoch: int) -> None:
-        """What is looked at while training goes on; every rank comes here.
+        """What is looked at while training goes on, before its checkpoint: a restart comes here again, and never skips
+        it. Every rank comes here.
 
         Args:
             model: of the run, whose BNs have the same statistics on all ranks.
@@ -65,12 +67,15 @@ class Examiner:
         wanted = self.config.examined
         if not (wanted.protocols or {"responses", "lesions"} & set(wanted.examinations)):
             return
-        net = self._net(model, self.epochs)
-        # As the net was trained, before exact statistics take the place of the running ones.
-        if {"responses", "lesions"} & set(wanted.examinations):
-            self._examine(net, cut="lesions" in wanted.examinations)
-        if wanted.protocols:
-            self._evaluate(net)
+        net = self._net(model, self.epochs, self.config.save if self.world.rank == 0 else None)
+        try:
+            # As the net was trained, before exact statistics take the place of the running ones.
+            if {"responses", "lesions"} & set(wanted.examinations):
+                self._examine(net, cut="lesions" in wanted.examinations)
+            if wanted.protocols:
+                self._evaluate(net)
+        except NotFinite as error:
+            raise Diverged(str(error)) from None
 
     def _evaluate(self, net: Net) -> None:
         config, wanted, of, test = self.config, self.config.examined, self._setting(), self.splits.test
@@ -133,8 +138,12 @@ class Examiner:
                 found.append(at | {"value": getattr(flow, kind)})
         self._write(train, "lesions", [self._shared(net, count) | row for row in found])
 
-    def _net(self, model: nn.Module, epoch: int) -> Net:
-        """The net over modules, whatever computes it in training: at any image size, with hooks, in any precision."""
+    def _net(self, model: nn.Module, epoch: int, saved: str | None = None) -> Net:
+        """The net over modules, whatever computes it in training: at any image size, with hooks, in any precision.
+
+        Args:
+            saved: the file that has its weights.
+        """
         config, architecture = self.config, self.config.architecture
         with torch.random.fork_rng(devices=[]):
             copy = resnet.build(
@@ -143,7 +152,6 @@ class Examiner:
             )  # fmt: skip
         copy.load_state_dict(model.state_dict())
         copy.to(device=self.world.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-        saved = config.save if epoch == self.epochs and self.world.rank == 0 else None
         sha256 = hashlib.sha256(Path(saved).read_bytes()).hexdigest() if saved else None
         words = {"recipe": config.recipe.name, "seed": str(config.seed)}
         return Net(path=saved or "", sha256=sha256, model=copy, attempt=self.attempt, epoch=epoch, words=words)

@@ -172,7 +172,6 @@ class Trainer:
             self.examiner.after_epoch(self.model, 0)
         for epoch in range(self.begun.epoch, self.epochs):
             self._epoch(epoch)
-            self.examiner.after_epoch(self.model, epoch + 1)
         self.train_loader.close()
         if self.test_loader:
             self.test_loader.close()
@@ -202,6 +201,7 @@ class Trainer:
                     images=trained.steps * self.config.global_batch,
                     eval_s=eval_s,
                 )
+        self.examiner.after_epoch(self.model, epoch + 1)
         checkpoint_s = self._save() if self.config.save else None
         if self.recorder:
             with self.accounting.running():

@@ -22,7 +22,7 @@ CHOSEN = (
     "seed", "lr", "batch_per_device", "epochs", "target_top1", "nodes", "stride", "recipe", "image_size", "num_classes",
     "comm_dtype", "zero_stage", "grad_accum", "weight_decay", "steps_cap", "eval_interval", "warmup_steps",
     "threads_per_rank", "loader_threads", "cuda_graph", "git_commit", "dirty", "hardware", "mixed",
-    "node_shared",
+    "node_shared", "activation_checkpointing",
 )  # fmt: skip
 # What follows from the others: shown where rows that are alike in those differ in it.
 FOLLOWING = (
@@ -42,7 +42,7 @@ OUTCOMES = (
 # Null where a run ended before it was known, or its file is older than the column: not another setting.
 _UNKNOWN = {
     "eval_interval", "warmup_steps", "threads_per_rank", "loader_threads", "cuda_graph", "git_commit", "dirty",
-    "hardware", "node_shared", *FOLLOWING,
+    "hardware", "node_shared", "activation_checkpointing", *FOLLOWING,
 }  # fmt: skip
 # Repeats differ in these: what else follows from a configuration is looked for without them.
 OF_REPEATS = ("seed", "git_commit", "dirty")

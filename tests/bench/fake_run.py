@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import bench.measure.clock
+import bench.training.dataset
 import bench.training.trainer
 from bench.config.keys import RunKeys
 from bench.config.resolve import Host, resolve
@@ -71,13 +72,13 @@ class FakeRun:
         for name, fake in {
             "wall_s": lambda: self.wall,
             "prepare": self.prepare,
-            "make_loader": self.make_loader,
             "evaluate": self.evaluate,
             "build": self.build,
             "build_model": lambda config: nn.Linear(3, 10),
             "warm_up": lambda *arguments: self.pass_time(100.0),
         }.items():
             monkeypatch.setattr(bench.training.trainer, name, fake)
+        monkeypatch.setattr(bench.training.dataset, "make_loader", self.make_loader)
         counts = SimpleNamespace(multiply_adds=7, parameters=40)
         monkeypatch.setattr(bench.training.trainer.resnet, "count", lambda *arguments: counts)
         monkeypatch.setattr(tensors, "save", self.save)

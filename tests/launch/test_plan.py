@@ -20,7 +20,8 @@ from results.words import ConfigError
 # Keys that people type and scripts hold: their names stay.
 KEYS = """depth shortcut stride family dataset data image_size num_classes recipe epochs steps lr weight_decay target
 batch grad_accum zero_stage engine loader loader_threads kernels precision seed repeats rerun nodes ranks_per_node
-cluster mode results save resume experiment scale""".split()
+cluster mode results save resume experiment scale activation_checkpointing protocol bn bn_images examine
+examine_images""".split()
 
 
 @pytest.fixture(autouse=True)

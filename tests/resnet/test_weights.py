@@ -255,6 +255,21 @@ def test_metadata_tells_the_net_and_a_word_may_not_contradict_it(tmp_path: Path)
     save_file({"a": torch.zeros(1)}, path, words)
     with pytest.raises(WeightsError, match=f"^{path}: its metadata: depth=9: family=cifar has depths 6n"):
         resnet.architecture_of(path)
+    net = resnet.build(family="cifar", depth=8, shortcut="B", num_classes=4)
+    for key, text, said in (
+        ("depth", "eight", "depth=eight: expected a whole number"),
+        ("depth", "60000002", "depth=60000002, and its tensors depth=8"),
+        ("num_classes", "999999999", "num_classes=999999999, and its tensors num_classes=4"),
+        ("shortcut", "C", "shortcut=C, and its tensors shortcut=B"),
+    ):
+        told = {"family": "cifar", "depth": "8", "shortcut": "B", "stride": "v1", "num_classes": "4"} | {key: text}
+        save_file({name: value.contiguous() for name, value in net.state_dict().items()}, path, told)
+        with pytest.raises(WeightsError, match=f"^{path}: its metadata(:| has) {said}"):
+            resnet.architecture_of(path)
+    whole = {name: value.contiguous().int() for name, value in net.state_dict().items()}
+    save_file(whole, path)
+    with pytest.raises(WeightsError, match=r"conv1.weight has values of torch.int32; expected a floating dtype$"):
+        resnet.load_weights(net, path)
     path.write_bytes(b"x")
     with pytest.raises(WeightsError, match=f"^{path}: not a readable safetensors file"):
         resnet.architecture_of(path)

@@ -15,6 +15,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from small_nets import SIZE, net
 
+import bench.depth
 import resnet
 from bench.evaluate import main, make_exact, plan
 from bench.evaluation.task import normalization
@@ -162,6 +163,29 @@ def test_the_recipe_of_the_run_decides_how_images_are_normalized(folder: Path, t
         ('{"version": 3, "net": {"dataset": "mnist"}}', "dataset=mnist, of the weights: no such dataset here"),
         ("{", "its metadata training is not JSON"),
         ("[" * 100_000, "its metadata training is not JSON"),
+        (
+            '{"net": {"dataset": "digits", "image_size": "0"}}',
+            "image_size='0', of the weights: expected a number",
+        ),
+        ('{"net": {"dataset": "digits", "image_size": "4097"}}', "image_size='4097', of the weights"),
+        (f'{{"net": {{"dataset": "digits", "image_size": "{"9" * 5000}"}}}}', f"image_size='{'9' * 57}...', of the we"),
+        (
+            '{"net": {"dataset": "digits", "seed": "9223372036854775808"}}',
+            "has seed='9223372036854775808'; expected",
+        ),
+        (
+            '{"net": {"dataset": "digits", "seed": "-1"}}',
+            "its metadata training has seed='-1'; expected",
+        ),
+        ('{"net": {"dataset": "digits", "shortcut": "none"}}', "has shortcut='none'; the weights are of shortcut=A"),
+        ('{"net": {"dataset": "digits", "depth": "20"}}', "has depth='20'; the weights are of depth=8"),
+        ('{"net": {}, "epoch": -5}', "its metadata training has epoch=-5; expected a whole number from 1 on"),
+        ('{"net": {}, "epoch": "five"}', "its metadata training has epoch='five'; expected"),
+        ('{"net": {}, "epoch": true}', "its metadata training has epoch=True; expected"),
+        (f'{{"net": {{}}, "epoch": 1{"0" * 30}}}', "its metadata training has epoch=1000"),
+        ('{"net": {}, "attempt": "a\\nb.0"}', "its metadata training has attempt='a\\nb.0'; expected RUN.RESTART"),
+        ('{"net": {}, "attempt": "\\ud800x.0"}', "its metadata training has attempt='\\ud800x.0'; expected RUN.REST"),
+        ('{"net": {}, "attempt": "r"}', "its metadata training has attempt='r'; expected RUN.RESTART"),
     ],
 )
 def test_what_weights_say_is_believed_only_if_it_can_be(tmp_path: Path, metadata: str, said: str) -> None:
@@ -179,6 +203,39 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     resnet.save_weights(model, tmp_path / "w.safetensors")
     with pytest.raises(ValueError, match="layer2.0.conv1.weight has values that are not finite"):
         plan([f"weights={tmp_path}/w.safetensors", "dataset=digits"])
+
+
+def test_variances_below_zero_are_refused(tmp_path: Path) -> None:
+    model = net(0, classes=10)
+    model.bn1.running_var[3] = -1.0  # type: ignore[index]
+    resnet.save_weights(model, tmp_path / "w.safetensors")
+    with pytest.raises(ValueError, match="w.safetensors: bn1.running_var has variances below 0"):
+        plan([f"weights={tmp_path}/w.safetensors", "dataset=digits"])
+
+
+def test_scores_that_are_no_numbers_are_no_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = net(0, classes=10)
+    with torch.no_grad():
+        model.fc.weight.fill_(3e38)
+    resnet.save_weights(model, tmp_path / "w.safetensors")
+    words = [f"weights={tmp_path}/w.safetensors", "dataset=digits", "images=5", f"results={tmp_path}/rows"]
+    for command, table in ((main, "evaluations"), (bench.depth.main, "lesions")):
+        assert command(words) == 1
+        assert "the net puts out scores that are not finite" in capsys.readouterr().err
+        assert not read_rows(tmp_path / "rows", table)[0]
+
+
+def test_the_same_net_twice_is_no_ensemble_and_images_for_nothing_are_refused(tmp_path: Path) -> None:
+    resnet.save_weights(net(0, classes=10), tmp_path / "w.safetensors")
+    with pytest.raises(ValueError, match=r"w\.safetensors: is given twice; an ensemble is of different nets$"):
+        plan([f"weights={tmp_path}/w.safetensors,{tmp_path}/w.safetensors", "dataset=digits"])
+    with pytest.raises(ValueError, match="^bn_images=30: is for bn=exact; add bn=exact, or leave bn_images out$"):
+        plan([f"weights={tmp_path}/w.safetensors", "dataset=digits", "bn_images=30"])
+    with pytest.raises(ValueError, match=r"\(nearest: protocol='whole image'\)$"):
+        plan([f"weights={tmp_path}/w.safetensors", "dataset=digits", "protocol=whole"])
+    (tmp_path / "link.safetensors").symlink_to(tmp_path / "gone.safetensors")
+    with pytest.raises(ValueError, match=r"link\.safetensors: a link to .*gone\.safetensors, which is not there$"):
+        plan([f"weights={tmp_path}/link.safetensors", "dataset=digits"])
 
 
 def test_small_images_are_seen_whole() -> None:

@@ -47,7 +47,7 @@ def by_hand(model: ResNet) -> dict[str, tuple[float, float, float]]:
     for one in model.conv_layers():
         assert outputs[one.name].grad is not None and one.conv.weight.grad is not None
         found[one.name] = (
-            float(outputs[one.name].square().mean().sqrt()),
+            float(outputs[one.name].detach().square().mean().sqrt()),
             float(outputs[one.name].grad.norm()),  # type: ignore[union-attr]
             float(one.conv.weight.grad.norm()),
         )

@@ -13,12 +13,19 @@ from PIL import Image
 import bench.depth
 import bench.evaluate
 import resnet
+from bench.config import grammar
+from bench.config.keys import RunKeys
+from bench.config.resolve import Host, resolve
 from bench.evaluation import nets
 from bench.evaluation.exact_bn import set_exact_statistics, spread_rows
 from bench.evaluation.flow import gradient_flow
 from bench.evaluation.images import Normalization
 from bench.evaluation.softmax import Totals, answers
 from bench.evaluation.task import Setting, plain_batches
+from bench.measure.failure import Diverged
+from bench.training.examination import Examiner
+from bench.training.model import build_model
+from bench.training.process_group import World
 from resnet.data import DATASETS, compute_mean_image, open_dataset
 from results.store.files import read_rows
 
@@ -168,7 +175,24 @@ def test_gradients_flow_is_measured_before_training_and_after_epochs(
         found = {(row["layer"], row["kind"]): row["value"] for row in rows if row["epoch"] == epoch}
         assert len(found) == 3 * 13 and found == pytest.approx(expected, rel=1e-3)
     assert {(row["stage"], row["block"]) for row in rows if row["layer"] == "conv1"} == {(0, 0)}
-    assert {row["weights"] is None for row in rows if row["epoch"] < 3} == {True}  # no file has them
+    assert {row["weights"] is None for row in rows} == {True}  # they are looked at before any file has them
+
+
+def test_looking_draws_no_random_numbers(folder: Path) -> None:
+    (keys,) = grammar.parse([*WORDS, f"data={folder}"], RunKeys)
+    config, _ = resolve(keys, Host(ranks_per_node=2))
+    splits = open_dataset("imagefolder", str(folder), image_size=SIDE)
+    alone = World(0, 1, 0, 1, torch.device("cpu"), 1)
+    examiner = Examiner(config, alone, splits, "r.0", None, 1, 3, print)
+    model = build_model(config)
+    before = torch.random.get_rng_state()
+    found = examiner._net(model, 1)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert all(torch.equal(found.model.state_dict()[name], value) for name, value in model.state_dict().items())
+    with torch.no_grad():
+        model.fc.weight.fill_(3e38)  # type: ignore[union-attr,operator]
+    with pytest.raises(Diverged, match="^the net puts out scores that are not finite"):
+        examiner.after_training(model)
 
 
 def test_training_goes_on_as_if_nobody_had_looked(run: tuple[Path, Path, str], folder: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from fake_run import BATCH, CPU, FakeRun, config
 
-import bench.training.trainer
+import bench.training.dataset
 from bench.training import dataset
 from bench.training.process_group import World
 from resnet.data import Split
@@ -34,7 +34,7 @@ def test_every_loader_has_the_threads_that_the_row_says(
         asked.append((split.name, options["threads"]))
         return fake.make_loader(kind, split, **options)
 
-    monkeypatch.setattr(bench.training.trainer, "make_loader", make)
+    monkeypatch.setattr(bench.training.dataset, "make_loader", make)
     row = fake.train(config(tmp_path, save=None, **changes), world=World(0, 1, 0, 1, CPU, CORES))
     assert row["loader_threads"] == threads
     assert asked == [("train", threads), ("test", threads)]
