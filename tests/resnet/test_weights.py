@@ -261,6 +261,7 @@ def test_metadata_tells_the_net_and_a_word_may_not_contradict_it(tmp_path: Path)
         ("depth", "60000002", "depth=60000002, and its tensors depth=8"),
         ("num_classes", "999999999", "num_classes=999999999, and its tensors num_classes=4"),
         ("shortcut", "C", "shortcut=C, and its tensors shortcut=B"),
+        ("shortcut", "A", "shortcut=A, and its tensors shortcut=B"),
     ):
         told = {"family": "cifar", "depth": "8", "shortcut": "B", "stride": "v1", "num_classes": "4"} | {key: text}
         save_file({name: value.contiguous() for name, value in net.state_dict().items()}, path, told)
