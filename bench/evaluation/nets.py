@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 import resnet
-from resnet.architecture import TRAINING, Architecture
+from resnet import Architecture
+from resnet.architecture import TRAINING
 from results.words import ConfigError, parse_json
 
 __all__ = ["Net", "load", "one_of"]

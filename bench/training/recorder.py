@@ -60,7 +60,7 @@ def run_row(config: RunConfig, run_id: str, restart: int) -> dict[str, Any]:
         "synthetic": config.loader == "synthetic",
         "experiment": config.experiment,
         "scale": config.scale,
-        "activation_checkpointing": bool(config.activation_checkpointing),
+        "activation_checkpointing": config.activation_checkpointing,
     }
     same = "family depth shortcut stride dataset image_size num_classes kernels loader engine precision zero_stage"
     more = "grad_accum nodes ranks_per_node world_size seed lr weight_decay epochs"

@@ -42,7 +42,7 @@ OUTCOMES = (
 # Null where a run ended before it was known, or its file is older than the column: not another setting.
 _UNKNOWN = {
     "eval_interval", "warmup_steps", "threads_per_rank", "loader_threads", "cuda_graph", "git_commit", "dirty",
-    "hardware", "node_shared", "activation_checkpointing", *FOLLOWING,
+    "hardware", "node_shared", *FOLLOWING,
 }  # fmt: skip
 # Repeats differ in these: what else follows from a configuration is looked for without them.
 OF_REPEATS = ("seed", "git_commit", "dirty")

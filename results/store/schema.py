@@ -97,7 +97,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         snapshot=TEXT,  # hash of the code that ran, where it was copied at submission; null: the checkout itself
         experiment=TEXT,  # of the paper, by whose name it was started, such as table6
         scale=TEXT,  # paper: as the paper has it; small: reduced, and never shown under the paper's numbers
-        activation_checkpointing=FLAG,  # blocks computed again in the backward pass what they had not kept
+        activation_checkpointing=FLAG,  # true: blocks computed in the backward pass what they had not kept; else null
     ),
     "epochs": _columns(
         run_id=TEXT, restart=INT,

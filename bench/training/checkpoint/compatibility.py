@@ -21,9 +21,12 @@ RESOLVED = ("name", "epochs", "steps", "batch", "batch_is_global", "reference_ba
 MAY_DIFFER = (
     "kernels", "choices_hash", "loader", "sample", "dataset_hash", "engine", "zero_stage", "precision", "comm_dtype",
     "nodes", "ranks_per_node", "threads_per_rank", "loader_threads", "hardware", "git_commit",
+    "activation_checkpointing",
 )  # fmt: skip
 # Those of them that are keys of the configuration, and so are known before a run starts.
-_CHOSEN = ("kernels", "loader", "engine", "zero_stage", "precision", "nodes", "ranks_per_node")
+_CHOSEN = (
+    "kernels", "loader", "engine", "zero_stage", "precision", "nodes", "ranks_per_node", "activation_checkpointing",
+)  # fmt: skip
 # Words that older versions lack.
 _LATER = {1: ("weight_decay", "target", "synthetic"), 2: ("synthetic",), 3: ()}
 
@@ -100,7 +103,7 @@ def notices(path: str, checkpoint: Checkpoint, config: RunConfig) -> list[str]:
     if config.loader_threads is not None:  # else it depends on the cores that the ranks will find
         ours["loader_threads"] = _text(config.threads_of_loader(config.loader_threads))
     differ = [
-        f"{name}={checkpoint.facts[name][-1]} (here {value})"
+        f"{_word(name, checkpoint.facts[name][-1])} (here {_word('', value)})"
         for name, value in ours.items()
         if checkpoint.facts.get(name, [value])[-1] != value
     ]

@@ -105,7 +105,7 @@ def test_activation_checkpointing_changes_the_default_of_kernels_alone() -> None
     assert config(f"{DIGITS} activation_checkpointing=false", gpus) == config(DIGITS, gpus)
     with pytest.raises(ValueError, match=r"^activation_checkpointing=true: kernels=auto decides"):
         config(f"{DIGITS} activation_checkpointing=true kernels=auto", gpus)
-    for line, flag in (("", False), ("activation_checkpointing=true", True)):
+    for line, flag in (("", None), ("activation_checkpointing=true", True)):
         assert run_row(config(f"{DIGITS} {line}"), "r", 0)["activation_checkpointing"] is flag
 
 

@@ -65,6 +65,7 @@ def test_the_row_that_a_run_starts_with(monkeypatch: pytest.MonkeyPatch) -> None
         "global_batch": 96, "epochs": 4, "steps_cap": 77, "target_top1": 0.9, "eval_interval": 1, "warmup_steps": 10,
         "slurm_job_id": None, "array_task": None, "nodelist": None,
         "node_shared": None, "slurm_gpus": None, "experiment": None, "scale": None,
+        "activation_checkpointing": None,
     }  # fmt: skip
     assert set(row) <= set(SCHEMAS["runs"].names)
 
