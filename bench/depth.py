@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from rich.table import Table
+from rich.text import Text
 
 from bench.config import command
 from bench.config.command import Terminal
@@ -27,6 +28,7 @@ from bench.evaluation.task import SharedKeys, Subject, normalization, plain_batc
 from bench.evaluation.verdict import Cost, costs, verdict
 from resnet.data import DATASETS, DataError
 from results.store.schema import Row
+from results.words import printable
 
 PIPE_WIDTH = 120
 
@@ -75,14 +77,16 @@ def run(task: Task) -> int:
     except (DataError, NotFinite) as error:
         raise command.Failure(str(error)) from None
     known = costs(found)
-    evaluation_id = rows.write(of, of.split, "lesions", [one | _shared(task) for one in rows.lesion_rows(found, known)])
     console = Terminal(PIPE_WIDTH)
     console.print(_of_blocks(task, found, known))
     console.print(_of_stages(known))
     says = verdict(found, known)
     silent = "a plain net has no shortcuts" if not found.ratios else "with a block a stage there are no last ones"
     console.print(str(says) if says else f"{silent}: nothing is said of optimal depth", soft_wrap=True)
-    console.print(f"examination {evaluation_id}: rows in {of.results}", soft_wrap=True)
+    # Printed first: a disk that is full loses no figure.
+    evaluation_id, shared = rows.new_id("lesions"), _shared(task)
+    rows.write(of, of.split, "lesions", [one | shared for one in rows.lesion_rows(found, known)], evaluation_id)
+    console.print(f"examination {evaluation_id}: rows in {of.results}", soft_wrap=True, markup=False)
     return 0
 
 
@@ -94,7 +98,7 @@ def _shared(task: Task) -> Row:
 
 def _of_blocks(task: Task, found: Examination, known: Mapping[Cut, Cost]) -> Table:
     top1 = float(found.right[None].mean())
-    table = Table(title=f"{rows.title(task.of)}, top-1 of the whole net {top1:.4f}")
+    table = Table(title=Text(printable(f"{rows.title(task.of)}, top-1 of the whole net {top1:.4f}")))
     for head in ("block", "responses of its 3x3 layers", "|F(x)|/|x|", "top-1 lost without it", "95% interval"):
         table.add_column(head, justify="left" if head == "block" else "right")
     single = {cut.places[0]: cost for cut, cost in known.items() if cut.kind == "lesion"}

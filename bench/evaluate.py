@@ -18,19 +18,21 @@ from pathlib import Path
 
 import numpy as np
 from rich.table import Table
+from rich.text import Text
 
 from bench.config import command
 from bench.config.command import Terminal
 from bench.config.examined import BN_IMAGES, STATISTICS, check_protocols
 from bench.config.grammar import WordError, key, values
 from bench.evaluation import rows
-from bench.evaluation.exact_bn import set_exact_statistics, spread_rows
+from bench.evaluation.exact_bn import mixed_rows, set_exact_statistics
 from bench.evaluation.images import Normalization
 from bench.evaluation.softmax import Figures, NotFinite, Totals, answers
 from bench.evaluation.task import SharedKeys, Subject, normalization, plain_batches, subject
 from resnet.architecture import check_bn_values
 from resnet.data import DATASETS, PROTOCOLS, DataError
 from results.store.schema import Row
+from results.words import printable
 
 PIPE_WIDTH = 120
 
@@ -114,7 +116,7 @@ def evaluate(task: Task, normalize: Normalization) -> tuple[dict[tuple[str, int 
 def make_exact(task: Task, normalize: Normalization) -> None:
     """Give every net the exact statistics of batch normalization."""
     train = task.of.splits.train
-    chosen = spread_rows(task.bn_images, len(train))
+    chosen = mixed_rows(task.bn_images, len(train))
     for net in task.of.nets:
         images = (images for images, _ in plain_batches(task.of, train, chosen, normalize))
         with task.of.autocast():
@@ -122,28 +124,30 @@ def make_exact(task: Task, normalize: Normalization) -> None:
 
 
 def run(task: Task) -> int:
-    """Evaluate, print and write down what is planned."""
+    """Evaluate, print and write down what is planned: each pass before the next, which may fail."""
+    console = Terminal(PIPE_WIDTH)
     try:
         normalize = normalization(task.of)
-        found: list[Row] = []
-        for bn in task.bn:
+        evaluation_id = rows.new_id("evaluations")
+        for part, bn in enumerate(task.bn):
             if bn == "exact":
                 make_exact(task, normalize)
             figures, elapsed_s = evaluate(task, normalize)
             bn_images = task.bn_images if bn == "exact" else None
-            found += rows.rows_of(task.of.nets, figures, bn=bn, bn_images=bn_images, elapsed_s=elapsed_s)
+            found = rows.rows_of(task.of.nets, figures, bn=bn, bn_images=bn_images, elapsed_s=elapsed_s)
+            # Printed first: a disk that is full loses no figure.
+            console.print(_table(task.of, found))
+            rows.write(task.of, task.of.split, "evaluations", found, evaluation_id, part)
+            where = f"evaluation {evaluation_id}: {len(found)} rows in {task.of.results}"
+            console.print(where, soft_wrap=True, markup=False)
     except (DataError, NotFinite) as error:
         raise command.Failure(str(error)) from None
-    evaluation_id = rows.write(task.of, task.of.split, "evaluations", found)
-    console = Terminal(PIPE_WIDTH)
-    console.print(_table(task.of, found))
-    console.print(f"evaluation {evaluation_id}: {len(found)} rows in {task.of.results}", soft_wrap=True)
     return 0
 
 
 def _table(of: Subject, found: Sequence[Row]) -> Table:
     caption = "errors compare within one protocol and one kind of statistics alone"
-    table = Table(title=rows.title(of), caption=caption)
+    table = Table(title=Text(printable(rows.title(of))), caption=caption)
     for head in ("net", "protocol", "BN"):
         table.add_column(head)
     for head in ("top-1 error %", "top-5 error %", "loss", "images/s"):
@@ -152,7 +156,9 @@ def _table(of: Subject, found: Sequence[Row]) -> Table:
         name = "ensemble" if row["member"] is None else Path(of.nets[row["member"] - 1].path).name
         bn = row["bn"] if row["bn_images"] is None else f"{row['bn']} over {row['bn_images']:,}"
         errors = [f"{100 * (1 - row[column]):.2f}" for column in ("top1", "top5")]
-        table.add_row(name, row["protocol"], bn, *errors, f"{row['loss']:.4f}", f"{row['images_per_s']:.1f}")
+        table.add_row(
+            Text(printable(name)), row["protocol"], bn, *errors, f"{row['loss']:.4f}", f"{row['images_per_s']:.1f}"
+        )
     return table
 
 

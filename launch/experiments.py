@@ -30,8 +30,10 @@ TRAINED = (
     "weight_decay", "batch",
 )  # fmt: skip
 
+# Several values of these are one configuration.
+TOGETHER = tuple(option.name for option in fields(RunKeys) if option.metadata["together"])
 # Several values of these tell no runs apart.
-NO_SWEEPS = ("repeats", *(option.name for option in fields(RunKeys) if option.metadata["together"]))
+NO_SWEEPS = ("repeats", *TOGETHER)
 
 Values = Mapping[str, Sequence[Any]]
 
@@ -83,7 +85,10 @@ class Experiment:
             for name, values in group.items():
                 known = found.setdefault(name, [])
                 known += [value for value in values if value not in known]
-        return {name: values for name, values in found.items() if len(values) > 1 and name not in NO_SWEEPS}
+        groups = self.groups[scale]
+        # What is trained and only some groups say, such as family=one-layer, tells these from the others.
+        some = {name for name in found if name in TRAINED and any(name not in group for group in groups)}
+        return {name: each for name, each in found.items() if (len(each) > 1 or name in some) and name not in NO_SWEEPS}
 
 
 @dataclass(frozen=True)
@@ -116,7 +121,11 @@ class Started:
 
 def files() -> dict[str, Path]:
     """Files of the known experiments by name; one in the folder of RESNET_BENCH_EXPERIMENTS hides ours."""
-    folders = [FOLDER] + ([absolute(os.environ[VARIABLE])] if os.environ.get(VARIABLE) else [])
+    folders = [FOLDER]
+    if typed := os.environ.get(VARIABLE):
+        folders.append(absolute(typed))
+        if not folders[-1].is_dir():  # one's own file in it may have been meant to hide ours
+            raise WordError(f"{VARIABLE}={typed}: no such folder; unset it for the experiments of the paper alone")
     return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
 
 
@@ -220,9 +229,15 @@ def _cells(
             name: [value for value in values if name not in chosen or value in typed[name]]
             for name, values in group.items()
         }
-        if not all(kept.values()):
+        if not all(kept.values()) or any(name in TRAINED and name not in group for name in chosen):
             continue
         values = {**kept, **{name: typed[name] for name in typed if name not in chosen or name not in group}}
+        # Several values are one configuration: what the experiment is about is looked at beside what was typed.
+        values |= {
+            name: list(dict.fromkeys((*group[name], *typed[name])))
+            for name in typed
+            if name in TOGETHER and name in group
+        }
         for cell in grammar.product(values, keys, argv):
             others = [name for name in typed if name not in chosen and _changes(cell, name, group)]
             # What the paper has not is no figure at the paper's scale.

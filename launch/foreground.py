@@ -50,7 +50,7 @@ class Outcome:
     """How a run ended.
 
     Attributes:
-        completed: whether its row says so.
+        completed: whether its row says so, and it came to its end.
         message: one line; empty where it completed.
         tail: the last lines of a rank's stderr where the message does not explain it.
     """
@@ -164,6 +164,10 @@ class Ranks:
 
     def _stderr_files(self) -> list[Path]:
         return [self.job.task(rank).paths.stderr for rank in range(self.size)]
+
+    def succeeded(self) -> bool:
+        """Whether every rank came to its end."""
+        return all(map(self._succeeded, range(self.size)))
 
     def _succeeded(self, rank: int) -> bool:
         path = self.job.task(rank).paths.result_pickle
@@ -316,6 +320,11 @@ def _outcome(config: RunConfig, run_id: str, ranks: Ranks, folder: Path, cause: 
     if not rows:
         return Outcome(False, f"ended before it wrote a row ({cause}; logs in {folder})", ranks.tail())
     row = rows[-1]
+    if row["status"] == "completed" and config.examined.after_training and not ranks.succeeded():
+        # Its rows are written before its net is looked at.
+        return Outcome(
+            False, f"completed, and then did not find out about its net what was asked for ({cause}; logs in {folder})"
+        )
     if row["status"] == "completed":
         return Outcome(True)
     message = f"{row['status']} ({row['failure_kind']}): {row['failure_message']} (logs in {folder})"

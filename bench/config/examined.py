@@ -1,5 +1,6 @@
 """What a run may be asked to find out about its net besides training it: the keys `protocol`, `bn` and `examine`."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -8,8 +9,8 @@ from bench.config.grammar import WordError
 from resnet.data import DATASETS
 
 __all__ = [
-    "BN_IMAGES", "EXAMINATIONS", "EXAMINE_IMAGES", "FLOW_IMAGES", "STATISTICS", "Examined", "check_protocols",
-    "examined",
+    "BN_IMAGES", "EXAMINATIONS", "EXAMINE_IMAGES", "FLOW_IMAGES", "STATISTICS", "Examined", "check_counts",
+    "check_protocols", "examined", "lost_with",
 ]  # fmt: skip
 
 STATISTICS = ("running", "exact")  # of batch normalization
@@ -37,6 +38,10 @@ class Asked(Protocol):
     def examine(self) -> str | None: ...
     @property
     def examine_images(self) -> int | None: ...
+    @property
+    def save(self) -> str | None: ...
+    @property
+    def data(self) -> str | None: ...
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,8 @@ class Examined:
         bn_images: training images for the exact ones, at most.
         examinations: of `EXAMINATIONS`.
         examine_images: test images for responses and lesions, at most.
-        flow_images: training images for the gradient's flow, at most.
+        flow_images: training images for the gradient's flow, at most: one batch, of which all activations are kept in
+            fp32.
     """
 
     protocols: tuple[str, ...]
@@ -59,6 +65,11 @@ class Examined:
     examinations: tuple[str, ...]
     examine_images: int
     flow_images: int
+
+    @property
+    def after_training(self) -> bool:
+        """Whether anything is looked at once training is over."""
+        return bool(self.protocols) or bool({"responses", "lesions"} & set(self.examinations))
 
 
 def examined(asked: Asked) -> Examined:
@@ -91,8 +102,42 @@ def examined(asked: Asked) -> Examined:
         bn_images=asked.bn_images or BN_IMAGES,
         examinations=examinations,
         examine_images=asked.examine_images or EXAMINE_IMAGES,
-        flow_images=asked.examine_images or FLOW_IMAGES,
+        flow_images=min(asked.examine_images or FLOW_IMAGES, FLOW_IMAGES),
     )
+
+
+def check_counts(asked: Asked, *, train: int, test: int) -> None:
+    """See that there are as many images as were typed; where none were, all there are will do.
+
+    Args:
+        train, test: images of the splits.
+
+    Raises:
+        WordError: there are fewer; names the nearest number.
+    """
+    for name, number, split, most in (
+        ("bn_images", asked.bn_images, "training", train),
+        ("examine_images", asked.examine_images, "test", test),
+    ):
+        if number is not None and number > most:
+            raise WordError(f"{name}={number}: there are {most} {split} images; nearest is {name}={most}")
+
+
+def lost_with(asked: Asked) -> str:
+    """Return the commands that find out about saved weights what a run did not come to, or that there are none."""
+    if asked.save is None:
+        return "what it was to find out about its net is lost, since its weights were not saved (save=)"
+    found, of = (
+        examined(asked),
+        f"weights={shlex.quote(asked.save)}" + (f" data={shlex.quote(asked.data)}" if asked.data else ""),
+    )
+    commands = []
+    if found.protocols:
+        names = ",".join(map(shlex.quote, found.protocols))
+        commands.append(f"python -m bench.evaluate {of} protocol={names} bn={','.join(found.statistics)}")
+    if {"responses", "lesions"} & set(found.examinations):
+        commands.append(f"python -m bench.depth {of}")
+    return f"what it did not come to is found by {' && '.join(commands)}"
 
 
 def check_protocols(dataset: str, protocols: Sequence[str]) -> None:

@@ -140,7 +140,7 @@ class RunKeys:
     )
     examine_images: int | None = key(
         "for examine: test images, spread evenly; training images for gradient-flow",
-        f"{EXAMINE_IMAGES:,}, or all there are; {FLOW_IMAGES} for gradient-flow",
+        f"{EXAMINE_IMAGES:,}, or all there are; at most {FLOW_IMAGES} for gradient-flow",
         unit="images",
         least=2,
     )

@@ -160,7 +160,7 @@ def _images(keys: RunKeys, dataset: Dataset, host: Host) -> tuple[str, str | Non
     if loader == "synthetic":
         return loader, None, []
     missing = f"no images of {dataset.name} in the site profile or ${DATA_VARIABLE}"
-    for name in ("loader", "target", "loader_threads"):  # who types one of them wants images
+    for name in ("loader", "target", "loader_threads", "protocol", "bn", "examine"):  # who types one wants images
         if (value := getattr(keys, name)) is not None:
             raise WordError(f"{grammar.word(name, value)}: {missing}; add data=PATH")
     notice = f"{missing}: measuring throughput on synthetic images (loader=synthetic); time-to-accuracy needs data=PATH"

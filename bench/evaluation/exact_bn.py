@@ -8,12 +8,21 @@ from torch import Tensor, nn
 
 from resnet.layers import running_statistics_kept
 
-__all__ = ["set_exact_statistics", "spread_rows"]
+__all__ = ["mixed_rows", "set_exact_statistics", "spread_rows"]
 
 
 def spread_rows(count: int, images: int) -> np.ndarray:
     """Places of `count` of a split's images, evenly spread: folders are ordered by class; int64 [count]."""
     return np.arange(count, dtype=np.int64) * images // count
+
+
+def mixed_rows(count: int, images: int) -> np.ndarray:
+    """The same places in a random order, always the same one; int64 [count].
+
+    Whatever is cut from their front has images of many classes, as batches of training have: a BN whose batch has one
+    class alone puts out something else than it did in training.
+    """
+    return np.random.default_rng(0).permutation(spread_rows(count, images))
 
 
 def _none_alone(batches: Iterable[Tensor]) -> Iterator[Tensor]:

@@ -111,16 +111,20 @@ def title(of: Subject) -> str:
     return f"{of.splits.name}, {of.images:,} {of.split.name} images, {of.image_size} pixels, {of.precision}"
 
 
-def write(of: Setting, split: Split, table: str, rows: Sequence[Row]) -> str:
-    """Write the rows of a command, or of a run's examination of its net.
+def new_id(table: str) -> str:
+    """An id for the rows of a command in `evaluations` or `lesions`."""
+    return new_run_id(table.removesuffix("s"))
+
+
+def write(of: Setting, split: Split, table: str, rows: Sequence[Row], evaluation_id: str, part: int = 0) -> None:
+    """Write the rows of a command, or of a run's examination of its net, or a part of them.
 
     Args:
         split: whose images were looked at.
         table: `evaluations` or `lesions`.
         rows: without what they all share, which is added.
-
-    Returns:
-        The command's id.
+        evaluation_id: of `new_id`.
+        part: which of several under the same id, 0 for the first.
 
     Raises:
         OSError: the disk refuses; nothing was written.
@@ -128,13 +132,12 @@ def write(of: Setting, split: Split, table: str, rows: Sequence[Row]) -> str:
     system, code = machine.describe(of.device), revision.running()
     now = datetime.now(UTC)
     whole = {
-        "evaluation_id": new_run_id(table.removesuffix("s")), "created": now,
+        "evaluation_id": evaluation_id, "created": now,
         "dataset": of.dataset, "dataset_hash": of.splits.hash, "sample": of.splits.name, "split": split.name,
         "image_size": of.image_size, "precision": of.precision,
         "git_commit": code.commit, "dirty": code.dirty,
         "hardware": system_class(system), "system_id": system["system_id"],
     }  # fmt: skip
-    path = table_path(of.results, table, f"{now:%Y-%m}", whole["evaluation_id"], 0)
+    path = table_path(of.results, table, f"{now:%Y-%m}", evaluation_id, part)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_once(path, [to_table(table, [clean_row(table, whole | row) for row in rows])])
-    return str(whole["evaluation_id"])

@@ -135,6 +135,11 @@ def subject(typed: Mapping[str, Sequence[Any]]) -> Subject:
         except resnet.WeightsError as error:
             raise WordError(f"weights={error}") from None
         nets.append(net)
+    for place, net in enumerate(nets):
+        if (twin := next((other for other in nets[:place] if other.sha256 == net.sha256), None)) is not None:
+            raise WordError(f"weights={net.path}: is the net of {twin.path}; an ensemble is of different nets")
+        if "recipe" in one:
+            net.words.setdefault("recipe", one["recipe"])  # a row says how its images were normalized
     dataset = _dataset(nets, one)
     image_size = one.get("image_size") or _image_size(nets) or DATASETS[dataset].image_size
     splits = _open(nets, dataset, one, image_size)
@@ -176,9 +181,12 @@ def _augment(nets: Sequence[Net], dataset: str, typed: str | None) -> str:
 
 def _dataset(nets: Sequence[Net], one: dict[str, Any]) -> str:
     """Which dataset is evaluated: the one that was typed, else that of the runs."""
-    if typed := one.get("dataset"):
-        return str(typed)
     known = trained.one_of(nets, "dataset")
+    if typed := one.get("dataset"):
+        # Any images may be in a folder; those of a dataset with a name are no others than its own.
+        if known in DATASETS and known != typed and "imagefolder" not in (known, typed):
+            raise WordError(f"dataset={typed}: the weights were trained on {known}; nearest is dataset={known}")
+        return str(typed)
     if known is None:
         names = ", ".join(DATASETS)
         raise WordError(f"dataset is missing: the weights do not say what they were trained on; choose from {names}")

@@ -129,10 +129,12 @@ def verdict(found: Examination, known: Mapping[Cut, Cost]) -> Verdict | None:
 
 
 def _loudest(ratios: Mapping[Place, float], places: Sequence[Place]) -> float:
-    return max(ratios[place] for place in places)
+    return float(np.max([ratios[place] for place in places]))  # not a number where one of them is none
 
 
 def _outcome(truncation: Cost, deletion: Cost | None, loudest: float) -> str:
+    if np.isnan(loudest):  # of an image that a shortcut hands on as zeros
+        return "undecided"
     if truncation.low > MARGIN or loudest >= SILENT or (deletion is not None and deletion.high <= MARGIN):
         return "refuted"
     if truncation.high <= MARGIN and deletion is not None and deletion.low > MARGIN:

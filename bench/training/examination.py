@@ -13,7 +13,7 @@ from torch import nn
 import resnet
 from bench.config.run_config import RunConfig
 from bench.evaluation import rows
-from bench.evaluation.exact_bn import set_exact_statistics, spread_rows
+from bench.evaluation.exact_bn import mixed_rows, set_exact_statistics, spread_rows
 from bench.evaluation.flow import gradient_flow, measured_after
 from bench.evaluation.images import Normalization
 from bench.evaluation.lesions import DRAWS, all_cuts, examine, place_of
@@ -80,11 +80,11 @@ class Examiner:
     def _evaluate(self, net: Net) -> None:
         config, wanted, of, test = self.config, self.config.examined, self._setting(), self.splits.test
         mine = np.arange(self.world.rank, len(test), self.world.size)
-        found: list[Row] = []
-        for bn in wanted.statistics:
+        evaluation_id = rows.new_id("evaluations")
+        for part, bn in enumerate(wanted.statistics):  # each pass is written before the next, which may fail
             bn_images = None
             if bn == "exact":
-                chosen = spread_rows(min(wanted.bn_images, len(self.splits.train)), len(self.splits.train))
+                chosen = mixed_rows(min(wanted.bn_images, len(self.splits.train)), len(self.splits.train))
                 chosen = chosen[self.world.rank :: self.world.size]
                 images = (images for images, _ in plain_batches(of, self.splits.train, chosen, self._normalization()))
                 with of.autocast():
@@ -96,14 +96,14 @@ class Examiner:
             ):  # fmt: skip
                 totals.add(answer)
             figures = totals.figures(self.world.all_reduce)
-            found += rows.rows_of(
+            found = rows.rows_of(
                 [net], figures, bn=bn, bn_images=bn_images, elapsed_s=time.perf_counter() - started,
                 world_size=self.world.size,
             )  # fmt: skip
-        self._write(self.splits.test, "evaluations", found)
-        for row in found:
-            over = "" if row["bn_images"] is None else f" over {row['bn_images']:,} images"
-            self.say(f"{row['protocol']}, {row['bn']} BN{over}: top-1 {row['top1']:.2%}, top-5 {row['top5']:.2%}")
+            for row in found:
+                over = "" if row["bn_images"] is None else f" over {row['bn_images']:,} images"
+                self.say(f"{row['protocol']}, {row['bn']} BN{over}: top-1 {row['top1']:.2%}, top-5 {row['top5']:.2%}")
+            self._write(self.splits.test, "evaluations", found, evaluation_id, part)
 
     def _examine(self, net: Net, *, cut: bool) -> None:
         wanted, of, test = self.config.examined, self._setting(), self.splits.test
@@ -116,9 +116,9 @@ class Examiner:
                 rank=self.world.rank, ranks=self.world.size, all_reduce=self.world.all_reduce,
             )  # fmt: skip
         known = costs(found)
-        self._write(test, "lesions", [self._shared(net, count) | row for row in rows.lesion_rows(found, known)])
         if cut and (says := verdict(found, known)):
             self.say(str(says))
+        self._write(test, "lesions", [self._shared(net, count) | row for row in rows.lesion_rows(found, known)])
 
     def _flow(self, model: nn.Module, epoch: int) -> None:
         """On one rank, since a BN's batch is one rank's: the others go on to where they wait for it."""
@@ -172,6 +172,6 @@ class Examiner:
         protocol = DATASETS[self.config.dataset].eval_protocol
         return rows.of_nets([net]) | {"weights": rows.hashes([net]), "images": images, "protocol": protocol}
 
-    def _write(self, split: Split, table: str, found: list[Row]) -> None:
+    def _write(self, split: Split, table: str, found: list[Row], evaluation_id: str = "", part: int = 0) -> None:
         if self.world.rank == 0:
-            rows.write(self._setting(), split, table, found)
+            rows.write(self._setting(), split, table, found, evaluation_id or rows.new_id(table), part)

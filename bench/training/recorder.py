@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from bench.config import slurm
+from bench.config.examined import lost_with
 from bench.config.run_config import RunConfig
 from bench.measure import machine, metrics, revision
 from bench.measure.clock import COLUMNS
@@ -83,6 +84,7 @@ class Recorder:
         self._key = {"run_id": run_id, "restart": restart}
         self._lock = threading.RLock()
         self._finished = False
+        self._status = ""
         self._fields: dict[str, Any] = {}
         self._null_reasons: dict[str, str] = {}
         self.facts: dict[str, list[str | None]] = {}  # what computed this attempt and those before it
@@ -148,7 +150,7 @@ class Recorder:
             self._writer.checkpoint(epoch, seconds)
 
     def finish(self, status: str, failure: Failure | None = None, **fields: Any) -> None:
-        """Write the tables. Only the first call does anything."""
+        """Write the tables; only the first call does anything. What watches the run is told by `close`."""
         with self._lock:
             if self._finished:
                 return
@@ -164,12 +166,25 @@ class Recorder:
             )
             # Only now: what cannot be written ends the run as a failure of its own, which has to find its way here.
             self._finished = True
-            self.progress.emit("end", status=status)
+            self._status = status
+
+    def close(self) -> None:
+        """Tell whoever watches that the run has ended."""
+        with self._lock:
+            self.progress.emit("end", status=self._status)
             self.progress.close()
 
     def fail(self, failure: Failure) -> None:
-        """Write the tables of a run that a failure ended; its figures are those of `results.store.early_end`."""
-        self.finish(failure.status, failure)
+        """Write the tables of a run that a failure ended; its figures are those of `results.store.early_end`.
+
+        One that has its tables stays what they say: what came after training is lost, and that is said.
+        """
+        with self._lock:
+            if self._finished:
+                lost = lost_with(self._config) if self._config.examined.after_training else "nothing of it is lost"
+                self.say(f"the run is completed and its rows are written, but then {failure}: {lost}")
+            self.finish(failure.status, failure)
+            self.close()
 
 
 def _typed(row: tuple[float, ...]) -> dict[str, Any]:

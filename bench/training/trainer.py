@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 import resnet
+from bench.config.examined import check_counts
 from bench.config.run_config import RunConfig
 from bench.measure import machine
 from bench.measure.clock import StepClock, Stopwatch, now_s, synchronize, wall_s
@@ -116,6 +117,8 @@ class Trainer:
         self.splits, mean, prepare_s = prepare(config, world)
         if world.rank == 0:
             world.barrier()
+        if config.loader != "synthetic":
+            check_counts(config, train=len(self.splits.train), test=len(self.splits.test))
         self.warnings = DecoderWarnings(config, self.splits, world.device)
         prepare_s = world.all_reduce([prepare_s if world.rank == 0 else 0.0])[0]
         self.origin_s = start_s + prepare_s - self.begun.elapsed_s
@@ -164,7 +167,7 @@ class Trainer:
         return now_s() - self.origin_s
 
     def fit(self) -> None:
-        """Train and evaluate epoch by epoch, then write the outcome.
+        """Train and evaluate epoch by epoch, write the outcome, then find out about the net what was asked for.
 
         Where that fails loaders stay open: what they wait for may never come, and the process is about to end.
         """
@@ -175,8 +178,12 @@ class Trainer:
         self.train_loader.close()
         if self.test_loader:
             self.test_loader.close()
-        self.examiner.after_training(self.model)
+        # Its rows first: what ends the run while its net is looked at must not take a whole training along.
         self._conclude()
+        torch.backends.cudnn.benchmark = False  # which would time algorithms for each size of multi-scale
+        self.examiner.after_training(self.model)
+        if self.recorder:
+            self.recorder.close()
 
     def _epoch(self, epoch: int) -> None:
         before = self.throughput.images, self.throughput.seconds

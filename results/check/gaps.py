@@ -13,6 +13,7 @@ from results.check.runs import Run, kind_of
 from results.check.screen import MOST_RUNS
 from results.check.spoilt import beside, lost, too_many
 from results.check.verdict import Finding, Verdict
+from results.command_line import launch_words
 from results.store.journal import Owner
 from results.words import SHORT
 
@@ -172,10 +173,7 @@ def how_to_confirm(
     if ours.parts["benchmark"] != "training":
         why = f"bench.pairs runs no pairs of {ours.parts['benchmark']}: measure more runs; the command shows both sides"
         return why, {"compare_with": _compare(baseline, runs, evidence)}
-    config = {name: value for name, value in ours.parts["configuration"].items() if value is not None}
-    recipe = config.get("recipe")
-    config["recipe"] = recipe.get("name") if isinstance(recipe, dict) else recipe
-    words = [f"{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in config.items()]
+    words = launch_words(ours.parts["configuration"])
     before, now = begun or (others[-1].commit or "", ours.commit or "")
     length = 12 if before[:12] != now[:12] else None
     sides = [f"a=commit:{before[:length]}", f"b=commit:{now[:length]}"]

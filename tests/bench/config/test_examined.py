@@ -5,6 +5,7 @@ import shlex
 import pytest
 
 from bench.config import grammar
+from bench.config.examined import check_counts, lost_with
 from bench.config.grammar import WordError
 from bench.config.keys import RunKeys
 from bench.config.resolve import Host, resolve, words
@@ -59,6 +60,30 @@ def test_what_is_filled_in() -> None:
     assert (flow.examine_images, flow.flow_images) == (1000, 128)
     fewer = config(f"{DIGITS} examine=gradient-flow examine_images=9").examined
     assert (fewer.examine_images, fewer.flow_images) == (9, 9)
+    more = config(f"{DIGITS} examine=gradient-flow,lesions examine_images=360").examined
+    assert (more.examine_images, more.flow_images) == (360, 128)  # one batch of fp32, whatever else is looked at
+    assert more.after_training and not config(f"{DIGITS} examine=gradient-flow").examined.after_training
+    assert exact.after_training and not nothing.after_training
+
+
+def test_more_images_than_there_are_are_refused_and_the_default_is_what_there_is() -> None:
+    check_counts(config(f"{DIGITS} bn=exact examine=lesions"), train=10, test=4)
+    check_counts(config(f"{DIGITS} bn=exact bn_images=10 examine=lesions examine_images=4"), train=10, test=4)
+    for line, said in (
+        ("bn=exact bn_images=11", "bn_images=11: there are 10 training images; nearest is bn_images=10"),
+        ("examine=lesions examine_images=5", "examine_images=5: there are 4 test images; nearest is examine_images=4"),
+    ):
+        with pytest.raises(WordError, match=f"^{said}$"):
+            check_counts(config(f"{DIGITS} {line}"), train=10, test=4)
+
+
+def test_what_was_lost_is_found_by_commands() -> None:
+    saved = "protocol='whole image' bn=exact examine=lesions,gradient-flow save=/w/a.safetensors"
+    assert lost_with(config(f"{DIGITS} {saved}")) == (
+        "what it did not come to is found by python -m bench.evaluate weights=/w/a.safetensors protocol='whole image' "
+        "bn=exact && python -m bench.depth weights=/w/a.safetensors"
+    )
+    assert "not saved" in lost_with(config(f"{DIGITS} bn=exact"))
 
 
 def test_protocols_are_those_of_the_dataset() -> None:

@@ -123,7 +123,7 @@ def test_without_images_throughput_is_measured_on_synthetic_ones_and_that_is_sai
     assert resolved("depth=152 loader=synthetic")[1] == []
 
 
-@pytest.mark.parametrize("word", ["loader=dali", "loader=torch", "target=0.9"])
+@pytest.mark.parametrize("word", ["loader=dali", "loader=torch", "target=0.9", "bn=exact", "examine=lesions"])
 def test_who_asks_for_images_gets_no_synthetic_ones(word: str) -> None:
     with pytest.raises(WordError, match=f"^{word}: no images of cifar10 .*add data=PATH$"):
         config(f"depth=20 dataset=cifar10 {word}")

@@ -1,5 +1,6 @@
 """The command that examines blocks: its rows are what was found, of one net."""
 
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,21 @@ def test_truncations_have_rows_beside_random_deletions(tmp_path: Path, weights: 
         assert found == [
             (stage, n, draws) for stage in (1, 2, 3) for n in ((1, 2, 3) if kind == "truncation" else (1, 2))
         ]
+
+
+def test_what_was_found_is_printed_before_it_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "w[red].safetensors"
+    resnet.save_weights(net(0, classes=10), path)
+
+    def full(*_: object) -> bool:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("bench.evaluation.rows.write_once", full)
+    assert main([f"weights={path}", "dataset=digits", "images=20", "draws=2", f"results={tmp_path}/rows"]) == 1
+    out, err = capsys.readouterr()
+    assert "layer2.0" in out and "optimal depth" in out and "No space left on device" in err
 
 
 def test_one_net_at_a_time(tmp_path: Path, capsys: pytest.CaptureFixture[str], weights: list[Path]) -> None:

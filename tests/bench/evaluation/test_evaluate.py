@@ -1,6 +1,7 @@
 """The command: from weights files and words to rows, whose figures are those of a naive loop."""
 
 import dataclasses
+import errno
 import json
 import shlex
 from collections.abc import Callable
@@ -18,8 +19,9 @@ from small_nets import SIZE, net
 import bench.depth
 import resnet
 from bench.evaluate import main, make_exact, plan
+from bench.evaluation.exact_bn import mixed_rows
 from bench.evaluation.task import normalization
-from resnet.data import DATASETS, PROTOCOLS, open_dataset
+from resnet.data import DATASETS, PROTOCOLS, DataError, open_dataset
 from results.store.files import read_rows
 
 KNOWN = DATASETS["imagefolder"]
@@ -86,7 +88,7 @@ def test_rows_are_those_of_a_naive_loop(call, weights: list[Path], folder: Path,
     assert "1.safetensors" in out and error in out and "ensemble" in out and row["evaluation_id"] in out
 
 
-def test_exact_statistics_are_over_training_images_that_are_spread_evenly(folder: Path, weights: list[Path]) -> None:
+def test_exact_statistics_are_over_training_images_of_all_classes(folder: Path, weights: list[Path]) -> None:
     words = [f"weights={weights[0]}", f"data={folder}", "dataset=imagefolder", f"image_size={SIZE}", "batch=5"]
     task = plan([*words, "bn=exact", "bn_images=10"])
     make_exact(task, normalization(task.of))
@@ -95,7 +97,7 @@ def test_exact_statistics_are_over_training_images_that_are_spread_evenly(folder
     normalize = naive.by_channel(KNOWN.mean, KNOWN.std)
     images = [
         normalize(naive.to_tensor(naive.views(Image.open(paths[row]).convert("RGB"), "1-crop", SIZE)[0]))
-        for row in (0, 2, 4, 7, 9, 12, 14, 16, 19, 21)
+        for row in mixed_rows(10, 24)
     ]
     model = net(0)
     resnet.load_weights(model, weights[0])
@@ -104,6 +106,43 @@ def test_exact_statistics_are_over_training_images_that_are_spread_evenly(folder
         norm = task.of.nets[0].model.get_submodule(name)
         assert torch.allclose(norm.running_mean.double(), mean, rtol=1e-4, atol=1e-5), name  # type: ignore[union-attr,operator]
         assert torch.allclose(norm.running_var.double(), var, rtol=1e-4, atol=1e-5), name  # type: ignore[union-attr,operator]
+
+
+def test_figures_are_printed_before_they_are_written_and_a_pass_before_the_next(  # type: ignore[no-untyped-def]
+    call, weights: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk, or an image of the second pass that cannot be read, loses no figure that is there."""
+
+    def full(*_: object) -> bool:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("bench.evaluation.rows.write_once", full)
+        out, err = call(f"weights={weights[0]} images=4", status=1)
+    assert "1-crop" in out and "running" in out and "No space left on device" in err
+    monkeypatch.setattr("bench.evaluate.make_exact", lambda *_: (_ for _ in ()).throw(DataError("5.png: cut off")))
+    out, err = call(f"weights={weights[0]} images=4 bn=running,exact", status=1)
+    (row,), _ = read_rows(tmp_path / "rows", "evaluations")
+    assert row["bn"] == "running" and row["evaluation_id"] in out and "5.png: cut off" in err
+
+
+def test_one_net_under_two_names_is_no_ensemble(call, weights: list[Path], tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "copy.safetensors").write_bytes(weights[0].read_bytes())
+    _, err = call(f"weights={weights[0]},{tmp_path}/copy.safetensors images=4", status=2)
+    assert f"copy.safetensors: is the net of {weights[0]}; an ensemble is of different nets" in err
+
+
+def test_a_typed_recipe_is_in_the_row(call, weights: list[Path], tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    call(f"weights={weights[0]} images=4 recipe=fast")
+    (row,), _ = read_rows(tmp_path / "rows", "evaluations")
+    assert row["recipe"] == "fast"
+
+
+def test_another_dataset_than_that_of_the_weights_is_refused(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    path = tmp_path / "w.safetensors"
+    saved_run.save(path, saved_run.at(2), saved_run.untrained())
+    _, err = call(f"weights={path} images=4 dataset=cifar10 data={tmp_path}", status=2, data=False)
+    assert "dataset=cifar10: the weights were trained on digits; nearest is dataset=digits" in err
 
 
 def test_a_part_of_a_split(call, weights: list[Path], tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

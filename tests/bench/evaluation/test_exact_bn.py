@@ -4,11 +4,12 @@ import copy
 from collections.abc import Sequence
 
 import naive
+import numpy as np
 import pytest
 import torch
 from small_nets import SIZE, net
 
-from bench.evaluation.exact_bn import set_exact_statistics, spread_rows
+from bench.evaluation.exact_bn import mixed_rows, set_exact_statistics, spread_rows
 
 
 def batches(sizes: Sequence[int]) -> list[torch.Tensor]:
@@ -79,6 +80,18 @@ def test_rows_are_spread_over_the_split() -> None:
     assert spread_rows(4, 10).tolist() == [0, 2, 5, 7]
     assert spread_rows(10, 10).tolist() == list(range(10))
     assert spread_rows(3, 1_281_167).tolist() == [0, 427_055, 854_111]
+
+
+def test_batches_of_mixed_rows_have_many_classes() -> None:
+    """Of 10 classes in the order of their folders, 64 images of 1,024 have all; spread rows alone have one."""
+    labels = np.repeat(np.arange(10), 5000)
+    mixed = mixed_rows(1024, 50_000)
+    assert sorted(mixed.tolist()) == spread_rows(1024, 50_000).tolist()
+    assert np.array_equal(mixed, mixed_rows(1024, 50_000))
+    for ranks in (1, 2, 8):
+        for rank in range(ranks):
+            assert len(set(labels[mixed[rank::ranks][:64]].tolist())) == 10
+    assert len(set(labels[spread_rows(1024, 50_000)[:64]].tolist())) == 1
 
 
 def test_a_last_image_is_not_normalized_alone() -> None:

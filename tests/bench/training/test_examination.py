@@ -17,7 +17,7 @@ from bench.config import grammar
 from bench.config.keys import RunKeys
 from bench.config.resolve import Host, resolve
 from bench.evaluation import nets
-from bench.evaluation.exact_bn import set_exact_statistics, spread_rows
+from bench.evaluation.exact_bn import mixed_rows, set_exact_statistics
 from bench.evaluation.flow import gradient_flow
 from bench.evaluation.images import Normalization
 from bench.evaluation.softmax import Totals, answers
@@ -114,7 +114,7 @@ def test_exact_statistics_are_those_of_all_ranks(run: tuple[Path, Path, str], fo
     store, weights, _ = run
     of, normalize = setting(folder, tmp_path)
     model = nets.load(str(weights), device=of.device).model
-    chosen = spread_rows(27, 27)
+    chosen = mixed_rows(27, 27)
     batches = [
         images for rank in (0, 1) for images, _ in plain_batches(of, of.splits.train, chosen[rank::2], normalize)
     ]
@@ -212,3 +212,24 @@ def test_training_goes_on_as_if_nobody_had_looked(run: tuple[Path, Path, str], f
     assert (checkpointed["activation_checkpointing"], plain["activation_checkpointing"]) == (True, None)
     assert checkpointed["final_top1"] == plain["final_top1"]
     assert not read_rows(tmp_path, "evaluations")[0] and not read_rows(tmp_path, "lesions")[0]
+
+
+def test_what_fails_after_training_takes_no_training_along(tmp_path: Path) -> None:
+    """Rows of the evaluation cannot be written: the run is completed all the same, and a command is named."""
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / "evaluations").write_text("no folder")
+    words = f"depth=8 dataset=digits loader=torch kernels=torch steps=4 bn=exact,running results={tmp_path}/rows "
+    words += f"save={tmp_path}/w.safetensors"
+    ended = subprocess.run(
+        [sys.executable, ROOT / "launch/local.py", *words.split()], capture_output=True, text=True, timeout=300
+    )
+    said = ended.stdout + ended.stderr
+    assert ended.returncode == 1, said
+    (row,) = rows_of(tmp_path / "rows", "runs")
+    assert (row["status"], row["failure_kind"], row["steps_completed"]) == ("completed", None, 4)
+    assert row["final_top1"] is not None
+    # What was found is said, though it could not be written.
+    assert "whole image, running BN: top-1 " in said
+    again = f"python -m bench.evaluate weights={tmp_path}/w.safetensors protocol='whole image' bn=running,exact"
+    assert "the run is completed and its rows are written, but then failed (storage): " in said and again in said
+    assert "completed, and then did not find out about its net what was asked for" in said

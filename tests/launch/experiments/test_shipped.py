@@ -21,6 +21,7 @@ class Run(NamedTuple):
     seed: int = 0
     examine: str | None = None
     family: str = "cifar"
+    protocol: str | None = None
 
 
 def cifar(shortcut: str, depth: int, seed: int = 0) -> Run:
@@ -30,7 +31,7 @@ def cifar(shortcut: str, depth: int, seed: int = 0) -> Run:
 
 def imagenet(shortcut: str, depth: int) -> Run:
     """600,000 steps of 256 images are 120 epochs; 90 is the usual reading, by plateaus at 30 and 60."""
-    return Run("imagenet", shortcut, depth, 90, None, family="imagenet")
+    return Run("imagenet", shortcut, depth, 90, None, family="imagenet", protocol="10-crop")
 
 
 def small_cifar(shortcut: str, depth: int) -> Run:
@@ -38,15 +39,15 @@ def small_cifar(shortcut: str, depth: int) -> Run:
 
 
 def small_imagenet(shortcut: str, depth: int) -> Run:
-    return Run("imagefolder", shortcut, depth, 10, None, family="imagenet")
+    return Run("imagefolder", shortcut, depth, 10, None, family="imagenet", protocol="10-crop")
 
 
 PAPER = {
     "table2": [imagenet("none", 18), imagenet("none", 34), imagenet("A", 18), imagenet("A", 34)],
     "figure4": [imagenet("none", 18), imagenet("none", 34), imagenet("A", 18), imagenet("A", 34)],
     "table3": [
-        imagenet("A", 34), imagenet("B", 34), imagenet("C", 34), imagenet("B", 50), imagenet("B", 101),
-        imagenet("B", 152),
+        imagenet(shortcut, depth)._replace(protocol="10-crop,multi-scale")  # Table 4 too
+        for shortcut, depth in (("A", 34), ("B", 34), ("C", 34), ("B", 50), ("B", 101), ("B", 152))
     ],
     "table6": [
         cifar("A", 20), cifar("A", 32), cifar("A", 44), cifar("A", 56), cifar("A", 110, 0), cifar("A", 110, 1),
@@ -80,7 +81,8 @@ SMALL = {
         small_imagenet("none", 18), small_imagenet("none", 34), small_imagenet("A", 18), small_imagenet("A", 34),
     ],
     "table3": [
-        small_imagenet("A", 34), small_imagenet("B", 34), small_imagenet("C", 34), small_imagenet("B", 50),
+        small_imagenet(shortcut, depth)._replace(protocol="10-crop,multi-scale")
+        for shortcut, depth in (("A", 34), ("B", 34), ("C", 34), ("B", 50))
     ],
     "table6": [small_cifar("A", 20), small_cifar("A", 56)],
     "figure1": [small_cifar("none", 20), small_cifar("none", 56)],
@@ -113,12 +115,12 @@ def run_of(config: RunConfig) -> Run:
     # Of 1202 layers the activations of a batch would fill a GPU: it is the one net that computes them twice.
     assert config.activation_checkpointing == (True if config.depth == 1202 else None)
     assert config.kernels == "torch" or config.depth != 1202
-    assert (config.protocol, config.bn, config.bn_images) == (None, None, None)
+    assert (config.bn, config.bn_images) == (None, None)
     most = 10_000 if config.examine == "responses" and config.epochs == 165 else None
     assert config.examine_images == most
     return Run(
         config.dataset, config.shortcut, config.depth, config.epochs, config.steps, config.seed, config.examine,
-        config.family,
+        config.family, config.protocol,
     )  # fmt: skip
 
 

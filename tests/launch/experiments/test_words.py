@@ -43,6 +43,8 @@ def nets(plan: Any, line: str) -> list[tuple[str, int, int]]:
         ("experiment=figure1 seed=1,4", [("none", 20, 1), ("none", 20, 4), ("none", 56, 1), ("none", 56, 4)]),
         # All of these are of one shortcut: it is changed.
         ("experiment=figure1 shortcut=A", [("A", 20, 0), ("A", 56, 0)]),
+        # Of a network that only some of its runs name, the word chooses these.
+        ("experiment=one-layer family=one-layer", [("A", 20, 0), ("A", 56, 0)]),
         ("experiment=figure1,table6 scale=small", [("none", 20, 0), ("none", 56, 0), ("A", 20, 0), ("A", 56, 0)]),
     ],
 )
@@ -74,6 +76,22 @@ def test_a_word_changes_every_run(
     got = [getattr(config, first) for config in found]
     assert [getattr(one, second) if second else one for one in got] == [value, value]
     assert {config.data for config in found} == {str(images)}
+
+
+def test_what_an_experiment_looks_at_is_looked_at_beside_what_is_typed(plan: Any, images: Path) -> None:
+    """figure7 without its responses would show nothing of what it says that it shows."""
+    found = configs(plan, f"experiment=figure7 examine=gradient-flow data={images}")
+    assert {config.examine for config in found} == {"responses,gradient-flow"}
+    found = configs(plan, f"experiment=table2 protocol=multi-scale data={images}")
+    assert {config.protocol for config in found} == {"10-crop,multi-scale"}
+
+
+def test_a_folder_of_one_s_own_that_is_not_there_is_refused(
+    plan: Any, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RESNET_BENCH_EXPERIMENTS", "/no/such/folder")
+    with pytest.raises(WordError, match="^RESNET_BENCH_EXPERIMENTS=/no/such/folder: no such folder; "):
+        plan(f"experiment=table6 data={images}")
 
 
 def test_nodes_are_those_of_slurm(plan: Any, images: Path) -> None:
