@@ -231,5 +231,7 @@ def test_what_fails_after_training_takes_no_training_along(tmp_path: Path) -> No
     # What was found is said, though it could not be written.
     assert "whole image, running BN: top-1 " in said
     again = f"python -m bench.evaluate weights={tmp_path}/w.safetensors protocol='whole image' bn=running,exact"
-    assert "the run is completed and its rows are written, but then failed (storage): " in said and again in said
+    assert (
+        "the run is completed and its rows are written, but then failed (storage, rank 0): " in said and again in said
+    )
     assert "completed, and then did not find out about its net what was asked for" in said
