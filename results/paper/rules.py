@@ -69,36 +69,48 @@ def standing(row: Row) -> Standing | None:
     if schedule is None or benchmark_of(row) != "training" or row.get("synthetic") or row.get("loader") == "synthetic":
         return None
     copy = copy_of(row.get("sample"), schedule)
+    differs, length = _differences(row, schedule), _length(row, schedule)
+    # Runs of different length, or with other numbers, share no line: everything that differs is said of each.
     if row.get("scale") == "small":
-        return Standing("reduced", "scale=small", copy)
-    if other := _another_recipe(row, schedule):
-        return Standing("other", other, copy)
-    steps = _steps(row)
-    if steps is None:
-        return Standing("reduced", "its number of steps is not recorded", copy)
-    if steps < schedule.steps:
-        return Standing("reduced", f"{steps:,} of {schedule.steps:,} steps", copy)
-    if steps > schedule.steps:
-        return Standing("other", f"{steps:,} steps, the paper {schedule.steps:,}", copy)
-    # Images that fill no batch are left out of an epoch.
-    if row["images_per_epoch"] <= schedule.train_images - schedule.global_batch:
-        return Standing("reduced", f"{row['images_per_epoch']:,} of {schedule.train_images:,} training images", copy)
-    return Standing("paper", "", copy)
+        return Standing("reduced", ", ".join(["scale=small", *_recipe(row), *differs, *length]), copy)
+    if recipe := _recipe(row):
+        return Standing("other", ", ".join([*recipe, *differs, *length]), copy)
+    if differs:
+        beside = [f"{word}, the paper {value:g}" for word, value in differs.items()]
+        return Standing("other", ", ".join([*beside, *length]), copy)
+    more = (_steps(row) or 0) > schedule.steps
+    return Standing("other" if more else "reduced" if length else "paper", ", ".join(length), copy)
 
 
-def _another_recipe(row: Row, schedule: Schedule) -> str:
-    """What differs from the paper's recipe, but for its length; "" where nothing does."""
-    if row.get("recipe") != "paper":
-        return f"recipe={row.get('recipe') or 'not recorded'}"
+def _recipe(row: Row) -> list[str]:
+    """Another recipe than the paper's; empty where it is that."""
+    return [] if row.get("recipe") == "paper" else [f"recipe={row.get('recipe') or 'not recorded'}"]
+
+
+def _differences(row: Row, schedule: Schedule) -> dict[str, float]:
+    """What differs from the numbers of the paper's recipe, but for its length: "lr=0.2" and the paper's value."""
     wanted = {
         "global_batch": schedule.global_batch, "lr": schedule.lr, "weight_decay": schedule.weight_decay,
         "image_size": schedule.image_size, "num_classes": schedule.num_classes,
     }  # fmt: skip
-    return ", ".join(
-        f"{name}={'not recorded' if row.get(name) is None else format(row[name], 'g')}, the paper {value:g}"
+    return {
+        f"{name}={'not recorded' if row.get(name) is None else format(row[name], 'g')}": value
         for name, value in wanted.items()
         if row.get(name) != value
-    )
+    }
+
+
+def _length(row: Row, schedule: Schedule) -> list[str]:
+    """What a run did less or more than the paper: steps, and training images; empty where neither."""
+    steps, images = _steps(row), row.get("images_per_epoch")
+    if steps is None:
+        return ["its number of steps is not recorded"]
+    said = [f"{steps:,} of {schedule.steps:,} steps"] if steps < schedule.steps else []
+    said += [f"{steps:,} steps, the paper {schedule.steps:,}"] if steps > schedule.steps else []
+    # Images that fill no batch are left out of an epoch.
+    if images <= schedule.train_images - row["global_batch"]:
+        said.append(f"{images:,} of {schedule.train_images:,} training images")
+    return said
 
 
 def _steps(row: Row) -> int | None:
