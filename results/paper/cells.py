@@ -108,9 +108,10 @@ def _lines(published: Sequence[Published], groups: Sequence[Group]) -> list[Line
     shown: list[Group] = []
     for one in published:
         # The paper does not say which statistics of batch normalization it took: the first kind that there is stands
-        # beside its figure, the momentum average before the exact one, and the other on a line of its own.
+        # beside its figure, the momentum average before exact ones, and the others on lines of their own. Of exact ones
+        # those over the most images come first: those over a few are worse, whichever were taken last.
         fitting = [group for group in groups if beside(one, group.label)]
-        fitting.sort(key=lambda group: group.label.bn != "running")
+        fitting.sort(key=lambda group: (group.label.bn != "running", -(group.label.bn_images or 0)))
         trained = next((group for group in fitting if group.label.origin == measured.TRAINED), None)
         weights = next((group for group in fitting if group.label.origin == measured.WEIGHTS), None)
         if trained is not None:

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from results.paper.measured import ENSEMBLE, WEIGHTS, Label, Store, Value, finite, when_of
-from results.paper.rules import Kind, Standing, copy_of, marks_of, net_of, standing
+from results.paper.rules import Kind, Standing, also, copy_of, marks_of, net_of, standing
 from results.published.figure import Metric
 from results.published.schedules import SCHEDULES
 from results.store.schema import Row
 
-__all__ = ["of_evaluations", "run_standing", "weights_standing"]
+__all__ = ["of_evaluations", "precision_marks", "run_standing", "weights_standing"]
 
 _ORDER: tuple[Kind, ...] = ("paper", "other", "reduced")
 
@@ -41,16 +41,33 @@ def _member(row: Row, runs: Mapping[str, Row]) -> tuple[Label, Value] | None:
     run_id = _run_of(row)
     label = Label(
         net=net, system=net.name, dataset=row["dataset"], metric="top-1 error", protocol=row["protocol"],
-        bn=row["bn"], copy=stands.copy, kind=stands.kind, why=stands.why,
+        bn=row["bn"], bn_images=_bn_images(row), copy=stands.copy, kind=stands.kind, why=stands.why,
     )  # fmt: skip
     if not run_id:
         weights = (row.get("weights") or ["unknown"])[0][:12]
-        value = Value(0.0, weights, None, str(row.get("created")), row.get("git_commit"), marks_of(row))
+        marks = (*marks_of(row), *precision_marks(row, {"precision": "fp32"}, "evaluated"))
+        value = Value(0.0, weights, None, str(row.get("created")), row.get("git_commit"), marks)
         return replace(label, origin=WEIGHTS), value
     run = runs.get(run_id, {})
     marks = (*marks_of(run), *(f"evaluated by {mark}" for mark in marks_of(row)))
+    marks += precision_marks(row, run, "evaluated")
     seed = run.get("seed", row.get("seed"))
     return label, Value(0.0, run_id, seed, when_of(run or row), run.get("git_commit"), marks)
+
+
+def _bn_images(row: Row) -> int | None:
+    """Images that exact statistics were taken over: few make another figure than many."""
+    return row.get("bn_images") if row["bn"] == "exact" else None
+
+
+def precision_marks(row: Row, run: Row, verb: str) -> tuple[str, ...]:
+    """What is said of a row in another precision than the run's own rows are.
+
+    Args:
+        verb: what was done to the net, such as "evaluated".
+    """
+    used = row.get("precision")
+    return () if used in (None, run.get("precision")) else (f"{verb} in {used}",)
 
 
 def _run_of(row: Row) -> str:
@@ -60,14 +77,14 @@ def _run_of(row: Row) -> str:
 def _standing(row: Row, runs: Mapping[str, Row]) -> Standing | None:
     """Where an error of one net may be shown: where its weights may, and only of all test images."""
     stands, schedule = weights_standing(row, runs), SCHEDULES[row["dataset"]]
-    if stands is not None and stands.kind != "reduced" and row.get("images") != schedule.test_images:
+    if stands is not None and row.get("images") != schedule.test_images:
         images = "an unknown number" if row.get("images") is None else f"{row['images']:,}"
-        return Standing("reduced", f"{images} of {schedule.test_images:,} test images", stands.copy)
+        return also(stands, "reduced", f"{images} of {schedule.test_images:,} test images")
     return stands
 
 
 def weights_standing(row: Row, runs: Mapping[str, Row]) -> Standing | None:
-    """Judge the weights that a row is of: as the run that saved them, and only those of its last epoch.
+    """Judge the weights that a row is of: as the run that saved them, of its last epoch and at its image size.
 
     Args:
         row: of `evaluations` or `lesions`, of a dataset of the paper's.
@@ -76,20 +93,24 @@ def weights_standing(row: Row, runs: Mapping[str, Row]) -> Standing | None:
     Returns:
         None where they say nothing of the paper, as those of a run that failed.
     """
-    schedule = SCHEDULES[row["dataset"]]
-    copy = copy_of(row.get("sample"), schedule)
+    schedule, run = SCHEDULES[row["dataset"]], runs.get(_run_of(row), {})
     if row.get("trained_by") is None:
-        stands = Standing("paper", "", copy)
         if row.get("num_classes") not in (None, schedule.num_classes):
             return None
+        stands = Standing("paper", "", copy_of(row.get("sample"), schedule))
     else:
-        run, trained = runs.get(_run_of(row)), run_standing(row, runs)
-        if run is None or trained is None:
-            return trained
-        stands = trained
-        if row.get("epoch") is None or row["epoch"] != run.get("epochs_completed"):
-            at, whole = (row.get("epoch"), run.get("epochs_completed"))
-            stands = Standing("reduced", f"weights of epoch {at or 'unknown'} of {whole or 'unknown'}", stands.copy)
+        trained = run_standing(row, runs)
+        if trained is None:
+            return None
+        stands, at, whole = trained, row.get("epoch"), run.get("epochs_completed")
+        if at is None or at != whole:
+            stands = also(
+                stands, "reduced", f"weights of epoch {'unknown' if at is None else at} of {whole or 'unknown'}"
+            )
+    # Of older rows the size is not recorded.
+    size = row.get("image_size")
+    if size not in (None, run.get("image_size") or schedule.image_size):
+        stands = also(stands, "other", f"evaluated at image_size={size}" if stands.why else f"image_size={size}")
     return stands
 
 
@@ -122,7 +143,8 @@ def _ensemble(row: Row, rows: list[Row], runs: Mapping[str, Row]) -> tuple[Label
     system = f"{count} nets: {', '.join(sorted(label.system for label in labels))}"
     label = Label(
         net=None, system=system, dataset=row["dataset"], metric="top-1 error", protocol=f"ensemble, {row['protocol']}",
-        bn=row["bn"], copy=", ".join(copies), origin=ENSEMBLE, kind=worst.kind, why=worst.why,
+        bn=row["bn"], bn_images=_bn_images(row), copy=", ".join(copies), origin=ENSEMBLE, kind=worst.kind,
+        why=worst.why,
     )  # fmt: skip
     marks = tuple(sorted({mark for _, value in known for mark in value.marks}))
     ids = " ".join(sorted({value.run_id for _, value in known}))

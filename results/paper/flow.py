@@ -5,13 +5,13 @@ gradients healthy norms, so that vanishing gradients are not what makes deep one
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from results.paper import fill
 from results.paper.evaluated import run_standing
 from results.paper.layers import DATASET, Examined, LayerFigure, by_command, in_order
 from results.paper.measured import Store, finite
-from results.paper.rules import Standing, marks_of, net_of
+from results.paper.rules import also, marks_of, net_of
 from results.published.figure import Net
 from results.store.schema import Row
 from results.words import counted
@@ -115,9 +115,8 @@ def _flow(run_id: str, epochs: Mapping[int, list[Row]], runs: Mapping[str, Row])
         return None
     if run and last != run.get("epochs_completed"):
         whole = run.get("epochs_completed") or "unknown"
-        why = ", ".join(filter(None, (stands.why, f"looked at up to epoch {last} of {whole}")))
         # What followed another recipe stays with it: it is no smaller run of the paper's.
-        stands = replace(stands, why=why) if stands.kind == "other" else Standing("reduced", why, stands.copy)
+        stands = also(stands, "reduced", f"looked at up to epoch {last} of {whole}")
     marks = dict.fromkeys(marks_of(run) if run else ())
     for own in epochs.values():
         marks |= dict.fromkeys(f"examined by {mark}" for mark in marks_of(own[0]) if mark not in marks)

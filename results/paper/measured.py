@@ -24,6 +24,7 @@ class Label:
         net: None for an ensemble.
         system: its name.
         bn: "running" or "exact"; "" for a count.
+        bn_images: that exact statistics were taken over; None where not recorded, and for any others.
         copy: of the images; "" for the lossless one.
         origin: "trained here", "weights of no run" or "ensemble".
         why: what keeps them apart from the paper's figures.
@@ -35,6 +36,7 @@ class Label:
     metric: Metric
     protocol: str
     bn: str
+    bn_images: int | None = None
     copy: str = ""
     origin: str = TRAINED
     kind: Kind = "paper"

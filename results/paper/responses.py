@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from results.paper import fill
-from results.paper.evaluated import weights_standing
+from results.paper.evaluated import precision_marks, weights_standing
 from results.paper.layers import DATASET, Examined, LayerFigure, by_command, in_order
 from results.paper.measured import Store, finite
 from results.paper.rules import marks_of, net_of
 from results.published.figure import Net
+from results.published.schedules import SCHEDULES
 from results.store.schema import Row
 
 __all__ = ["NETS", "TITLE", "ResponseFigure", "Responses", "build"]
@@ -42,13 +44,15 @@ class ResponseFigure(LayerFigure[Responses]):
 
 
 def build(store: Store) -> ResponseFigure:
-    """Lay out the figure over a store: of each file of weights what was measured last."""
+    """Lay out the figure over a store: of each file of weights, at one image size, what was measured last."""
     commands, bad = by_command(store, ["response"], "test")
     runs = {row["run_id"]: row for row in store.runs}
-    latest: dict[tuple[str, ...], list[Row]] = {}
+    latest: dict[tuple[Any, ...], list[Row]] = {}
     for rows in commands:
         if own := [row for row in rows if finite(row.get("value"))]:
-            latest[tuple(own[0].get("weights") or [own[0]["evaluation_id"]])] = own
+            first = own[0]
+            size = first.get("image_size") or SCHEDULES[DATASET].image_size
+            latest[(size, *(first.get("weights") or [first["evaluation_id"]]))] = own
     found = [one for own in latest.values() if (one := _responses(own, runs)) is not None]
     fills = {net: fill.of_responses(net, DATASET) for net in NETS}
     notes = [f"cannot be read: {file.path}: {file.reason}" for file in [*store.bad, *bad]]
@@ -65,6 +69,7 @@ def _responses(own: list[Row], runs: Mapping[str, Row]) -> Responses | None:
     run_id = run.get("run_id") or (first.get("weights") or ["unknown"])[0][:12]
     marks = marks_of(run) if run else ("weights of no run",)
     marks += tuple(f"examined by {mark}" for mark in marks_of(first))
+    marks += precision_marks(first, run or {"precision": "fp32"}, "examined")
     layers = [(row.get("layer") or "?", row["value"]) for row in in_order(own)]
     return Responses(
         net=net, run_id=run_id, seed=run.get("seed", first.get("seed")), images=first.get("images"), stands=stands,

@@ -1,7 +1,7 @@
 """Which runs may stand beside the paper's figures, and why the others may not."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from results.identity import benchmark_of
@@ -10,7 +10,7 @@ from results.published.schedules import SCHEDULES, Schedule
 from results.store.schema import Row
 from results.words import parse_json
 
-__all__ = ["Kind", "Standing", "copy_of", "last_attempts", "marks_of", "net_of", "standing"]
+__all__ = ["Kind", "Standing", "also", "copy_of", "last_attempts", "marks_of", "net_of", "standing"]
 
 Kind = Literal["paper", "reduced", "other"]
 
@@ -29,6 +29,13 @@ class Standing:
     kind: Kind
     why: str
     copy: str
+
+
+def also(stands: Standing, kind: Kind, why: str) -> Standing:
+    """The same with one more reason to stand apart; of this kind where there was none before."""
+    return replace(
+        stands, kind=kind if stands.kind == "paper" else stands.kind, why=", ".join(filter(None, (stands.why, why)))
+    )
 
 
 def last_attempts(rows: Iterable[Row]) -> list[Row]:

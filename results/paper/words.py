@@ -88,7 +88,8 @@ def protocol_text(one: Published) -> str:
 def label_text(label: Label) -> str:
     """Protocol, with everything that sets a figure apart."""
     said = [label.protocol]
-    said += ["bn exact"] if label.bn == "exact" else []
+    over = "" if label.bn_images is None else f" over {label.bn_images:,} images"
+    said += [f"bn {label.bn}{over}"] if label.bn not in ("running", "") else []
     said += [label.copy] if label.copy else []
     said += [label.origin] if label.origin == "weights of no run" else []
     return ", ".join(said)

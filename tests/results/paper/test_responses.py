@@ -69,6 +69,7 @@ def test_of_one_file_of_weights_the_latest_is_shown(store, examine, rows):
         ({}, {"epoch": 3}, "reduced, not comparable", "weights of epoch 3 of 165"),
         ({"sample": "cifar10-jpeg"}, {}, "comparable", "cifar10-jpeg"),
         ({}, {"sample": "cifar10-jpeg"}, "comparable", "cifar10-jpeg"),
+        ({}, {"image_size": 128}, "another recipe, not the paper's", "image_size=128"),
     ],
 )
 def test_what_is_not_the_papers_is_apart(store, examine, rows, trained_as, row, section, said):
@@ -84,6 +85,15 @@ def test_other_nets_images_and_failed_runs_are_not_there(store, examine, rows, r
     store.train("run", 0.91), store.train("failed", 0.91, status="failed", seed=1)
     examine("e", [0.1] * 4, **{"trained_by": "run.0", "epoch": 165, **row})
     assert not rows("figure=7", status="measured")
+
+
+def test_a_later_examination_at_another_size_replaces_none(store, examine, rows):
+    store.train("run", 0.91, precision="bf16")
+    for name, size, value in (("e", None, 0.9), ("f", 32, 0.1), ("g", 128, 0.5)):
+        examine(name, [value] * 4, trained_by="run.0", epoch=165, weights=["ab"], image_size=size, precision="fp16")
+    found = rows("figure=7", run_id="run")
+    assert {(row["std"], row["why"]) for row in found} == {(0.1, ""), (0.5, "image_size=128")} and len(found) == 8
+    assert {tuple(row["marks"]) for row in found} == {("examined in fp16",)}
 
 
 def test_published_weights_are_marked(examine, rows):
