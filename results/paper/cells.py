@@ -113,15 +113,18 @@ def _lines(published: Sequence[Published], groups: Sequence[Group]) -> list[Line
         fitting = [group for group in groups if beside(one, group.label)]
         fitting.sort(key=lambda group: (group.label.bn != "running", -(group.label.bn_images or 0)))
         trained = next((group for group in fitting if group.label.origin == measured.TRAINED), None)
-        weights = next((group for group in fitting if group.label.origin == measured.WEIGHTS), None)
+        # Which of several files the published figure is of nobody recorded: each stands beside it, in order of time.
+        files: dict[str, Group] = {}
+        for group in fitting:
+            if group.label.origin == measured.WEIGHTS:
+                files.setdefault(group.label.of, group)
         if trained is not None:
             lacking = [seed for seed in fill.wanted_seeds(one) if seed not in trained.seeds]
             short = len(trained.values) < len(fill.wanted_seeds(one))
             lines.append(Line(one, trained, fill.of_figure(one, trained.seeds) if short and lacking else ""))
-        elif weights is None or one.is_ours:
+        elif not files or one.is_ours:
             lines.append(Line(one, None, fill.of_figure(one)))
-        if weights is not None:
-            lines.append(Line(one, weights))
-        shown += [group for group in (trained, weights) if group is not None]
+        lines += [Line(one, group) for group in files.values()]
+        shown += [*([trained] if trained is not None else []), *files.values()]
     rest = [group for group in groups if not any(group is one for one in shown)]
     return [*lines, *(Line(None, group) for group in rest)]

@@ -47,12 +47,23 @@ def _member(row: Row, runs: Mapping[str, Row]) -> tuple[Label, Value] | None:
         weights = (row.get("weights") or ["unknown"])[0][:12]
         marks = (*marks_of(row), *precision_marks(row, {"precision": "fp32"}, "evaluated"))
         value = Value(0.0, weights, None, str(row.get("created")), row.get("git_commit"), marks)
-        return replace(label, origin=WEIGHTS), value
+        return replace(label, origin=WEIGHTS, of=_weights_of(row)), value
     run = runs.get(run_id, {})
+    label = label if run else replace(label, of=run_id)
     marks = (*marks_of(run), *(f"evaluated by {mark}" for mark in marks_of(row)))
     marks += precision_marks(row, run, "evaluated")
     seed = run.get("seed", row.get("seed"))
     return label, Value(0.0, run_id, seed, when_of(run or row), run.get("git_commit"), marks)
+
+
+def _weights_of(row: Row) -> str:
+    """The one file or attempt that a net's row is of; without either, the row's own command."""
+    return (row.get("weights") or [""])[0] or attempt_of(row) or f"{row['evaluation_id']}/{row.get('member')}"
+
+
+def attempt_of(row: Row) -> str:
+    """The attempt and epoch whose weights a row is of; "" where it does not say."""
+    return "" if row.get("trained_by") is None or row.get("epoch") is None else f"{row['trained_by']}@{row['epoch']}"
 
 
 def _bn_images(row: Row) -> int | None:
@@ -144,7 +155,7 @@ def _ensemble(row: Row, rows: list[Row], runs: Mapping[str, Row]) -> tuple[Label
     label = Label(
         net=None, system=system, dataset=row["dataset"], metric="top-1 error", protocol=f"ensemble, {row['protocol']}",
         bn=row["bn"], bn_images=_bn_images(row), copy=", ".join(copies), origin=ENSEMBLE, kind=worst.kind,
-        why=worst.why,
+        why=worst.why, of=" ".join(sorted(map(_weights_of, members))),
     )  # fmt: skip
     marks = tuple(sorted({mark for _, value in known for mark in value.marks}))
     ids = " ".join(sorted({value.run_id for _, value in known}))

@@ -11,7 +11,19 @@ from results.statistics import Mean, mean_of
 from results.store.files import BadFile, read_rows
 from results.store.schema import Row
 
-__all__ = ["Group", "Label", "Store", "Value", "grouped", "of_counts", "of_runs", "read"]
+__all__ = [
+    "ENSEMBLE",
+    "TRAINED",
+    "WEIGHTS",
+    "Group",
+    "Label",
+    "Store",
+    "Value",
+    "grouped",
+    "of_counts",
+    "of_runs",
+    "read",
+]
 
 TRAINED, WEIGHTS, ENSEMBLE = "trained here", "weights of no run", "ensemble"
 
@@ -27,6 +39,8 @@ class Label:
         bn_images: that exact statistics were taken over; None where not recorded, and for any others.
         copy: of the images; "" for the lossless one.
         origin: "trained here", "weights of no run" or "ensemble".
+        of: whose figure it is, where it is averaged with no other's: hash of the file of weights, members of an
+            ensemble, or a run that is not in the store. Nothing says that another file is a repetition of it.
         why: what keeps them apart from the paper's figures.
     """
 
@@ -39,6 +53,7 @@ class Label:
     bn_images: int | None = None
     copy: str = ""
     origin: str = TRAINED
+    of: str = ""
     kind: Kind = "paper"
     why: str = ""
 

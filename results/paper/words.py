@@ -1,6 +1,6 @@
 """Figures in words: percent as the paper prints them, who published them, and what a reader must know of each."""
 
-from results.paper.measured import Group, Label
+from results.paper.measured import WEIGHTS, Group, Label
 from results.published.figure import ERRORS, Published
 
 __all__ = [
@@ -91,5 +91,5 @@ def label_text(label: Label) -> str:
     over = "" if label.bn_images is None else f" over {label.bn_images:,} images"
     said += [f"bn {label.bn}{over}"] if label.bn not in ("running", "") else []
     said += [label.copy] if label.copy else []
-    said += [label.origin] if label.origin == "weights of no run" else []
+    said += [label.origin, label.of[:12]] if label.origin == WEIGHTS else []
     return ", ".join(said)

@@ -216,3 +216,36 @@ def test_exact_statistics_over_few_images_replace_none_over_many(store, rows, ru
     lines = run("table=3")[1].splitlines()
     (few,) = [line for line in lines if "bn exact over 2 images" in line and " top-1 " in line]
     assert " 50.00 " in few and any("bn exact over 2,048 images" in line and "24.70" in line for line in lines)
+
+
+def test_files_of_different_nets_are_never_averaged_and_one_file_counts_once(store, rows, run):
+    fifty = {"depth": 50, "stride": "v1.5", "protocol": "1-crop"}
+    for name, file, top1 in (("e", "aa", 0.75), ("f", "bb", 0.8125), ("g", "aa", 0.5)):
+        store.evaluate(name, {**fifty, "weights": [file * 32], "top1": top1})
+    found = rows("table=3", status="measured", metric="top-1 error")
+    # Nothing says which of the two the published figure is of.
+    assert [(row["n"], row["measured"], row["run_ids"], row["place"]) for row in found] == [
+        (1, 0.5, ["aa" * 6], "torchvision"), (1, 0.1875, ["bb" * 6], "torchvision")
+    ]  # fmt: skip
+    out = run("table=3")[1]
+    assert all(f"1-crop, weights of no run, {file * 6}" in out for file in ("aa", "bb"))
+
+
+def test_runs_that_the_store_has_not_are_never_averaged(store, rows):
+    for seed in (0, 1):
+        store.evaluate(f"e{seed}", {"trained_by": f"gone{seed}.0", "epoch": 90, "seed": seed})
+    assert [(row["n"], row["run_ids"]) for row in ours(rows)] == [(1, ["gone1"]), (1, ["gone0"])]
+
+
+def test_ensembles_of_other_nets_are_never_averaged_and_one_counts_once(store, rows):
+    for seed in range(3):
+        store.train(f"run{seed}", 0.73, seed=seed, **NET)
+    for name, other, top1 in (("e", 1, 0.75), ("f", 2, 0.8125), ("g", 1, 0.5)):
+        members = [
+            {"trained_by": f"run{seed}.0", "epoch": 90, "member": at, "members": 2} for at, seed in ((1, 0), (2, other))
+        ]
+        store.evaluate(name, *members, {"member": None, "members": 2, "top1": top1})
+    found = rows("table=5", origin="ensemble", metric="top-1 error")
+    assert [(row["n"], row["measured"], row["run_ids"]) for row in found] == [
+        (1, 0.5, ["run0 run1"]), (1, 0.1875, ["run0 run2"])
+    ]  # fmt: skip
