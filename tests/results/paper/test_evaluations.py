@@ -249,3 +249,16 @@ def test_ensembles_of_other_nets_are_never_averaged_and_one_counts_once(store, r
     assert [(row["n"], row["measured"], row["run_ids"]) for row in found] == [
         (1, 0.5, ["run0 run1"]), (1, 0.1875, ["run0 run2"])
     ]  # fmt: skip
+
+
+def test_ensembles_stand_in_the_table_of_their_images(store, rows, run):
+    for seed in (0, 1):
+        store.train(f"run{seed}", 0.91, seed=seed)
+    usual = {"dataset": "cifar10", "family": "cifar", "depth": 20, "shortcut": "A", "protocol": "whole image",
+             "members": 2, "epoch": 165}  # fmt: skip
+    members = [{**usual, "member": 1 + seed, "trained_by": f"run{seed}.0"} for seed in (0, 1)]
+    store.evaluate("e", *members, {**usual, "member": None, "top1": 0.9375})
+    assert rows("table=5", status="measured") == [] and "ResNet-20" not in run("table=5")[1]
+    (found,) = rows("table=6", origin="ensemble")
+    assert (found["system"], found["measured"], found["published"]) == ("2 nets: ResNet-20, ResNet-20", 0.0625, None)
+    assert "ensemble, whole image" in run("table=6")[1]
