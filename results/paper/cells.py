@@ -63,9 +63,11 @@ def build(number: str, store: Store) -> PaperTable:
     word = f"table={number}"
     published = shown_in(word)
     pairs, notes = measured.of_runs(store)
+    weights, more = evaluated.of_evaluations(store)
     sizes = [(one.dataset, one.image_size, one.num_classes) for one in SCHEDULES.values()]
-    groups = measured.grouped([*pairs, *evaluated.of_evaluations(store), *measured.of_counts(store, sizes)])
+    groups = measured.grouped([*pairs, *weights, *measured.of_counts(store, sizes)])
     groups = [group for group in groups if _of_table(group.label, number, published)]
+    notes += more
     notes += [
         f"{group.label.system}, {group.label.metric}: {counted(len(group.repeats), 'run')} of a seed that was there "
         f"before, not counted: {', '.join(group.repeats)}"

@@ -14,13 +14,21 @@ __all__ = ["of_evaluations", "precision_marks", "run_standing", "weights_standin
 _ORDER: tuple[Kind, ...] = ("paper", "other", "reduced")
 
 
-def of_evaluations(store: Store) -> list[tuple[Label, Value]]:
-    """The errors of weights on all test images, the latest evaluation of each first."""
+def of_evaluations(store: Store) -> tuple[list[tuple[Label, Value]], list[str]]:
+    """The errors of weights on all test images, the latest evaluation of each first.
+
+    Returns:
+        Label and value each; and lines on evaluations that cannot be shown.
+    """
     runs = {row["run_id"]: row for row in store.runs}
     rows = sorted(store.evaluations, key=lambda row: str(row.get("created") or ""), reverse=True)
     found: list[tuple[Label, Value]] = []
+    notes: dict[str, None] = {}  # one for all rows of an evaluation
     for row in rows:
         if row.get("dataset") not in SCHEDULES:
+            continue
+        if lacking := [name for name in ("protocol", "bn") if row.get(name) is None]:
+            notes[f"evaluation {row['evaluation_id']}: no {' and no '.join(lacking)} is recorded: not shown"] = None
             continue
         one = _ensemble(row, rows, runs) if row.get("member") is None else _member(row, runs)
         if one is None:
@@ -30,7 +38,7 @@ def of_evaluations(store: Store) -> list[tuple[Label, Value]]:
         for metric, column in metrics:
             if finite(row.get(column)) and (metric == "top-1 error" or row["dataset"] == "imagenet"):
                 found.append((replace(label, metric=metric), replace(value, value=1 - row[column])))
-    return found
+    return found, list(notes)
 
 
 def _member(row: Row, runs: Mapping[str, Row]) -> tuple[Label, Value] | None:

@@ -74,7 +74,7 @@ class FlowFigure(LayerFigure[Flow]):
 
 def build(store: Store) -> FlowFigure:
     """Lay out the figure over a store."""
-    commands, bad = by_command(store, KINDS, "train")
+    commands, more = by_command(store, KINDS, "train")
     runs = {row["run_id"]: row for row in store.runs}
     attempts: list[tuple[str, int, list[Row]]] = []
     strange = 0
@@ -99,7 +99,7 @@ def build(store: Store) -> FlowFigure:
         [f"{len(unfinished)} failed or killed runs are not shown: {', '.join(unfinished[:3])}"] if unfinished else []
     )
     notes += [f"{counted(strange, 'measurement')} of no attempt or epoch, not shown"] if strange else []
-    notes += [f"cannot be read: {file.path}: {file.reason}" for file in [*store.bad, *bad]]
+    notes += more
     found.sort(key=lambda one: NETS.index(one.net))
     fills = {net: fill.of_flow(net, DATASET) for net in NETS}
     whole = [one for one in found if one.before is not None]

@@ -1,5 +1,6 @@
 """What was measured of each layer of a net, from the table `lesions`: whose rows they are, and what figures share."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Self, TypeVar
@@ -8,8 +9,9 @@ from results.paper.measured import Store
 from results.paper.rules import Standing
 from results.published.figure import Net
 from results.published.schedules import SCHEDULES
-from results.store.files import BadFile, read_rows
+from results.store.files import read_rows
 from results.store.schema import Row
+from results.words import counted
 
 __all__ = ["DATASET", "Examined", "LayerFigure", "One", "by_command", "images_text", "in_order"]
 
@@ -77,14 +79,25 @@ class LayerFigure(Generic[One]):
         return cls(word, title, tuple(fills), shown, apart, missing, list(notes))
 
 
-def by_command(store: Store, kinds: Iterable[str], split: str) -> tuple[list[list[Row]], list[BadFile]]:
-    """Rows of some kinds on the images of a split, those of each command together, the earliest command first."""
+def by_command(store: Store, kinds: Iterable[str], split: str) -> tuple[list[list[Row]], list[str]]:
+    """Rows of some kinds on the images of a split, those of each command together, the earliest command first.
+
+    Returns:
+        The rows; and lines on files of the store that cannot be read, and on rows that cannot be shown.
+    """
     rows, bad = read_rows(store.root, "lesions")
-    chosen, commands = set(kinds), dict[str, list[Row]]()
+    chosen, commands, lost = set(kinds), dict[str, list[Row]](), Counter[str]()
     for row in rows:
         if row["kind"] in chosen and row.get("dataset") == DATASET and row.get("split") == split:
-            commands.setdefault(row["evaluation_id"], []).append(row)
-    return sorted(commands.values(), key=lambda own: str(own[0].get("created") or "")), bad
+            if row["stage"] is None or row["block"] is None:
+                lost[row["evaluation_id"]] += 1
+            else:
+                commands.setdefault(row["evaluation_id"], []).append(row)
+    notes = [f"cannot be read: {file.path}: {file.reason}" for file in [*store.bad, *bad]]
+    notes += [
+        f"examination {name}: {counted(number, 'row')} of no stage or block, not shown" for name, number in lost.items()
+    ]
+    return sorted(commands.values(), key=lambda own: str(own[0].get("created") or "")), notes
 
 
 def in_order(rows: Iterable[Row]) -> list[Row]:

@@ -45,7 +45,7 @@ class ResponseFigure(LayerFigure[Responses]):
 
 def build(store: Store) -> ResponseFigure:
     """Lay out the figure over a store: of each file of weights, at one image size, what was measured last."""
-    commands, bad = by_command(store, ["response"], "test")
+    commands, notes = by_command(store, ["response"], "test")
     runs = {row["run_id"]: row for row in store.runs}
     latest: dict[tuple[Any, ...], list[Row]] = {}
     for rows in commands:
@@ -55,7 +55,6 @@ def build(store: Store) -> ResponseFigure:
             latest[(size, *(first.get("weights") or [first["evaluation_id"]]))] = own
     found = [one for own in latest.values() if (one := _responses(own, runs)) is not None]
     fills = {net: fill.of_responses(net, DATASET) for net in NETS}
-    notes = [f"cannot be read: {file.path}: {file.reason}" for file in [*store.bad, *bad]]
     return ResponseFigure.of("figure=7", TITLE, fills, found, found, notes)
 
 

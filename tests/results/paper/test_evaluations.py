@@ -262,3 +262,14 @@ def test_ensembles_stand_in_the_table_of_their_images(store, rows, run):
     (found,) = rows("table=6", origin="ensemble")
     assert (found["system"], found["measured"], found["published"]) == ("2 nets: ResNet-20, ResNet-20", 0.0625, None)
     assert "ensemble, whole image" in run("table=6")[1]
+
+
+@pytest.mark.parametrize("lacking", [("protocol",), ("bn",), ("protocol", "bn")])
+def test_an_evaluation_without_its_protocol_or_statistics_is_named_and_not_shown(trained, rows, run, lacking):
+    row = {"trained_by": "run.0", "epoch": 90}
+    trained.evaluate("e", row, {**row, **dict.fromkeys(lacking)}, {**row, "member": None, **dict.fromkeys(lacking)})
+    assert [(one["bn"], one["n"], one["protocol"]) for one in ours(rows)] == [("running", 1, "10-crop")]
+    note = f"note: evaluation e: no {' and no '.join(lacking)} is recorded: not shown"
+    for word in ("table=3", "table=5"):
+        status, out, err = run(word)
+        assert (status, err, out.count(note)) == (0, "", 1)

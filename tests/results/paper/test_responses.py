@@ -96,6 +96,15 @@ def test_a_later_examination_at_another_size_replaces_none(store, examine, rows)
     assert {tuple(row["marks"]) for row in found} == {("examined in fp16",)}
 
 
+@pytest.mark.parametrize("lacking", ["stage", "block"])
+def test_rows_of_no_layer_are_named_and_not_shown(store, examine, run, rows, lacking):
+    store.train("run", 0.91)
+    examine("e", [0.1] * 4, trained_by="run.0", epoch=165)
+    examine("f", [0.2] * 4, trained_by="run.0", epoch=165, **{lacking: None})
+    assert {row["std"] for row in rows("figure=7", run_id="run")} == {0.1}
+    assert "note: examination f: 4 rows of no stage or block, not shown" in run("figure=7")[1]
+
+
 def test_published_weights_are_marked(examine, rows):
     examine("e", [0.1] * 4)
     assert {(row["run_id"], *row["marks"]) for row in rows("figure=7", status="measured")} == {
