@@ -1,6 +1,6 @@
 """Errors of saved weights, from the table `evaluations`: of runs here, of files that no run saved, of ensembles."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from results.paper.measured import ENSEMBLE, WEIGHTS, Label, Store, Value, finite, when_of
@@ -30,7 +30,11 @@ def of_evaluations(store: Store) -> tuple[list[tuple[Label, Value]], list[str]]:
         if lacking := [name for name in ("protocol", "bn") if row.get(name) is None]:
             notes[f"evaluation {row['evaluation_id']}: no {' and no '.join(lacking)} is recorded: not shown"] = None
             continue
-        one = _ensemble(row, rows, runs) if row.get("member") is None else _member(row, runs)
+        members = _members(row, rows)
+        if _one_net_twice(members):
+            notes[f"evaluation {row['evaluation_id']}: an ensemble that has one net twice: not shown"] = None
+            continue
+        one = _ensemble(row, members, runs) if row.get("member") is None else _member(row, runs)
         if one is None:
             continue
         label, value = one
@@ -145,12 +149,25 @@ def run_standing(row: Row, runs: Mapping[str, Row]) -> Standing | None:
     return replace(trained, copy=copy or trained.copy)
 
 
-def _ensemble(row: Row, rows: list[Row], runs: Mapping[str, Row]) -> tuple[Label, Value] | None:
-    """As of `_member`; an ensemble stands where the least of its members does."""
+def _members(row: Row, rows: Iterable[Row]) -> list[Row]:
+    """The rows of an ensemble's members, by the same protocol; none of a row that is of one net."""
     same = ("evaluation_id", "dataset", "protocol", "bn", "split")
-    members = [
+    if row.get("member") is not None:
+        return []
+    return [
         one for one in rows if one.get("member") is not None and all(one.get(name) == row.get(name) for name in same)
     ]
+
+
+def _one_net_twice(members: Sequence[Row]) -> bool:
+    """Whether two members are one net: averaged with itself it is no ensemble, whichever of its copies was read."""
+    hashes = [name for one in members for name in one.get("weights") or []]
+    attempts = [name for one in members if (name := attempt_of(one))]
+    return any(len(set(names)) < len(names) for names in (hashes, attempts))
+
+
+def _ensemble(row: Row, members: Sequence[Row], runs: Mapping[str, Row]) -> tuple[Label, Value] | None:
+    """As of `_member`; an ensemble stands where the least of its members does."""
     found = [_member(one, runs) for one in members]
     known = [one for one in found if one is not None]
     count = row.get("members") or 0

@@ -273,3 +273,24 @@ def test_an_evaluation_without_its_protocol_or_statistics_is_named_and_not_shown
     for word in ("table=3", "table=5"):
         status, out, err = run(word)
         assert (status, err, out.count(note)) == (0, "", 1)
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        {"trained_by": "run0.0"},
+        {"trained_by": "run0.0", "weights": ["cd"]},
+        {"trained_by": "run1.0", "weights": ["ab"]},
+    ],
+)
+def test_an_ensemble_of_one_net_twice_is_named_and_not_shown(store, rows, run, second):
+    for seed in (0, 1):
+        store.train(f"run{seed}", 0.73, seed=seed, **NET)
+    first = {"trained_by": "run0.0", "weights": ["ab"]}
+    members = [{**one, "epoch": 90, "member": at, "members": 2} for at, one in enumerate(({**first}, second), 1)]
+    whole = {"member": None, "members": 2}
+    store.evaluate("e", *({**one, "weights": one.get("weights", ["ab"])} for one in members), whole)
+    assert rows("table=5", origin="ensemble") == []
+    assert run("table=5")[1].count("note: evaluation e: an ensemble that has one net twice: not shown") == 1
+    store.evaluate("f", members[0], {**members[1], "trained_by": "run1.0", "weights": ["cd"]}, whole)
+    assert {row["n"] for row in rows("table=5", origin="ensemble")} == {1}
