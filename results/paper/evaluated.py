@@ -9,7 +9,7 @@ from results.published.figure import Metric
 from results.published.schedules import SCHEDULES
 from results.store.schema import Row
 
-__all__ = ["of_evaluations", "precision_marks", "run_standing", "weights_standing"]
+__all__ = ["attempt_of", "of_evaluations", "precision_marks", "run_standing", "weights_standing"]
 
 _ORDER: tuple[Kind, ...] = ("paper", "other", "reduced")
 

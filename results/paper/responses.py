@@ -2,10 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from results.paper import fill
-from results.paper.evaluated import precision_marks, weights_standing
+from results.paper.evaluated import attempt_of, precision_marks, weights_standing
 from results.paper.layers import DATASET, Examined, LayerFigure, by_command, in_order
 from results.paper.measured import Store, finite
 from results.paper.rules import marks_of, net_of
@@ -44,15 +43,17 @@ class ResponseFigure(LayerFigure[Responses]):
 
 
 def build(store: Store) -> ResponseFigure:
-    """Lay out the figure over a store: of each file of weights, at one image size, what was measured last."""
+    """Lay out the figure over a store: of each net, at one image size, what was measured last."""
     commands, notes = by_command(store, ["response"], "test")
     runs = {row["run_id"]: row for row in store.runs}
-    latest: dict[tuple[Any, ...], list[Row]] = {}
+    latest: dict[tuple[int, str], list[Row]] = {}
     for rows in commands:
         if own := [row for row in rows if finite(row.get("value"))]:
             first = own[0]
             size = first.get("image_size") or SCHEDULES[DATASET].image_size
-            latest[(size, *(first.get("weights") or [first["evaluation_id"]]))] = own
+            # A run that examines itself without save= has no file; saved and examined again it is the same net.
+            of = attempt_of(first) or " ".join(first.get("weights") or [first["evaluation_id"]])
+            latest[(size, of)] = own
     found = [one for own in latest.values() if (one := _responses(own, runs)) is not None]
     fills = {net: fill.of_responses(net, DATASET) for net in NETS}
     return ResponseFigure.of("figure=7", TITLE, fills, found, found, notes)

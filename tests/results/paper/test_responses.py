@@ -87,6 +87,15 @@ def test_other_nets_images_and_failed_runs_are_not_there(store, examine, rows, r
     assert not rows("figure=7", status="measured")
 
 
+def test_of_one_net_the_latest_is_shown_whether_it_was_saved_or_not(store, examine, rows):
+    store.train("run", 0.91), store.train("again", 0.92, seed=1)
+    for name, value, weights in (("e", 0.9, None), ("f", 0.8, None), ("g", 0.1, ["ab"])):
+        examine(name, [value] * 4, trained_by="run.0", epoch=165, weights=weights)
+        assert [row["std"] for row in rows("figure=7", run_id="run")] == [value] * 4
+    examine("h", [0.2] * 4, trained_by="again.0", epoch=165, weights=None)
+    assert len(rows("figure=7", status="measured")) == 8
+
+
 def test_a_later_examination_at_another_size_replaces_none(store, examine, rows):
     store.train("run", 0.91, precision="bf16")
     for name, size, value in (("e", None, 0.9), ("f", 32, 0.1), ("g", 128, 0.5)):
