@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from results.paper.measured import ENSEMBLE, WEIGHTS, Label, Store, Value, finite, when_of
-from results.paper.rules import Kind, Standing, also, copy_of, marks_of, net_of, standing
+from results.paper.rules import Kind, Standing, also, copy_of, marks_of, net_of, run_of, standing
 from results.published.figure import Metric
 from results.published.schedules import SCHEDULES
 from results.store.schema import Row
@@ -50,7 +50,7 @@ def _member(row: Row, runs: Mapping[str, Row]) -> tuple[Label, Value] | None:
     net, stands = net_of(row), _standing(row, runs)
     if net is None or stands is None:
         return None
-    run_id = _run_of(row)
+    run_id = run_of(row)
     label = Label(
         net=net, system=net.name, dataset=row["dataset"], metric="top-1 error", protocol=row["protocol"],
         bn=row["bn"], bn_images=_bn_images(row), copy=stands.copy, kind=stands.kind, why=stands.why,
@@ -93,10 +93,6 @@ def precision_marks(row: Row, run: Row, verb: str) -> tuple[str, ...]:
     return () if used in (None, run.get("precision")) else (f"{verb} in {used}",)
 
 
-def _run_of(row: Row) -> str:
-    return (row.get("trained_by") or "").rpartition(".")[0]
-
-
 def _standing(row: Row, runs: Mapping[str, Row]) -> Standing | None:
     """Where an error of one net may be shown: where its weights may, and only of all test images."""
     stands, schedule = weights_standing(row, runs), SCHEDULES[row["dataset"]]
@@ -116,7 +112,7 @@ def weights_standing(row: Row, runs: Mapping[str, Row]) -> Standing | None:
     Returns:
         None where they say nothing of the paper, as those of a run that failed.
     """
-    schedule, run = SCHEDULES[row["dataset"]], runs.get(_run_of(row), {})
+    schedule, run = SCHEDULES[row["dataset"]], runs.get(run_of(row), {})
     if row.get("trained_by") is None:
         if row.get("num_classes") not in (None, schedule.num_classes):
             return None
@@ -140,7 +136,7 @@ def weights_standing(row: Row, runs: Mapping[str, Row]) -> Standing | None:
 def run_standing(row: Row, runs: Mapping[str, Row]) -> Standing | None:
     """Judge the run that a row is of, whatever the epoch; otherwise as `weights_standing`."""
     copy = copy_of(row.get("sample"), SCHEDULES[row["dataset"]])
-    run = runs.get(_run_of(row))
+    run = runs.get(run_of(row))
     if run is None:
         return Standing("other", "its run is not in this store", copy)
     trained = standing(run)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from results.paper import fill
 from results.paper.evaluated import run_standing
-from results.paper.layers import DATASET, Examined, LayerFigure, by_command, in_order
+from results.paper.layers import DATASET, Examined, LayerFigure, by_command, in_order, unfinished_notes
 from results.paper.measured import Store, finite
 from results.paper.rules import also, marks_of, net_of
 from results.published.figure import Net
@@ -88,16 +88,8 @@ def build(store: Store) -> FlowFigure:
     # Of one attempt the command that came last: sorting keeps their order.
     for run_id, _, own in sorted(attempts, key=lambda one: one[1]):
         latest.setdefault(run_id, {})[own[0]["epoch"]] = own
-    unfinished = [
-        run_id
-        for run_id, epochs in latest.items()
-        if net_of(epochs[max(epochs)][0]) in NETS
-        and (runs.get(run_id) or {"status": "completed"})["status"] != "completed"
-    ]  # fmt: skip
     found = [one for run_id, epochs in latest.items() if (one := _flow(run_id, epochs, runs)) is not None]
-    notes = (
-        [f"{len(unfinished)} failed or killed runs are not shown: {', '.join(unfinished[:3])}"] if unfinished else []
-    )
+    notes = unfinished_notes((epochs[max(epochs)][0] for epochs in latest.values()), NETS, runs)
     notes += [f"{counted(strange, 'measurement')} of no attempt or epoch, not shown"] if strange else []
     notes += more
     found.sort(key=lambda one: NETS.index(one.net))

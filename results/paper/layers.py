@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import Generic, Self, TypeVar
 
 from results.paper.measured import Store
-from results.paper.rules import Standing
+from results.paper.rules import Standing, net_of, run_of
 from results.published.figure import Net
 from results.published.schedules import SCHEDULES
 from results.store.files import read_rows
 from results.store.schema import Row
 from results.words import counted
 
-__all__ = ["DATASET", "Examined", "LayerFigure", "One", "by_command", "images_text", "in_order"]
+__all__ = ["DATASET", "Examined", "LayerFigure", "One", "by_command", "images_text", "in_order", "unfinished_notes"]
 
 DATASET = "cifar10"
 
@@ -98,6 +98,23 @@ def by_command(store: Store, kinds: Iterable[str], split: str) -> tuple[list[lis
         f"examination {name}: {counted(number, 'row')} of no stage or block, not shown" for name, number in lost.items()
     ]
     return sorted(commands.values(), key=lambda own: str(own[0].get("created") or "")), notes
+
+
+def unfinished_notes(of: Iterable[Row], nets: Iterable[Net], runs: Mapping[str, Row]) -> list[str]:
+    """Name the runs that failed or were killed, whose nets are therefore not shown.
+
+    Args:
+        of: rows of nets that were looked at.
+        nets: of the figure.
+        runs: by id, each its last attempt.
+    """
+    ids = dict.fromkeys(
+        run["run_id"]
+        for row in of
+        if net_of(row) in nets and (run := runs.get(run_of(row))) is not None and run["status"] != "completed"
+    )
+    some = ", ".join([*ids][:3]) + (", ..." if len(ids) > 3 else "")
+    return [f"{len(ids)} failed or killed runs are not shown: {some}"] if ids else []
 
 
 def in_order(rows: Iterable[Row]) -> list[Row]:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from results.paper import fill
 from results.paper.evaluated import attempt_of, precision_marks, weights_standing
-from results.paper.layers import DATASET, Examined, LayerFigure, by_command, in_order
+from results.paper.layers import DATASET, Examined, LayerFigure, by_command, in_order, unfinished_notes
 from results.paper.measured import Store, finite
-from results.paper.rules import marks_of, net_of
+from results.paper.rules import marks_of, net_of, run_of
 from results.published.figure import Net
 from results.published.schedules import SCHEDULES
 from results.store.schema import Row
@@ -55,6 +55,7 @@ def build(store: Store) -> ResponseFigure:
             of = attempt_of(first) or " ".join(first.get("weights") or [first["evaluation_id"]])
             latest[(size, of)] = own
     found = [one for own in latest.values() if (one := _responses(own, runs)) is not None]
+    notes += unfinished_notes((own[0] for own in latest.values()), NETS, runs)
     fills = {net: fill.of_responses(net, DATASET) for net in NETS}
     return ResponseFigure.of("figure=7", TITLE, fills, found, found, notes)
 
@@ -65,7 +66,7 @@ def _responses(own: list[Row], runs: Mapping[str, Row]) -> Responses | None:
     net, stands = net_of(first), weights_standing(first, runs)
     if net not in NETS or net is None or stands is None:
         return None
-    run = runs.get((first.get("trained_by") or "").rpartition(".")[0], {})
+    run = runs.get(run_of(first), {})
     run_id = run.get("run_id") or (first.get("weights") or ["unknown"])[0][:12]
     marks = marks_of(run) if run else ("weights of no run",)
     marks += tuple(f"examined by {mark}" for mark in marks_of(first))

@@ -10,7 +10,7 @@ from results.published.schedules import SCHEDULES, Schedule
 from results.store.schema import Row
 from results.words import parse_json
 
-__all__ = ["Kind", "Standing", "also", "copy_of", "last_attempts", "marks_of", "net_of", "standing"]
+__all__ = ["Kind", "Standing", "also", "copy_of", "last_attempts", "marks_of", "net_of", "run_of", "standing"]
 
 Kind = Literal["paper", "reduced", "other"]
 
@@ -57,6 +57,11 @@ def net_of(row: Row) -> Net | None:
     if row["family"] != "imagenet" or row["depth"] < 50:
         stride = "v1"
     return Net(row["family"], row["depth"], row["shortcut"], stride)
+
+
+def run_of(row: Row) -> str:
+    """The run that trained what a row of `evaluations` or `lesions` is of; "" where none is named."""
+    return (row.get("trained_by") or "").rpartition(".")[0]
 
 
 def copy_of(sample: str | None, schedule: Schedule) -> str:

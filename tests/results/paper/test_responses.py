@@ -87,6 +87,14 @@ def test_other_nets_images_and_failed_runs_are_not_there(store, examine, rows, r
     assert not rows("figure=7", status="measured")
 
 
+@pytest.mark.parametrize("status", ["failed", "killed"])
+def test_examined_runs_that_did_not_complete_are_named(store, examine, rows, run, status):
+    store.train("broken", 0.91, status=status), store.train("deep", 0.91, status=status, depth=26)
+    examine("e", [0.1] * 4, trained_by="broken.0", epoch=165), examine("f", [0.1] * 4, trained_by="deep.0", depth=26)
+    assert not rows("figure=7", status="measured")
+    assert "note: 1 failed or killed runs are not shown: broken\n" in run("figure=7")[1]
+
+
 def test_of_one_net_the_latest_is_shown_whether_it_was_saved_or_not(store, examine, rows):
     store.train("run", 0.91), store.train("again", 0.92, seed=1)
     for name, value, weights in (("e", 0.9, None), ("f", 0.8, None), ("g", 0.1, ["ab"])):
