@@ -246,6 +246,19 @@ def test_imagenet_trains_whole_or_stands_apart(store, rows):
     assert vision and all(row["status"] == "missing" for row in vision)
 
 
+@pytest.mark.parametrize("broken", [True, False])
+def test_a_top_5_error_whose_file_is_broken_or_lost_is_named(store, rows, run, broken):
+    store.train("whole", 0.73, epochs=[{"epoch": 90, "top1": 0.73, "top5": 0.91}], dataset="imagenet", depth=34)
+    assert "whole: no top-5" not in run("table=3")[1]
+    (path,) = store.root.glob("epochs/*/*.parquet")
+    path.write_bytes(b"PAR1") if broken else path.unlink()
+    assert [row["metric"] for row in rows("table=3", status="measured")] == ["top-1 error"]
+    out = run("table=3")[1]
+    assert "note: run whole: no top-5 error of its last epoch can be read\n" in out
+    assert (f"note: cannot be read: {path}: " in out) == broken
+    assert "top-5" not in run("table=6")[1]
+
+
 def test_stride_tells_bottlenecks_apart(store, rows):
     store.train("v1.5", 0.76, dataset="imagenet", depth=50, shortcut="B", stride="v1.5")
     found = rows("table=3", status="measured")
