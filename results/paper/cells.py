@@ -22,6 +22,7 @@ TABLES: dict[str, str] = {
     "7": "Table 7: PASCAL VOC, detection",
     "8": "Table 8: COCO, detection",
 }
+TOP_5 = ("2", "3", "4")  # tables of single nets on ImageNet: their top-5 errors are shown, also where none is published
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,12 @@ def build(number: str, store: Store) -> PaperTable:
     """Lay out a table of the paper over a store."""
     word = f"table={number}"
     published = shown_in(word)
-    pairs, notes = measured.of_runs(store)
+    pairs, notes = measured.of_runs(store, top5=number in TOP_5)
+    weights, more = evaluated.of_evaluations(store)
     sizes = [(one.dataset, one.image_size, one.num_classes) for one in SCHEDULES.values()]
-    groups = measured.grouped([*pairs, *evaluated.of_evaluations(store), *measured.of_counts(store, sizes)])
+    groups = measured.grouped([*pairs, *weights, *measured.of_counts(store, sizes)])
     groups = [group for group in groups if _of_table(group.label, number, published)]
+    notes += more
     notes += [
         f"{group.label.system}, {group.label.metric}: {counted(len(group.repeats), 'run')} of a seed that was there "
         f"before, not counted: {', '.join(group.repeats)}"
@@ -82,9 +85,10 @@ def build(number: str, store: Store) -> PaperTable:
 
 def _of_table(label: Label, number: str, published: Sequence[Published]) -> bool:
     if label.origin == measured.ENSEMBLE:
-        return number == "5"
+        # Table 5 is of ImageNet; of CIFAR-10 no ensemble was published, and they stand below its nets.
+        return (number, label.dataset) in (("5", "imagenet"), ("6", "cifar10"))
     named = {(one.net, one.dataset) for one in published if one.net is not None}
-    metrics = {one.metric for one in published} | (set(ERRORS) if number in "234" else set())
+    metrics = {one.metric for one in published} | (set(ERRORS) if number in TOP_5 else set())
     return (label.net, label.dataset) in named and label.metric in metrics
 
 
@@ -108,19 +112,23 @@ def _lines(published: Sequence[Published], groups: Sequence[Group]) -> list[Line
     shown: list[Group] = []
     for one in published:
         # The paper does not say which statistics of batch normalization it took: the first kind that there is stands
-        # beside its figure, the momentum average before the exact one, and the other on a line of its own.
+        # beside its figure, the momentum average before exact ones, and the others on lines of their own. Of exact ones
+        # those over the most images come first: those over a few are worse, whichever were taken last.
         fitting = [group for group in groups if beside(one, group.label)]
-        fitting.sort(key=lambda group: group.label.bn != "running")
+        fitting.sort(key=lambda group: (group.label.bn != "running", -(group.label.bn_images or 0)))
         trained = next((group for group in fitting if group.label.origin == measured.TRAINED), None)
-        weights = next((group for group in fitting if group.label.origin == measured.WEIGHTS), None)
+        # Which of several files the published figure is of nobody recorded: each stands beside it, in order of time.
+        files: dict[str, Group] = {}
+        for group in fitting:
+            if group.label.origin == measured.WEIGHTS:
+                files.setdefault(group.label.of, group)
         if trained is not None:
             lacking = [seed for seed in fill.wanted_seeds(one) if seed not in trained.seeds]
             short = len(trained.values) < len(fill.wanted_seeds(one))
             lines.append(Line(one, trained, fill.of_figure(one, trained.seeds) if short and lacking else ""))
-        elif weights is None or one.is_ours:
+        elif not files or one.is_ours:
             lines.append(Line(one, None, fill.of_figure(one)))
-        if weights is not None:
-            lines.append(Line(one, weights))
-        shown += [group for group in (trained, weights) if group is not None]
+        lines += [Line(one, group) for group in files.values()]
+        shown += [*([trained] if trained is not None else []), *files.values()]
     rest = [group for group in groups if not any(group is one for one in shown)]
     return [*lines, *(Line(None, group) for group in rest)]

@@ -10,7 +10,8 @@ of ResNet-50 that others published stand beside ours in table=throughput.
 A published figure stands only beside one of the same net, images, metric and test protocol: any other has a line of its
 own. Measured errors are those of the last epoch of completed runs of recipe=paper over its whole schedule, and those of
 their weights in the table `evaluations`. Reduced runs and other recipes are listed apart. What is missing is named,
-with the command that would fill it.
+with the command that would fill it. Notes, on files that cannot be read and on what does not count, stand below a table
+and in JSON; those of CSV go to stderr.
 
 With to= the table or figure is also drawn, as SVG and PNG. Exit status: 0 shown, 2 bad words.
 """
@@ -26,7 +27,7 @@ from results.paper import cells, curves, flow, measured, responses, throughput
 from results.paper.render import Shown, csv_text, figure_parts, json_text, layer_parts, table_parts
 from results.paper.render_rates import rate_parts
 from results.report.terminal import show
-from results.words import DEFAULT_ROOT, root_from
+from results.words import DEFAULT_ROOT, printable, root_from
 
 FIGURES = ("1", "4", "6", "7", "one-layer", flow.WORD)
 TABLES = (*cells.TABLES, "throughput")
@@ -98,8 +99,12 @@ def main(words: Sequence[str] | None = None) -> int:
 
     def do(task: Task) -> int:
         found = task.found
-        if task.form != "table":
-            print(json_text(found) if task.form == "json" else csv_text(found))
+        if task.form == "json":
+            print(json_text(found))
+        elif task.form == "csv":
+            print(csv_text(found))
+            # Its rows have no room for them, and a cell is not to be missing without a word.
+            print(*(f"note: {printable(note)}\n" for note in found.notes), sep="", end="", file=sys.stderr)
         else:
             show(*_parts(found))
         if task.to is not None:

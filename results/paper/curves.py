@@ -116,7 +116,7 @@ def build(number: str, store: Store) -> PaperFigure:
     word = f"figure={number}"
     title, panels = FIGURES[number]
     wanted = {(net, panel.dataset) for panel in panels for net in panel.nets}
-    curves, apart, unfinished = list[Curve](), list[Curve](), list[str]()
+    curves, apart, unfinished, lost = list[Curve](), list[Curve](), list[str](), list[str]()
     for row in store.runs:
         net, stands = net_of(row), standing(row)
         if net is None or stands is None or (net, row["dataset"]) not in wanted:
@@ -127,6 +127,8 @@ def build(number: str, store: Store) -> PaperFigure:
         if points := _points(RunRows(store.root, row["run_id"]), row):
             curve = Curve(net, row["run_id"], row.get("seed"), stands, marks_of(row), points)
             (curves if stands.kind == "paper" and not stands.copy else apart).append(curve)
+        else:
+            lost.append(f"run {row['run_id']}: completed, and no epochs of it can be read: not drawn")
     there = {curve.net for curve in curves}
     missing = {
         net: fill.of_net(net, panel.dataset)
@@ -137,6 +139,7 @@ def build(number: str, store: Store) -> PaperFigure:
     notes = (
         [f"{len(unfinished)} failed or killed runs are not drawn: {', '.join(unfinished[:3])}"] if unfinished else []
     )
+    notes += lost
     notes += [f"cannot be read: {file.path}: {file.reason}" for file in store.bad]
     unpublished = UNPUBLISHED.get(number, "")
     return PaperFigure(word, title, panels, curves, apart, _ends(word), unpublished, missing, notes)

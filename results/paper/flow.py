@@ -5,13 +5,13 @@ gradients healthy norms, so that vanishing gradients are not what makes deep one
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from results.paper import fill
 from results.paper.evaluated import run_standing
-from results.paper.layers import DATASET, Examined, LayerFigure, by_command, in_order
+from results.paper.layers import DATASET, Examined, LayerFigure, by_command, in_order, unfinished_notes
 from results.paper.measured import Store, finite
-from results.paper.rules import Standing, marks_of, net_of
+from results.paper.rules import also, marks_of, net_of
 from results.published.figure import Net
 from results.store.schema import Row
 from results.words import counted
@@ -74,7 +74,7 @@ class FlowFigure(LayerFigure[Flow]):
 
 def build(store: Store) -> FlowFigure:
     """Lay out the figure over a store."""
-    commands, bad = by_command(store, KINDS, "train")
+    commands, more = by_command(store, KINDS, "train")
     runs = {row["run_id"]: row for row in store.runs}
     attempts: list[tuple[str, int, list[Row]]] = []
     strange = 0
@@ -88,18 +88,10 @@ def build(store: Store) -> FlowFigure:
     # Of one attempt the command that came last: sorting keeps their order.
     for run_id, _, own in sorted(attempts, key=lambda one: one[1]):
         latest.setdefault(run_id, {})[own[0]["epoch"]] = own
-    unfinished = [
-        run_id
-        for run_id, epochs in latest.items()
-        if net_of(epochs[max(epochs)][0]) in NETS
-        and (runs.get(run_id) or {"status": "completed"})["status"] != "completed"
-    ]  # fmt: skip
     found = [one for run_id, epochs in latest.items() if (one := _flow(run_id, epochs, runs)) is not None]
-    notes = (
-        [f"{len(unfinished)} failed or killed runs are not shown: {', '.join(unfinished[:3])}"] if unfinished else []
-    )
+    notes = unfinished_notes((epochs[max(epochs)][0] for epochs in latest.values()), NETS, runs)
     notes += [f"{counted(strange, 'measurement')} of no attempt or epoch, not shown"] if strange else []
-    notes += [f"cannot be read: {file.path}: {file.reason}" for file in [*store.bad, *bad]]
+    notes += more
     found.sort(key=lambda one: NETS.index(one.net))
     fills = {net: fill.of_flow(net, DATASET) for net in NETS}
     whole = [one for one in found if one.before is not None]
@@ -115,9 +107,8 @@ def _flow(run_id: str, epochs: Mapping[int, list[Row]], runs: Mapping[str, Row])
         return None
     if run and last != run.get("epochs_completed"):
         whole = run.get("epochs_completed") or "unknown"
-        why = ", ".join(filter(None, (stands.why, f"looked at up to epoch {last} of {whole}")))
         # What followed another recipe stays with it: it is no smaller run of the paper's.
-        stands = replace(stands, why=why) if stands.kind == "other" else Standing("reduced", why, stands.copy)
+        stands = also(stands, "reduced", f"looked at up to epoch {last} of {whole}")
     marks = dict.fromkeys(marks_of(run) if run else ())
     for own in epochs.values():
         marks |= dict.fromkeys(f"examined by {mark}" for mark in marks_of(own[0]) if mark not in marks)

@@ -1,17 +1,19 @@
 """What was measured of each layer of a net, from the table `lesions`: whose rows they are, and what figures share."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Self, TypeVar
 
 from results.paper.measured import Store
-from results.paper.rules import Standing
+from results.paper.rules import Standing, net_of, run_of
 from results.published.figure import Net
 from results.published.schedules import SCHEDULES
-from results.store.files import BadFile, read_rows
+from results.store.files import read_rows
 from results.store.schema import Row
+from results.words import counted
 
-__all__ = ["DATASET", "Examined", "LayerFigure", "One", "by_command", "images_text", "in_order"]
+__all__ = ["DATASET", "Examined", "LayerFigure", "One", "by_command", "images_text", "in_order", "unfinished_notes"]
 
 DATASET = "cifar10"
 
@@ -77,14 +79,42 @@ class LayerFigure(Generic[One]):
         return cls(word, title, tuple(fills), shown, apart, missing, list(notes))
 
 
-def by_command(store: Store, kinds: Iterable[str], split: str) -> tuple[list[list[Row]], list[BadFile]]:
-    """Rows of some kinds on the images of a split, those of each command together, the earliest command first."""
+def by_command(store: Store, kinds: Iterable[str], split: str) -> tuple[list[list[Row]], list[str]]:
+    """Rows of some kinds on the images of a split, those of each command together, the earliest command first.
+
+    Returns:
+        The rows; and lines on files of the store that cannot be read, and on rows that cannot be shown.
+    """
     rows, bad = read_rows(store.root, "lesions")
-    chosen, commands = set(kinds), dict[str, list[Row]]()
+    chosen, commands, lost = set(kinds), dict[str, list[Row]](), Counter[str]()
     for row in rows:
         if row["kind"] in chosen and row.get("dataset") == DATASET and row.get("split") == split:
-            commands.setdefault(row["evaluation_id"], []).append(row)
-    return sorted(commands.values(), key=lambda own: str(own[0].get("created") or "")), bad
+            if row["stage"] is None or row["block"] is None:
+                lost[row["evaluation_id"]] += 1
+            else:
+                commands.setdefault(row["evaluation_id"], []).append(row)
+    notes = [f"cannot be read: {file.path}: {file.reason}" for file in [*store.bad, *bad]]
+    notes += [
+        f"examination {name}: {counted(number, 'row')} of no stage or block, not shown" for name, number in lost.items()
+    ]
+    return sorted(commands.values(), key=lambda own: str(own[0].get("created") or "")), notes
+
+
+def unfinished_notes(of: Iterable[Row], nets: Iterable[Net], runs: Mapping[str, Row]) -> list[str]:
+    """Name the runs that failed or were killed, whose nets are therefore not shown.
+
+    Args:
+        of: rows of nets that were looked at.
+        nets: of the figure.
+        runs: by id, each its last attempt.
+    """
+    ids = dict.fromkeys(
+        run["run_id"]
+        for row in of
+        if net_of(row) in nets and (run := runs.get(run_of(row))) is not None and run["status"] != "completed"
+    )
+    some = ", ".join([*ids][:3]) + (", ..." if len(ids) > 3 else "")
+    return [f"{len(ids)} failed or killed runs are not shown: {some}"] if ids else []
 
 
 def in_order(rows: Iterable[Row]) -> list[Row]:

@@ -11,7 +11,19 @@ from results.statistics import Mean, mean_of
 from results.store.files import BadFile, read_rows
 from results.store.schema import Row
 
-__all__ = ["Group", "Label", "Store", "Value", "grouped", "of_counts", "of_runs", "read"]
+__all__ = [
+    "ENSEMBLE",
+    "TRAINED",
+    "WEIGHTS",
+    "Group",
+    "Label",
+    "Store",
+    "Value",
+    "grouped",
+    "of_counts",
+    "of_runs",
+    "read",
+]
 
 TRAINED, WEIGHTS, ENSEMBLE = "trained here", "weights of no run", "ensemble"
 
@@ -24,8 +36,11 @@ class Label:
         net: None for an ensemble.
         system: its name.
         bn: "running" or "exact"; "" for a count.
+        bn_images: that exact statistics were taken over; None where not recorded, and for any others.
         copy: of the images; "" for the lossless one.
         origin: "trained here", "weights of no run" or "ensemble".
+        of: whose figure it is, where it is averaged with no other's: hash of the file of weights, members of an
+            ensemble, or a run that is not in the store. Nothing says that another file is a repetition of it.
         why: what keeps them apart from the paper's figures.
     """
 
@@ -35,8 +50,10 @@ class Label:
     metric: Metric
     protocol: str
     bn: str
+    bn_images: int | None = None
     copy: str = ""
     origin: str = TRAINED
+    of: str = ""
     kind: Kind = "paper"
     why: str = ""
 
@@ -145,8 +162,11 @@ def grouped(pairs: Iterable[tuple[Label, Value]]) -> list[Group]:
     return list(groups.values())
 
 
-def of_runs(store: Store) -> tuple[list[tuple[Label, Value]], list[str]]:
+def of_runs(store: Store, *, top5: bool = True) -> tuple[list[tuple[Label, Value]], list[str]]:
     """The last epoch's error of each completed training run on the paper's data.
+
+    Args:
+        top5: whether the top-5 error on ImageNet is wanted as well, for which each run's epochs are read.
 
     Returns:
         Label and value each; and lines on runs that do not count.
@@ -165,9 +185,13 @@ def of_runs(store: Store) -> tuple[list[tuple[Label, Value]], list[str]]:
             notes.append(f"run {row['run_id']}: no accuracy of its last epoch, or no protocol, is recorded")
             continue
         errors: list[tuple[Metric, float]] = [("top-1 error", 1 - row["final_top1"])]
-        if row["dataset"] == "imagenet" and finite(top5 := _last_top5(store.root, row)):
-            assert top5 is not None
-            errors.append(("top-5 error", 1 - top5))
+        if top5 and row["dataset"] == "imagenet":
+            accuracy, bad = _last_top5(store.root, row)
+            notes += [f"cannot be read: {file.path}: {file.reason}" for file in bad]
+            if accuracy is not None and finite(accuracy):
+                errors.append(("top-5 error", 1 - accuracy))
+            else:
+                notes.append(f"run {row['run_id']}: no top-5 error of its last epoch can be read")
         bn = row.get("bn_span")
         marks = (*marks_of(row), *([f"BN over {bn} images"] if bn else []))
         for metric, error in errors:
@@ -185,13 +209,15 @@ def of_runs(store: Store) -> tuple[list[tuple[Label, Value]], list[str]]:
     return found, notes
 
 
-def _last_top5(root: Path, row: Row) -> float | None:
-    epochs = [one for one in read_rows(root, "epochs", [row["run_id"]])[0] if one["run_id"] == row["run_id"]]
+def _last_top5(root: Path, row: Row) -> tuple[float | None, list[BadFile]]:
+    """Top-5 accuracy of the epoch that a run ended with, None where not known; and files that cannot be read."""
+    rows, bad = read_rows(root, "epochs", [row["run_id"]])
+    epochs = [one for one in rows if one["run_id"] == row["run_id"]]
     last = max(epochs, key=lambda one: (one["epoch"] or 0, one["restart"] or 0), default=None)
     # Only the epoch that the run ended with: the file of a later attempt may be lost.
     if last is None or (row.get("epochs_completed") is not None and last["epoch"] != row["epochs_completed"]):
-        return None
-    return last.get("top5")
+        return None, bad
+    return last.get("top5"), bad
 
 
 def of_counts(store: Store, sizes: Sequence[tuple[str, int, int]]) -> list[tuple[Label, Value]]:

@@ -10,6 +10,7 @@ from results.paper.cells import PaperTable
 from results.paper.curves import Curve, PaperFigure, groups_of
 from results.paper.flow import Flow, FlowFigure, kind_text
 from results.paper.layers import Examined, LayerFigure, One, images_text
+from results.paper.measured import ENSEMBLE
 from results.paper.picture_rates import draw_rates
 from results.paper.render import BN, OTHER, REDUCED, SECTIONS, Shown, best_of_runs
 from results.paper.responses import ResponseFigure, Responses
@@ -92,6 +93,8 @@ def draw_table(found: PaperTable, folder: Path) -> list[Path]:
         ]  # fmt: skip
     runs = {value.run_id for line in found.lines if line.group for value in line.group.values}
     missing = sum(line.group is None for line in found.lines)
+    shown = [*(line.group for line in found.lines if line.group is not None), *found.reduced, *found.other]
+    made_of = [group for group in shown if group.label.origin == ENSEMBLE]
     caption = Caption(
         title=found.title,
         who=f"published beside measured: {counted(len(runs), 'run')}, {counted(missing, 'cell')} missing",
@@ -104,6 +107,7 @@ def draw_table(found: PaperTable, folder: Path) -> list[Path]:
                 for line in found.lines
                 if line.group is not None and line.group.marks
             ),
+            *(f"{group.label.system}, {group_text(group, best=False)}: {group.values[0].run_id}." for group in made_of),
         ],
     )  # fmt: skip
     with settings(found.word):

@@ -1,14 +1,16 @@
 """A picture of training rates: published bars beside measured ones, what is not comparable apart."""
 
+import textwrap
 from pathlib import Path
 
 from results.paper.throughput import Measured, RateTable
 from results.plot.picture import BLUE, GREY, PALE, VERMILION, Caption, framed, plain, save, settings
 from results.words import counted
 
-__all__ = ["draw_rates"]
+__all__ = ["bar_name", "draw_rates"]
 
 BAR_IN = 0.24
+MOST, MOST_OF_TWO = 60, 72  # characters beside a bar; a longer name has two lines of a smaller size
 
 
 def draw_rates(found: RateTable, folder: Path) -> list[Path]:
@@ -24,8 +26,8 @@ def draw_rates(found: RateTable, folder: Path) -> list[Path]:
     bars = [
         *((f"{rate.who}, {gpu}, {rate.precision}", rate.images_per_s, GREY, "published")
           for gpu, (rates, _, _) in found.gpus.items() for rate in rates),
-        *((_name(one), one.images_per_s, BLUE, "measured") for one in shown),
-        *((_name(one), one.images_per_s, VERMILION, "apart") for one in found.apart),
+        *((bar_name(one), one.images_per_s, BLUE, "measured") for one in shown),
+        *((bar_name(one), one.images_per_s, VERMILION, "apart") for one in found.apart),
     ]  # fmt: skip
     notes = [
         "Grey: published, whole training. Blue: measured here, whole training. Vermilion: measured here, and not "
@@ -50,7 +52,12 @@ def draw_rates(found: RateTable, folder: Path) -> list[Path]:
         for place, (name, rate, color, kind) in enumerate(bars):
             axes.barh(place, rate, height=0.66, color=color, gid=f"rate-{kind}-{place}")
             axes.text(rate, place, f" {rate:,.0f}", va="center", fontsize=7)
-            axes.text(0, place, plain(name) + "  ", va="center", ha="right", fontsize=7)
+            long = len(name) > MOST
+            lines = textwrap.wrap(plain(name), MOST_OF_TWO) if long else [plain(name)]
+            axes.text(
+                0, place, "\n".join(f"{line}  " for line in lines), va="center", ha="right", multialignment="right",
+                linespacing=1.0, fontsize=5.8 if long else 7,
+            )  # fmt: skip
         axes.set(ylim=(len(bars) - 0.4, -0.6), yticks=[], xlabel="images/s and GPU")
         axes.grid(True, axis="x", color=PALE, lw=0.6)
         axes.set_axisbelow(True)
@@ -58,5 +65,7 @@ def draw_rates(found: RateTable, folder: Path) -> list[Path]:
         return save(figure, folder, found.word.replace("=", "-"))
 
 
-def _name(one: Measured) -> str:
-    return f"{one.kernels}, {one.gpu}, {one.precision}, {one.what}"
+def bar_name(one: Measured) -> str:
+    """What a group of runs is called beside its bar: as no other group is."""
+    target = "" if one.top1 is None else f", to {100 * one.top1:g}%"
+    return f"{one.gpus} x {one.gpu}, {one.precision}, {one.setting}{target}: {one.what}"

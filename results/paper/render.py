@@ -41,6 +41,7 @@ REDUCED = "reduced, not comparable"
 BN = "running averages of batch normalization, exact ones where said"
 OTHER = "another recipe, not the paper's"
 SECTIONS = {"reduced": REDUCED, "other": OTHER, "paper": "another copy of the images"}
+_NOT_OF_CODE = ("BN over ", "evaluated in ")  # beginnings of marks
 Shown = PaperTable | RateTable | PaperFigure | ResponseFigure | FlowFigure
 
 
@@ -121,7 +122,7 @@ def _lines(lines: Sequence[Line], missing: _Missing, ids: Mapping[str, str]) -> 
 
 def _measured(group: Group, *, best: bool) -> str:
     """A figure, with a star where its code has to be told of."""
-    return group_text(group, best=best) + "*" * any(not mark.startswith("BN ") for mark in group.marks)
+    return group_text(group, best=best) + "*" * any(not mark.startswith(_NOT_OF_CODE) for mark in group.marks)
 
 
 def _who(group: Group, ids: Mapping[str, str]) -> tuple[Any, ...]:
@@ -312,7 +313,8 @@ def _record(section: str, one: Published | None, group: Group | None, fill: str)
         "published_protocol": one and one.protocol, "published_bn": one and one.bn, "split": one and one.split,
         "published_epoch": one and one.epoch, "published_recipe": one and one.recipe, "place": one and one.place,
         "source": one and one.source, "read": one and one.read,
-        "protocol": label and label.protocol, "bn": label and label.bn, "copy": label and label.copy,
+        "protocol": label and label.protocol, "bn": label and label.bn, "bn_images": label and label.bn_images,
+        "copy": label and label.copy,
         "origin": label and label.origin, "why": label and label.why,
         "measured": group and group.mean.mean, "measured_best": group.best if several and group else None,
         "measured_std": group.mean.deviation if several and group else None,

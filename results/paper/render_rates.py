@@ -51,12 +51,12 @@ def rate_parts(found: RateTable) -> list[RenderableType]:
 
 
 def _cells(one: Measured, ids: dict[str, str]) -> tuple[Any, ...]:
-    batch = "" if one.batch is None else f", batch {one.batch}"
-    minutes = "-" if one.minutes is None else f"{one.minutes:.1f} to {100 * (one.top1 or 0):g}%"
+    minutes = "-" if one.minutes is None else f"{one.minutes:.1f}"
+    minutes += "" if one.top1 is None else f" to {100 * one.top1:g}%"
     runs = " ".join(ids[run_id] for run_id in one.run_ids)
     marks = f" ({'; '.join(one.marks)})" if one.marks else ""
     return (
-        Text(printable(f"{one.kernels}{batch}: {one.what}")), Text(printable(one.gpu)), str(one.gpus),
+        Text(printable(f"{one.setting}: {one.what}")), Text(printable(one.gpu)), str(one.gpus),
         f"{one.images_per_s:,.0f}", minutes, one.precision,
         Text(printable(f"{counted(len(one.run_ids), 'run')}: {runs}{marks}")),
     )  # fmt: skip
@@ -65,8 +65,9 @@ def _cells(one: Measured, ids: dict[str, str]) -> tuple[Any, ...]:
 def rate_records(found: RateTable) -> list[dict[str, Any]]:
     """Return the table as rows of plain values: minutes as numbers, top-1 as a fraction, ids as lists."""
     empty = dict.fromkeys(
-        ("gpu", "gpus", "images_per_s", "minutes", "top1", "precision", "kernels", "batch", "what", "source", "read")
-    )
+        ("gpu", "gpus", "images_per_s", "minutes", "top1", "precision", "kernels", "batch", "loader", "engine",
+         "zero_stage", "recipe", "what", "source", "read")
+    )  # fmt: skip
     rows: list[dict[str, Any]] = []
 
     def add(section: str, who: str, status: str, *, runs: Measured | None = None, fill: str = "", **known: Any) -> None:
@@ -77,7 +78,10 @@ def rate_records(found: RateTable) -> list[dict[str, Any]]:
         )  # fmt: skip
 
     def measured(section: str, one: Measured) -> None:
-        names = ("gpu", "gpus", "images_per_s", "minutes", "top1", "precision", "kernels", "batch", "what")
+        names = (
+            "gpu", "gpus", "images_per_s", "minutes", "top1", "precision", "kernels", "batch", "loader", "engine",
+            "zero_stage", "recipe", "what",
+        )  # fmt: skip
         add(section, "measured here", "measured", runs=one, **{name: getattr(one, name) for name in names})
 
     for name, (rates, times, own) in found.gpus.items():

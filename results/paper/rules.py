@@ -1,7 +1,7 @@
 """Which runs may stand beside the paper's figures, and why the others may not."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from results.identity import benchmark_of
@@ -10,7 +10,7 @@ from results.published.schedules import SCHEDULES, Schedule
 from results.store.schema import Row
 from results.words import parse_json
 
-__all__ = ["Kind", "Standing", "copy_of", "last_attempts", "marks_of", "net_of", "standing"]
+__all__ = ["Kind", "Standing", "also", "copy_of", "last_attempts", "marks_of", "net_of", "run_of", "standing"]
 
 Kind = Literal["paper", "reduced", "other"]
 
@@ -29,6 +29,13 @@ class Standing:
     kind: Kind
     why: str
     copy: str
+
+
+def also(stands: Standing, kind: Kind, why: str) -> Standing:
+    """The same with one more reason to stand apart; of this kind where there was none before."""
+    return replace(
+        stands, kind=kind if stands.kind == "paper" else stands.kind, why=", ".join(filter(None, (stands.why, why)))
+    )
 
 
 def last_attempts(rows: Iterable[Row]) -> list[Row]:
@@ -52,6 +59,11 @@ def net_of(row: Row) -> Net | None:
     return Net(row["family"], row["depth"], row["shortcut"], stride)
 
 
+def run_of(row: Row) -> str:
+    """The run that trained what a row of `evaluations` or `lesions` is of; "" where none is named."""
+    return (row.get("trained_by") or "").rpartition(".")[0]
+
+
 def copy_of(sample: str | None, schedule: Schedule) -> str:
     """What is said of the images that were read; "" for the lossless copy that the paper read."""
     if sample is None:
@@ -69,36 +81,48 @@ def standing(row: Row) -> Standing | None:
     if schedule is None or benchmark_of(row) != "training" or row.get("synthetic") or row.get("loader") == "synthetic":
         return None
     copy = copy_of(row.get("sample"), schedule)
+    differs, length = _differences(row, schedule), _length(row, schedule)
+    # Runs of different length, or with other numbers, share no line: everything that differs is said of each.
     if row.get("scale") == "small":
-        return Standing("reduced", "scale=small", copy)
-    if other := _another_recipe(row, schedule):
-        return Standing("other", other, copy)
-    steps = _steps(row)
-    if steps is None:
-        return Standing("reduced", "its number of steps is not recorded", copy)
-    if steps < schedule.steps:
-        return Standing("reduced", f"{steps:,} of {schedule.steps:,} steps", copy)
-    if steps > schedule.steps:
-        return Standing("other", f"{steps:,} steps, the paper {schedule.steps:,}", copy)
-    # Images that fill no batch are left out of an epoch.
-    if row["images_per_epoch"] <= schedule.train_images - schedule.global_batch:
-        return Standing("reduced", f"{row['images_per_epoch']:,} of {schedule.train_images:,} training images", copy)
-    return Standing("paper", "", copy)
+        return Standing("reduced", ", ".join(["scale=small", *_recipe(row), *differs, *length]), copy)
+    if recipe := _recipe(row):
+        return Standing("other", ", ".join([*recipe, *differs, *length]), copy)
+    if differs:
+        beside = [f"{word}, the paper {value:g}" for word, value in differs.items()]
+        return Standing("other", ", ".join([*beside, *length]), copy)
+    more = (_steps(row) or 0) > schedule.steps
+    return Standing("other" if more else "reduced" if length else "paper", ", ".join(length), copy)
 
 
-def _another_recipe(row: Row, schedule: Schedule) -> str:
-    """What differs from the paper's recipe, but for its length; "" where nothing does."""
-    if row.get("recipe") != "paper":
-        return f"recipe={row.get('recipe') or 'not recorded'}"
+def _recipe(row: Row) -> list[str]:
+    """Another recipe than the paper's; empty where it is that."""
+    return [] if row.get("recipe") == "paper" else [f"recipe={row.get('recipe') or 'not recorded'}"]
+
+
+def _differences(row: Row, schedule: Schedule) -> dict[str, float]:
+    """What differs from the numbers of the paper's recipe, but for its length: "lr=0.2" and the paper's value."""
     wanted = {
         "global_batch": schedule.global_batch, "lr": schedule.lr, "weight_decay": schedule.weight_decay,
         "image_size": schedule.image_size, "num_classes": schedule.num_classes,
     }  # fmt: skip
-    return ", ".join(
-        f"{name}={'not recorded' if row.get(name) is None else format(row[name], 'g')}, the paper {value:g}"
+    return {
+        f"{name}={'not recorded' if row.get(name) is None else format(row[name], 'g')}": value
         for name, value in wanted.items()
         if row.get(name) != value
-    )
+    }
+
+
+def _length(row: Row, schedule: Schedule) -> list[str]:
+    """What a run did less or more than the paper: steps, and training images; empty where neither."""
+    steps, images = _steps(row), row.get("images_per_epoch")
+    if steps is None:
+        return ["its number of steps is not recorded"]
+    said = [f"{steps:,} of {schedule.steps:,} steps"] if steps < schedule.steps else []
+    said += [f"{steps:,} steps, the paper {schedule.steps:,}"] if steps > schedule.steps else []
+    # Images that fill no batch are left out of an epoch.
+    if images <= schedule.train_images - row["global_batch"]:
+        said.append(f"{images:,} of {schedule.train_images:,} training images")
+    return said
 
 
 def _steps(row: Row) -> int | None:

@@ -29,9 +29,10 @@ class Measured:
         gpu: model, as the driver names it.
         gpus: of the whole run.
         what: "training", or what was left out of it.
+        loader, engine, zero_stage, recipe: as of column; None where not recorded, and for a step without training.
         images_per_s: of one GPU.
         minutes: to the target, median of the runs that reached it; None where none did.
-        top1: the target, where `minutes` is known.
+        top1: the target; None where there was none.
     """
 
     gpu: str
@@ -40,11 +41,25 @@ class Measured:
     kernels: str
     precision: str
     batch: int | None
+    loader: str | None
+    engine: str | None
+    zero_stage: int | None
+    recipe: str | None
     images_per_s: float
     run_ids: tuple[str, ...]
     marks: tuple[str, ...]
     minutes: float | None = None
     top1: float | None = None
+
+    @property
+    def setting(self) -> str:
+        """How it ran, with everything that tells two groups on the same GPUs apart but what was left out."""
+        said = [self.kernels]
+        said += [f"batch {self.batch}"] if self.batch is not None else []
+        said += [one for one in (self.loader, self.engine) if one is not None]
+        said += [f"ZeRO {self.zero_stage}"] if self.zero_stage is not None else []
+        said += [f"recipe={self.recipe}"] if self.recipe is not None else []
+        return ", ".join(said)
 
     @property
     def comparable(self) -> bool:
@@ -106,7 +121,6 @@ def _measured(runs: Iterable[Row]) -> list[Measured]:
         rates = [row["images_per_s"] / key.gpus for row in rows]
         reached = [row["tta_s"] / 60 for row in rows if finite(row.get("tta_s"))]
         marks = tuple(sorted({mark for row in rows for mark in marks_of(row)}))
-        target = rows[0].get("target_top1") if reached else None
         found.append(
             replace(
                 key,
@@ -114,7 +128,6 @@ def _measured(runs: Iterable[Row]) -> list[Measured]:
                 run_ids=tuple(row["run_id"] for row in rows),
                 marks=marks,
                 minutes=statistics.median(reached) if reached else None,
-                top1=target,
             )  # fmt: skip
         )
     return sorted(found, key=lambda one: (one.gpu, one.what, -one.images_per_s))
@@ -136,6 +149,7 @@ def _key(row: Row) -> Measured | None:
         what = "training on SYNTHETIC images"
     return Measured(
         gpu=model, gpus=row.get("world_size") or 1, what=what, kernels=row.get("kernels") or "unknown",
-        precision=row.get("precision") or "unknown", batch=row.get("batch_per_device"), images_per_s=0.0, run_ids=(),
-        marks=(),
+        precision=row.get("precision") or "unknown", batch=row.get("batch_per_device"), loader=row.get("loader"),
+        engine=row.get("engine"), zero_stage=row.get("zero_stage"), recipe=row.get("recipe"),
+        top1=row.get("target_top1"), images_per_s=0.0, run_ids=(), marks=(),
     )  # fmt: skip

@@ -1,6 +1,6 @@
 """Figures in words: percent as the paper prints them, who published them, and what a reader must know of each."""
 
-from results.paper.measured import Group, Label
+from results.paper.measured import WEIGHTS, Group, Label
 from results.published.figure import ERRORS, Published
 
 __all__ = [
@@ -88,7 +88,8 @@ def protocol_text(one: Published) -> str:
 def label_text(label: Label) -> str:
     """Protocol, with everything that sets a figure apart."""
     said = [label.protocol]
-    said += ["bn exact"] if label.bn == "exact" else []
+    over = "" if label.bn_images is None else f" over {label.bn_images:,} images"
+    said += [f"bn {label.bn}{over}"] if label.bn not in ("running", "") else []
     said += [label.copy] if label.copy else []
-    said += [label.origin] if label.origin == "weights of no run" else []
+    said += [label.origin, label.of[:12]] if label.origin == WEIGHTS else []
     return ", ".join(said)

@@ -38,7 +38,8 @@ def test_csv_and_json_say_the_same(store, run, rows, word):
     store.train("a", 0.91, dirty=True, epochs=epochs)
     store.train("b", 0.92, seed=1, epochs=epochs)
     store.train("c", 0.99, seed=2, scale="small", epochs=epochs)
-    store.train("d", 0.73, dataset="imagenet", depth=34, shortcut="B")
+    last = [{"epoch": 90, "top1": 0.73, "top5": 0.91}]
+    store.train("d", 0.73, dataset="imagenet", depth=34, shortcut="B", epochs=last)
     status, out, err = run(word, "format=csv")
     table = list(csv.DictReader(io.StringIO(out)))
     assert (status, err) == (0, "") and len(table) == len(rows(word)) > 10
@@ -86,6 +87,18 @@ def test_a_damaged_file_is_named_and_the_rest_is_shown(store, run, rows):
     status, out, err = run("table=6")
     assert (status, err) == (0, "") and f"cannot be read: {path}" in out
     assert rows("table=6", system="ResNet-20", place="Table 6")[0]["run_ids"] == ["b"]
+
+
+def test_notes_of_a_csv_go_to_stderr_and_those_of_json_are_in_it(store, run):
+    store.train("a", 0.91), store.train("b", 0.91, status="failed", seed=1)
+    store.evaluate("e", {})
+    (path,) = store.root.glob("evaluations/*/*.parquet")
+    path.write_bytes(b"PAR1")
+    for word in ("table=6", "figure=1", "figure=7", "figure=gradient-flow", "table=throughput"):
+        status, out, err = run(word, "format=csv")
+        notes = json.loads(run(word, "format=json")[1])["notes"]
+        assert status == 0 and err == "".join(f"note: {note}\n" for note in notes) and f"cannot be read: {path}" in err
+        assert "cannot be read" not in out and len(list(csv.DictReader(io.StringIO(out)))) > 0
 
 
 def test_text_of_rows_is_neither_markup_nor_control(store, run):

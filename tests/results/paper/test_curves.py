@@ -64,6 +64,16 @@ def test_runs_that_failed_are_not_drawn_and_named(store, rows, run):
     assert not rows("figure=1", run_id="broken") and "are not drawn: broken" in run("figure=1")[1]
 
 
+@pytest.mark.parametrize("broken", [True, False])
+def test_completed_runs_whose_epochs_cannot_be_read_are_named(store, run, broken):
+    store.train("whole", 0.91, epochs=epochs(0.5, 0.91), **PLAIN)
+    (path,) = store.root.glob("epochs/*/*.parquet")
+    path.write_bytes(b"PAR1") if broken else path.unlink()
+    status, out, err = run("figure=1")
+    assert status == 0 and "note: run whole: completed, and no epochs of it can be read: not drawn\n" in out
+    assert (str(path) in err) == broken
+
+
 def test_figure_4_has_nothing_published_under_its_protocol(store, rows):
     assert {row["published"] for row in rows("figure=4")} == {None}
 

@@ -69,6 +69,7 @@ def test_of_one_file_of_weights_the_latest_is_shown(store, examine, rows):
         ({}, {"epoch": 3}, "reduced, not comparable", "weights of epoch 3 of 165"),
         ({"sample": "cifar10-jpeg"}, {}, "comparable", "cifar10-jpeg"),
         ({}, {"sample": "cifar10-jpeg"}, "comparable", "cifar10-jpeg"),
+        ({}, {"image_size": 128}, "another recipe, not the paper's", "image_size=128"),
     ],
 )
 def test_what_is_not_the_papers_is_apart(store, examine, rows, trained_as, row, section, said):
@@ -84,6 +85,41 @@ def test_other_nets_images_and_failed_runs_are_not_there(store, examine, rows, r
     store.train("run", 0.91), store.train("failed", 0.91, status="failed", seed=1)
     examine("e", [0.1] * 4, **{"trained_by": "run.0", "epoch": 165, **row})
     assert not rows("figure=7", status="measured")
+
+
+@pytest.mark.parametrize("status", ["failed", "killed"])
+def test_examined_runs_that_did_not_complete_are_named(store, examine, rows, run, status):
+    store.train("broken", 0.91, status=status), store.train("deep", 0.91, status=status, depth=26)
+    examine("e", [0.1] * 4, trained_by="broken.0", epoch=165), examine("f", [0.1] * 4, trained_by="deep.0", depth=26)
+    assert not rows("figure=7", status="measured")
+    assert "note: 1 failed or killed runs are not shown: broken\n" in run("figure=7")[1]
+
+
+def test_of_one_net_the_latest_is_shown_whether_it_was_saved_or_not(store, examine, rows):
+    store.train("run", 0.91), store.train("again", 0.92, seed=1)
+    for name, value, weights in (("e", 0.9, None), ("f", 0.8, None), ("g", 0.1, ["ab"])):
+        examine(name, [value] * 4, trained_by="run.0", epoch=165, weights=weights)
+        assert [row["std"] for row in rows("figure=7", run_id="run")] == [value] * 4
+    examine("h", [0.2] * 4, trained_by="again.0", epoch=165, weights=None)
+    assert len(rows("figure=7", status="measured")) == 8
+
+
+def test_a_later_examination_at_another_size_replaces_none(store, examine, rows):
+    store.train("run", 0.91, precision="bf16")
+    for name, size, value in (("e", None, 0.9), ("f", 32, 0.1), ("g", 128, 0.5)):
+        examine(name, [value] * 4, trained_by="run.0", epoch=165, weights=["ab"], image_size=size, precision="fp16")
+    found = rows("figure=7", run_id="run")
+    assert {(row["std"], row["why"]) for row in found} == {(0.1, ""), (0.5, "image_size=128")} and len(found) == 8
+    assert {tuple(row["marks"]) for row in found} == {("examined in fp16",)}
+
+
+@pytest.mark.parametrize("lacking", ["stage", "block"])
+def test_rows_of_no_layer_are_named_and_not_shown(store, examine, run, rows, lacking):
+    store.train("run", 0.91)
+    examine("e", [0.1] * 4, trained_by="run.0", epoch=165)
+    examine("f", [0.2] * 4, trained_by="run.0", epoch=165, **{lacking: None})
+    assert {row["std"] for row in rows("figure=7", run_id="run")} == {0.1}
+    assert "note: examination f: 4 rows of no stage or block, not shown" in run("figure=7")[1]
 
 
 def test_published_weights_are_marked(examine, rows):

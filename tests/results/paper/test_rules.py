@@ -49,7 +49,16 @@ def test_the_last_epoch_counts_and_never_the_best(store, rows):
         ({"weight_decay": 5e-4}, "another recipe, not the paper's", "weight_decay=0.0005, the paper 0.0001"),
         ({"global_batch": 256}, "another recipe, not the paper's", "global_batch=256, the paper 128"),
         ({"image_size": 64}, "another recipe, not the paper's", "image_size=64, the paper 32"),
-        ({"recipe": "fast", "scale": "small"}, "reduced, not comparable", "scale=small"),
+        ({"recipe": "fast", "scale": "small"}, "reduced, not comparable", "scale=small, recipe=fast"),
+        ({"scale": "small", "steps_completed": 3120}, "reduced, not comparable", "scale=small, 3,120 of 64,000 steps"),
+        ({"scale": "small", "lr": 0.5}, "reduced, not comparable", "scale=small, lr=0.5"),
+        ({"recipe": "fast", "steps_completed": 390}, "another recipe, not the paper's",
+         "recipe=fast, 390 of 64,000 steps"),
+        ({"recipe": "fast", "global_batch": 512}, "another recipe, not the paper's", "recipe=fast, global_batch=512"),
+        ({"lr": 0.2, "steps_completed": 390}, "another recipe, not the paper's",
+         "lr=0.2, the paper 0.1, 390 of 64,000 steps"),
+        ({"steps_completed": 390, "images_per_epoch": 6400}, "reduced, not comparable",
+         "390 of 64,000 steps, 6,400 of 50,000 training images"),
     ],
 )  # fmt: skip
 def test_what_is_less_or_something_else_stands_apart(store, rows, run, row, section, why):
@@ -63,6 +72,17 @@ def test_what_is_less_or_something_else_stands_apart(store, rows, run, row, sect
     assert out.index("missing, and what") < out.index(section) < out.index(why)
     line = next(line for line in out.splitlines() if why in line)
     assert "8.75" not in line and "7.00" in line
+
+
+@pytest.mark.parametrize("same", [{"scale": "small"}, {"recipe": "fast"}, {"lr": 0.2}, {}])
+@pytest.mark.parametrize(
+    "other", [{"steps_completed": 780}, {"steps_completed": 6240, "images_per_epoch": 6400}, {"lr": 0.5}]
+)
+def test_runs_of_another_length_or_recipe_are_never_averaged(store, rows, same, other):
+    store.train("one", 0.93, **{"steps_completed": 6240, **same})
+    store.train("other", 0.40, seed=1, **{"steps_completed": 6240, **same, **other})
+    found = rows("table=6", status="measured", metric="top-1 error")
+    assert sorted((row["n"], *row["run_ids"]) for row in found) == [(1, "one"), (1, "other")]
 
 
 def test_planned_steps_count_where_those_taken_are_not_recorded():
@@ -224,6 +244,19 @@ def test_imagenet_trains_whole_or_stands_apart(store, rows):
     assert ten and all(row["status"] == "missing" for row in ten)
     vision = rows("table=3", system="ResNet-34 B", place="torchvision")
     assert vision and all(row["status"] == "missing" for row in vision)
+
+
+@pytest.mark.parametrize("broken", [True, False])
+def test_a_top_5_error_whose_file_is_broken_or_lost_is_named(store, rows, run, broken):
+    store.train("whole", 0.73, epochs=[{"epoch": 90, "top1": 0.73, "top5": 0.91}], dataset="imagenet", depth=34)
+    assert "whole: no top-5" not in run("table=3")[1]
+    (path,) = store.root.glob("epochs/*/*.parquet")
+    path.write_bytes(b"PAR1") if broken else path.unlink()
+    assert [row["metric"] for row in rows("table=3", status="measured")] == ["top-1 error"]
+    out = run("table=3")[1]
+    assert "note: run whole: no top-5 error of its last epoch can be read\n" in out
+    assert (f"note: cannot be read: {path}: " in out) == broken
+    assert "top-5" not in run("table=6")[1]
 
 
 def test_stride_tells_bottlenecks_apart(store, rows):

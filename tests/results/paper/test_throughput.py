@@ -10,6 +10,7 @@ import pytest
 
 from results.paper import command
 from results.paper.measured import read
+from results.paper.picture_rates import bar_name
 from results.paper.throughput import Measured, build
 from results.published.figure import READ
 from results.published.throughput import RATES, TIMES
@@ -98,6 +99,38 @@ def test_runs_that_differ_are_no_repetitions(tmp_path: Path) -> None:
     groups = {one.run_ids: one for one in own["H200"]}
     assert set(groups) == {("r0", "r5"), ("r1",), ("r2",), ("r3",), ("r4",)}
     assert groups[("r0", "r5")].marks == ("dirty code",) and groups[("r4",)].images_per_s == 8000.0
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "column", "said"),
+    [
+        ({"target_top1": 0.7, "tta_s": 600.0}, {"target_top1": 0.759, "tta_s": 6000.0}, "top1",
+         ("10.0 to 70%", "100.0 to 75.9%")),
+        ({"target_top1": 0.7}, {"target_top1": 0.759}, "top1", ("- to 70%", "- to 75.9%")),
+        ({"loader": "dali"}, {"loader": "torch"}, "loader", ("auto, batch 256, dali: ", "auto, batch 256, torch: ")),
+        ({"engine": "ddp"}, {"engine": "deepspeed"}, "engine", (", dali, ddp: ", ", dali, deepspeed: ")),
+        ({"zero_stage": 0}, {"zero_stage": 2}, "zero_stage", (", ZeRO 0: ", ", ZeRO 2: ")),
+        ({"recipe": "fast"}, {"recipe": "paper"}, "recipe", (", recipe=fast: ", ", recipe=paper: ")),
+    ],
+)  # fmt: skip
+def test_groups_that_differ_have_lines_that_tell_them_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, one: dict[str, Any],
+    other: dict[str, Any], column: str, said: tuple[str, str],
+) -> None:  # fmt: skip
+    monkeypatch.setenv("COLUMNS", "250")
+    write(tmp_path, "a", 8000.0, **one)
+    write(tmp_path, "b", 4000.0, **other)
+    own, _ = measured(tmp_path)
+    assert [group.run_ids for group in own["H200"]] == [("a",), ("b",)]
+    assert command.main(["table=throughput", f"results={tmp_path}"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if " 1 run: " in line]
+    assert len(lines) == 2 and all(text in line for text, line in zip(said, lines, strict=True))
+    assert command.main(["table=throughput", f"results={tmp_path}", "format=json"]) == 0
+    rows = [row for row in json.loads(capsys.readouterr().out)["rows"] if row["status"] == "measured"]
+    stored = "target_top1" if column == "top1" else column
+    assert [row[column] for row in rows] == [one[stored], other[stored]]
+    names = [bar_name(group) for group in own["H200"]]
+    assert names[0] != names[1]
 
 
 def test_it_is_printed_with_what_would_fill_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
