@@ -130,5 +130,25 @@ def _lines(published: Sequence[Published], groups: Sequence[Group]) -> list[Line
             lines.append(Line(one, None, fill.of_figure(one)))
         lines += [Line(one, group) for group in files.values()]
         shown += [*([trained] if trained is not None else []), *files.values()]
-    rest = [group for group in groups if not any(group is one for one in shown)]
-    return [*lines, *(Line(None, group) for group in rest)]
+    for group in groups:
+        if any(group is one for one in shown):
+            continue
+        lines.insert(_place(lines, group.label), Line(None, group))
+    return lines
+
+
+def _place(lines: Sequence[Line], label: Label) -> int:
+    """Where a figure goes that nothing comparable was published of: below the first published one of its net."""
+    place = next(
+        (
+            place
+            for place, line in enumerate(lines, 1)
+            if line.published is not None
+            and line.published.net is not None
+            and (line.published.net, line.published.metric) == (label.net, label.metric)
+        ),
+        len(lines),
+    )
+    while place < len(lines) and lines[place].published is None:
+        place += 1
+    return place

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from results.paper import fill
-from results.paper.measured import Store, finite
+from results.paper.measured import Store, finite, gone_on_from
 from results.paper.rules import Standing, marks_of, net_of, standing
 from results.plot.run_rows import RunRows
 from results.published.figure import Net, Published
@@ -117,12 +117,14 @@ def build(number: str, store: Store) -> PaperFigure:
     title, panels = FIGURES[number]
     wanted = {(net, panel.dataset) for panel in panels for net in panel.nets}
     curves, apart, unfinished, lost = list[Curve](), list[Curve](), list[str](), list[str]()
+    gone_on = gone_on_from(store.runs)
     for row in store.runs:
         net, stands = net_of(row), standing(row)
         if net is None or stands is None or (net, row["dataset"]) not in wanted:
             continue
         if row["status"] != "completed":
-            unfinished.append(row["run_id"])
+            if row["run_id"] not in gone_on:
+                unfinished.append(row["run_id"])
             continue
         if points := _points(RunRows(store.root, row["run_id"]), row):
             curve = Curve(net, row["run_id"], row.get("seed"), stands, marks_of(row), points)

@@ -19,6 +19,7 @@ __all__ = [
     "Label",
     "Store",
     "Value",
+    "gone_on_from",
     "grouped",
     "of_counts",
     "of_runs",
@@ -132,6 +133,12 @@ def read(root: Path) -> Store:
     return Store(root, sorted(last_attempts(runs), key=when_of), evaluations, [*bad, *more])
 
 
+def gone_on_from(runs: Iterable[Row]) -> set[str]:
+    """Ids of the runs that a completed one went on from: it is their end."""
+    words = [word for row in runs if row["status"] == "completed" for word in (row.get("lineage") or "").split()]
+    return {word.partition("@")[0].rpartition(".")[0] for word in words}
+
+
 def when_of(row: Row) -> str:
     """What orders runs, and evaluations, in time."""
     moment = row.get("created") or row.get("run_start") or row.get("init_start")
@@ -173,13 +180,15 @@ def of_runs(store: Store, *, top5: bool = True) -> tuple[list[tuple[Label, Value
     """
     found: list[tuple[Label, Value]] = []
     unfinished: list[str] = []
+    gone_on = gone_on_from(store.runs)
     notes: list[str] = []
     for row in store.runs:
         net, stands = net_of(row), standing(row)
         if net is None or stands is None:
             continue
         if row["status"] != "completed":
-            unfinished.append(row["run_id"])
+            if row["run_id"] not in gone_on:
+                unfinished.append(row["run_id"])
             continue
         if row.get("eval_protocol") is None or not finite(row.get("final_top1")):
             notes.append(f"run {row['run_id']}: no accuracy of its last epoch, or no protocol, is recorded")

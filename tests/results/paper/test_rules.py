@@ -103,6 +103,26 @@ def test_runs_that_did_not_complete_do_not_count_and_are_named(store, rows, run,
     assert "note: 1 failed or killed runs do not count: broken" in run("table=6")[1]
 
 
+def test_a_run_that_another_completed_is_no_loss(store, run):
+    """It went on from there: what was measured is in it."""
+    store.train("first", None, status="killed")
+    store.train("second", 0.91, resumed_from="first.0", lineage="first.0@86")
+    store.train("other", None, status="killed")
+    for word in ("table=6", "figure=6"):
+        out = run(word)[1]
+        assert "1 failed or killed runs" in out and ": other" in out and "first" not in out.partition("failed or")[2]
+
+
+def test_what_has_nothing_to_be_beside_stands_right_below_its_net(store, rows):
+    store.train("copy", 0.88, sample="cifar10-jpeg")
+    store.train("another", 0.87, sample="cifar10-png")
+    found = [(row["system"], row["published"], row["measured"]) for row in rows("table=6", metric="top-1 error")]
+    place = next(number for number, row in enumerate(found) if row[0] == "ResNet-20")
+    assert found[place][1:] == (0.0875, None)
+    assert sorted(row[2] for row in found[place + 1 : place + 3]) == [pytest.approx(0.12), pytest.approx(0.13)]
+    assert [row[0] for row in found[place + 1 : place + 4]] == ["ResNet-20", "ResNet-20", "ResNet-32"]
+
+
 def test_a_run_counts_by_its_last_attempt(store, rows):
     store.train("twice", 0.91, status="failed", restart_count=0)
     store.train("twice", 0.92, restart_count=1)
