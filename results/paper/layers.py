@@ -1,7 +1,7 @@
 """What was measured of each layer of a net, from the table `lesions`: whose rows they are, and what figures share."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Self, TypeVar
 
@@ -100,7 +100,7 @@ def by_command(store: Store, kinds: Iterable[str], split: str) -> tuple[list[lis
     return sorted(commands.values(), key=lambda own: str(own[0].get("created") or "")), notes
 
 
-def unfinished_notes(of: Iterable[Row], nets: Iterable[Net], runs: Mapping[str, Row]) -> list[str]:
+def unfinished_notes(of: Iterable[Row], nets: Collection[Net | None], runs: Mapping[str, Row]) -> list[str]:
     """Name the runs that failed or were killed, whose nets are therefore not shown.
 
     Args:
