@@ -14,7 +14,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from rich.table import Table
 from rich.text import Text
 
@@ -22,6 +21,7 @@ from bench.config import command
 from bench.config.command import Terminal
 from bench.config.grammar import WordError, key, values
 from bench.evaluation import rows
+from bench.evaluation.exact_bn import spread_rows
 from bench.evaluation.lesions import DRAWS, Cut, Examination, Place, all_cuts, examine
 from bench.evaluation.softmax import NotFinite
 from bench.evaluation.task import SharedKeys, Subject, normalization, plain_batches, subject
@@ -37,6 +37,7 @@ PIPE_WIDTH = 120
 class Keys(SharedKeys):
     """Words of the command line."""
 
+    images: int | None = key("so many of them, spread evenly over the split", "all", unit="images", least=1, one=True)
     draws: int | None = key(
         "sets of random blocks for each number of them", str(DRAWS), unit="sets", least=2, most=1000, one=True
     )
@@ -72,7 +73,7 @@ def run(task: Task) -> int:
     cuts = all_cuts(net.model, task.draws, task.seed)
     try:
         with of.autocast():
-            batches = plain_batches(of, of.split, np.arange(of.images), normalization(of))
+            batches = plain_batches(of, of.split, spread_rows(of.images, len(of.split)), normalization(of))
             found = examine(net.model, batches, cuts)
     except (DataError, NotFinite) as error:
         raise command.Failure(str(error)) from None

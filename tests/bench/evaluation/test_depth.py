@@ -3,13 +3,13 @@
 import errno
 from pathlib import Path
 
-import numpy as np
 import pytest
 import saved_run
 from small_nets import net
 
 import resnet
 from bench.depth import main, plan
+from bench.evaluation.exact_bn import spread_rows
 from bench.evaluation.lesions import Cut, Place, examine
 from bench.evaluation.task import normalization, plain_batches
 from bench.evaluation.verdict import costs
@@ -24,7 +24,7 @@ def test_rows_are_what_was_found(tmp_path: Path, capsys: pytest.CaptureFixture[s
     rows, bad = read_rows(tmp_path / "rows", "lesions")
     of = plan(words).of
     cuts = [Cut("lesion", (Place(stage, 1),)) for stage in (1, 2, 3)]
-    found = examine(of.nets[0].model, plain_batches(of, of.split, np.arange(200), normalization(of)), cuts)
+    found = examine(of.nets[0].model, plain_batches(of, of.split, spread_rows(200, 360), normalization(of)), cuts)
     kinds = {kind: [row for row in rows if row["kind"] == kind] for kind in {row["kind"] for row in rows}}
     assert bad == [] and {kind: len(each) for kind, each in kinds.items()} == {
         "whole": 1, "response": 6, "ratio": 3, "lesion": 3,  # stages of one block have no tail

@@ -63,7 +63,8 @@ def _write(root: Path, runs: int, step_files: int, steps: int, numbers: range) -
             "run_stop": start + timedelta(seconds=60), "config_json": json.dumps(cell, sort_keys=True),
             "config_hash": config_hash(cell), "images_per_s": rate, "step_ms_p50": 1000 * 128 / rate,
             "step_ms_p95": 1300 * 128 / rate, "final_top1": top1, "best_top1": top1, "status": "completed",
-            "git_commit": f"{number // 54:040x}", "slurm_job_id": str(number),
+            "git_commit": f"{number // 54:040x}", "slurm_job_id": str(number), "restart_count": 0, "lineage": None,
+            "resumed_from": None, "resumed_epoch": None,
         }  # fmt: skip
         row |= comparability(row)
         if number % 100 == 99:
