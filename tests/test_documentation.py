@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from bench.config.grammar import values
+from bench.evaluation.verdict import MARGIN, SILENT
 from launch.plan import LaunchKeys
 from launch.sweep import command as sweep_command
 from launch.sweep import verbs
@@ -58,17 +59,51 @@ def test_the_table_of_results_is_that_of_the_kept_rows() -> None:
 
 def test_the_errors_of_reduced_experiments_are_those_of_the_kept_rows() -> None:
     text = (ROOT / "docs" / "paper.md").read_text()
-    said = re.findall(r"plain-(\d+) ([\d.]+)% and ([\d.]+)%", text)
-    rows = [row for row in read_rows(RECORD_ROOT, "runs")[0] if row["experiment"] == "figure1"]
+    said = re.findall(r"(plain|ResNet)-(\d+)\s([\d.]+)%\sand\s([\d.]+)%", text)
+    rows = [row for row in read_rows(RECORD_ROOT, "runs")[0] if row["scale"] == "small"]
     found = {}
     for row in rows:
         assert (row["scale"], row["sample"], row["epochs"]) == ("small", "cifar10-jpeg", 8)
         epochs = read_rows(RECORD_ROOT, "epochs", [row["run_id"]])[0]
         last = max(epochs, key=lambda epoch: epoch["epoch"])
-        found[str(row["depth"])] = tuple(
-            f"{100 * (1 - value):.1f}" for value in (last["train_top1"], row["final_top1"])
-        )
-    assert {depth: (train, test) for depth, train, test in said} == found and len(found) == len(rows) == 2
+        net = ("plain" if row["shortcut"] == "none" else "ResNet", str(row["depth"]))
+        found[net] = tuple(f"{100 * (1 - value):.1f}" for value in (last["train_top1"], row["final_top1"]))
+    assert {(kind, depth): errors for kind, depth, *errors in said} == {net: list(each) for net, each in found.items()}
+    assert len(found) == len(rows) == 4
+
+
+def test_the_whole_run_of_the_paper_s_recipe_is_as_it_is_kept() -> None:
+    text = (ROOT / "docs" / "paper.md").read_text()
+    row, _ = stored("2ec02a48")
+    epochs = read_rows(RECORD_ROOT, "epochs", [row["run_id"]])[0]
+    last = max(epochs, key=lambda epoch: epoch["epoch"])
+    said = re.search(r"run `2ec02a48`,.*? ([\d.]+)% test error and ([\d.]+)% training error", text, re.DOTALL)
+    assert said and said.groups() == tuple(f"{100 * (1 - one):.2f}" for one in (row["final_top1"], last["train_top1"]))
+    assert (row["status"], row["recipe"], row["steps_completed"], row["mixed"]) == ("completed", "paper", 64_000, None)
+    assert len(row["lineage"].split()) == 2  # interrupted twice
+    hours, minutes = divmod(round(row["active_s"] / 60), 60)
+    assert f"{hours} h {minutes} min of training" in " ".join(text.split())
+
+
+def test_what_is_said_of_blocks_is_in_the_kept_rows() -> None:
+    text = (ROOT / "docs" / "paper.md").read_text()
+    lines = re.findall(
+        r"\| `(\w{8})` \| ([\d.]+) \| ([\d.]+) to ([\d.]+) \| ([\d.]+) \| (\d+) of (\d+) \| (\w+) \|", text
+    )
+    rows = read_rows(RECORD_ROOT, "lesions")[0]
+    assert len(lines) == 3
+    for run, *said in lines:
+        mine = [row for row in rows if (row["trained_by"] or "").rpartition(".")[0].endswith(run)]
+        kinds = {
+            kind: [row for row in mine if row["kind"] == kind] for kind in ("whole", "lesion", "ratio", "truncation")
+        }
+        (whole,) = kinds["whole"]
+        costs, ratios = [row["cost"] for row in kinds["lesion"]], [row["value"] for row in kinds["ratio"]]
+        free = [row for row in kinds["truncation"] if row["high"] <= MARGIN]
+        assert said[:4] == [f"{one:.3f}" for one in (whole["top1"], min(costs), max(costs), min(ratios))]
+        assert said[4:6] == [str(len(free)), str(len(kinds["truncation"]))] and whole["images"] == 1000
+        # Of no tail all blocks are empty, which alone refutes that these are not needed.
+        assert said[6] == "refuted" and min(ratios) >= SILENT
 
 
 def test_what_ends_a_run_has_the_kinds_of_the_schema() -> None:

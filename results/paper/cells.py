@@ -1,5 +1,6 @@
 """A table of the paper: published figures, what was measured beside each, and what has to stand apart."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -63,12 +64,9 @@ def build(number: str, store: Store) -> PaperTable:
     """Lay out a table of the paper over a store."""
     word = f"table={number}"
     published = shown_in(word)
-    pairs, notes = measured.of_runs(store, top5=number in TOP_5)
-    weights, more = evaluated.of_evaluations(store)
-    sizes = [(one.dataset, one.image_size, one.num_classes) for one in SCHEDULES.values()]
-    groups = measured.grouped([*pairs, *weights, *measured.of_counts(store, sizes)])
-    groups = [group for group in groups if _of_table(group.label, number, published)]
-    notes += more
+    every, said = _groups(store, number in TOP_5)
+    groups = [group for group in every if _of_table(group.label, number, published)]
+    notes = list(said)
     notes += [
         f"{group.label.system}, {group.label.metric}: {counted(len(group.repeats), 'run')} of a seed that was there "
         f"before, not counted: {', '.join(group.repeats)}"
@@ -81,6 +79,15 @@ def build(number: str, store: Store) -> PaperTable:
         [group for group in groups if group.label.kind == "reduced"],
         [group for group in groups if group.label.kind == "other"], notes,
     )  # fmt: skip
+
+
+@functools.lru_cache(maxsize=2)
+def _groups(store: Store, top5: bool) -> tuple[tuple[Group, ...], tuple[str, ...]]:
+    """All that was measured, whichever table it is of, and notes: once for all tables of a page."""
+    pairs, notes = measured.of_runs(store, top5=top5)
+    weights, more = evaluated.of_evaluations(store)
+    sizes = [(one.dataset, one.image_size, one.num_classes) for one in SCHEDULES.values()]
+    return tuple(measured.grouped([*pairs, *weights, *measured.of_counts(store, sizes)])), (*notes, *more)
 
 
 def _of_table(label: Label, number: str, published: Sequence[Published]) -> bool:

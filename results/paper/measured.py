@@ -108,7 +108,7 @@ class Group:
         return found + ([f"{len(commits)} commits"] if len(commits) > 1 else [])
 
 
-@dataclass
+@dataclass(eq=False)
 class Store:
     """Rows as they were read.
 
@@ -154,17 +154,21 @@ def finite(value: float | None) -> bool:
 def grouped(pairs: Iterable[tuple[Label, Value]]) -> list[Group]:
     """Group values by their label: of one run the first that is given, of one seed the run that began first."""
     groups: dict[Label, Group] = {}
+    there: set[tuple[Label, str]] = set()
     for label, value in pairs:
-        values = groups.setdefault(label, Group(label, [])).values
-        if all(one.run_id != value.run_id for one in values):
-            values.append(value)
+        if (label, value.run_id) not in there:
+            there.add((label, value.run_id))
+            groups.setdefault(label, Group(label, [])).values.append(value)
     for group in groups.values():
         kept: list[Value] = []
+        seeds: set[int] = set()
         for value in sorted(group.values, key=lambda one: one.when):
-            if value.seed is not None and any(one.seed == value.seed for one in kept):
+            if value.seed in seeds:
                 group.repeats.append(value.run_id)
-            else:
-                kept.append(value)
+                continue
+            kept.append(value)
+            if value.seed is not None:
+                seeds.add(value.seed)
         group.values = kept
     return list(groups.values())
 

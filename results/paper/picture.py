@@ -42,6 +42,7 @@ _COLUMNS = (
     ("measured", 0.67),
     ("protocol", 0.83),
 )
+_SOURCE_ROOM = 0.17  # of the column of sources
 PANEL_IN = 3.4
 
 
@@ -87,7 +88,7 @@ def draw_table(found: PaperTable, folder: Path) -> list[Path]:
         if groups:
             rows.append((heading,))
         rows += [
-            (group.label.system, group.label.metric, "", group.label.why,
+            (group.label.system, group.label.metric, group.label.why, "",
              f"{group_text(group, best=False)}, n {len(group.values)}", label_text(group.label))
             for group in groups
         ]  # fmt: skip
@@ -119,9 +120,12 @@ def draw_table(found: PaperTable, folder: Path) -> list[Path]:
             axes.text(left, 0.5, name, fontsize=TABLE_PT, weight="bold", va="center")
         axes.axhline(1.0, color=GREY, lw=0.6)
         for index, row in enumerate(rows):
-            for (_, left), (_, right), text in zip(_COLUMNS, (*_COLUMNS[1:], ("", 1.0)), row, strict=False):
-                # A heading stands alone in its row, and has all of it.
-                room = 1.0 if len(row) == 1 else right - left
+            for (name, left), (_, right), text in zip(_COLUMNS, (*_COLUMNS[1:], ("", 1.0)), row, strict=False):
+                # A heading stands alone in its row, and has all of it; what keeps a figure apart has two columns, where
+                # nothing is published.
+                room = (
+                    1.0 if len(row) == 1 else right - left + (_SOURCE_ROOM if name == "published" and not row[3] else 0)
+                )
                 axes.text(left, index + 1.5, plain(text), fontsize=_fitting(text, room), va="center",
                           weight="bold" if len(row) == 1 else "normal")  # fmt: skip
         return save(figure, folder, found.word.replace("=", "-"))
@@ -177,8 +181,10 @@ def _draw(found: PaperFigure, said: str, curves: Sequence[Curve], folder: Path, 
         figure, grid = framed(
             caption, PANEL_IN, [1.0], left_in=0.55, right_in=0.15, foot_axis_in=0.42, head_axis_in=0.2
         )
-        inner = grid[0].subgridspec(1, len(found.panels), wspace=0.22)
-        for place, panel in enumerate(found.panels):
+        # Of what stands apart, a panel that has nothing says nothing; in the paper's own its stars do.
+        panels = [panel for panel in found.panels if not said or drawn & set(panel.nets)]
+        inner = grid[0].subgridspec(1, len(panels), wspace=0.22)
+        for place, panel in enumerate(panels):
             axes = figure.add_subplot(inner[place])
             ends = [] if said else [one for one in found.ends if one.net in panel.nets]
             _panel(axes, panel.nets, [curve for curve in curves if curve.net in panel.nets], ends, place)
