@@ -32,8 +32,8 @@ from bench.training.ranks import free_port
 from launch.gpus import gpus_here
 from launch.interrupts import TERMINAL_SIGNALS, Interrupted, held_back, interruptible
 from launch.job import Cause, Job, given_run_id, new_run_id
+from results.listing.terminal import failures, show, summary
 from results.recover import recover
-from results.report.terminal import failures, show, summary
 from results.store.files import read_rows, table_files
 
 TABLES = ("runs", "epochs", "steps", "system")

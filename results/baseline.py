@@ -34,7 +34,7 @@ from results.check.metrics import of_benchmark
 from results.check.runs import Run, load, load_kernels, load_pairs, named_as_of_pairs
 from results.check.screen import LEAST_RUNS, MOST_RUNS, SOLE, SUSPECT, least_baseline
 from results.check.verdict import Verdict
-from results.report.terminal import show, width_of
+from results.listing.terminal import show, width_of
 from results.selection import SELECTS, select
 from results.words import NAMES_ONE, ConfigError, counted, like_id, nearest, printable, root_from
 

@@ -41,8 +41,9 @@ ROOMS = {
         "errors", "dataset_table", "listing", "cache", "batch", "images", "datasets", "loaders", "mean_image", "strict",
     ],
     "results": [
-        "words", "durable", "interrupt", "identity", "statistics", "store", "selection", "recover", "export", "report",
-        "check", "baseline", "history", "calibrate", "compare", "query", "plot", "published", "paper",
+        "words", "durable", "interrupt", "identity", "statistics", "command_line", "store", "selection", "recover",
+        "export", "listing", "check", "baseline", "history", "calibrate", "compare", "query", "plot", "published",
+        "paper", "report",
     ],
 }  # fmt: skip
 MOST_MODULES, MOST_LINES = 16, 400

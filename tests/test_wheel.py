@@ -28,7 +28,7 @@ def test_the_wheel_holds_every_module_and_what_they_read(tmp_path: Path) -> None
     here = {
         path.relative_to(ROOT).as_posix()
         for package in PACKAGES
-        for pattern in ("*.py", "*.yaml", "*.csv")
+        for pattern in ("*.py", "*.yaml", "*.csv", "*.html", "*.css")
         for path in (ROOT / package).rglob(pattern)
     }
     assert {"launch/conf/cluster/default.yaml", "resnet/recipes/paper.yaml", "kernels/aot/limits.csv"} <= here

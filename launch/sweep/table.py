@@ -10,8 +10,8 @@ from rich.text import Text
 
 from bench.training.progress import clock
 from launch.sweep.status import CellState, SweepState
-from results.report import formats
-from results.report.terminal import STYLES, Column, Notes, rate_text, show, table_of
+from results.listing import formats
+from results.listing.terminal import STYLES, Column, Notes, rate_text, show, table_of
 from results.words import counted, printable
 
 __all__ = ["NAMES", "changes", "line", "records", "render", "summary", "write"]

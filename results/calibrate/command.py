@@ -29,7 +29,7 @@ from results.calibrate.nights import (
 )
 from results.calibrate.rules import RULES
 from results.check.noise import Noise
-from results.report.terminal import show
+from results.listing.terminal import show
 
 BETWEEN, WITHIN = 0.02, 0.004
 SCENARIOS = {

@@ -27,7 +27,7 @@ from results.check.gather import HOURS, KINDS, gather
 from results.check.judge import judge
 from results.check.verdict import Finding, exit_status
 from results.durable import replace_file
-from results.report.terminal import show
+from results.listing.terminal import show
 from results.selection import SELECTS
 from results.words import ConfigError, counted, printable, root_from
 

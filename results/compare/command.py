@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from results.compare.cells import Comparison, compare
 from results.compare.render import csv_text, json_text, parts
 from results.compare.sides import read as read_side
-from results.report.terminal import show
+from results.listing.terminal import show
 from results.selection import SELECTS
 from results.words import DEFAULT_ROOT, root_from
 

@@ -22,10 +22,9 @@ from results.check.baselines import events, faults_of, stands_by_id
 from results.check.runs import load, load_kernels, load_pairs, named_as_of_pairs
 from results.history.render import csv_text, json_text, number, parts
 from results.history.series import KERNEL_METRIC, METRICS, History, histories
-from results.report.command import FILTERS, filter_options
-from results.report.filters import find as find_runs
-from results.report.filters import matching
-from results.report.terminal import show
+from results.listing.filters import FILTERS, filter_options, matching
+from results.listing.filters import find as find_runs
+from results.listing.terminal import show
 from results.store.schema import SCHEMAS
 from results.words import ConfigError, counted, printable, root_from
 

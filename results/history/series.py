@@ -81,8 +81,9 @@ class History:
 
 
 def histories(
-    runs: Iterable[Run], metric: str, kernels: Mapping[str, Mapping[Kernel, Row]], events: Sequence[Event]
-) -> list[History]:
+    runs: Iterable[Run], metric: str, kernels: Mapping[str, Mapping[Kernel, Row]], events: Sequence[Event],
+    most_points: int | None = None,
+) -> list[History]:  # fmt: skip
     """Return the history of each cell: of one configuration (but for the seed), benchmark, data and processors.
 
     Args:
@@ -90,6 +91,8 @@ def histories(
         metric: one of `METRICS`.
         kernels: by run, what its kernels took; needed for `KERNEL_METRIC`.
         events: of `baselines`, for their change marks.
+        most_points: of a history that change points are looked for in, the latest; `MOST_POINTS` for None. The time
+            goes with its square.
     """
     cells: dict[str, list[Run]] = {}
     for run in sorted(runs, key=lambda run: (run.started, run.run_id)):
@@ -99,11 +102,15 @@ def histories(
     found = []
     for key, members in cells.items():
         if metric != KERNEL_METRIC:
-            found.append(_history(words[key], None, members, [_value(metric, run, run.row) for run in members], events))
+            found.append(
+                _history(
+                    words[key], None, members, [_value(metric, run, run.row) for run in members], events, most_points
+                )
+            )
             continue
         for kernel in sorted({kernel for run in members for kernel in kernels.get(run.run_id, {})}):
             values = [_value(metric, run, kernels.get(run.run_id, {}).get(kernel)) for run in members]
-            found.append(_history(words[key], kernel, members, values, events))
+            found.append(_history(words[key], kernel, members, values, events, most_points))
     return found
 
 
@@ -127,8 +134,9 @@ def _value(metric: str, run: Run, row: Mapping[str, Any] | None) -> float | str:
 
 
 def _history(
-    label: str, kernel: Kernel | None, runs: Sequence[Run], values: Sequence[float | str], events: Sequence[Event]
-) -> History:
+    label: str, kernel: Kernel | None, runs: Sequence[Run], values: Sequence[float | str], events: Sequence[Event],
+    most_points: int | None,
+) -> History:  # fmt: skip
     points, without = [], dict[str, int]()
     for run, value in zip(runs, values, strict=True):
         if isinstance(value, str):
@@ -136,7 +144,7 @@ def _history(
         else:
             points.append(Point(run, value))
     # The test compares all pairs of points: years of nights are looked at from their end.
-    skipped = max(0, len(points) - MOST_POINTS)
+    skipped = max(0, len(points) - (most_points or MOST_POINTS))
     changes = change_points([point.value for point in points[skipped:]], least_segment=LEAST_SEGMENT)
     starts = [0, *(skipped + change for change in changes)]
     segments = [Segment(points[start:stop]) for start, stop in zip(starts, [*starts[1:], len(points)], strict=True)]

@@ -23,10 +23,10 @@ from pathlib import Path
 
 from rich.console import RenderableType
 
+from results.listing.terminal import show
 from results.paper import cells, curves, flow, measured, responses, throughput
 from results.paper.render import Shown, csv_text, figure_parts, json_text, layer_parts, table_parts
 from results.paper.render_rates import rate_parts
-from results.report.terminal import show
 from results.words import DEFAULT_ROOT, printable, root_from
 
 FIGURES = ("1", "4", "6", "7", "one-layer", flow.WORD)

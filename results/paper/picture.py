@@ -6,6 +6,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 
+from results.listing.terminal import short_ids
 from results.paper.cells import PaperTable
 from results.paper.curves import Curve, PaperFigure, groups_of
 from results.paper.flow import Flow, FlowFigure, kind_text
@@ -26,7 +27,6 @@ from results.paper.words import (
 )
 from results.plot.picture import GREY, PALE, STYLES, Caption, framed, plain, save, settings
 from results.published.figure import Net, Published
-from results.report.terminal import short_ids
 from results.words import counted
 
 __all__ = ["draw"]

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from results.history.render import new_table
+from results.listing.terminal import short_ids
 from results.paper.cells import Line, PaperTable
 from results.paper.curves import Curve, PaperFigure
 from results.paper.fill import FIVE
@@ -32,7 +33,6 @@ from results.paper.words import (
     source_text,
 )
 from results.published.figure import ERRORS, READ, Published
-from results.report.terminal import short_ids
 from results.words import printable
 
 __all__ = ["OTHER", "REDUCED", "csv_text", "figure_parts", "json_text", "layer_parts", "records", "table_parts"]

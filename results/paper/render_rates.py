@@ -6,9 +6,9 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from results.history.render import new_table
+from results.listing.terminal import short_ids
 from results.paper.throughput import Measured, RateTable
 from results.published.figure import READ
-from results.report.terminal import short_ids
 from results.words import counted, printable
 
 __all__ = ["rate_parts", "rate_records"]

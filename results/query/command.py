@@ -25,9 +25,9 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from results.listing.terminal import show
 from results.query.database import SQL_TYPES, ask
 from results.query.formats import as_csv, as_json, as_parquet, as_table
-from results.report.terminal import show
 from results.store.files import BadFile, table_files
 from results.store.schema import SCHEMAS
 from results.words import root_from

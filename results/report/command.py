@@ -3,6 +3,7 @@
     python -m results.report [results=PATH] [run=ID,ID] [sort=COLUMN,-COLUMN] [COLUMN=VALUE,VALUE ...]
     python -m results.report depth=20 dataset=digits status=completed sort=-images_per_s
     python -m results.report 'depth=20..56' 'images_per_s=>1000' 'run_start=>=2026-11-01' format=csv
+    python -m results.report html=FILE [png=FOLDER] [results=PATH] [COLUMN=VALUE ...]
 
 A column of numbers or times is also filtered by a range: >V, >=V, <V, <=V or V..V (both ends in it), which stands in
 quotes, since < and > are the shell's own. A date is the whole of its day, UTC.
@@ -10,11 +11,15 @@ quotes, since < and > are the shell's own. A date is the whole of its day, UTC.
 Settings that differ between the rows have columns of their own. Below the runs stand the means and deviations of those
 that repeat one configuration, runs of interleaved pairs apart; repeats=summary prints these alone. Figures that are
 missing have their reason below the table. CSV and JSON have exact values; notes go to stderr there.
+
+With html= all of it is a page in one file, to send: verdict, maps of depth and shortcut, curves, kernels, history, the
+paper beside what was measured, systems, and what failed or is missing; png= has its pictures by themselves.
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, make_dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -22,20 +27,16 @@ import pyarrow.compute as pc
 from rich.console import RenderableType
 from rich.text import Text
 
-from results.report import formats
-from results.report.filters import COLUMNS, SORT, Found, column_named, find
-from results.report.repeats import DOUBLE, NEEDED, Repeats, grouped, record
-from results.report.repeats_table import repeats_table, settings_of
-from results.report.settings import CHOSEN, FOLLOWING, Setting, differing
-from results.report.terminal import columns_table, failures, lineages, runs_table, show, synthetic
+from results.listing import formats
+from results.listing.filters import COLUMNS, FILTERS, SORT, Filters, Found, column_named, filter_options, find
+from results.listing.repeats import DOUBLE, NEEDED, Repeats, grouped, record
+from results.listing.repeats_table import repeats_table, settings_of
+from results.listing.settings import CHOSEN, FOLLOWING, Setting, differing
+from results.listing.terminal import columns_table, failures, lineages, runs_table, show, synthetic
 from results.store.files import read_table
-from results.store.schema import CHOICES, FLAG, INT, REAL, SCHEMAS, TEXT, TIME, Row, to_rows
+from results.store.schema import Row, to_rows
 from results.words import ConfigError, printable, root_from
 
-KINDS = {TEXT: str, INT: int, REAL: float, FLAG: bool, TIME: str}
-FILTERS: dict[str, pa.DataType] = {
-    field.name: field.type for field in SCHEMAS["runs"] if field.type in KINDS and field.name != "run_id"
-}
 FORMATS = ("table", "csv", "json")
 UNREAD = "cannot be read"
 LIMIT = 100  # rows of a table, where nothing else was asked for
@@ -191,33 +192,49 @@ def _summaries(groups: Sequence[Repeats], representatives: Sequence[Row]) -> tup
     return list(rows[0]), rows
 
 
-def _print(task: Task) -> int:
-    (_print_table if task.format == "table" else _print_rows)(task)
+@dataclass(frozen=True)
+class PageTask:
+    """The page that the command is to write.
+
+    Attributes:
+        run: words that choose runs; empty for all.
+        png: folder of its pictures; None for none.
+    """
+
+    root: Path
+    filters: Filters
+    run: Sequence[str]
+    html: Path
+    png: Path | None
+
+
+def _write_page(task: PageTask) -> int:
+    from results.report.page.build import page_of  # which takes two seconds to import
+    from results.report.page.evidence import gathered
+
+    page = page_of(gathered(task.root, task.filters, task.run))
+    for key_, path, write in (("html", task.html, page.write), ("png", task.png, page.write_pictures)):
+        if path is not None:
+            try:
+                write(path)
+            except OSError as error:
+                raise ConfigError(f"{key_}={path}: {error.strerror or error}") from None
+            print(path)
     return 0
 
 
-def filter_options(key: Callable[..., Any]) -> dict[str, tuple[type, Any]]:
-    """Return the fields of a dataclass of keys that filter runs by their columns, with the type of each.
-
-    Args:
-        key: `bench.config.grammar.key`, which only a command's `main` may import.
-    """
-    options = {}
-    for column, kind in FILTERS.items():
-        choices = CHOICES.get(("runs", column), ())
-        text = "" if choices or kind != TEXT else "a text"
-        ranges = kind in (INT, REAL, TIME)
-        option = key(
-            "only runs that have this", "all runs", choices=choices, text=text, ranges=ranges, time=kind == TIME
-        )
-        options[column] = (KINDS[kind], option)
-    return options
+def _print(task: Task | PageTask) -> int:
+    if isinstance(task, PageTask):
+        return _write_page(task)
+    (_print_table if task.format == "table" else _print_rows)(task)
+    return 0
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command, see `bench.config.command.run`; exit status 2 also where there are no runs to show."""
     from bench.config import command
     from bench.config.grammar import WordError, key, values
+    from bench.config.paths import check_folder, new_file
 
     options: dict[str, tuple[type, Any]] = {
         "results": (str, key("the store", "results/v1 of the checkout", path=True, one=True)),
@@ -244,14 +261,30 @@ def main(words: Sequence[str] | None = None) -> int:
             ),
         ),
     }
+    options |= {
+        "html": (str, key("file that a page is written to, in place of a table", "none", path=True, one=True)),
+        "png": (
+            str,
+            key("folder that the page's pictures are written to, made if need be", "none", path=True, one=True),
+        ),
+    }
     options |= filter_options(key)
     keys = make_dataclass("Keys", [(name, kind | None, option) for name, (kind, option) in options.items()])
 
-    def read(typed: list[str]) -> Task:
+    def read(typed: list[str]) -> Task | PageTask:
         if old := next((word for word in typed if word.startswith("run_id=")), None):
             raise WordError(f"{old}: the key is now run; nearest is {old.replace('run_id', 'run', 1)}")
         given = values(typed, keys)
         filters = {column: wanted for column, wanted in given.items() if column in FILTERS}
+        if "png" in given and "html" not in given:
+            raise WordError(f"png={given['png'][0]}: is of a page; add html=FILE")
+        if "html" in given:
+            if odd := next((name for name in ("sort", "columns", "format", "repeats", "limit") if name in given), None):
+                raise WordError(f"{odd}={given[odd][0]}: a page has no {odd}; leave {odd} out, or html")
+            return PageTask(
+                root_from(given), filters, given.get("run", ()), new_file("html", given["html"][0]),
+                check_folder("png", given["png"][0]) if "png" in given else None,
+            )  # fmt: skip
         columns = tuple(column_named("columns", word) for word in dict.fromkeys(given.get("columns", ())))
         repeats, form = given.get("repeats", [""])[0], given.get("format", ["table"])[0]
         if columns and repeats == "summary":

@@ -15,7 +15,7 @@ ROOT = Path(results.__file__).resolve().parents[1]
 @pytest.mark.slow
 def test_no_module_imports_torch_or_other_packages_of_the_suite():
     modules = [module.name for module in pkgutil.walk_packages(results.__path__, "results.")]
-    assert {"results.store.writer", "results.report.terminal", "results.recover", "results.export"} <= set(modules)
+    assert {"results.store.writer", "results.listing.terminal", "results.recover", "results.export"} <= set(modules)
     code = f"""
 import importlib, sys
 for name in {modules!r}:

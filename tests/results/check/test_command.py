@@ -17,7 +17,7 @@ from results.check.command import main
 from results.check.confirm import Confirmation
 from results.check.output import SCHEMA, as_json, as_junit, as_rows, as_table, number, summary
 from results.check.verdict import Finding, Verdict, exit_status, worst
-from results.report.terminal import show
+from results.listing.terminal import show
 from results.statistics import Interval
 
 # Each test writes a file a run, and reads them for each command.

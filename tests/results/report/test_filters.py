@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from bench.config import ranges
-from results.report import filters
+from results.listing import filters
 from results.store.schema import INT, REAL, SCHEMAS, TIME, to_table
 from results.words import NAMES_ONE
 

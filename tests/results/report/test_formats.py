@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from results.report import formats
-from results.report.terminal import NOT_FINITE
+from results.listing import formats
+from results.listing.terminal import NOT_FINITE
 from results.store.files import read_file
 
 

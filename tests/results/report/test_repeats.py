@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from results.identity import comparability
-from results.report.repeats import grouped, outcome, record
+from results.listing.repeats import grouped, outcome, record
 from results.store.files import table_path, write_once
 from results.store.schema import to_table
 

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from results.report import settings, terminal
-from results.report.settings import ALWAYS, CHOSEN, FOLLOWING, OUTCOMES, differing
+from results.listing import settings, terminal
+from results.listing.settings import ALWAYS, CHOSEN, FOLLOWING, OUTCOMES, differing
 from results.store.schema import FLAG, INT, REAL, SCHEMAS
 
 RUN = {

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from results.report import command, terminal
+from results.listing import terminal
+from results.report import command
 from results.store.files import read_rows
 from results.store.writer import RunWriter
 

@@ -1,6 +1,6 @@
 """Which runs are shown, and in which order: filters and sorting of the table `runs` before it becomes rows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import reduce
@@ -11,12 +11,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from results.store.files import BadFile, journals, read_table
-from results.store.schema import SCHEMAS, TEXT_MAP, check_column
+from results.store.schema import CHOICES, FLAG, INT, REAL, SCHEMAS, TEXT, TEXT_MAP, TIME, check_column
 from results.words import NAMES_ONE, Range, like_id, meant_ids, nearest, suggestion
 
 SORT = ("family", "depth", "shortcut", "run_start", "run_id")
 COLUMNS = tuple(field.name for field in SCHEMAS["runs"])
 SORTED = tuple(field.name for field in SCHEMAS["runs"] if field.type != TEXT_MAP)
+KINDS = {TEXT: str, INT: int, REAL: float, FLAG: bool, TIME: str}
+FILTERS: dict[str, pa.DataType] = {
+    field.name: field.type for field in SCHEMAS["runs"] if field.type in KINDS and field.name != "run_id"
+}
 Filters = Mapping[str, Sequence[Any]]
 
 
@@ -163,3 +167,21 @@ def is_number(column: str) -> bool:
     """Whether a column of `runs` is one of numbers or of times, which can lie in a range."""
     kind = check_column("runs", column)
     return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_timestamp(kind)
+
+
+def filter_options(key: Callable[..., Any]) -> dict[str, tuple[type, Any]]:
+    """Return the fields of a dataclass of keys that filter runs by their columns, with the type of each.
+
+    Args:
+        key: `bench.config.grammar.key`, which only a command's `main` may import.
+    """
+    options = {}
+    for column, kind in FILTERS.items():
+        choices = CHOICES.get(("runs", column), ())
+        text = "" if choices or kind != TEXT else "a text"
+        ranges = kind in (INT, REAL, TIME)
+        option = key(
+            "only runs that have this", "all runs", choices=choices, text=text, ranges=ranges, time=kind == TIME
+        )
+        options[column] = (KINDS[kind], option)
+    return options

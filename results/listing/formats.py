@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-from results.report.settings import clean
-from results.report.terminal import NOT_FINITE
+from results.listing.settings import clean
+from results.listing.terminal import NOT_FINITE
 from results.store.schema import Row
 
 REASONS = "null_reasons"

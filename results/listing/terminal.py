@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from results.identity import benchmark_of
-from results.report.settings import Setting, clean, differing, is_synthetic, ran
+from results.listing.settings import Setting, clean, differing, is_synthetic, ran
 from results.store.schema import Row
 from results.words import printable
 

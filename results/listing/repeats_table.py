@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from rich.table import Table
 from rich.text import Text
 
-from results.report.repeats import Repeats
-from results.report.settings import OF_REPEATS, Setting, differing, texts
-from results.report.terminal import Column, Notes, net_columns, rate_text, short_ids, with_settings
+from results.listing.repeats import Repeats
+from results.listing.settings import OF_REPEATS, Setting, differing, texts
+from results.listing.terminal import Column, Notes, net_columns, rate_text, short_ids, with_settings
 from results.statistics import Mean
 from results.store.schema import Row
 

@@ -1,0 +1,114 @@
+"""The history of throughput, cell by cell, with the points at which it changed and what changed with them."""
+
+from collections.abc import Sequence
+
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+from results.check.baselines import events, faults_of, stands_by_id
+from results.history.e_divisive import LEAST_SEGMENT
+from results.history.series import History, Segment, histories
+from results.listing.terminal import rate_text
+from results.plot.picture import BLUE, VERMILION
+from results.report.page.blocks import Column, Picture, Section, Table, Words
+from results.report.page.canvas import INK, drawing, figure, quiet
+from results.report.page.evidence import Evidence, marks_of
+from results.words import counted, printable
+
+__all__ = ["section"]
+
+METRIC = "images_per_s"
+MOST_PANELS = 12
+MOST_POINTS = 200  # of a cell, the latest, in which changes are looked for: of more it would take too long
+MOST_ROWS = 60
+HEIGHT_PX = 230
+
+
+def section(found: Evidence) -> Section:
+    """Draw the histories that changed, then the longest of those that did not."""
+    made = Section("history", "History")
+    known, unread = events(found.root)
+    found.faults += [one for one in unread if one not in found.faults]
+    stands, odd = stands_by_id(known), faults_of(known)
+    marks = [event for event in known if stands(event.baseline_id) and event not in odd]
+    every = histories(found.training, METRIC, {}, marks, MOST_POINTS)
+    long = [one for one in every if len(one.points) >= 2 * LEAST_SEGMENT]
+    if not long:
+        made.status = "too short"
+        made.blocks.append(
+            Words(f"No cell has {2 * LEAST_SEGMENT} runs yet, the fewest in which a change can be found.")
+        )
+        return made
+    changed = [one for one in long if len(one.segments) > 1]
+    made.status = counted(len(changed), "changed cell")
+    made.blocks.append(
+        Words(
+            f"images/s of {counted(len(long), 'cell')} with {2 * LEAST_SEGMENT} runs or more: {len(changed)} changed. "
+            f"Change points by E-divisive in the last {MOST_POINTS} runs of each, for the eye alone: by chance in "
+            "at most 5% of cells without one. The verdict is the check's."
+        )
+    )
+    ordered = sorted(long, key=lambda one: (-_latest(one), -len(one.points)))
+    made.blocks += [_picture(one) for one in ordered[:MOST_PANELS]]
+    if rows := _rows(changed, found):
+        heads = ("since", "cell", "median before", "median after", "change", "what else changed", "first run")
+        columns = [
+            Column(head, right=head.startswith(("median", "change")), code=head == "first run") for head in heads
+        ]
+        note = f"{len(rows) - MOST_ROWS} more: python -m results.history" if len(rows) > MOST_ROWS else ""
+        made.blocks.append(Table("Changes, the latest first", columns, rows[:MOST_ROWS], note=note))
+    if left := len(ordered) - MOST_PANELS:
+        if left > 0:
+            made.blocks.append(Words(f"{counted(left, 'more cell')} not drawn: python -m results.history", "note"))
+    return made
+
+
+def _latest(one: History) -> float:
+    """When the last change began; 0 without one."""
+    return one.segments[-1].points[0].when.timestamp() if len(one.segments) > 1 else 0.0
+
+
+def _picture(one: History) -> Picture:
+    points = one.points
+    stem = "history-" + "".join(char if char.isalnum() else "-" for char in points[-1].run.run_id[-24:])
+    said = []
+    with drawing(stem):
+        drawn = figure(HEIGHT_PX)
+        axes = drawn.add_subplot()
+        for place, segment in enumerate(one.segments):
+            times, values = zip(*((point.when, point.value) for point in segment.points), strict=True)
+            axes.plot(times, values, ls="", marker=".", ms=4, color=BLUE, label="runs" if not place else None)
+            axes.plot(
+                [times[0], times[-1]], [segment.median] * 2, color=INK, lw=2, label="median" if not place else None
+            )
+            if place:
+                axes.axvline(times[0], color=VERMILION, lw=1.5, ls="--", label="change" if place == 1 else None)
+            said.append(f"from {times[0]:%Y-%m-%d} {counted(len(values), 'run')}, median {rate_text(segment.median)}"
+                        + (f" ({segment.change:+.1%})" if segment.change is not None else ""))  # fmt: skip
+        locator = AutoDateLocator(minticks=2, maxticks=6)
+        axes.xaxis.set_major_locator(locator)
+        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+        axes.set_ylabel("images/s")
+        axes.margins(y=0.2)
+        quiet(axes)
+        drawn.legend(loc="outside upper left", ncols=3)
+    marks = dict.fromkeys(mark for point in points for mark in marks_of(point.run))
+    note = f"{', '.join(marks)}." if marks else ""
+    return Picture(stem=stem, title=f"images/s: {one.label}", alt="; ".join(said), figure=drawn, note=note,
+                   runs=[point.run.run_id for point in points])  # fmt: skip
+
+
+def _rows(changed: Sequence[History], found: Evidence) -> list[tuple[str, ...]]:
+    rows = []
+    for one in changed:
+        for before, after in zip(one.segments, one.segments[1:], strict=False):
+            change = "-" if after.change is None else f"{after.change:+.1%}"
+            first = after.points[0]
+            rows.append((f"{first.when:%Y-%m-%d}", one.label, rate_text(before.median), rate_text(after.median),
+                         change, _why(after), found.short([first.run.run_id])))  # fmt: skip
+    return sorted(rows, reverse=True)
+
+
+def _why(after: Segment) -> str:
+    """What is not the same since: known reasons first."""
+    said = [*after.marks, *(one.moved for one in after.differs)]
+    return printable("; ".join(said)) or "nothing that is recorded"

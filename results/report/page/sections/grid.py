@@ -1,0 +1,193 @@
+"""Depth against shortcut: throughput, accuracy and time to the target, one map for each set of other settings."""
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import matplotlib
+from matplotlib.colors import LogNorm, Normalize, to_hex
+from matplotlib.patches import Rectangle
+
+from results.check.runs import Run
+from results.check.verdict import Verdict
+from results.listing.settings import is_synthetic
+from results.listing.terminal import rate_text
+from results.report.page.blocks import Picture, Section, Words
+from results.report.page.canvas import GREY_INK, INK, RULE, drawing, figure
+from results.report.page.evidence import RECENT, Evidence, Group, groups_of, marks_of, recent
+from results.words import counted
+
+__all__ = ["Map", "cell_of", "section", "titled"]
+
+MOST_GROUPS = 12
+ROW_PX, HEAD_PX = 34, 46
+SHORTCUTS = ("none", "A", "B", "C")
+# Light to dark, by lightness alone, which everybody sees; its ends leave words legible.
+COLORS = matplotlib.colormaps["cividis"]
+
+
+@dataclass(frozen=True)
+class Map:
+    """A figure over depth and shortcut.
+
+    Attributes:
+        metric: the column.
+        log: whether colours go by ratio.
+        shown: a value in a cell of the map.
+    """
+
+    metric: str
+    title: str
+    log: bool
+    shown: Callable[[float], str]
+
+
+MAPS = (
+    Map("images_per_s", "images/s", True, rate_text),
+    Map("final_top1", "top-1 in the end, %", False, lambda value: f"{100 * value:.2f}"),
+    Map("tta_s", "seconds to the target", True, lambda value: f"{value:,.0f}" if value >= 100 else f"{value:.1f}"),
+)
+
+
+def section(found: Evidence) -> Section:
+    """Draw the maps of each group of cells."""
+    made = Section("cells", "Depth and shortcut")
+    groups = groups_of(found.training)
+    if not groups:
+        made.status = "no runs"
+        made.blocks.append(
+            Words("No training run is here: python launch/local.py depth=20 shortcut=A,B,C dataset=digits")
+        )
+        return made
+    regressed = {(one.key, one.metric) for one in found.findings if one.verdict is Verdict.REGRESSION}
+    made.status = counted(sum(len(group.cells) for group in groups), "cell")
+    made.blocks.append(
+        Words(
+            f"Each number is the median of the last {RECENT} completed runs of its cell, or of as many as there are. "
+            "A triangle marks what the check calls a regression. Rows of two machines, or of other settings, are in "
+            "maps of their own.",
+        )
+    )
+    if best := _fastest(found, groups):
+        made.blocks.append(Words(best, "lead"))
+    if len(groups) == 1:
+        made.blocks.append(Words(f"All of: {groups[0].label}.", "note"))
+    for group in groups[:MOST_GROUPS]:
+        pictures = [one for map_ in MAPS if (one := _picture(found, group, map_, regressed)) is not None]
+        made.blocks += [titled(one, group, groups) for one in pictures]
+    if left := groups[MOST_GROUPS:]:
+        runs = sum(len(group.runs) for group in left)
+        made.blocks.append(
+            Words(f"{counted(len(left), 'older set')} of settings, {counted(runs, 'run')}, not drawn: "
+                  "python -m results.report lists them; html= takes filters.", "note")
+        )  # fmt: skip
+    return made
+
+
+def titled(picture: Picture, group: Group, groups: Sequence[Group]) -> Picture:
+    """Return a picture whose title says of which group it is, where there are several."""
+    return picture if len(groups) == 1 else replace(picture, title=f"{picture.title}: {group.label}")
+
+
+def cell_of(runs: Sequence[Run], metric: str) -> tuple[float | None, list[Run]]:
+    """Return the figure of a cell and the runs that it is the median of; None where none of them has it."""
+    key = next((run.key for run in reversed(runs) if run.completed), None)
+    of = [run for run in recent([run for run in runs if run.key == key]) if _number(run, metric) is not None]
+    values = [value for run in of if (value := _number(run, metric)) is not None]
+    return (statistics.median(values), of) if values else (None, [])
+
+
+def _number(run: Run, metric: str) -> float | None:
+    value = run.row[metric]
+    if value is None or not math.isfinite(value) or (metric != "images_per_s" and is_synthetic(run.row)):
+        return None
+    return float(value)
+
+
+def _fastest(found: Evidence, groups: Sequence[Group]) -> str:
+    """Which net reached its target first, of the newest group that has several that did."""
+    for group in groups:
+        times = {}
+        for cell, runs in group.cells.items():
+            value, of = cell_of(runs, "tta_s")
+            if value is not None:
+                times[cell] = (value, of)
+        if len(times) > 1:
+            (depth, shortcut), (value, of) = min(times.items(), key=lambda item: item[1][0])
+            target = of[-1].row["target_top1"]
+            goal = f"top-1 {target:g}" if target is not None else "its target"
+            behind = f"{counted(len(of), 'run')}: {found.short(run.run_id for run in of)}"
+            return (
+                f"Fastest to {goal}: {_net(group, depth, shortcut)}, {value:,.1f} s (median of {behind}), of "
+                f"{counted(len(times), 'net')} that reached it ({group.label})."
+            )
+    return ""
+
+
+def _net(group: Group, depth: int, shortcut: str) -> str:
+    return f"plain-{depth}" if shortcut == "none" else f"ResNet-{depth} with shortcut {shortcut}"
+
+
+def _picture(found: Evidence, group: Group, map_: Map, regressed: set[tuple[str, str]]) -> Picture | None:
+    values = {cell: cell_of(runs, map_.metric) for cell, runs in group.cells.items()}
+    known = {cell: value for cell, (value, _) in values.items() if value is not None}
+    if not known:
+        return None
+    depths = sorted({depth for depth, _ in group.cells})
+    shortcuts = [one for one in SHORTCUTS if any(shortcut == one for _, shortcut in group.cells)]
+    stem = f"cells-{map_.metric.replace('_', '-')}-{group.slug}"
+    low, high = min(known.values()), max(known.values())
+    norm = LogNorm(low, high) if map_.log and 0 < low < high else Normalize(low, high if high > low else low + 1)
+    said = []
+    with drawing(stem):
+        drawn = figure(HEAD_PX + ROW_PX * len(depths))
+        axes = drawn.add_subplot()
+        for row, depth in enumerate(depths):
+            for column, shortcut in enumerate(shortcuts):
+                cell = (depth, shortcut)
+                worse = any((run.key, map_.metric) in regressed for run in group.cells.get(cell, ())[-1:])
+                text = _text(group, cell, known.get(cell), map_) + (
+                    " \N{BLACK DOWN-POINTING TRIANGLE}" if worse else ""
+                )
+                said.append(f"{_net(group, depth, shortcut)} {text}" + (" (regression)" if worse else ""))
+                if cell in known:
+                    color = COLORS(0.15 + 0.85 * float(norm(known[cell])))
+                    axes.add_patch(Rectangle((column, row), 1, 1, fc=color, ec="white", lw=1))
+                    axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", color=_readable(to_hex(color)))
+                else:
+                    axes.add_patch(Rectangle((column, row), 1, 1, fc="none", ec=RULE, hatch="///", lw=1))
+                    axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", color=INK)
+        axes.set(xlim=(0, len(shortcuts)), ylim=(len(depths), 0))
+        axes.set_xticks(
+            [place + 0.5 for place in range(len(shortcuts))], [one.replace("none", "plain") for one in shortcuts]
+        )
+        axes.set_yticks([place + 0.5 for place in range(len(depths))], [str(depth) for depth in depths])
+        axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
+        axes.set_ylabel("depth", color=GREY_INK)
+        axes.spines[:].set_visible(False)
+    of = [run for _, own in values.values() for run in own]
+    marks = dict.fromkeys(mark for run in of for mark in marks_of(run))
+    return Picture(
+        stem=stem, title=map_.title, alt=f"{map_.title} by net: {'; '.join(said)}", figure=drawn,
+        note=f"{', '.join(marks)}." if marks else "", runs=[run.run_id for run in of],
+    )  # fmt: skip
+
+
+def _text(group: Group, cell: tuple[int, str], value: float | None, map_: Map) -> str:
+    if value is not None:
+        return map_.shown(value)
+    runs = group.cells.get(cell, ())
+    if not runs:
+        return "missing"
+    if runs[-1].completed:
+        return "not reached" if map_.metric == "tta_s" and runs[-1].row["target_top1"] is not None else "none"
+    return str(runs[-1].row["status"] or "unknown")
+
+
+def _readable(color: str) -> str:
+    """Black or white, whichever stands out more from a colour (WCAG 2, relative luminance)."""
+    parts = [int(color[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return "#010101" if (luminance + 0.05) / 0.05 > 1.05 / (luminance + 0.05) else "#fefefe"

@@ -1,0 +1,194 @@
+"""The verdict first: what the check says of the newest runs, how sure it is, and what would settle the rest."""
+
+import math
+import re
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from results.check.output import commands, number
+from results.check.verdict import Finding, Verdict, worst
+from results.report.page.blocks import Column, Commands, Section, Table, Words
+from results.report.page.evidence import Evidence
+from results.words import counted, printable
+
+__all__ = ["METRIC_WORDS", "WORDS", "once", "section", "sure"]
+
+MOST_ROWS = 60
+# How many cells a verdict is of, in words.
+WORDS = {
+    Verdict.REGRESSION: "worse than what was accepted, confirmed",
+    Verdict.NOT_COMPARABLE: "without a figure, or not comparable with what was accepted",
+    Verdict.MISSING: "of the baseline and not measured",
+    Verdict.INCONCLUSIVE: "inconclusive",
+    Verdict.PASS: "as good as what was accepted, as far as could be seen",
+}
+METRIC_WORDS = {
+    "images_per_s": "images/s", "step_ms_p50": "median step", "tta_s": "time to target",
+    "epochs_to_target": "epochs to target", "final_top1": "top-1 in the end", "peak_mem_bytes": "peak memory",
+    "p50": "kernel time",
+}  # fmt: skip
+MOST_SAID = 4  # cells that the first sentences name
+_BEFORE = re.compile(r" with [\d,]+ runs? of before$")  # a night's runs together with those of nights before
+
+
+def section(found: Evidence) -> Section:
+    """Say what the check found."""
+    made = Section("verdict", "Verdict")
+    if not found.findings:
+        made.status = "nothing judged"
+        why = found.check[0] if found.check else "no run has ended here yet" if found.running else "there are no runs"
+        made.blocks.append(Words(f"Nothing was judged: {why}.", "lead"))
+        return made
+    counts = Counter(_by_cell(found.findings).values())
+    ending = worst(one.verdict for one in found.findings)
+    made.status = f"{counts[ending]} {ending}" if ending is not Verdict.PASS else "pass"
+    shown = once(found.findings)
+    worse = [
+        one
+        for one in shown
+        if one.verdict is Verdict.REGRESSION or (one.confirm_with and one.verdict is not Verdict.PASS)
+    ]
+    made.blocks += [Words(line, "lead") for line in _said(worse)]
+    told = "; ".join(f"{counted(counts[one], 'cell')} {WORDS[one]}" for one in Verdict if counts[one])
+    made.blocks.append(Words(f"{told}.", "plain" if worse else "lead"))
+    made.blocks.append(Words(f"Judged: {found.judged}. A cell is one configuration, its seed aside.", "note"))
+    bad = [one for one in shown if one.verdict is not Verdict.PASS or one.improved or one.blind]
+    bad.sort(key=lambda one: (list(Verdict).index(one.verdict), one.cell, one.metric))
+    if bad:
+        made.blocks.append(_table(bad, found))
+    if lines := commands(shown, "python"):
+        made.blocks.append(Commands("What would settle it, or shows what else differs:", lines))
+    passed = [one for one in shown if one not in bad]
+    if passed:
+        made.blocks.append(_passing(passed, found))
+    if found.check:
+        made.blocks.append(Words("The check also says: " + "; ".join(map(printable, found.check[:8])) + ".", "note"))
+    again = f"python -m results.check results={shlex.quote(str(found.root))}"
+    made.blocks.append(Words(f"The same in a terminal, for the runs of the last hours: {again}", "note"))
+    return made
+
+
+def _by_cell(findings: Iterable[Finding]) -> dict[tuple[str, str], Verdict]:
+    cells: dict[tuple[str, str], list[Verdict]] = {}
+    for one in findings:
+        cells.setdefault((one.key or one.cell, one.kernel), []).append(one.verdict)
+    return {cell: worst(verdicts) for cell, verdicts in cells.items()}
+
+
+def once(findings: Sequence[Finding]) -> list[Finding]:
+    """Return findings without those that say of a cell and metric again what another does.
+
+    A night's runs are judged by themselves and together with those before: the first stands for both where they agree.
+    Runs of one cell that failed are one line, as is a cell that is missing because they did.
+    """
+    kept: dict[tuple[object, ...], Finding] = {}
+    more: Counter[tuple[object, ...]] = Counter()
+    for one in findings:
+        cell = _BEFORE.sub("", one.cell)
+        key = (one.verdict, cell, one.key, one.kernel, one.metric, one.against)
+        if key not in kept:
+            kept[key] = replace(one, cell=cell)
+            continue
+        first = kept[key]
+        if not one.metric:
+            more[key] += 1
+            runs = list(dict.fromkeys((*first.candidates, *one.candidates)))
+            kept[key] = replace(first, candidates=runs)
+    failed = {one.key for one in kept.values() if one.verdict is Verdict.NOT_COMPARABLE and one.candidates}
+    return [
+        replace(one, why=f"{one.why} (and {counted(more[key], 'run')} more)") if more[key] else one
+        for key, one in kept.items()
+        if not (one.verdict is Verdict.MISSING and one.key in failed)
+    ]
+
+
+def _said(worse: Sequence[Finding]) -> list[str]:
+    """A sentence for each cell that is worse: which, by how much, how sure; of its metrics the first."""
+    cells: dict[tuple[str, str], Finding] = {}
+    for one in worse:
+        cells.setdefault((one.cell, one.kernel), one)
+    lines = []
+    for one in list(cells.values())[:MOST_SAID]:
+        kind = "Regression" if one.verdict is Verdict.REGRESSION else "Suspected, not confirmed"
+        name = f"{one.cell} {one.kernel}".strip()
+        lines.append(f"{kind}: {name}, {METRIC_WORDS.get(one.metric, one.metric)} {_change(one)} ({_statistics(one)}).")
+    if len(cells) > MOST_SAID:
+        lines.append(f"And {counted(len(cells) - MOST_SAID, 'more cell')}, below.")
+    return lines
+
+
+def _table(bad: Sequence[Finding], found: Evidence) -> Table:
+    rows = [
+        (
+            "pass, better" if one.improved else str(one.verdict),
+            f"{one.cell} {one.kernel}".strip(),
+            METRIC_WORDS.get(one.metric, one.metric) or "-",
+            _medians(one),
+            _change(one),
+            sure(one),
+            found.short(one.candidates) if one.candidates else f"baseline {found.short(one.baseline, 2)}",
+        )
+        for one in bad[:MOST_ROWS]
+    ]
+    heads = ("verdict", "cell", "metric", "now, before", "change", "how sure", "runs")
+    columns = [Column(head, right=head == "change", code=head == "runs") for head in heads]
+    note = f"{len(bad) - MOST_ROWS} more: python -m results.check" if len(bad) > MOST_ROWS else ""
+    marked = frozenset(place for place, one in enumerate(bad[:MOST_ROWS]) if one.verdict is Verdict.REGRESSION)
+    return Table("What is no plain pass, the worst first", columns, rows, marked, note)
+
+
+def _medians(one: Finding) -> str:
+    if one.candidate_median is None:
+        return "-"
+    text = number(one.candidate_median, one.metric)
+    text += f" against {number(one.baseline_median, one.metric)}" if one.baseline_median is not None else ""
+    return f"{text} {one.unit}".strip()
+
+
+def _change(one: Finding) -> str:
+    if one.worsening is None or not math.isfinite(one.worsening):
+        return "-"
+    moved = -one.worsening if one.higher_is_better else one.worsening
+    return f"{moved:+.4f}" if one.absolute else f"{moved:+.1%}"
+
+
+def _statistics(one: Finding) -> str:
+    words = []
+    if one.interval and one.interval.low is not None and one.interval.high is not None and one.interval.level:
+        level = math.floor(1e3 * one.interval.level + 1e-9) / 10
+        words.append(f"{level:g}% interval {one.interval.low - 1:+.1%} to {one.interval.high - 1:+.1%}")
+    if one.p is not None:
+        words.append(f"exact p {one.p:.2g}")
+        words.append(f"{len(one.candidates)} against {counted(len(one.baseline), 'run')}")
+    if one.confirmation is not None:
+        pairs = counted(one.confirmation.pairs, "interleaved pair")
+        words.append(f"{pairs}: {one.confirmation.outcome}, median change {one.confirmation.median:+.1%} worse")
+    return ", ".join(words)
+
+
+def sure(one: Finding) -> str:
+    """Return how sure a verdict is: the interval, the exact test, the pairs, and why it is not surer."""
+    why = "interleaved pairs are to confirm it: the command below" if one.confirm_with else printable(one.why)
+    return "; ".join(filter(None, (_statistics(one), why))) or "-"
+
+
+def _passing(passed: Sequence[Finding], found: Evidence) -> Table:
+    cells: dict[tuple[str, str], list[Finding]] = {}
+    for one in passed:
+        cells.setdefault((f"{one.cell} {one.kernel}".strip(), one.key), []).append(one)
+    rows = [
+        (
+            cell,
+            ", ".join(dict.fromkeys(METRIC_WORDS.get(one.metric, one.metric) for one in own)),
+            own[0].power.removeprefix("could have seen ").partition(" (")[0] or "-",
+            found.short(own[0].candidates, 3),
+        )
+        for (cell, _), own in list(cells.items())[:MOST_ROWS]
+    ]
+    heads = ("cell", "metrics that pass", "what would have been seen of the first", "runs")
+    columns = [Column(head, code=head == "runs") for head in heads]
+    more = len(cells) - MOST_ROWS
+    note = f"{more} more cells: python -m results.check details=true" if more > 0 else ""
+    return Table("What passes", columns, rows, note=note)

@@ -1,0 +1,187 @@
+"""Each figure of the page by hand: what is the median of what, which cell is missing, what is said of a change."""
+
+import statistics
+from pathlib import Path
+
+import made_up_year
+import pytest
+
+from results.report.page.blocks import Table
+from results.report.page.build import Page
+from results.report.page.evidence import RECENT, Evidence, groups_of
+from results.report.page.sections import changes, grid, kernel_floors, learning, paper, scaling, step_time, systems
+from results.report.page.sections.verdict import once
+from results.store.files import read_rows
+from results.words import RECORD_ROOT
+
+pytestmark = pytest.mark.slow
+
+
+def rows_of(year: Path, depth: int, shortcut: str) -> list[dict[str, object]]:
+    rows = read_rows(year, "runs")[0]
+    mine = [row for row in rows if (row["depth"], row["shortcut"]) == (depth, shortcut)]
+    return sorted(mine, key=lambda row: row["run_start"])
+
+
+def alt_of(page: Page, start: str) -> str:
+    return next(picture.alt for picture in page.pictures if picture.stem.startswith(start))
+
+
+def test_a_map_shows_the_median_of_the_last_completed_runs(page: Page, year: Path) -> None:
+    alt = alt_of(page, "cells-images-per-s")
+    for depth, shortcut in ((20, "A"), (56, "B"), (44, "A")):
+        rates = [row["images_per_s"] for row in rows_of(year, depth, shortcut) if row["status"] == "completed"]
+        value = statistics.median(rates[-RECENT:])  # type: ignore[type-var]
+        assert f"ResNet-{depth} with shortcut {shortcut} {value:,.0f}" in alt
+    rates = [row["images_per_s"] for row in rows_of(year, 110, "C") if row["status"] == "completed"]
+    assert f"ResNet-110 with shortcut C {statistics.median(rates[-RECENT:]):,.0f}" in alt  # type: ignore[type-var]
+    tops = [row["final_top1"] for row in rows_of(year, 32, "C")]
+    assert f"ResNet-32 with shortcut C {100 * statistics.median(tops[-RECENT:]):.2f}" in alt_of(page, "cells-final")  # type: ignore[operator,type-var]
+
+
+def test_a_cell_of_which_no_run_completed_or_none_is_there_says_so(evidence: Evidence) -> None:
+    failed = [run for run in evidence.runs if not run.completed]
+    others = [run for run in evidence.runs if run.row["depth"] == 20 and run.row["shortcut"] != "B"]
+    (group,) = groups_of([*others, *failed])
+    assert set(group.cells) == {(20, "A"), (20, "C"), (110, "C")}
+    picture = grid._picture(evidence, group, grid.MAPS[0], set())
+    assert picture is not None
+    assert "ResNet-110 with shortcut A missing" in picture.alt and "ResNet-110 with shortcut C failed" in picture.alt
+
+
+def test_a_regression_is_marked_in_its_cell_alone(evidence: Evidence) -> None:
+    (group,) = groups_of(evidence.training)
+    key = group.cells[56, "B"][-1].key
+    picture = grid._picture(evidence, group, grid.MAPS[0], {(key, "images_per_s")})
+    assert picture is not None and picture.alt.count("(regression)") == 1
+    assert picture.alt.partition("(regression)")[0].rpartition(";")[2].startswith(" ResNet-56 with shortcut B")
+    other = grid._picture(evidence, group, grid.MAPS[1], {(key, "images_per_s")})
+    assert other is not None and "(regression)" not in other.alt
+
+
+def test_the_fastest_net_is_that_with_the_least_median_time(evidence: Evidence, year: Path) -> None:
+    said = grid._fastest(evidence, groups_of(evidence.training))
+    times = {
+        (depth, shortcut): statistics.median([row["tta_s"] for row in rows_of(year, depth, shortcut)][-RECENT:])  # type: ignore[type-var]
+        for depth in (20, 32)
+        for shortcut in "ABC"
+    }
+    depth, shortcut = min(times, key=lambda cell: times[cell])
+    assert said.startswith(
+        f"Fastest to top-1 0.91: ResNet-{depth} with shortcut {shortcut}, {times[depth, shortcut]:,.1f} s"
+    )
+    assert "of 15 nets that reached it" in said
+
+
+def test_groups_never_mix_settings(evidence: Evidence) -> None:
+    """Another precision, machine or data make another map; depth, shortcut and seed do not."""
+    runs = evidence.training
+    assert len(groups_of(runs)) == 1
+    for part, value in (
+        ("processors", "8xB200"),
+        ("data", {"sample": "other", "hash": "1"}),
+        ("software", {"torch": "3"}),
+    ):
+        changed = [type(run)(run.row, run.root, {**run.parts, part: value}, run.key + part) for run in runs[:9]]
+        both = groups_of([*runs, *changed])
+        assert len(both) == 2 and sorted(len(group.runs) for group in both) == [9, len(runs)]
+        assert len({group.label for group in both}) == 2
+
+
+def test_learning_has_the_latest_run_of_each_seed(evidence: Evidence) -> None:
+    (group,) = groups_of(evidence.training)
+    chosen = learning._of_each_seed(group.cells[20, "A"])
+    assert sorted(run.row["seed"] for run in chosen) == list(made_up_year.SEEDS)
+    newest = max(run.started for run in group.cells[20, "A"])
+    assert all((newest - run.started).days == 0 for run in chosen)
+
+
+def test_the_median_of_curves_is_by_epoch() -> None:
+    curves = [[{"epoch": 1, "elapsed_s": t, "top1": v}, {"epoch": 2, "elapsed_s": 2 * t, "top1": w}]
+              for t, v, w in ((1.0, 0.1, 0.5), (2.0, 0.3, 0.4), (9.0, 0.2, 0.9))]  # fmt: skip
+    assert learning._median(curves, "elapsed_s", "top1") == [(2.0, 0.2), (4.0, 0.5)]
+    curves[0][1]["top1"] = None
+    assert learning._median(curves, "elapsed_s", "top1")[1] == (11.0, 0.65)
+
+
+def test_errors_are_those_of_the_last_epoch(page: Page, year: Path) -> None:
+    alt = alt_of(page, "errors-20-")
+    newest = [row["run_id"] for row in rows_of(year, 20, "A")[-3:]]
+    epochs = [row for row in read_rows(year, "epochs", newest)[0] if row["epoch"] == 46]  # type: ignore[arg-type]
+    test = 100 * (1 - statistics.median(row["top1"] for row in epochs))
+    training = 100 * (1 - statistics.median(row["train_top1"] for row in epochs))
+    assert f"shortcut A, test error {test:.2f}% in the end" in alt
+    assert f"shortcut A, training error {training:.2f}% in the end" in alt
+
+
+def test_efficiency_is_over_the_smallest_world(evidence: Evidence) -> None:
+    runs = [run for run in evidence.runs if (run.row["depth"], run.row["shortcut"]) == (20, "A")][:6]
+    wide = []
+    for run, rate in zip(runs[:3], (3000.0, 3300.0, 3600.0), strict=True):
+        config = {**run.parts["configuration"], "nodes": 2}
+        row = {**run.row, "world_size": 4, "nodes": 2, "images_per_s": rate}
+        wide.append(type(run)(row, run.root, {**run.parts, "configuration": config}, run.key + "wide"))
+    narrow = [type(run)({**run.row, "images_per_s": 2000.0}, run.root, run.parts, run.key) for run in runs[3:]]
+    found = Evidence(root=evidence.root, made=evidence.made, runs=[*narrow, *wide])
+    section = scaling.section(found)
+    (table,) = [block for block in section.blocks if isinstance(block, Table)]
+    assert [row[1:6] for row in table.rows] == [("2", "1", "2,000", "100.0%", "3"), ("4", "2", "3,300", "82.5%", "3")]
+    assert scaling.section(evidence).status == "one size"
+
+
+def test_a_change_is_dated_and_said_with_what_changed_beside_it(evidence: Evidence) -> None:
+    section = changes.section(evidence)
+    (table,) = [block for block in section.blocks if isinstance(block, Table)]
+    (row,) = [row for row in table.rows if row[1].startswith("resnet56B")]
+    assert row[0] == "2026-01-06" and row[4].startswith("-") and 6 < float(row[4].strip("-%")) < 10
+    assert "commit" in row[5]
+
+
+def test_kernels_of_the_record_stand_beside_their_floor() -> None:
+    from results.report.page.evidence import gathered
+
+    found = gathered(RECORD_ROOT, {}, ())
+    section = kernel_floors.section(found)
+    table = next(block for block in section.blocks if isinstance(block, Table) and block.caption.startswith("Ours"))
+    rows, _ = read_rows(RECORD_ROOT, "kernels", ["20261126T190000-micro-resnet50-bf16-h200"])
+    for place in (0, len(table.rows) - 1):
+        label, floor, ours, theirs, ratio = table.rows[place]
+        op, shape = label.split("  ")[0], label.split("  ")[1]
+        cold = "cold" if label.endswith("cold") else "warm"
+        mine = [row for row in rows if row["op"] == op and row["shape"] == shape and row["l2"] == cold]
+        mine = [row for row in mine if row["dtype"] in label]
+        by = {who: min(row["p50"] for row in mine if (row["backend"] in ("eager", "compile")) == (who == "library"))
+              for who in ("library", "ours")}  # fmt: skip
+        least = max(
+            mine[0]["bytes_min"] / mine[0]["copy_bytes_per_s"], mine[0]["flops"] / mine[0]["matrix_flops_per_s"]
+        )
+        assert (floor, ours, theirs) == (f"{1e6 * least:.1f}", f"{by['ours']:.1f}", f"{by['library']:.1f}")
+        assert ratio == f"{by['library'] / by['ours']:.2f}"
+        assert (place in table.marked) == (by["library"] < by["ours"])
+    chosen = [block for block in section.blocks if isinstance(block, Table) and "chose for" in block.caption]
+    assert chosen and all("torch" in block.caption and len(block.rows) == 53 for block in chosen)
+    steps = step_time.section(found)
+    (times,) = [block for block in steps.blocks if isinstance(block, Table)]
+    assert any(row[2:4] == ("torch", "yes") and row[4].startswith("53.") for row in times.rows)
+
+
+def test_the_paper_stands_beside_runs_of_its_own_recipe_alone(evidence: Evidence) -> None:
+    section = paper.section(evidence)
+    table = next(block for block in section.blocks if isinstance(block, Table))
+    assert {row[0] for row in table.rows} >= {"ResNet-20", "ResNet-56"}
+    mine = [row for row in table.rows if row[:2] == ("ResNet-20", "top-1 error")]
+    assert mine[0][2:5] == ("8.75", "Table 6", "missing") and mine[1][2] == "-" and "cifar10-jpeg" in mine[1][7]
+    heads = [column.head for column in table.columns]
+    assert heads[:5] == ["system", "metric", "published", "source", "measured"]
+
+
+def test_systems_that_do_not_differ_have_no_changes(evidence: Evidence) -> None:
+    alike = Evidence(root=evidence.root, made=evidence.made, runs=evidence.runs[:45])
+    assert systems.changes(alike) == [] and len(systems.changes(evidence)) == 1
+
+
+def test_a_night_and_the_nights_before_it_are_one_line_where_they_agree(evidence: Evidence) -> None:
+    shown = once(evidence.findings)
+    assert len({(one.cell, one.verdict, one.metric, one.kernel, one.against) for one in shown}) == len(shown)
+    assert len(shown) < len(evidence.findings)
+    assert {one.key for one in shown} == {one.key for one in evidence.findings}
