@@ -1,6 +1,6 @@
 """What the page is made from: the runs of a store, each read once, the check's verdicts, and what cannot be read."""
 
-from collections import Counter
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -28,6 +28,8 @@ MORE = (
     "steps_completed", "epochs_completed", "best_top1", "data_wait_frac", "system_id", "nodelist", "cuda_graph",
     "eval_protocol", "batch_per_device", "warmup_steps", "resumed_from", "lineage",
 )  # fmt: skip
+# Of an id, with what a benchmark adds, such as "-triton-graph".
+_CHANCE = re.compile(r"[0-9a-f]{8}(?:-[a-z][a-z-]*)?$")
 RECENT = 5  # runs of a cell, the latest, that a figure of today is the median of
 # Of a cell's comparability: what a table over depth and shortcut has on its axes, and what follows from these.
 _AXES = (
@@ -63,16 +65,27 @@ class Evidence:
 
     @cached_property
     def ids(self) -> dict[str, str]:
-        """The shortest end of each run's id, of eight characters or more, that no other run's has."""
+        """The end of each run's id that no other run's has: from its chance on, eight characters, or longer."""
         ids = sorted(run.run_id for run in self.runs)
         found: dict[str, str] = {}
-        width, left = SHORT, ids
-        while left:
-            ends = Counter(one[-width:] for one in ids)
-            found |= {one: one[-width:] for one in left if ends[one[-width:]] == 1 or width >= len(one)}
-            left = [one for one in left if one not in found]
-            width += 1
-        return {one: printable(end.lstrip("-_.")) for one, end in found.items()}
+        for one in ids:
+            chance = _CHANCE.search(one)
+            width = len(chance[0]) if chance else SHORT
+            while width < len(one) and sum(other.endswith(one[-width:]) for other in self._alike(one)) > 1:
+                width += 1
+            found[one] = printable(one[-width:].lstrip("-_."))
+        return found
+
+    @cached_property
+    def _by_last(self) -> dict[str, list[str]]:
+        by_last: dict[str, list[str]] = {}
+        for run in self.runs:
+            by_last.setdefault(run.run_id[-3:], []).append(run.run_id)
+        return by_last
+
+    def _alike(self, run_id: str) -> list[str]:
+        """Ids that end alike; of thousands only these are compared."""
+        return self._by_last[run_id[-3:]]
 
     @cached_property
     def by_id(self) -> dict[str, Run]:
@@ -208,7 +221,8 @@ def groups_of(runs: Iterable[Run]) -> list[Group]:
         alike = [other for other, label in labels.items() if label == labels[key]]
         names = dict.fromkeys(name for other in alike for name in shared[other])
         telling = [name for name in names if len({shared[other].get(name) for other in alike}) > 1]
-        words = [f"{name.removeprefix('configuration.')}={shared[key].get(name, 'unknown')}" for name in telling]
+        said = {name: shared[key][name] for name in telling if shared[key].get(name) not in (None, "null")}
+        words = [f"{name.removeprefix('configuration.')}={value}" for name, value in said.items()]
         cells: dict[tuple[int, str], list[Run]] = {}
         for run in own:
             cells.setdefault((run.row["depth"], run.row["shortcut"]), []).append(run)

@@ -6,6 +6,7 @@ from collections import Counter
 from results.check.runs import Run
 from results.check.verdict import Verdict
 from results.command_line import launch_words
+from results.paper.measured import gone_on_from
 from results.report.page.blocks import Column, Commands, Section, Table, Words
 from results.report.page.evidence import Evidence, groups_of
 from results.report.page.sections.verdict import once
@@ -22,7 +23,8 @@ MOST_CHARS = 300  # of a message
 def section(found: Evidence) -> Section:
     """List what has no figure and why."""
     made = Section("missing", "Failed and missing")
-    bad = [run for run in reversed(found.runs) if not run.completed]
+    gone_on = gone_on_from(run.row for run in found.runs)  # another run is their end
+    bad = [run for run in reversed(found.runs) if not run.completed and run.run_id not in gone_on]
     empty = [*_not_measured(found), *_holes(found)]
     said = [counted(len(bad), "run") + " failed or killed", f"{counted(len(empty), 'cell')} missing"]
     said += [f"{len(found.running)} without rows yet"] if found.running else []

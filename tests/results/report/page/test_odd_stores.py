@@ -48,6 +48,15 @@ def test_all_failed_with_hostile_words(add: Any, tmp_path: Path) -> None:
 NULLS = ("images_per_s", "final_top1", "epochs_to_target", "tta_s")
 
 
+def test_a_run_that_another_completed_has_not_failed(add: Any, tmp_path: Path) -> None:
+    first = "20261122T200000-resnet20A-digits-0000000a"
+    add(first, status="killed", figures={"failure_kind": "interrupted", "failure_message": "Ctrl-C",
+                                         "null_reasons": dict.fromkeys(NULLS, "killed")})  # fmt: skip
+    assert "1 run failed or killed" in text_of(tmp_path)
+    add("20261122T210000-resnet20A-digits-0000000b", resumed_from=f"{first}.0", lineage=f"{first}.0@9")
+    assert "0 runs failed or killed" in text_of(tmp_path)
+
+
 def test_no_test_images(add: Any, tmp_path: Path) -> None:
     add("20261122T200000-resnet20A-imagenet-0000000a", synthetic=True, loader="synthetic", figures={
         "images_per_s": 500.0, "null_reasons": dict.fromkeys(NULLS[1:], "synthetic images")})  # fmt: skip
