@@ -133,10 +133,9 @@ def _loudest(ratios: Mapping[Place, float], places: Sequence[Place]) -> float:
 
 
 def _outcome(truncation: Cost, deletion: Cost | None, loudest: float) -> str:
-    if np.isnan(loudest):  # of an image that a shortcut hands on as zeros
-        return "undecided"
     if truncation.low > MARGIN or loudest >= SILENT or (deletion is not None and deletion.high <= MARGIN):
         return "refuted"
-    if truncation.high <= MARGIN and deletion is not None and deletion.low > MARGIN:
+    # Not a number where a shortcut hands an image on as zeros: nothing is supported by it.
+    if truncation.high <= MARGIN and deletion is not None and deletion.low > MARGIN and loudest < SILENT:
         return "supported"
     return "undecided"
