@@ -24,6 +24,7 @@ from bench.config.environment import (
     threads_from,
     without,
 )  # fmt: skip
+from bench.config.examined import lost_with
 from bench.config.run_config import RunConfig
 from bench.config.slurm import cores_here, of_a_task
 from bench.training.progress import VARIABLE as PROGRESS_VARIABLE
@@ -321,10 +322,10 @@ def _outcome(config: RunConfig, run_id: str, ranks: Ranks, folder: Path, cause: 
         return Outcome(False, f"ended before it wrote a row ({cause}; logs in {folder})", ranks.tail())
     row = rows[-1]
     if row["status"] == "completed" and config.examined.after_training and not ranks.succeeded():
-        # Its rows are written before its net is looked at.
-        return Outcome(
-            False, f"completed, and then did not find out about its net what was asked for ({cause}; logs in {folder})"
-        )
+        # Its rows are written before its net is looked at. Rank 0 says why, and what would help, unless it was killed.
+        why = f"{cause}; {lost_with(config)}; " if 0 in ranks.killed_by else ""
+        what = "completed, and then did not find out about its net what was asked for"
+        return Outcome(False, f"{what} ({why}logs in {folder})")
     if row["status"] == "completed":
         return Outcome(True)
     message = f"{row['status']} ({row['failure_kind']}): {row['failure_message']} (logs in {folder})"

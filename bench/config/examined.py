@@ -42,6 +42,10 @@ class Asked(Protocol):
     def save(self) -> str | None: ...
     @property
     def data(self) -> str | None: ...
+    @property
+    def precision(self) -> str: ...
+    @property
+    def results(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -127,16 +131,18 @@ def lost_with(asked: Asked) -> str:
     """Return the commands that find out about saved weights what a run did not come to, or that there are none."""
     if asked.save is None:
         return "what it was to find out about its net is lost, since its weights were not saved (save=)"
-    found, of = (
-        examined(asked),
-        f"weights={shlex.quote(asked.save)}" + (f" data={shlex.quote(asked.data)}" if asked.data else ""),
-    )
+    found = examined(asked)
+    of = [f"weights={asked.save}", *([f"data={asked.data}"] if asked.data else [])]
+    of += [f"precision={asked.precision}", f"results={asked.results}"]
     commands = []
     if found.protocols:
-        names = ",".join(map(shlex.quote, found.protocols))
-        commands.append(f"python -m bench.evaluate {of} protocol={names} bn={','.join(found.statistics)}")
+        words = [f"protocol={','.join(found.protocols)}", f"bn={','.join(found.statistics)}"]
+        words += [f"bn_images={asked.bn_images}"] if asked.bn_images is not None else []
+        commands.append(shlex.join(["python", "-m", "bench.evaluate", *of, *words]))
     if {"responses", "lesions"} & set(found.examinations):
-        commands.append(f"python -m bench.depth {of}")
+        known = 0 if DATASETS[asked.dataset].counted else DATASETS[asked.dataset].test_images
+        images = asked.examine_images or min(EXAMINE_IMAGES, known)
+        commands.append(shlex.join(["python", "-m", "bench.depth", *of, *([f"images={images}"] if images else [])]))
     return f"what it did not come to is found by {' && '.join(commands)}"
 
 

@@ -1,8 +1,9 @@
 """What a run finds out about its net besides training it: the keys `protocol`, `bn` and `examine`."""
 
+import contextlib
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,15 @@ from results.store.schema import Row
 
 FLOW_KINDS = ("activation", "output_gradient", "weight_gradient")
 SEED = 0  # of the random cuts, as `bench.depth` has it
+
+
+@contextlib.contextmanager
+def _collected(errors: list[OSError]) -> Iterator[None]:
+    """Keep what a disk refuses for later."""
+    try:
+        yield
+    except OSError as error:
+        errors.append(error)
 
 
 @dataclass(frozen=True)
@@ -68,16 +78,19 @@ class Examiner:
         if not (wanted.protocols or {"responses", "lesions"} & set(wanted.examinations)):
             return
         net = self._net(model, self.epochs, self.config.save if self.world.rank == 0 else None)
+        unwritten: list[OSError] = []
         try:
             # As the net was trained, before exact statistics take the place of the running ones.
             if {"responses", "lesions"} & set(wanted.examinations):
-                self._examine(net, cut="lesions" in wanted.examinations)
+                self._examine(net, unwritten, cut="lesions" in wanted.examinations)
             if wanted.protocols:
-                self._evaluate(net)
+                self._evaluate(net, unwritten)
         except NotFinite as error:
             raise Diverged(str(error)) from None
+        if unwritten:  # only now: what one table has no room for another may have, and all of it has been said
+            raise unwritten[0]
 
-    def _evaluate(self, net: Net) -> None:
+    def _evaluate(self, net: Net, unwritten: list[OSError]) -> None:
         config, wanted, of, test = self.config, self.config.examined, self._setting(), self.splits.test
         mine = np.arange(self.world.rank, len(test), self.world.size)
         evaluation_id = rows.new_id("evaluations")
@@ -103,9 +116,10 @@ class Examiner:
             for row in found:
                 over = "" if row["bn_images"] is None else f" over {row['bn_images']:,} images"
                 self.say(f"{row['protocol']}, {row['bn']} BN{over}: top-1 {row['top1']:.2%}, top-5 {row['top5']:.2%}")
-            self._write(self.splits.test, "evaluations", found, evaluation_id, part)
+            with _collected(unwritten):
+                self._write(self.splits.test, "evaluations", found, evaluation_id, part)
 
-    def _examine(self, net: Net, *, cut: bool) -> None:
+    def _examine(self, net: Net, unwritten: list[OSError], *, cut: bool) -> None:
         wanted, of, test = self.config.examined, self._setting(), self.splits.test
         count = min(wanted.examine_images, len(test))
         mine = spread_rows(count, len(test))[self.world.rank :: self.world.size]
@@ -118,7 +132,8 @@ class Examiner:
         known = costs(found)
         if cut and (says := verdict(found, known)):
             self.say(str(says))
-        self._write(test, "lesions", [self._shared(net, count) | row for row in rows.lesion_rows(found, known)])
+        with _collected(unwritten):
+            self._write(test, "lesions", [self._shared(net, count) | row for row in rows.lesion_rows(found, known)])
 
     def _flow(self, model: nn.Module, epoch: int) -> None:
         """On one rank, since a BN's batch is one rank's: the others go on to where they wait for it."""

@@ -79,9 +79,15 @@ def test_more_images_than_there_are_are_refused_and_the_default_is_what_there_is
 
 def test_what_was_lost_is_found_by_commands() -> None:
     saved = "protocol='whole image' bn=exact examine=lesions,gradient-flow save=/w/a.safetensors"
+    of = "weights=/w/a.safetensors precision=bf16 results=/rows"
     assert lost_with(config(f"{DIGITS} {saved}")) == (
-        "what it did not come to is found by python -m bench.evaluate weights=/w/a.safetensors protocol='whole image' "
-        "bn=exact && python -m bench.depth weights=/w/a.safetensors"
+        f"what it did not come to is found by python -m bench.evaluate {of} 'protocol=whole image' bn=exact && "
+        f"python -m bench.depth {of} images=360"
+    )
+    counted = "bn=exact,running bn_images=9 examine=responses examine_images=7 precision=fp32 save='/w/a b.safetensors'"
+    assert lost_with(config(f"{DIGITS} {counted}")).endswith(
+        "bench.evaluate 'weights=/w/a b.safetensors' precision=fp32 results=/rows 'protocol=whole image' bn=running,exact "
+        "bn_images=9 && python -m bench.depth 'weights=/w/a b.safetensors' precision=fp32 results=/rows images=7"
     )
     assert "not saved" in lost_with(config(f"{DIGITS} bn=exact"))
 

@@ -218,8 +218,8 @@ def test_what_fails_after_training_takes_no_training_along(tmp_path: Path) -> No
     """Rows of the evaluation cannot be written: the run is completed all the same, and a command is named."""
     (tmp_path / "rows").mkdir()
     (tmp_path / "rows" / "evaluations").write_text("no folder")
-    words = f"depth=8 dataset=digits loader=torch kernels=torch steps=4 bn=exact,running results={tmp_path}/rows "
-    words += f"save={tmp_path}/w.safetensors"
+    words = "depth=8 dataset=digits loader=torch kernels=torch steps=4 bn=exact,running examine=responses "
+    words += f"results={tmp_path}/rows save={tmp_path}/w.safetensors"
     ended = subprocess.run(
         [sys.executable, ROOT / "launch/local.py", *words.split()], capture_output=True, text=True, timeout=300
     )
@@ -230,7 +230,9 @@ def test_what_fails_after_training_takes_no_training_along(tmp_path: Path) -> No
     assert row["final_top1"] is not None
     # What was found is said, though it could not be written.
     assert "whole image, running BN: top-1 " in said
-    again = f"python -m bench.evaluate weights={tmp_path}/w.safetensors protocol='whole image' bn=running,exact"
+    of = f"weights={tmp_path}/w.safetensors precision=bf16 results={tmp_path}/rows"
+    again = f"python -m bench.evaluate {of} 'protocol=whole image' bn=running,exact"
+    assert len(rows_of(tmp_path / "rows", "lesions")) == 10  # another table, and the disk refused it nothing
     assert (
         "the run is completed and its rows are written, but then failed (storage, rank 0): " in said and again in said
     )

@@ -96,6 +96,16 @@ def test_learning_has_the_latest_run_of_each_seed(evidence: Evidence) -> None:
     assert all((newest - run.started).days == 0 for run in chosen)
 
 
+def test_of_many_seeds_the_latest_are_drawn(evidence: Evidence) -> None:
+    runs = [run for run in evidence.runs if (run.row["depth"], run.row["shortcut"]) == (20, "A")][:7]
+    seeds = (1, 2, 3, 4, 5, 6, 1)
+    runs = [
+        type(run)({**run.row, "seed": seed}, run.root, run.parts, run.key)
+        for run, seed in zip(runs, seeds, strict=True)
+    ]
+    assert learning._of_each_seed(runs) == runs[2:]
+
+
 def test_the_median_of_curves_is_by_epoch() -> None:
     curves = [[{"epoch": 1, "elapsed_s": t, "top1": v}, {"epoch": 2, "elapsed_s": 2 * t, "top1": w}]
               for t, v, w in ((1.0, 0.1, 0.5), (2.0, 0.3, 0.4), (9.0, 0.2, 0.9))]  # fmt: skip
