@@ -257,8 +257,10 @@ def test_what_is_said_and_how_it_ends_reaches_whoever_watches(tmp_path: Path, mo
     recorder.say("compiling")
     recorder.choices(LayerChoices.of({"conv1": TORCH}), "table")
     recorder.finish("completed")
+    recorder.say("10-crop: top-1 90%")  # what is found out about the net comes after its rows
+    recorder.close()
     events = [json.loads(line) for line in (tmp_path / "progress").read_text().splitlines()]
-    assert [event["event"] for event in events] == ["note", "choices", "end"]
+    assert [event["event"] for event in events] == ["note", "choices", "note", "end"]
     assert events[0]["text"] == "compiling" and events[1]["table"] == "table" and events[2]["status"] == "completed"
 
 
