@@ -261,7 +261,7 @@ def test_what_is_said_and_how_it_ends_reaches_whoever_watches(tmp_path: Path, mo
     recorder.close()
     events = [json.loads(line) for line in (tmp_path / "progress").read_text().splitlines()]
     assert [event["event"] for event in events] == ["note", "choices", "note", "end"]
-    assert events[0]["text"] == "compiling" and events[1]["table"] == "table" and events[2]["status"] == "completed"
+    assert events[0]["text"] == "compiling" and events[1]["table"] == "table" and events[3]["status"] == "completed"
 
 
 def test_an_end_that_cannot_be_written_leaves_room_for_the_failure(tmp_path: Path) -> None:
