@@ -87,7 +87,8 @@ def test_what_was_lost_is_found_by_commands() -> None:
     counted = "bn=exact,running bn_images=9 examine=responses examine_images=7 precision=fp32 save='/w/a b.safetensors'"
     of = "'weights=/w/a b.safetensors' precision=fp32 results=/rows"
     assert lost_with(config(f"{DIGITS} {counted}")).endswith(
-        f"bench.evaluate {of} 'protocol=whole image' bn=running,exact bn_images=9 && python -m bench.depth {of} images=7"
+        f"bench.evaluate {of} 'protocol=whole image' bn=running,exact bn_images=9 && "
+        f"python -m bench.depth {of} images=7"
     )
     assert "not saved" in lost_with(config(f"{DIGITS} bn=exact"))
 
