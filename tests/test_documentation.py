@@ -61,15 +61,16 @@ def test_the_errors_of_reduced_experiments_are_those_of_the_kept_rows() -> None:
     text = (ROOT / "docs" / "paper.md").read_text()
     said = re.findall(r"(plain|ResNet)-(\d+)\s([\d.]+)%\sand\s([\d.]+)%", text)
     rows = [row for row in read_rows(RECORD_ROOT, "runs")[0] if row["scale"] == "small"]
-    found = {}
-    for row in rows:
+    found: dict[tuple[str, str], tuple[str, ...]] = {}
+    for row in sorted(rows, key=lambda row: row["run_start"]):  # of a seed the first run counts
         assert (row["scale"], row["sample"], row["epochs"]) == ("small", "cifar10-jpeg", 8)
         epochs = read_rows(RECORD_ROOT, "epochs", [row["run_id"]])[0]
         last = max(epochs, key=lambda epoch: epoch["epoch"])
         net = ("plain" if row["shortcut"] == "none" else "ResNet", str(row["depth"]))
-        found[net] = tuple(f"{100 * (1 - value):.1f}" for value in (last["train_top1"], row["final_top1"]))
+        errors = tuple(f"{100 * (1 - value):.1f}" for value in (last["train_top1"], row["final_top1"]))
+        found.setdefault(net, errors)
     assert {(kind, depth): errors for kind, depth, *errors in said} == {net: list(each) for net, each in found.items()}
-    assert len(found) == len(rows) == 4
+    assert len(found) == 4 and len(rows) == 6
 
 
 def test_the_whole_run_of_the_paper_s_recipe_is_as_it_is_kept() -> None:
@@ -83,6 +84,29 @@ def test_the_whole_run_of_the_paper_s_recipe_is_as_it_is_kept() -> None:
     assert len(row["lineage"].split()) == 2  # interrupted twice
     hours, minutes = divmod(round(row["active_s"] / 60), 60)
     assert f"{hours} h {minutes} min of training" in " ".join(text.split())
+
+
+def test_mean_responses_are_those_of_the_kept_rows() -> None:
+    text = (ROOT / "docs" / "paper.md").read_text()
+    said = re.findall(r"(plain|ResNet)-(\d+)\s(\d\.\d{3})", text)
+    rows = [row for row in read_rows(RECORD_ROOT, "lesions")[0] if row["kind"] == "response"]
+    small = {row["run_id"] for row in read_rows(RECORD_ROOT, "runs")[0] if row["scale"] == "small"}
+    assert len(said) == 4
+    for kind, depth, mean in said:
+        mine = [
+            row["value"] for row in rows
+            if (row["depth"], row["shortcut"]) == (int(depth), "none" if kind == "plain" else "A")
+            and row["trained_by"].rpartition(".")[0] in small
+        ]  # fmt: skip
+        assert len(mine) == int(depth) - 2 and mean == f"{sum(mine) / len(mine):.3f}"
+
+
+def test_the_plain_nets_second_runs_are_as_they_are_kept() -> None:
+    text = " ".join((ROOT / "docs" / "paper.md").read_text().split())
+    again = re.search(r"ran once more, .*? with ([\d.]+)% and ([\d.]+)% test error", text)
+    assert again
+    for run, error in zip(("aacd1577", "ff011b0d"), again.groups(), strict=True):
+        assert error == f"{100 * (1 - stored(run)[0]['final_top1']):.1f}"
 
 
 def test_what_is_said_of_blocks_is_in_the_kept_rows() -> None:

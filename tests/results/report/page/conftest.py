@@ -12,14 +12,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import made_up_year
 
-NIGHTS, ACCEPTED = 8, 5
-
 
 @pytest.fixture(scope="session")
 def year(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eight nights, of which five are accepted."""
     root = tmp_path_factory.mktemp("year")
-    made_up_year.write_year(root, NIGHTS, ACCEPTED)
+    made_up_year.write_year(root, made_up_year.NIGHTS, made_up_year.ACCEPTED)
     return root
 
 

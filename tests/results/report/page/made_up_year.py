@@ -32,6 +32,7 @@ FIRST = datetime(2026, 1, 1, 2, tzinfo=UTC)
 DEPTHS, SHORTCUTS, SEEDS = (20, 32, 44, 56, 110), "ABC", (1, 2, 3)
 SLOWER, LACKING, FAILING = (56, "B"), (44, "A"), (110, "C")
 LAST = 3  # nights in which these are so
+NIGHTS, ACCEPTED = 8, 5  # of the store that tests share
 DROP = 0.08
 TOP1 = {20: 0.9125, 32: 0.9249, 44: 0.9283, 56: 0.9303, 110: 0.9357}
 

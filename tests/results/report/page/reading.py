@@ -63,3 +63,19 @@ def read(html: str) -> Read:
 def font_sizes(html: str) -> list[float]:
     """Sizes of all texts in pictures, pixels: a unit of their view boxes is one."""
     return [float(size) for size in re.findall(r"font: (?:\w+ )*([\d.]+)px", html.partition("<body")[2])]
+
+
+def check_form(html: str) -> Read:
+    """What holds of every page, whatever it shows."""
+    found = read(html)
+    # A request would be in one of these.
+    assert [one for one in found.outside if one != "data:,"] == []
+    assert not {"script", "iframe", "img", "object", "embed", "form"} & set(found.tags)
+    assert "@import" not in html and not re.search(r"url\((?!#)", html)
+    assert "default-src 'none'" in html
+    assert len(set(found.ids)) == len(found.ids)
+    assert {one[1:] for one in found.targets} <= set(found.ids)
+    assert all(len(label) > 10 for label in found.labels)
+    assert min(font_sizes(html), default=12) >= 12
+    assert "#111213" not in html and "#515253" not in html  # inks follow light and dark
+    return found

@@ -6,9 +6,9 @@ from pathlib import Path
 import made_up_year
 import pytest
 
-from results.report.page.blocks import Table
+from results.report.page.blocks import Picture, Table
 from results.report.page.build import Page
-from results.report.page.evidence import RECENT, Evidence, groups_of
+from results.report.page.evidence import RECENT, Evidence, groups_of, marks_of
 from results.report.page.sections import changes, grid, kernel_floors, learning, paper, scaling, step_time, systems
 from results.report.page.sections.verdict import once
 from results.store.files import read_rows
@@ -104,6 +104,25 @@ def test_of_many_seeds_the_latest_are_drawn(evidence: Evidence) -> None:
         for run, seed in zip(runs, seeds, strict=True)
     ]
     assert learning._of_each_seed(runs) == runs[2:]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "mark"),
+    [
+        ("synthetic", True, "SYNTHETIC images"), ("loader", "synthetic", "SYNTHETIC images"),
+        ("scale", "small", "REDUCED (scale=small)"), ("node_shared", True, "SHARED NODE"), ("mixed", "{}", "MIXED"),
+        ("resumed_from", "r.0", "resumed"), ("restart_count", 1, "resumed"),
+        ("recovered", True, "recovered from its journal"), ("dirty", True, "changed code"),
+    ],
+)  # fmt: skip
+def test_what_must_be_seen_beside_a_figure(evidence: Evidence, column: str, value: object, mark: str) -> None:
+    run = evidence.runs[0]
+    assert marks_of(run) == []
+    marked = type(run)({**run.row, column: value}, run.root, run.parts, run.key)
+    assert marks_of(marked) == [mark]
+    found = Evidence(root=evidence.root, made=evidence.made, runs=[marked])
+    pictures = [block for block in grid.section(found).blocks if isinstance(block, Picture)]
+    assert pictures and all(mark in picture.note for picture in pictures)
 
 
 def test_the_median_of_curves_is_by_epoch() -> None:

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import reading
-from test_page import check_form
 
 from results.report import command
 from results.report.page.build import page_of
@@ -18,7 +17,7 @@ HOSTILE = "</td></svg><script>alert(1)</script><img src=x onerror=alert(2)> \x1b
 def text_of(root: Path) -> str:
     html = page_of(gathered(root, {}, ())).html
     assert "<script" not in html and "<img" not in html
-    return check_form(html).text
+    return reading.check_form(html).text
 
 
 def test_an_empty_store_and_none_at_all(tmp_path: Path) -> None:
