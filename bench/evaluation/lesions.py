@@ -1,6 +1,8 @@
 """What the blocks of a trained net are worth: how strongly they respond, and what it costs to leave some out."""
 
 import contextlib
+import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -95,12 +97,13 @@ def truncations(model: ResNet) -> list[Cut]:
 
 
 def random_cuts(model: ResNet, draws: int, seed: int) -> list[Cut]:
-    """As many blocks of a stage as a truncation leaves out, but any of them except the first, several times.
+    """As many blocks of a stage as a truncation leaves out, but others: any but the first, and never those together.
 
-    Of long stages not every number is tried: the powers of two, up to all but two.
+    Where there are no more such sets than draws, each is there once. Of long stages not every number is tried: the
+    powers of two, up to all but two.
 
     Args:
-        draws: sets of blocks for each number.
+        draws: sets of blocks for each number, at most.
         seed: of the choice.
     """
     cuts = []
@@ -111,11 +114,23 @@ def random_cuts(model: ResNet, draws: int, seed: int) -> list[Cut]:
             chosen_counts = {2**power for power in range(len(blocks).bit_length())} & set(counts)
             numbers = sorted(chosen_counts | {counts[-1]})
         for count in numbers:
-            for draw in range(1, draws + 1):
-                generator = np.random.default_rng([seed, stage, count, draw])
-                chosen = generator.choice(np.arange(2, len(blocks) + 1), size=count, replace=False)
-                cuts.append(Cut("deletion", tuple(Place(stage, int(number)) for number in sorted(chosen)), draw))
+            for draw, chosen in enumerate(_others(len(blocks), count, draws, [seed, stage, count]), start=1):
+                cuts.append(Cut("deletion", tuple(Place(stage, number) for number in chosen), draw))
     return cuts
+
+
+def _others(blocks: int, count: int, draws: int, seeds: list[int]) -> list[tuple[int, ...]]:
+    """Sets of so many blocks of a stage, from its second on, that are not its last ones."""
+    tail = tuple(range(blocks - count + 1, blocks + 1))
+    if math.comb(blocks - 1, count) - 1 <= draws:
+        return [one for one in itertools.combinations(range(2, blocks + 1), count) if one != tail]
+    chosen: list[tuple[int, ...]] = []
+    for draw in range(1, draws + 1):
+        generator, one = np.random.default_rng([*seeds, draw]), tail
+        while one == tail:
+            one = tuple(sorted(map(int, generator.choice(np.arange(2, blocks + 1), size=count, replace=False))))
+        chosen.append(one)
+    return chosen
 
 
 def all_cuts(model: ResNet, draws: int, seed: int) -> list[Cut]:

@@ -260,7 +260,7 @@ def marks_of(run: Run) -> list[str]:
             ("REDUCED (scale=small)", row["scale"] == "small"),
             ("SHARED NODE", row["node_shared"]),
             ("MIXED", row["mixed"]),
-            ("resumed", row["resumed_from"] or row["restart_count"]),
+            ("resumed: its clock has the pause", row["resumed_from"] or row["restart_count"]),
             ("recovered from its journal", row["recovered"]),
             ("changed code", row["dirty"]),
         )

@@ -14,6 +14,7 @@ from bench.evaluation.lesions import (
     Cut,
     Examination,
     Place,
+    all_cuts,
     examine,
     lesions,
     random_cuts,
@@ -113,17 +114,42 @@ def test_of_a_plain_net_what_changes_size_stays() -> None:
     assert len(removable(net(0, depth=20))) == 9
 
 
-def test_random_cuts_spare_the_first_block_and_are_as_many_as_truncations() -> None:
+def test_random_cuts_are_other_blocks_than_those_of_the_truncation() -> None:
+    """Of five blocks all sets are there, once: but for the first block, and for the last ones together."""
     model = net(0, depth=32)
     cuts = random_cuts(model, 6, seed=3)
-    assert cuts == random_cuts(model, 6, seed=3) != random_cuts(model, 6, seed=4)
     for stage in (1, 2, 3):
         of_stage = [cut for cut in cuts if cut.places[0].stage == stage]
-        assert [len(cut.places) for cut in of_stage] == [count for count in (1, 2, 3) for _ in range(6)]
-        for cut in of_stage:
-            assert len(set(cut.places)) == len(cut.places) and all(place.stage == stage for place in cut.places)
-            assert all(2 <= place.block <= 5 for place in cut.places) and list(cut.places) == sorted(cut.places)
-    assert len({cut.places for cut in cuts}) > 18
+        sets = [tuple(place.block for place in cut.places) for cut in of_stage]
+        assert all(place.stage == stage for cut in of_stage for place in cut.places)
+        assert sets == [
+            (2,), (3,), (4,), (2, 3), (2, 4), (2, 5), (3, 4), (3, 5), (2, 3, 4), (2, 3, 5), (2, 4, 5),
+        ]  # fmt: skip
+        assert [cut.draw for cut in of_stage] == [1, 2, 3, 1, 2, 3, 4, 5, 1, 2, 3]
+    assert random_cuts(net(0, depth=14), 6, seed=0) == []  # of two blocks the second is the last
+    deep_net = resnet.build(family="cifar", depth=56, shortcut="A", num_classes=3)
+    drawn = random_cuts(deep_net, 7, seed=3)
+    assert drawn == random_cuts(deep_net, 7, seed=3) != random_cuts(deep_net, 7, seed=4)
+    for cut in drawn:
+        blocks = [place.block for place in cut.places]
+        assert blocks == sorted(set(blocks)) and min(blocks) >= 2 and max(blocks) <= 9
+        assert blocks != list(range(10 - len(blocks), 10))
+    assert len({cut.places for cut in drawn}) > 50
+
+
+def test_an_empty_last_block_is_found_to_be_one() -> None:
+    """Its truncation is free, and that of the other block is not: of three blocks too."""
+    model = net(0, depth=20)
+    zero_tail(model, [Place(1, 3)])
+    cuts = all_cuts(model, 20, 0)
+    right = {cut: np.arange(1000) < (900 if cut.places == (Place(1, 3),) else 600) for cut in cuts}
+    ratios = {Place(stage, block): 1.0 for stage in (1, 2, 3) for block in (1, 2, 3)} | {Place(1, 3): 0.0}
+    found = Examination({None: np.arange(1000) < 900, **right}, {}, ratios)
+    said = verdict(found, costs(found))
+    assert said is not None and said.outcome == "supported"
+
+
+def test_how_many_are_left_out_of_long_stages() -> None:
     deep_net = resnet.build(family="cifar", depth=110, shortcut="A", num_classes=3)
     deep = {len(cut.places) for cut in random_cuts(deep_net, 2, seed=0)}
     assert deep == {1, 2, 4, 8, 16}

@@ -38,6 +38,10 @@ def section(found: Evidence) -> Section:
         made.blocks.append(
             Commands("What a dead run left behind becomes rows by", [f"python -m results.recover results={where}"])
         )
+    if gone := [run.run_id for run in found.runs if run.run_id in gone_on]:
+        made.blocks.append(
+            Words(f"Interrupted, and completed by a later run that went on from them: {found.short(gone, 12)}.", "note")
+        )
     if bad:
         kinds = Counter(run.row["failure_kind"] or "unknown" for run in bad)
         words = "; ".join(

@@ -7,6 +7,7 @@ from results.paper.cells import Line, PaperTable
 from results.paper.measured import Group
 from results.paper.render import OTHER, REDUCED, best_of_runs
 from results.paper.words import group_text, label_text, metric_text, protocol_text, published_text, source_text
+from results.published.figure import ERRORS
 from results.report.page.blocks import Block, Column, Commands, Section, Table, Words
 from results.report.page.evidence import Evidence
 from results.words import counted, printable
@@ -29,8 +30,12 @@ def section(found: Evidence) -> Section:
     tables = [cells.build(number, store) for number in cells.TABLES]
     filled = [table for table in tables if any(line.group for line in table.lines) or table.reduced or table.other]
     empty = [table for table in tables if table not in filled]
-    there = sum(line.group is not None and line.published is not None for table in filled for line in table.lines)
-    made.status = counted(there, "published figure") + " with its own measurement" if there else "nothing comparable"
+    there = sum(
+        line.group is not None and line.published is not None and line.published.metric in ERRORS
+        for table in filled
+        for line in table.lines
+    )
+    made.status = f"{counted(there, 'published error')} with a measurement beside it" if there else "nothing comparable"
     made.blocks.append(
         Words(
             "A published figure stands only beside one of the same net, images, metric and protocol. Reduced runs and "

@@ -111,7 +111,8 @@ def test_of_many_seeds_the_latest_are_drawn(evidence: Evidence) -> None:
     [
         ("synthetic", True, "SYNTHETIC images"), ("loader", "synthetic", "SYNTHETIC images"),
         ("scale", "small", "REDUCED (scale=small)"), ("node_shared", True, "SHARED NODE"), ("mixed", "{}", "MIXED"),
-        ("resumed_from", "r.0", "resumed"), ("restart_count", 1, "resumed"),
+        ("resumed_from", "r.0", "resumed: its clock has the pause"),
+        ("restart_count", 1, "resumed: its clock has the pause"),
         ("recovered", True, "recovered from its journal"), ("dirty", True, "changed code"),
     ],
 )  # fmt: skip
