@@ -21,7 +21,7 @@ class Cost:
     Attributes:
         mean: of one cut, or over the draws of a random deletion.
         low, high: of one cut, the 95% interval over images, paired with the whole net; of a random deletion, the range
-            that holds the middle 95% of the draws.
+            that holds the middle 95% of the draws, or, of one draw, as of one cut.
         draws: 0 of one cut.
     """
 
@@ -86,22 +86,30 @@ def costs(found: Examination) -> dict[Cut, Cost]:
     """The cost of each cut, and of each random deletion over its draws (under its first draw)."""
     whole = found.right[None]
     single: dict[Cut, Cost] = {}
-    draws: dict[tuple[int, int], list[tuple[Cut, float]]] = {}
+    draws: dict[tuple[int, int], list[tuple[Cut, np.ndarray]]] = {}
     for cut, right in found.right.items():
         if cut is None:
             continue
         lost = whole.astype(float) - right.astype(float)
-        mean = float(lost.mean())
         if cut.kind == "deletion":
-            draws.setdefault((cut.places[0].stage, len(cut.places)), []).append((cut, mean))
-            continue
-        error = _NORMAL * float(lost.std(ddof=1)) / np.sqrt(len(lost)) if len(lost) > 1 else float("inf")
-        single[cut] = Cost(mean, mean - error, mean + error)
+            draws.setdefault((cut.places[0].stage, len(cut.places)), []).append((cut, lost))
+        else:
+            single[cut] = _over_images(lost)
     for each in draws.values():
-        values = [value for _, value in each]
+        if len(each) == 1:  # where there is one other set alone its images are all that varies
+            single[each[0][0]] = _over_images(each[0][1], draws=1)
+            continue
+        values = [float(lost.mean()) for _, lost in each]
         low, high = np.percentile(values, (2.5, 97.5))
         single[each[0][0]] = Cost(float(np.mean(values)), float(low), float(high), len(values))
     return single
+
+
+def _over_images(lost: np.ndarray, draws: int = 0) -> Cost:
+    """Of one cut: the mean over images of what each lost, and its 95% interval."""
+    mean = float(lost.mean())
+    error = _NORMAL * float(lost.std(ddof=1)) / np.sqrt(len(lost)) if len(lost) > 1 else float("inf")
+    return Cost(mean, mean - error, mean + error, draws)
 
 
 def verdict(found: Examination, known: Mapping[Cut, Cost]) -> Verdict | None:

@@ -232,6 +232,10 @@ def test_costs_by_hand() -> None:
     others = known["deletion"]
     assert (others.mean, others.draws) == (pytest.approx(0.15), 2)
     assert (others.low, others.high) == (pytest.approx(0.1025), pytest.approx(0.1975))
+    # Of one other set alone the images vary, as of one cut.
+    one = {cut.kind: cost for cut, cost in costs(made_up(900, 880, [880], 0.1)).items()}
+    assert one["deletion"].draws == 1 and one["deletion"].mean == pytest.approx(0.02)
+    assert (one["deletion"].low, one["deletion"].high) == (lost.low, lost.high)
     assert MARGIN == 0.01
     better = costs(made_up(900, 950, [900, 900], 0.1))
     assert next(iter(better.values())).mean == pytest.approx(-0.05)
