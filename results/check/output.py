@@ -17,7 +17,7 @@ from rich.text import Text
 from results.check.verdict import Finding, Verdict, exit_status, worst
 from results.words import counted, printable
 
-__all__ = ["as_arrow", "as_json", "as_junit", "as_rows", "as_table", "summary"]
+__all__ = ["as_arrow", "as_json", "as_junit", "as_rows", "as_table", "level_text", "moved_text", "summary"]
 
 STYLES = {
     Verdict.PASS: "green", Verdict.REGRESSION: "bold red", Verdict.NOT_COMPARABLE: "magenta",
@@ -136,16 +136,27 @@ def _with_unit(value: float, one: Finding) -> str:
 
 def _change(one: Finding) -> str:
     words = []
-    if one.worsening is not None and math.isfinite(one.worsening):
-        moved = -one.worsening if one.higher_is_better else one.worsening
-        words.append(f"{moved:+.4f}" if one.absolute else f"{moved:+.1%}")
+    if moved := moved_text(one):
+        words.append(moved)
     if one.interval and one.interval.low is not None and one.interval.high is not None and one.interval.level:
-        level = math.floor(1e3 * one.interval.level + 1e-9) / 10
-        words.append(f"ratio {one.interval.low:.3f}-{one.interval.high:.3f} with {level:g}%")
+        words.append(f"ratio {one.interval.low:.3f}-{one.interval.high:.3f} with {level_text(one.interval.level)}")
     if one.p is not None:
         words.append(f"p {one.p:.2g}")
     words.append(f"{len(one.candidates)} against {counted(len(one.baseline), 'run')}")
     return ", ".join(words)
+
+
+def moved_text(one: Finding) -> str:
+    """Return how far the median moved, upwards with a plus; "" where that is no number."""
+    if one.worsening is None or not math.isfinite(one.worsening):
+        return ""
+    moved = -one.worsening if one.higher_is_better else one.worsening
+    return f"{moved:+.4f}" if one.absolute else f"{moved:+.1%}"
+
+
+def level_text(level: float) -> str:
+    """Return the level of an interval in percent, rounded down: it is never said to be surer than it is."""
+    return f"{math.floor(1e3 * level + 1e-9) / 10:g}%"
 
 
 def number(value: float, metric: str) -> str:

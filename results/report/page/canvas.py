@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from results.plot.picture import STYLES
 
-__all__ = ["COLORS", "GREY_INK", "INK", "RULE", "drawing", "figure", "inline", "quiet"]
+__all__ = ["COLORS", "GREY_INK", "INK", "RULE", "drawing", "figure", "inline", "quiet", "stem_of"]
 
 # Pixels of the page: one point of a figure becomes one pixel, so that text of 12 points has 12 pixels.
 NARROW_PX, WIDE_PX = 336, 704  # the first fits a phone of 360 with its margins
@@ -54,6 +54,11 @@ def figure(height_px: float, *, wide: bool = False) -> Figure:
     """
     # Not pyplot's: it keeps what it makes until it is told to forget it.
     return Figure(figsize=((WIDE_PX if wide else NARROW_PX) / 72, height_px / 72), layout="constrained")
+
+
+def stem_of(kind: str, run_id: str) -> str:
+    """Return the stem of a picture of a kind, of a run or of what it is the latest of."""
+    return f"{kind}-" + "".join(char if char.isalnum() else "-" for char in run_id[-24:])
 
 
 def quiet(axes: Axes, *, grid: str = "both") -> None:

@@ -135,10 +135,9 @@ class Group:
         return [run for runs in self.cells.values() for run in runs]
 
     @property
-    def slug(self) -> str:
-        """The end of its latest run's id, which no other group has."""
-        last = max(self.runs, key=lambda run: (run.started, run.run_id)).run_id
-        return "".join(char if char.isalnum() else "-" for char in last[-24:])
+    def latest(self) -> str:
+        """Its latest run's id, which no other group has."""
+        return max(self.runs, key=lambda run: (run.started, run.run_id)).run_id
 
 
 def gathered(

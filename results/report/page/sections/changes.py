@@ -10,7 +10,7 @@ from results.history.series import History, Segment, histories
 from results.listing.terminal import rate_text
 from results.plot.picture import BLUE, VERMILION
 from results.report.page.blocks import Column, Picture, Section, Table, Words
-from results.report.page.canvas import INK, drawing, figure, quiet
+from results.report.page.canvas import INK, drawing, figure, quiet, stem_of
 from results.report.page.evidence import Evidence, marks_of
 from results.words import counted, printable
 
@@ -69,7 +69,7 @@ def _latest(one: History) -> float:
 
 def _picture(one: History) -> Picture:
     points = one.points
-    stem = "history-" + "".join(char if char.isalnum() else "-" for char in points[-1].run.run_id[-24:])
+    stem = stem_of("history", points[-1].run.run_id)
     said = []
     with drawing(stem):
         drawn = figure(HEIGHT_PX)

@@ -14,7 +14,7 @@ from results.check.verdict import Verdict
 from results.listing.settings import is_synthetic
 from results.listing.terminal import rate_text
 from results.report.page.blocks import Picture, Section, Words
-from results.report.page.canvas import GREY_INK, INK, RULE, drawing, figure
+from results.report.page.canvas import GREY_INK, INK, RULE, drawing, figure, stem_of
 from results.report.page.evidence import RECENT, Evidence, Group, groups_of, marks_of, recent
 from results.words import counted
 
@@ -136,7 +136,7 @@ def _picture(found: Evidence, group: Group, map_: Map, regressed: set[tuple[str,
         return None
     depths = sorted({depth for depth, _ in group.cells})
     shortcuts = [one for one in SHORTCUTS if any(shortcut == one for _, shortcut in group.cells)]
-    stem = f"cells-{map_.metric.replace('_', '-')}-{group.slug}"
+    stem = stem_of(f"cells-{map_.metric.replace('_', '-')}", group.latest)
     low, high = min(known.values()), max(known.values())
     norm = LogNorm(low, high) if map_.log and 0 < low < high else Normalize(low, high if high > low else low + 1)
     said = []

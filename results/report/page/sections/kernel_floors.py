@@ -11,7 +11,7 @@ from results.check.runs import Run
 from results.plot import kernels
 from results.plot.run_rows import RunRows, run_ids
 from results.report.page.blocks import Block, Column, Picture, Section, Table, Words
-from results.report.page.canvas import COLORS, GREY_INK, drawing, figure, quiet
+from results.report.page.canvas import COLORS, GREY_INK, drawing, figure, quiet, stem_of
 from results.report.page.evidence import Evidence
 from results.words import ConfigError, counted, parse_json, printable
 
@@ -64,7 +64,7 @@ def section(found: Evidence) -> Section:
 def _of_gpu(run: Run, gpu: str, points: Sequence[kernels.Point]) -> list[Block]:
     labels = list(dict.fromkeys(point.label for point in points))
     styles = dict(zip(sorted({point.backend for point in points}), COLORS, strict=False))
-    stem = "kernels-" + "".join(char if char.isalnum() else "-" for char in run.run_id[-24:])
+    stem = stem_of("kernels", run.run_id)
     shown = labels[:MOST_ROWS]
     with drawing(stem):
         drawn = figure(HEAD_PX + ROW_PX * len(shown), wide=True)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from results.check.runs import Run
 from results.listing.settings import is_synthetic
 from results.report.page.blocks import Picture, Section, Words
-from results.report.page.canvas import COLORS, GREY_INK, INK, drawing, figure, quiet
+from results.report.page.canvas import COLORS, GREY_INK, INK, drawing, figure, quiet, stem_of
 from results.report.page.evidence import Evidence, Group, groups_of, marks_of
 from results.report.page.sections.grid import titled
 from results.store.files import read_rows
@@ -129,7 +129,7 @@ def _median(curves: Sequence[Curve], x: str, y: str) -> list[tuple[float, float]
 def _over_time(group: Group, depth: int, nets: dict[str, list[Run]], curves: dict[str, list[Curve]]) -> Picture | None:
     runs = [run for own in nets.values() for run in own]
     targets = {run.row["target_top1"] for run in runs} - {None}
-    stem, said = f"accuracy-{depth}-{group.slug}", []
+    stem, said = stem_of(f"accuracy-{depth}", group.latest), []
     with drawing(stem):
         drawn = figure(HEIGHT_PX)
         axes = drawn.add_subplot()
@@ -167,7 +167,7 @@ def _over_steps(group: Group, depth: int, nets: dict[str, list[Run]], curves: di
         for row in (run.row for run in runs)
     }
     steps = each.pop() if len(each) == 1 else None
-    stem, said = f"errors-{depth}-{group.slug}", []
+    stem, said = stem_of(f"errors-{depth}", group.latest), []
     with drawing(stem):
         drawn = figure(HEIGHT_PX)
         axes = drawn.add_subplot()

@@ -8,7 +8,7 @@ from results.check.runs import Run
 from results.identity import canonical, flat_parts
 from results.listing.terminal import rate_text
 from results.report.page.blocks import Column, Picture, Section, Table, Words
-from results.report.page.canvas import COLORS, GREY_INK, drawing, figure, quiet
+from results.report.page.canvas import COLORS, GREY_INK, drawing, figure, quiet, stem_of
 from results.report.page.evidence import Evidence, marks_of
 from results.report.page.sections.grid import cell_of
 from results.words import printable
@@ -73,7 +73,7 @@ def _series(runs: Sequence[Run]) -> dict[str, dict[int, list[Run]]]:
 def _picture(known: Mapping[int, tuple[float, list[Run]]], base: float) -> Picture:
     runs = [run for _, of in known.values() for run in of]
     label = printable(runs[-1].label.rpartition(" x")[0])
-    stem = "scaling-" + "".join(char if char.isalnum() else "-" for char in runs[-1].run_id[-24:])
+    stem = stem_of("scaling", runs[-1].run_id)
     sizes, values = list(known), [value for value, _ in known.values()]
     with drawing(stem):
         drawn = figure(250)

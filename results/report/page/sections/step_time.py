@@ -9,7 +9,7 @@ from results.plot import step_parts
 from results.plot.picture import BLUE, VERMILION
 from results.plot.run_rows import RunRows, run_ids
 from results.report.page.blocks import Column, Picture, Section, Table, Words
-from results.report.page.canvas import drawing, figure, quiet
+from results.report.page.canvas import drawing, figure, quiet, stem_of
 from results.report.page.evidence import Evidence, marks_of, recent
 from results.words import ConfigError, counted, printable
 
@@ -54,7 +54,7 @@ def section(found: Evidence) -> Section:
 
 
 def _picture(run: Run, parts: step_parts.StepParts) -> Picture:
-    stem = "steps-" + "".join(char if char.isalnum() else "-" for char in run.run_id[-24:])
+    stem = stem_of("steps", run.run_id)
     said = []
     with drawing(stem):
         drawn = figure(HEAD_PX + ROW_PX * len(parts.ranks))

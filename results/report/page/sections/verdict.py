@@ -1,13 +1,12 @@
 """The verdict first: what the check says of the newest runs, how sure it is, and what would settle the rest."""
 
-import math
 import re
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from results.check.output import commands, number
+from results.check.output import commands, level_text, moved_text, number
 from results.check.verdict import Finding, Verdict, worst
 from results.report.page.blocks import Column, Commands, Section, Table, Words
 from results.report.page.evidence import Evidence
@@ -113,7 +112,9 @@ def _said(worse: Sequence[Finding]) -> list[str]:
     for one in list(cells.values())[:MOST_SAID]:
         kind = "Regression" if one.verdict is Verdict.REGRESSION else "Suspected, not confirmed"
         name = f"{one.cell} {one.kernel}".strip()
-        lines.append(f"{kind}: {name}, {METRIC_WORDS.get(one.metric, one.metric)} {_change(one)} ({_statistics(one)}).")
+        lines.append(
+            f"{kind}: {name}, {METRIC_WORDS.get(one.metric, one.metric)} {moved_text(one) or '-'} ({_statistics(one)})."
+        )
     if len(cells) > MOST_SAID:
         lines.append(f"And {counted(len(cells) - MOST_SAID, 'more cell')}, below.")
     return lines
@@ -126,7 +127,7 @@ def _table(bad: Sequence[Finding], found: Evidence) -> Table:
             f"{one.cell} {one.kernel}".strip(),
             METRIC_WORDS.get(one.metric, one.metric) or "-",
             _medians(one),
-            _change(one),
+            moved_text(one) or "-",
             sure(one),
             found.short(one.candidates) if one.candidates else f"baseline {found.short(one.baseline, 2)}",
         )
@@ -147,18 +148,12 @@ def _medians(one: Finding) -> str:
     return f"{text} {one.unit}".strip()
 
 
-def _change(one: Finding) -> str:
-    if one.worsening is None or not math.isfinite(one.worsening):
-        return "-"
-    moved = -one.worsening if one.higher_is_better else one.worsening
-    return f"{moved:+.4f}" if one.absolute else f"{moved:+.1%}"
-
-
 def _statistics(one: Finding) -> str:
     words = []
     if one.interval and one.interval.low is not None and one.interval.high is not None and one.interval.level:
-        level = math.floor(1e3 * one.interval.level + 1e-9) / 10
-        words.append(f"{level:g}% interval {one.interval.low - 1:+.1%} to {one.interval.high - 1:+.1%}")
+        words.append(
+            f"{level_text(one.interval.level)} interval {one.interval.low - 1:+.1%} to {one.interval.high - 1:+.1%}"
+        )
     if one.p is not None:
         words.append(f"exact p {one.p:.2g}")
         words.append(f"{len(one.candidates)} against {counted(len(one.baseline), 'run')}")
