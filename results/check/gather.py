@@ -38,7 +38,7 @@ MARGIN = 1 / 5  # of them, to the day: a check a day sees every run
 
 def gather(
     root: Path, candidate: Sequence[str] = (), baseline: Sequence[str] = (), against: Sequence[str] = KINDS,
-    hours: float = HOURS, now: datetime | None = None,
+    hours: float = HOURS, now: datetime | None = None, loaded: Runs | None = None,
 ) -> Evidence:  # fmt: skip
     """Collect the evidence for a check.
 
@@ -50,12 +50,13 @@ def gather(
         against: which of `KINDS` to hold candidates against.
         hours: how long ago a candidate may have begun.
         now: the time; None for that of the clock.
+        loaded: the runs of the store, of which some may be taken out; None: they are read.
 
     Raises:
         ConfigError: a word means no run, or there is nothing to hold anything against.
     """
     now = now or datetime.now(UTC)
-    store, pairs, (history, unread) = _load(root), load_pairs(root), events(root)
+    store, pairs, (history, unread) = _load(root, loaded), load_pairs(root), events(root)
     runs = dict(store.by_id)
     state = standing(history, {run_id: run.key for run_id, run in runs.items()})
     evidence = Evidence(
@@ -115,10 +116,10 @@ def gather(
     return evidence
 
 
-def _load(root: Path) -> Runs:
+def _load(root: Path, loaded: Runs | None = None) -> Runs:
     """The runs of a store; one that died and left its journal alone is one of which the file cannot be read."""
     dead = dead_journals(root)  # before the rows: what ends or is recovered meanwhile has some by then
-    store = load(root)
+    store = load(root) if loaded is None else loaded
     for one in dead:
         if one.path.suffix != ".jsonl":
             store.unlisted.append(str(one))

@@ -194,7 +194,6 @@ def _mark_target(axes: Axes, curve: Curve, end_s: float) -> None:
     """The target as a line, and where it was met with its seconds."""
     if curve.target is None:
         return
-    axes.axhline(curve.target, color=VERMILION, lw=1.2, ls="--", gid="target")
     if curve.reached is None:
         best = max(value for _, value, _ in curve.points)
         said = f"target {curve.target:g}: not reached (best {best:.4f})"
@@ -209,10 +208,15 @@ def _mark_target(axes: Axes, curve: Curve, end_s: float) -> None:
             (seconds, 0.06), xytext=(-6 if late else 6, 0), textcoords="offset points",
             ha="right" if late else "left", color=VERMILION, weight="bold",
         )  # fmt: skip
-    above = curve.target < 0.92
+    target_line(axes, curve.target, said, above=curve.target < 0.92)
+
+
+def target_line(axes: Axes, height: float, said: str, *, above: bool = True, color: str = VERMILION) -> None:
+    """Draw a target across a picture, and say at its left what it is."""
+    axes.axhline(height, color=color, lw=1.2, ls="--", gid="target")
     axes.annotate(
-        plain(said), (0, curve.target), xytext=(5, 3 if above else -4), textcoords="offset points",
-        va="bottom" if above else "top", color=VERMILION,
+        plain(said), (0, height), xycoords=("axes fraction", "data"), xytext=(5, 3 if above else -4),
+        textcoords="offset points", va="bottom" if above else "top", color=color,
     )  # fmt: skip
 
 

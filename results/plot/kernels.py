@@ -182,34 +182,55 @@ def _draw_roof(axes: Axes, found: Sequence[Point], labels: Sequence[str], styles
     axes.set(xlabel="FLOP / byte (the least bytes)", ylabel="TFLOP/s", title="roofline; numbers as below")
     axes.grid(True, which="major", color="#dddddd", lw=0.6)
     axes.set_axisbelow(True)
-    handles = [Line2D([], [], color=c, marker=m, ls="", label=plain(backend)) for backend, (c, m) in styles.items()]
-    for cold, text in ((True, "filled: L2 cold"), (False, "hollow: L2 warm")):
-        if any(point.cold == cold for point in found):
-            face = GREY if cold else "white"
-            handles.append(Line2D([], [], color=GREY, marker="o", mfc=face, ls="", label=text))
-    axes.legend(handles=[*handles, *lines], loc="upper left", fontsize=8.5, framealpha=0.95)
+    axes.legend(handles=[*marks(found, styles), *lines], loc="upper left", fontsize=8.5, framealpha=0.95)
     _number(axes, placed, labels)
 
 
 def _draw_ratio(axes: Axes, found: Sequence[Point], labels: Sequence[str], styles: dict[str, tuple[str, str]]) -> None:
-    """Time over floor, one line a kernel."""
-    for point in found:
-        _mark(axes, point, point.over_floor, labels.index(point.label), styles)
-    ratios = [point.over_floor for point in found]
+    """Time over floor, with the numbers by which the roofline names its kernels."""
+    over_floor(axes, found, labels, styles, ink=GREY)
+    axes.set_title("time over floor")
+    numbered = [plain(f"{label}  ({number})") for number, label in enumerate(labels, 1)]
+    axes.set_yticks(range(len(labels)), numbered, fontsize=8)
+    axes.grid(True, axis="both", color="#dddddd", lw=0.6)
+    axes.set_axisbelow(True)
+
+
+def over_floor(
+    axes: Axes, found: Sequence[Point], labels: Sequence[str], styles: dict[str, tuple[str, str]], *, ink: str
+) -> None:
+    """Draw time over floor, one line a kernel, and the floor.
+
+    Args:
+        labels: kernels, from the top down; each has a point.
+        styles: colour and marker by backend.
+        ink: colour of the floor.
+    """
+    places = {label: place for place, label in enumerate(labels)}
+    shown_points = [point for point in found if point.label in places]
+    for point in shown_points:
+        _mark(axes, point, point.over_floor, places[point.label], styles)
+    ratios = [point.over_floor for point in shown_points]
     left, right = min(1.0, *ratios) / 1.15, max(1.5, *ratios) * 1.15
-    axes.axvline(1, color=GREY, lw=1.4)
+    axes.axvline(1, color=ink, lw=1.4)
     axes.set(xscale="log", xlim=(left, right), ylim=(len(labels) - 0.4, -0.6))
-    axes.set(xlabel="time / floor (1: as fast as memory or matrix units allow)", title="time over floor")
+    axes.set_xlabel("time / floor (1: as fast as memory or matrix units allow)")
     shown = [tick for tick in TICKS if left <= tick <= right]
     if right > 20:  # there is no room for those between
         shown = [tick for tick in shown if tick not in (1.5, 3, 7)]
     axes.xaxis.set_major_locator(FixedLocator(shown))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    numbered = [plain(f"{label}  ({number})") for number, label in enumerate(labels, 1)]
-    axes.set_yticks(range(len(labels)), numbered, fontsize=8)
-    axes.grid(True, axis="both", color="#dddddd", lw=0.6)
-    axes.set_axisbelow(True)
+    axes.set_yticks(range(len(labels)), [plain(label) for label in labels])
+
+
+def marks(found: Sequence[Point], styles: dict[str, tuple[str, str]], ink: str = GREY) -> list[Line2D]:
+    """Return what a legend says of the marks of these points."""
+    handles = [Line2D([], [], color=c, marker=m, ls="", label=plain(backend)) for backend, (c, m) in styles.items()]
+    for cold, text in ((True, "filled: L2 cold"), (False, "hollow: L2 warm")):
+        if any(point.cold == cold for point in found):
+            handles.append(Line2D([], [], color=ink, marker="o", mfc=ink if cold else "none", ls="", label=text))
+    return handles
 
 
 def _mark(axes: Axes, point: Point, x: float, y: float, styles: dict[str, tuple[str, str]]) -> None:

@@ -5,6 +5,7 @@ The parts are the columns of table `steps`: `step_ms` is the whole step, from th
 into. On a GPU the step is the device's and the wait is the host's, which the device may hide.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -217,14 +218,22 @@ def _lines(axes: Axes, found: StepParts, title: str, numbers: list[str]) -> None
                       textcoords="offset points", va="center")  # fmt: skip
 
 
+def bars(axes: Axes, ranks: Sequence[RankSteps]) -> None:
+    """Draw the mean step of each rank, a line a rank: the wait, and what is left of it."""
+    for place, one in enumerate(ranks):
+        wait, rest = one.parts["data_ms"].mean, one.parts["compute_ms"].mean
+        waiting, working = ("wait for data", "the rest") if place == 0 else (None, None)  # once in a legend
+        axes.barh(place, wait, 0.62, color=VERMILION, gid=f"wait-{place}", label=waiting)
+        # A wait that a GPU hid may be longer than the step; numbers then say what a bar cannot.
+        axes.barh(place, max(rest, 0.0), 0.62, left=wait, color=BLUE, gid=f"rest-{place}", label=working)
+
+
 def _draw_means(axes: Axes, found: StepParts) -> None:
     """The mean step of each rank, whose parts add up to it."""
+    bars(axes, found.ranks)
     numbers = []
-    for place, one in enumerate(found.ranks):
+    for one in found.ranks:
         wait, rest = one.parts["data_ms"].mean, one.parts["compute_ms"].mean
-        # A wait that a GPU hid may be longer than the step; the numbers then say what a bar cannot.
-        axes.barh(place, wait, 0.62, color=VERMILION, gid=f"wait-{place}")
-        axes.barh(place, max(rest, 0.0), 0.62, left=wait, color=BLUE, gid=f"rest-{place}")
         numbers.append(f"{ms(wait)} wait + {ms(rest)} rest = {ms(one.parts['step_ms'].mean)} ms")
     _lines(axes, found, "mean step: waiting for the batch, then the rest", numbers)
 

@@ -76,6 +76,13 @@ def fit(table: str, found: pa.Table, extras: dict[str, pa.DataType]) -> pa.Table
     if (named := metadata.get(b"table", table.encode())) != table.encode():
         raise ValueError(f"a file of {named.decode(errors='replace')}, not of {table}")
     _check_version(metadata.get(b"schema_version", str(SCHEMA_VERSION).encode()).decode(errors="replace"))
+    if found.schema.equals(table_schema(table)):  # as it is written today: there is nothing to bring into order
+        found.validate(full=True)
+        rows = found.replace_schema_metadata(None)
+        for place, (name, kind) in enumerate(_fields(table)):
+            if kind in (TIME, TEXT_MAP):
+                _cast(name, rows.column(place), kind)
+        return _of_this_version(table, rows)
     if len(set(found.column_names)) != found.num_columns:
         raise ValueError("two columns of one name")
     missing = [name for name in REQUIRED[table] if name not in found.column_names]
@@ -95,6 +102,10 @@ def fit(table: str, found: pa.Table, extras: dict[str, pa.DataType]) -> pa.Table
     rows = pa.table(fitted, names=[name for name, _ in _fields(table)])
     for name, kind in later.items():
         rows = rows.append_column(name, _cast(name, columns[name], kind))
+    return _of_this_version(table, rows)
+
+
+def _of_this_version(table: str, rows: pa.Table) -> pa.Table:
     if table == "runs":
         for version in pc.unique(rows["schema_version"]).to_pylist():
             if version is not None:  # the writer always says it; null is what an older tool may have left

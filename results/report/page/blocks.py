@@ -6,7 +6,9 @@ from typing import Literal
 
 from matplotlib.figure import Figure
 
-__all__ = ["Block", "Column", "Commands", "Picture", "Section", "Table", "Words"]
+__all__ = ["Block", "Column", "Commands", "Heading", "Picture", "Section", "Table", "Words"]
+
+IN_SIGHT = 12  # rows of a table
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,13 @@ class Words:
 
     text: str
     kind: Literal["lead", "plain", "note", "warning"] = "plain"
+
+
+@dataclass(frozen=True)
+class Heading:
+    """What the blocks up to the next heading are of."""
+
+    text: str
 
 
 @dataclass(frozen=True)
@@ -40,11 +49,13 @@ class Column:
     Attributes:
         right: whether its cells are numbers, which stand at the right.
         code: whether its cells are commands or ids, in letters of one width.
+        wide: whether its cells are sentences, which want room.
     """
 
     head: str
     right: bool = False
     code: bool = False
+    wide: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,6 +67,7 @@ class Table:
         rows: a text for each column.
         marked: places of rows that need attention.
         note: what stands below; "" for nothing.
+        first: rows in sight; those after them are behind a line that opens.
     """
 
     caption: str
@@ -63,6 +75,12 @@ class Table:
     rows: Sequence[Sequence[str]]
     marked: frozenset[int] = frozenset()
     note: str = ""
+    first: int = IN_SIGHT
+
+    @property
+    def as_cards(self) -> bool:
+        """Whether a row is a card on a phone: more columns than it has room for."""
+        return len(self.columns) > 5 or any(column.wide for column in self.columns)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +90,7 @@ class Picture:
     Attributes:
         stem: of its file, and of the identifiers in it: letters, digits and hyphens, once in a page.
         title: one line above it.
+        of: what the heading above it says; with the title it says the whole where the picture stands alone.
         alt: what it shows, with the figures that matter.
         note: sentences below it: what counts, what is left out.
         runs: ids, whole, of the runs whose figures are drawn.
@@ -82,12 +101,13 @@ class Picture:
     title: str
     alt: str
     figure: Figure
+    of: str = ""
     note: str = ""
     runs: Sequence[str] = ()
     wide: bool = False
 
 
-Block = Words | Commands | Table | Picture
+Block = Words | Heading | Commands | Table | Picture
 
 
 @dataclass

@@ -11,8 +11,8 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from results.durable import replace_file
-from results.report.page.blocks import Block, Column, Commands, Picture, Section, Table, Words
-from results.report.page.canvas import drawing, inline
+from results.report.page.blocks import Block, Column, Commands, Heading, Picture, Section, Table, Words
+from results.report.page.canvas import drawing, inline, titled
 from results.report.page.evidence import Evidence
 from results.report.page.sections import (
     changes,
@@ -23,6 +23,7 @@ from results.report.page.sections import (
     paper,
     scaling,
     step_time,
+    sweeps,
     systems,
     verdict,
 )
@@ -32,10 +33,10 @@ from results.words import counted, printable
 __all__ = ["Page", "page_of"]
 
 HERE = Path(__file__).parent
-# In the order of the page. What others find that cannot be read is in the last but one.
-SECTIONS: tuple[Callable[[Evidence], Section], ...] = (
-    verdict.section, grid.section, learning.section, scaling.section, step_time.section, kernel_floors.section,
-    changes.section, paper.section, systems.section, missing.section,
+# In the order of the page; one that is of nothing is None. What others find that cannot be read is in the last one.
+SECTIONS: tuple[Callable[[Evidence], Section | None], ...] = (
+    verdict.section, sweeps.section, grid.section, learning.section, scaling.section, step_time.section,
+    kernel_floors.section, changes.section, paper.section, systems.section, missing.section,
 )  # fmt: skip
 DPI = 144  # two pixels a point
 MOST_RUNS = 400
@@ -76,13 +77,14 @@ class Page:
 
             files.append(folder / f"{picture.stem}.png")
             with drawing(picture.stem):
+                titled(picture.figure, picture.title, picture.of)
                 replace_file(files[-1], save)
         return files
 
 
 def page_of(found: Evidence) -> Page:
     """Make the page of a store."""
-    sections = [section(found) for section in SECTIONS]
+    sections = [made for section in SECTIONS if (made := section(found)) is not None]
     cited = _cited(found, sections)
     if cited is not None:
         sections.append(cited)
@@ -112,16 +114,20 @@ def page_of(found: Evidence) -> Page:
 def _rendered(block: Block, slug: str, found: Evidence) -> dict[str, object]:
     if isinstance(block, Words):
         return {"kind": "words", "text": block.text, "of": block.kind}
+    if isinstance(block, Heading):
+        return {"kind": "heading", "text": block.text}
     if isinstance(block, Commands):
         return {"kind": "commands", "lead": block.lead, "lines": list(block.lines)}
     if isinstance(block, Table):
+        # One row behind a line that opens would take its room.
+        count = len(block.rows)
+        first = block.first if count > block.first + 1 else count
         return {
-            "kind": "table",
-            "caption": block.caption,
-            "note": block.note,
-            "table": Markup(html_of(block, slug)),
-            "slug": slug,
-        }
+            "kind": "table", "slug": slug, "caption": block.caption, "note": block.note, "cards": block.as_cards,
+            "table": Markup(html_of(block, slug, 0, first)) if first else "",
+            "more": counted(count - first, "more row" if first else "row") if count > first else "",
+            "rest": Markup(html_of(block, f"{slug}-rest", first, count)) if count > first else "",
+        }  # fmt: skip
     runs = [found.ids.get(run_id, run_id) for run_id in dict.fromkeys(block.runs)]
     svg = inline(block.figure, block.stem, html.escape(block.alt, quote=True))
     return {
@@ -154,5 +160,5 @@ def _cited(found: Evidence, sections: Sequence[Section]) -> Section | None:
     heads = ("run", "whole id", "began (UTC)", "cell", "commit", "status")
     columns = [Column(head, code=head in ("run", "whole id", "commit")) for head in heads]
     note = f"{len(runs) - MOST_RUNS:,} older runs: python -m results.report" if len(runs) > MOST_RUNS else ""
-    table = Table("Runs behind the pictures, the latest first", columns, rows, note=note)
+    table = Table("Runs behind the pictures, the latest first", columns, rows, note=note, first=0)
     return Section("runs", "Runs", [table], counted(len(runs), "run"))

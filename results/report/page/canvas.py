@@ -3,6 +3,7 @@
 import contextlib
 import io
 import re
+import textwrap
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,9 +11,21 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from results.plot.picture import STYLES
+from results.plot.picture import STYLES, plain
 
-__all__ = ["COLORS", "GREY_INK", "INK", "RULE", "drawing", "figure", "inline", "quiet", "stem_of"]
+__all__ = [
+    "COLORS",
+    "GREY_INK",
+    "INK",
+    "RULE",
+    "drawing",
+    "figure",
+    "inline",
+    "quiet",
+    "shortened",
+    "stem_of",
+    "titled",
+]
 
 # Pixels of the page: one point of a figure becomes one pixel, so that text of 12 points has 12 pixels.
 NARROW_PX, WIDE_PX = 336, 704  # the first fits a phone of 360 with its margins
@@ -61,10 +74,23 @@ def stem_of(kind: str, run_id: str) -> str:
     return f"{kind}-" + "".join(char if char.isalnum() else "-" for char in run_id[-24:])
 
 
+def shortened(title: str) -> str:
+    """Return a title of two lines at most; what is cut off stands in `Picture.of`."""
+    return textwrap.shorten(title, 90, placeholder=" ...")
+
+
 def quiet(axes: Axes, *, grid: str = "both") -> None:
     """Leave of the frame what carries ticks, and draw a grid behind the data."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(True, axis=grid)  # type: ignore[arg-type]
+
+
+def titled(drawn: Figure, title: str, of: str) -> None:
+    """Write above a figure what the page says around it, and make it as much higher."""
+    chars = int(drawn.get_figwidth() * 72 / TEXT_PX / 0.62)
+    lines = [line for words in (title, of) for line in textwrap.wrap(words, chars)]
+    drawn.set_figheight(drawn.get_figheight() + (len(lines) * TEXT_PX * 1.3 + 6) / 72)
+    drawn.suptitle(plain("\n".join(lines)), x=0.01, ha="left", fontsize=TEXT_PX)
 
 
 def inline(drawn: Figure, stem: str, alt: str) -> str:
@@ -76,6 +102,10 @@ def inline(drawn: Figure, stem: str, alt: str) -> str:
     """
     out = io.StringIO()
     with drawing(stem):
+        # Matplotlib would draw once for the layout alone, and all of it.
+        if (engine := drawn.get_layout_engine()) is not None:
+            engine.execute(drawn)
+            drawn.set_layout_engine(None)  # with "none", the engine that does nothing, it still would
         drawn.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     svg = out.getvalue()
     svg = svg[svg.index("<svg") :]

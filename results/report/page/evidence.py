@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from results.check.gather import HOURS, gather
 from results.check.judge import judge
-from results.check.runs import NEVER, Run, load, load_pairs, named_as_of_pairs
+from results.check.runs import NEVER, Run, Runs, load, load_pairs, named_as_of_pairs
 from results.check.verdict import Finding
 from results.identity import canonical, flat_parts
 from results.listing.filters import matching
@@ -30,6 +30,7 @@ MORE = (
 )  # fmt: skip
 # Of an id, with what a benchmark adds, such as "-triton-graph".
 _CHANCE = re.compile(r"[0-9a-f]{8}(?:-[a-z][a-z-]*)?$")
+OF_A_SYSTEM = 3  # runs, the latest, of which one has its row
 RECENT = 5  # runs of a cell, the latest, that a figure of today is the median of
 # Of a cell's comparability: what a table over depth and shortcut has on its axes, and what follows from these.
 _AXES = (
@@ -98,20 +99,25 @@ class Evidence:
 
     @cached_property
     def systems(self) -> dict[str, Row]:
-        """By run the system that it began on; of a run without such a row there is none."""
-        rows, bad = read_rows(self.root, "system")
+        """By run the system of its last attempt; of a run without such a row there is none.
+
+        A system's id is the hash of its row: thousands of runs share a few, and of each system a few files are read.
+        """
+        runs: dict[str, list[str]] = {}
+        for run in self.runs:
+            if run.row["system_id"] is not None:
+                runs.setdefault(run.row["system_id"], []).append(run.run_id)
+        few = {run_id for ids in runs.values() for run_id in ids[-OF_A_SYSTEM:]}
+        rows, bad = read_rows(self.root, "system", few)
         self.faults += [str(one) for one in bad if str(one) not in self.faults]
-        found: dict[str, Row] = {}
-        for row in sorted(rows, key=lambda row: row.get("restart") or 0):
-            if row.get("run_id") in self.by_id:
-                found.setdefault(row["run_id"], row)
-        return found
+        by_id = {row["system_id"]: row for row in rows}
+        return {run_id: by_id[system] for system, ids in runs.items() if system in by_id for run_id in ids}
 
     def short(self, run_ids: Iterable[str], most: int = 6) -> str:
         """Runs by their short ids, the latest ones, and how many more there are."""
-        own = [self.ids.get(run_id, printable(run_id)) for run_id in run_ids]
-        more = f" and {len(own) - most} more" if len(own) > most else ""
-        return " ".join(own[-most:]) + more
+        every = list(run_ids)
+        more = f" and {len(every) - most} more" if len(every) > most else ""
+        return " ".join(self.ids.get(run_id, printable(run_id)) for run_id in every[-most:]) + more
 
 
 @dataclass(frozen=True)
@@ -171,7 +177,7 @@ def gathered(
         root=root, made=now, runs=[one for one in runs if one.run_id not in of_pairs],
         faults=[*loaded.faults, *paired.unread], running=_journals(root), filtered=" ".join(words),
     )  # fmt: skip
-    _judge(found, now)
+    _judge(found, loaded, now)
     return found
 
 
@@ -182,7 +188,7 @@ def _journals(root: Path) -> list[Path]:
         return []
 
 
-def _judge(found: Evidence, now: datetime) -> None:
+def _judge(found: Evidence, loaded: Runs, now: datetime) -> None:
     """Judge the newest night of the store, which may be long ago: a page of an old store is a page of that night."""
     newest = max((run.started for run in found.runs if NEVER < run.started <= now), default=None)
     if newest is None:
@@ -190,7 +196,7 @@ def _judge(found: Evidence, now: datetime) -> None:
     since = newest - timedelta(hours=HOURS)
     found.judged = f"runs that began in the {HOURS:g} hours up to {newest:%Y-%m-%d %H:%M} UTC, the newest in the store"
     try:
-        evidence = gather(found.root, hours=(now - since) / timedelta(hours=1), now=now)
+        evidence = gather(found.root, hours=(now - since) / timedelta(hours=1), now=now, loaded=loaded)
         own = found.by_id
         if found.filtered:
             evidence.candidates = [run for run in evidence.candidates if run.run_id in own]

@@ -10,14 +10,14 @@ from results.history.series import History, Segment, histories
 from results.listing.terminal import rate_text
 from results.plot.picture import BLUE, VERMILION
 from results.report.page.blocks import Column, Picture, Section, Table, Words
-from results.report.page.canvas import INK, drawing, figure, quiet, stem_of
+from results.report.page.canvas import INK, drawing, figure, quiet, shortened, stem_of
 from results.report.page.evidence import Evidence, marks_of
 from results.words import counted, printable
 
 __all__ = ["section"]
 
 METRIC = "images_per_s"
-MOST_PANELS = 12
+MOST_PANELS = 9
 MOST_POINTS = 200  # of a cell, the latest, in which changes are looked for: of more it would take too long
 MOST_ROWS = 60
 HEIGHT_PX = 230
@@ -52,8 +52,10 @@ def section(found: Evidence) -> Section:
     if rows := _rows(changed, found):
         heads = ("since", "cell", "median before", "median after", "change", "what else changed", "first run")
         columns = [
-            Column(head, right=head.startswith(("median", "change")), code=head == "first run") for head in heads
-        ]
+            Column(head, right=head.startswith(("median", "change")), code=head == "first run",
+                   wide=head in ("cell", "what else changed"))
+            for head in heads
+        ]  # fmt: skip
         note = f"{len(rows) - MOST_ROWS} more: python -m results.history" if len(rows) > MOST_ROWS else ""
         made.blocks.append(Table("Changes, the latest first", columns, rows[:MOST_ROWS], note=note))
     if left := len(ordered) - MOST_PANELS:
@@ -93,8 +95,8 @@ def _picture(one: History) -> Picture:
         drawn.legend(loc="outside upper left", ncols=3)
     marks = dict.fromkeys(mark for point in points for mark in marks_of(point.run))
     note = f"{', '.join(marks)}." if marks else ""
-    return Picture(stem=stem, title=f"images/s: {one.label}", alt="; ".join(said), figure=drawn, note=note,
-                   runs=[point.run.run_id for point in points])  # fmt: skip
+    return Picture(stem=stem, title=shortened(f"images/s: {one.label}"), of=one.label, alt="; ".join(said),
+                   figure=drawn, note=note, runs=[point.run.run_id for point in points])  # fmt: skip
 
 
 def _rows(changed: Sequence[History], found: Evidence) -> list[tuple[str, ...]]:

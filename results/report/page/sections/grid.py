@@ -13,12 +13,12 @@ from results.check.runs import Run
 from results.check.verdict import Verdict
 from results.listing.settings import is_synthetic
 from results.listing.terminal import rate_text
-from results.report.page.blocks import Picture, Section, Words
+from results.report.page.blocks import Block, Heading, Picture, Section, Words
 from results.report.page.canvas import GREY_INK, INK, RULE, drawing, figure, stem_of
 from results.report.page.evidence import RECENT, Evidence, Group, groups_of, marks_of, recent
 from results.words import counted
 
-__all__ = ["Map", "cell_of", "section", "titled"]
+__all__ = ["Map", "cell_of", "headed", "section"]
 
 MOST_GROUPS = 12
 ROW_PX, HEAD_PX = 34, 46
@@ -65,17 +65,15 @@ def section(found: Evidence) -> Section:
     made.blocks.append(
         Words(
             f"Each number is the median of the last {RECENT} completed runs of its cell, or of as many as there are. "
-            "A triangle marks what the check calls a regression. Rows of two machines, or of other settings, are in "
-            "maps of their own.",
+            "A triangle marks what the check calls a regression; never: no run reached its target. Rows of two "
+            "machines, or of other settings, are in maps of their own.",
         )
     )
     if best := _fastest(found, groups):
         made.blocks.append(Words(best, "lead"))
-    if len(groups) == 1:
-        made.blocks.append(Words(f"All of: {groups[0].label}.", "note"))
     for group in groups[:MOST_GROUPS]:
         pictures = [one for map_ in MAPS if (one := _picture(found, group, map_, regressed)) is not None]
-        made.blocks += [titled(one, group, groups) for one in pictures]
+        made.blocks += headed(pictures, group)
     if left := groups[MOST_GROUPS:]:
         runs = sum(len(group.runs) for group in left)
         made.blocks.append(
@@ -85,9 +83,9 @@ def section(found: Evidence) -> Section:
     return made
 
 
-def titled(picture: Picture, group: Group, groups: Sequence[Group]) -> Picture:
-    """Return a picture whose title says of which group it is, where there are several."""
-    return picture if len(groups) == 1 else replace(picture, title=f"{picture.title}: {group.label}")
+def headed(pictures: Sequence[Picture], group: Group) -> list[Block]:
+    """Return the pictures of a group below a heading that says what they are of."""
+    return [Heading(group.label), *(replace(one, of=group.label) for one in pictures)] if pictures else []
 
 
 def cell_of(runs: Sequence[Run], metric: str) -> tuple[float | None, list[Run]]:
@@ -181,7 +179,7 @@ def _text(group: Group, cell: tuple[int, str], value: float | None, map_: Map) -
     if not runs:
         return "missing"
     if runs[-1].completed:
-        return "not reached" if map_.metric == "tta_s" and runs[-1].row["target_top1"] is not None else "none"
+        return "never" if map_.metric == "tta_s" and runs[-1].row["target_top1"] is not None else "none"
     return str(runs[-1].row["status"] or "unknown")
 
 

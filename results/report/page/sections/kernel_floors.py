@@ -4,8 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 
-from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import NullLocator
 
 from results.check.runs import Run
 from results.plot import kernels
@@ -18,8 +17,7 @@ from results.words import ConfigError, counted, parse_json, printable
 __all__ = ["choices_table", "section"]
 
 ROW_PX, HEAD_PX = 20, 96
-MOST_ROWS = 80
-TICKS = (0.5, 1, 2, 5, 10, 20, 50, 100, 1000)
+MOST_DRAWN, MOST_ROWS = 30, 80
 LIBRARY = ("eager", "compile")  # backends that are not ours
 
 
@@ -62,42 +60,30 @@ def section(found: Evidence) -> Section:
 
 
 def _of_gpu(run: Run, gpu: str, points: Sequence[kernels.Point]) -> list[Block]:
-    labels = list(dict.fromkeys(point.label for point in points))
+    labels = _farthest(points)
     styles = dict(zip(sorted({point.backend for point in points}), COLORS, strict=False))
+    points = [point for point in points if point.backend in styles]
     stem = stem_of("kernels", run.run_id)
-    shown = labels[:MOST_ROWS]
+    shown = labels[:MOST_DRAWN]
     with drawing(stem):
         drawn = figure(HEAD_PX + ROW_PX * len(shown), wide=True)
         axes = drawn.add_subplot()
-        for point in points:
-            if point.label in shown and point.backend in styles:
-                color, marker = styles[point.backend]
-                axes.plot([point.over_floor], [shown.index(point.label)], marker=marker, color=color, ls="", ms=6,
-                          mfc=color if point.cold else "none")  # fmt: skip
-        axes.axvline(1, color=GREY_INK, lw=1.2)
-        axes.set(xscale="log", ylim=(len(shown) - 0.4, -0.6))
-        low, high = axes.get_xlim()
-        axes.set_xlim(min(low, 0.9), max(high, 1.6))
-        axes.xaxis.set_major_locator(FixedLocator([tick for tick in TICKS if min(low, 0.9) <= tick <= max(high, 1.6)]))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        kernels.over_floor(axes, points, shown, styles, ink=GREY_INK)
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.set_yticks(range(len(shown)), shown)
-        axes.set_xlabel("time / floor; 1 is as fast as memory or matrix units allow")
         quiet(axes)
-        handles = [Line2D([], [], color=c, marker=m, ls="", label=backend) for backend, (c, m) in styles.items()]
-        if len({point.cold for point in points}) > 1:
-            handles += [Line2D([], [], color=GREY_INK, marker="o", mfc=face, ls="", label=text)
-                        for face, text in ((GREY_INK, "L2 cold"), ("none", "L2 warm"))]  # fmt: skip
+        handles = kernels.marks(points, styles, GREY_INK)
         drawn.legend(handles=handles, loc="outside upper left", ncols=len(handles))
     rows, slower = _beside(points)
     said = (
         f"{counted(len(labels), 'kernel')} of {gpu} against their floors; ours is slower than the library in "
         f"{slower} of {len(rows)}"
     )
+    left = f" {len(labels) - len(shown)} nearer to it are not drawn." if len(labels) > len(shown) else ""
     note = (
-        "Medians. The floor is max(least bytes / copy rate, FLOPs / matrix rate), with rates measured in the same run "
+        "Medians; those that lose most time over their floor stand first. The floor is max(least bytes / copy rate, "
+        "FLOPs / matrix rate), with rates measured in the same run "
         f"({points[0].copy_bytes_per_s / 1e12:.2f} TB/s copied; {points[0].flops_per_s / 1e12:,.0f} TFLOP/s in "
-        f"{points[0].dtype})."
+        f"{points[0].dtype}).{left}"
     )
     picture = Picture(stem=stem, title=f"Kernels against their floors: {gpu}", alt=said, figure=drawn, note=note,
                       runs=[run.run_id], wide=True)  # fmt: skip
@@ -105,19 +91,30 @@ def _of_gpu(run: Run, gpu: str, points: Sequence[kernels.Point]) -> list[Block]:
         Column("kernel"),
         *(Column(head, right=True) for head in ("floor, us", "ours, us", "library, us", "library / ours")),
     ]
-    table = Table(f"Ours beside the library (cuDNN through PyTorch), {gpu}; bold: the library wins", columns,
-                  [row for row, _ in rows][:MOST_ROWS],
+    left = f"; {len(rows) - MOST_ROWS} more: python -m results.plot draw=kernels" if len(rows) > MOST_ROWS else ""
+    table = Table(f"Ours beside the library (cuDNN through PyTorch), {gpu}: it wins {slower} of {len(rows)}, in bold",
+                  columns, [row for row, _ in rows][:MOST_ROWS],
                   frozenset(place for place, (_, wins) in enumerate(rows[:MOST_ROWS]) if wins),
-                  note=f"run {run.run_id}")  # fmt: skip
+                  note=f"Where ours is slowest beside it stands first; run {run.run_id}{left}")  # fmt: skip
     return [picture, table] if rows else [picture]
 
 
+def _farthest(points: Sequence[kernels.Point]) -> list[str]:
+    """Kernels by what the fastest way to compute them takes over their floor, the most first."""
+    over: dict[str, float] = {}
+    for point in points:
+        lost = point.time_s - point.floor_s
+        over[point.label] = min(lost, over.get(point.label, lost))
+    return sorted(over, key=lambda label: -over[label])
+
+
 def _beside(points: Sequence[kernels.Point]) -> tuple[list[tuple[tuple[str, ...], bool]], int]:
-    """For each kernel that both have the best time of ours and of the library, and whether the library wins."""
+    """For each kernel that both have the best time of ours and of the library, and whether it wins; its wins first."""
     by_kernel: dict[tuple[str, bool], list[kernels.Point]] = {}
     for point in points:
         by_kernel.setdefault((point.label, point.cold), []).append(point)
     rows: list[tuple[tuple[str, ...], bool]] = []
+    ratios: list[float] = []
     for (label, cold), own in by_kernel.items():
         ours = min((one.time_s for one in own if one.backend not in LIBRARY), default=None)
         theirs = min((one.time_s for one in own if one.backend in LIBRARY), default=None)
@@ -131,6 +128,8 @@ def _beside(points: Sequence[kernels.Point]) -> tuple[list[tuple[tuple[str, ...]
                 f"{theirs / ours:.2f}",
             )
             rows.append((cells, theirs < ours))
+            ratios.append(theirs / ours)
+    rows = [row for _, row in sorted(zip(ratios, rows, strict=True), key=lambda item: item[0])]
     return rows, sum(wins for _, wins in rows)
 
 
@@ -147,19 +146,23 @@ def choices_table(run: Run, found: Evidence) -> Table | None:
     wins = "; ".join(
         f"{name}: {', '.join(f'{who} {count}' for who, count in counts[name].most_common())}" for name in passes
     )
-    rows = []
-    for name, one in list(chosen.items())[:MOST_ROWS]:
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for name, one in chosen.items():
         config = one.get("config") if isinstance(one.get("config"), dict) else {}
-        rows.append((printable(name), *(_who(one.get(each), config.get(each)) for each in passes)))
-    columns = [Column("convolution", code=True), *(Column(name) for name in passes)]
+        alike.setdefault(tuple(_who(one.get(each), config.get(each)) for each in passes), []).append(printable(name))
+    rows = [(" ".join(names), str(len(names)), *who) for who, names in alike.items()]
+    columns = [
+        Column("convolutions", code=True, wide=True),
+        Column("n", right=True),
+        *(Column(name) for name in passes),
+    ]
     row = run.row
     caption = (
         f"What kernels={row['kernels']} chose for ResNet-{row['depth']} {row['shortcut']} on "
         f"{run.parts['processors']}: "
         f"{wins} (torch is a win of cuDNN); run {found.short([run.run_id])}"
     )
-    left = f"{len(chosen) - MOST_ROWS} more convolutions" if len(chosen) > MOST_ROWS else ""
-    return Table(printable(caption), columns, rows, note=left)
+    return Table(printable(caption), columns, rows)
 
 
 def _who(computes: object, config: object) -> str:

@@ -9,20 +9,22 @@ from matplotlib.figure import Figure
 
 from results.check.runs import Run
 from results.listing.settings import is_synthetic
+from results.plot.accuracy import target_line
 from results.report.page.blocks import Picture, Section, Words
 from results.report.page.canvas import COLORS, GREY_INK, INK, drawing, figure, quiet, stem_of
 from results.report.page.evidence import Evidence, Group, groups_of, marks_of
-from results.report.page.sections.grid import titled
+from results.report.page.sections.grid import headed
 from results.store.files import read_rows
 from results.store.schema import Row
 from results.words import counted
 
 __all__ = ["Curve", "section"]
 
-MOST_PANELS = 12
+MOST_PANELS = 8
 MOST_SEEDS = 5
 HEIGHT_PX = 260
 LABELS = {"none": "plain"}
+MARKS = 6  # of a curve
 Curve = list[Row]  # epochs of a run, the first first
 
 
@@ -54,6 +56,7 @@ def section(found: Evidence) -> Section:
             "data and never pauses: evaluation is inside."
         )
     )
+    pictures: dict[int, list[Picture]] = defaultdict(list)  # by place of the group
     for draw in (_over_time, _over_steps):
         for group, depth, nets in chosen:
             curves = {
@@ -62,7 +65,9 @@ def section(found: Evidence) -> Section:
             }
             curves = {shortcut: own for shortcut, own in curves.items() if own}
             if curves and (picture := draw(group, depth, nets, curves)) is not None:
-                made.blocks.append(titled(picture, group, groups))
+                pictures[groups.index(group)].append(picture)
+    for place, group in enumerate(groups):
+        made.blocks += headed(pictures[place], group)
     if left:
         made.blocks.append(Words(f"{counted(left, 'more depth')} of older settings not drawn: python -m results.plot "
                                  "draws any run; html= takes filters.", "note"))  # fmt: skip
@@ -113,7 +118,7 @@ def _finite(value: float | None) -> bool:
 
 
 def _median(curves: Sequence[Curve], x: str, y: str) -> list[tuple[float, float]]:
-    """By epoch the medians of two columns, over the runs that have both."""
+    """By epoch the medians of two columns; of an epoch that one of the runs lacks there is none."""
     by_epoch: dict[int, list[tuple[float, float]]] = defaultdict(list)
     for curve in curves:
         for row in curve:
@@ -122,6 +127,7 @@ def _median(curves: Sequence[Curve], x: str, y: str) -> list[tuple[float, float]
     return [
         (statistics.median(a), statistics.median(b))
         for _, own in sorted(by_epoch.items())
+        if len(own) == len(curves)
         for a, b in [zip(*own, strict=True)]
     ]
 
@@ -133,7 +139,7 @@ def _over_time(group: Group, depth: int, nets: dict[str, list[Run]], curves: dic
     with drawing(stem):
         drawn = figure(HEIGHT_PX)
         axes = drawn.add_subplot()
-        for (color, _), (shortcut, own) in zip(COLORS, curves.items(), strict=False):
+        for place, ((color, marker), (shortcut, own)) in enumerate(zip(COLORS, curves.items(), strict=False)):
             for curve in own if len(own) > 1 else ():
                 points = [(row["elapsed_s"], 100 * row["top1"]) for row in curve if _finite(row.get("top1"))]
                 axes.plot(*zip(*points, strict=True), color=color, lw=0.7, alpha=0.6) if points else None
@@ -141,16 +147,14 @@ def _over_time(group: Group, depth: int, nets: dict[str, list[Run]], curves: dic
             if middle:
                 label = LABELS.get(shortcut, f"shortcut {shortcut}")
                 times, tops = zip(*middle, strict=True)
-                axes.plot(
-                    times, [100 * top for top in tops], color=color, lw=2, label=f"{label}, {counted(len(own), 'seed')}"
-                )
+                axes.plot(times, [100 * top for top in tops], color=color, lw=2, marker=marker, ms=5,
+                          markevery=_staggered(place, len(times)),
+                          label=f"{label}, {counted(len(own), 'seed')}")  # fmt: skip
                 said.append(f"{label}: {100 * tops[-1]:.2f}% after {times[-1]:,.1f} s")
         if not said:
             return None
         for target in sorted(targets):
-            axes.axhline(100 * target, color=INK, lw=1, ls=":")
-            axes.annotate(f"target {100 * target:g}%", (1, 100 * target), xycoords=("axes fraction", "data"),
-                          xytext=(0, 3), textcoords="offset points", ha="right", color=INK)  # fmt: skip
+            target_line(axes, 100 * target, f"target {100 * target:g}%", color=INK)
             said.append(f"target {100 * target:g}%")
         axes.set_xlabel("seconds on the run's clock")
         axes.set_ylabel("top-1, %")
@@ -158,6 +162,12 @@ def _over_time(group: Group, depth: int, nets: dict[str, list[Run]], curves: dic
         quiet(axes)
         axes.legend(loc="lower right")
     return _picture(stem, f"Top-1 over time, depth {depth}", "; ".join(said), drawn, runs)
+
+
+def _staggered(place: int, points: int) -> tuple[int, int]:
+    """Which points of a curve have marks: not those of the curves beside it, with which it may coincide."""
+    every = max(points // MARKS, 1)
+    return place * every // len(COLORS), every
 
 
 def _over_steps(group: Group, depth: int, nets: dict[str, list[Run]], curves: dict[str, list[Curve]]) -> Picture | None:
@@ -171,14 +181,16 @@ def _over_steps(group: Group, depth: int, nets: dict[str, list[Run]], curves: di
     with drawing(stem):
         drawn = figure(HEIGHT_PX)
         axes = drawn.add_subplot()
-        for (color, _), (shortcut, own) in zip(COLORS, curves.items(), strict=False):
+        for place, ((color, marker), (shortcut, own)) in enumerate(zip(COLORS, curves.items(), strict=False)):
             label = LABELS.get(shortcut, f"shortcut {shortcut}")
             for column, dash, of in (("top1", "-", "test"), ("train_top1", "--", "training")):
                 if middle := _median(own, "epoch", column):
-                    places, tops = zip(*middle, strict=True)
+                    epochs, tops = zip(*middle, strict=True)
                     errors = [100 * (1 - top) for top in tops]
-                    axes.plot([place * (steps or 1) for place in places], errors, color=color, ls=dash,
-                              lw=1.8 if dash == "-" else 1.2, label=label if dash == "-" else None)  # fmt: skip
+                    axes.plot([epoch * (steps or 1) for epoch in epochs], errors, color=color, ls=dash,
+                              lw=1.8 if dash == "-" else 1.2, label=label if dash == "-" else None,
+                              marker=marker if dash == "-" else None, ms=5,
+                              markevery=_staggered(place, len(epochs)))  # fmt: skip
                     said.append(f"{label}, {of} error {errors[-1]:.2f}% in the end")
         if not said:
             return None

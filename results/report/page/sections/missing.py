@@ -9,6 +9,7 @@ from results.command_line import launch_words
 from results.paper.measured import gone_on_from
 from results.report.page.blocks import Column, Commands, Section, Table, Words
 from results.report.page.evidence import Evidence, groups_of
+from results.report.page.sections.sweeps import so_far
 from results.report.page.sections.verdict import once
 from results.store.schema import FAILURE_KINDS
 from results.words import counted, printable
@@ -30,10 +31,14 @@ def section(found: Evidence) -> Section:
     said += [f"{len(found.running)} without rows yet"] if found.running else []
     made.status = ", ".join(said)
     if found.running:
-        lines = [one.name.removesuffix(".jsonl") for one in found.running]
-        made.blocks.append(Words(
-            f"{counted(len(found.runs), 'run')} of this page ended; {len(lines)} run now or died without a row: "
-            f"{', '.join(map(printable, lines[:12]))}{', ...' if len(lines) > 12 else ''}.", "warning"))  # fmt: skip
+        made.blocks.append(
+            Words(f"{counted(len(found.runs), 'run')} of this page ended; {len(found.running)} run now or died without "
+                  "a row.", "warning")
+        )  # fmt: skip
+        running = [(printable(one.stem), so_far(one, found)) for one in found.running[:MOST_ROWS]]
+        columns = [Column("run", code=True), Column("so far", wide=True)]
+        note = f"{len(found.running) - MOST_ROWS} more" if len(found.running) > MOST_ROWS else ""
+        made.blocks.append(Table("Runs without a row yet", columns, running, note=note))
         where = shlex.quote(str(found.root))
         made.blocks.append(
             Commands("What a dead run left behind becomes rows by", [f"python -m results.recover results={where}"])
@@ -60,7 +65,7 @@ def section(found: Evidence) -> Section:
             if len(bad) > MOST_ROWS
             else ""
         )
-        columns = [Column(head, code=head == "run") for head in heads]
+        columns = [Column(head, code=head == "run", wide=head in ("cell", "message")) for head in heads]
         made.blocks.append(Table("Runs that did not complete, the latest first", columns, rows, note=note))
     if empty:
         shown = [f"{command}  # {label}" for label, command in empty[:MOST_COMMANDS]]

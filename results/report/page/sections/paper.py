@@ -62,7 +62,8 @@ def _blocks(table: PaperTable, found: Evidence) -> list[Block]:
     for kind, groups in ((REDUCED, table.reduced), (OTHER, table.other)):
         rows += [_apart(kind, group, found) for group in groups]
     heads = ("system", "metric", "published", "source", "measured", "n", "seeds", "protocol", "to know", "runs")
-    columns = [Column(head, right=head in ("published", "measured", "n"), code=head == "runs") for head in heads]
+    columns = [Column(head, right=head in ("published", "measured", "n"), code=head == "runs",
+                      wide=head in ("protocol", "to know")) for head in heads]  # fmt: skip
     missing: dict[str, list[str]] = {}
     for line in table.lines:
         if line.group is None and line.published is not None:

@@ -6,10 +6,9 @@ import statistics
 
 from results.check.runs import Run
 from results.plot import step_parts
-from results.plot.picture import BLUE, VERMILION
 from results.plot.run_rows import RunRows, run_ids
 from results.report.page.blocks import Column, Picture, Section, Table, Words
-from results.report.page.canvas import drawing, figure, quiet, stem_of
+from results.report.page.canvas import drawing, figure, quiet, shortened, stem_of
 from results.report.page.evidence import Evidence, marks_of, recent
 from results.words import ConfigError, counted, printable
 
@@ -59,10 +58,9 @@ def _picture(run: Run, parts: step_parts.StepParts) -> Picture:
     with drawing(stem):
         drawn = figure(HEAD_PX + ROW_PX * len(parts.ranks))
         axes = drawn.add_subplot()
-        for place, one in enumerate(parts.ranks):
+        step_parts.bars(axes, parts.ranks)
+        for one in parts.ranks:
             wait, rest = one.parts["data_ms"].mean, one.parts["compute_ms"].mean
-            axes.barh(place, wait, 0.6, color=VERMILION, label="wait for data" if not place else None)
-            axes.barh(place, max(rest, 0.0), 0.6, left=wait, color=BLUE, label="the rest" if not place else None)
             said.append(
                 f"{parts.label(one)}: {step_parts.ms(wait)} ms wait and {step_parts.ms(rest)} ms rest of "
                 f"{step_parts.ms(one.parts['step_ms'].mean)} ms, 5% to 95% {step_parts.ms(one.parts['step_ms'].p5)} to "
@@ -76,7 +74,13 @@ def _picture(run: Run, parts: step_parts.StepParts) -> Picture:
     text = "; ".join(said)
     note = " ".join([f"{text}.", *(f"{mark}." for mark in marks_of(run))])
     return Picture(
-        stem=stem, title=f"Mean step: {printable(run.label)}", alt=text, figure=drawn, note=note, runs=[run.run_id]
+        stem=stem,
+        title=shortened(f"Mean step: {printable(run.label)}"),
+        of=printable(run.label),
+        alt=text,
+        figure=drawn,
+        note=note,
+        runs=[run.run_id],
     )
 
 

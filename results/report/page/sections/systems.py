@@ -35,7 +35,7 @@ def section(found: Evidence) -> Section:
                 "from",
             ),
             Column("hosts"),
-            Column("what changed"),
+            Column("what changed", wide=True),
             Column("first run", code=True),
         ]
         note = f"{len(moves) - MOST_ROWS} older changes" if len(moves) > MOST_ROWS else ""

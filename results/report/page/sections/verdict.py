@@ -55,8 +55,11 @@ def section(found: Evidence) -> Section:
     made.blocks.append(Words(f"Judged: {found.judged}. A cell is one configuration, its seed aside.", "note"))
     bad = [one for one in shown if one.verdict is not Verdict.PASS or one.improved or one.blind]
     bad.sort(key=lambda one: (list(Verdict).index(one.verdict), one.cell, one.metric))
-    if bad:
-        made.blocks.append(_table(bad, found))
+    measured = [one for one in bad if one.metric]
+    if measured:
+        made.blocks.append(_table(measured, found))
+    if without := [one for one in bad if not one.metric]:
+        made.blocks.append(_without(without, found))
     if lines := commands(shown, "python"):
         made.blocks.append(Commands("What would settle it, or shows what else differs:", lines))
     passed = [one for one in shown if one not in bad]
@@ -134,10 +137,27 @@ def _table(bad: Sequence[Finding], found: Evidence) -> Table:
         for one in bad[:MOST_ROWS]
     ]
     heads = ("verdict", "cell", "metric", "now, before", "change", "how sure", "runs")
-    columns = [Column(head, right=head == "change", code=head == "runs") for head in heads]
+    columns = [
+        Column(head, right=head == "change", code=head == "runs", wide=head in ("cell", "how sure")) for head in heads
+    ]
     note = f"{len(bad) - MOST_ROWS} more: python -m results.check" if len(bad) > MOST_ROWS else ""
     marked = frozenset(place for place, one in enumerate(bad[:MOST_ROWS]) if one.verdict is Verdict.REGRESSION)
     return Table("What is no plain pass, the worst first", columns, rows, marked, note)
+
+
+def _without(bad: Sequence[Finding], found: Evidence) -> Table:
+    """Cells that have no figure of the newest runs, or none that may be compared."""
+    rows = [
+        (
+            str(one.verdict), f"{one.cell} {one.kernel}".strip(), sure(one),
+            found.short(one.candidates) if one.candidates else f"baseline {found.short(one.baseline, 2)}",
+        )
+        for one in bad[:MOST_ROWS]
+    ]  # fmt: skip
+    heads = ("verdict", "cell", "why", "runs")
+    columns = [Column(head, code=head == "runs", wide=head in ("cell", "why")) for head in heads]
+    note = f"{len(bad) - MOST_ROWS} more: python -m results.check" if len(bad) > MOST_ROWS else ""
+    return Table("Cells without a figure to judge", columns, rows, note=note)
 
 
 def _medians(one: Finding) -> str:
@@ -182,8 +202,9 @@ def _passing(passed: Sequence[Finding], found: Evidence) -> Table:
         )
         for (cell, _), own in list(cells.items())[:MOST_ROWS]
     ]
-    heads = ("cell", "metrics that pass", "what would have been seen of the first", "runs")
-    columns = [Column(head, code=head == "runs") for head in heads]
+    heads = ("cell", "metrics that pass", "would have seen", "runs")
+    columns = [Column(head, code=head == "runs", wide=head in ("cell", heads[1])) for head in heads]
     more = len(cells) - MOST_ROWS
-    note = f"{more} more cells: python -m results.check details=true" if more > 0 else ""
+    note = "Would have seen: the least change of the first of its metrics that these runs would have shown."
+    note += f" {more} more cells: python -m results.check details=true" if more > 0 else ""
     return Table("What passes", columns, rows, note=note)

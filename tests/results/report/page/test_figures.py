@@ -63,12 +63,12 @@ def test_the_fastest_net_is_that_with_the_least_median_time(evidence: Evidence, 
     said = grid._fastest(evidence, groups_of(evidence.training))
     times = {
         (depth, shortcut): statistics.median([row["tta_s"] for row in rows_of(year, depth, shortcut)][-RECENT:])  # type: ignore[type-var]
-        for depth in (20, 32)
-        for shortcut in "ABC"
+        for depth, shortcut in {(row["depth"], row["shortcut"]) for row in read_rows(year, "runs")[0]}
+        if (depth, shortcut) != made_up_year.FAILING
     }
     depth, shortcut = min(times, key=lambda cell: times[cell])
     assert said.startswith(
-        f"Fastest to top-1 0.91: ResNet-{depth} with shortcut {shortcut}, {times[depth, shortcut]:,.1f} s"
+        f"Fastest to top-1 0.9: ResNet-{depth} with shortcut {shortcut}, {times[depth, shortcut]:,.1f} s"
     )
     assert "of 15 nets that reached it" in said
 
@@ -130,14 +130,14 @@ def test_the_median_of_curves_is_by_epoch() -> None:
     curves = [[{"epoch": 1, "elapsed_s": t, "top1": v}, {"epoch": 2, "elapsed_s": 2 * t, "top1": w}]
               for t, v, w in ((1.0, 0.1, 0.5), (2.0, 0.3, 0.4), (9.0, 0.2, 0.9))]  # fmt: skip
     assert learning._median(curves, "elapsed_s", "top1") == [(2.0, 0.2), (4.0, 0.5)]
-    curves[0][1]["top1"] = None
-    assert learning._median(curves, "elapsed_s", "top1")[1] == (11.0, 0.65)
+    curves[0][1]["top1"] = None  # what is not known of all is no median of all
+    assert learning._median(curves, "elapsed_s", "top1") == [(2.0, 0.2)]
 
 
 def test_errors_are_those_of_the_last_epoch(page: Page, year: Path) -> None:
     alt = alt_of(page, "errors-20-")
     newest = [row["run_id"] for row in rows_of(year, 20, "A")[-3:]]
-    epochs = [row for row in read_rows(year, "epochs", newest)[0] if row["epoch"] == 46]  # type: ignore[arg-type]
+    epochs = [row for row in read_rows(year, "epochs", newest)[0] if row["epoch"] == 163]  # type: ignore[arg-type]
     test = 100 * (1 - statistics.median(row["top1"] for row in epochs))
     training = 100 * (1 - statistics.median(row["train_top1"] for row in epochs))
     assert f"shortcut A, test error {test:.2f}% in the end" in alt
@@ -189,7 +189,9 @@ def test_kernels_of_the_record_stand_beside_their_floor() -> None:
         assert ratio == f"{by['library'] / by['ours']:.2f}"
         assert (place in table.marked) == (by["library"] < by["ours"])
     chosen = [block for block in section.blocks if isinstance(block, Table) and "chose for" in block.caption]
-    assert chosen and all("torch" in block.caption and len(block.rows) == 53 for block in chosen)
+    assert chosen and all("torch" in block.caption and sum(int(row[1]) for row in block.rows) == 53 for block in chosen)
+    for block in chosen:
+        assert all(len(row[0].split()) == int(row[1]) for row in block.rows) and len(block.rows) < 25
     steps = step_time.section(found)
     (times,) = [block for block in steps.blocks if isinstance(block, Table)]
     assert any(row[2:4] == ("torch", "yes") and row[4].startswith("53.") for row in times.rows)

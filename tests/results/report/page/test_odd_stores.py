@@ -94,9 +94,8 @@ def test_a_store_that_is_still_filled_says_what_is_done(add: Any, tmp_path: Path
     (tmp_path / "journal").mkdir(exist_ok=True)
     (tmp_path / "journal" / "20261122T200100-resnet20B-digits-0000000b.0.jsonl").write_text("")
     text = text_of(tmp_path)
-    assert (
-        "1 run of this page ended; 1 run now or died without a row: 20261122T200100-resnet20B-digits-0000000b.0" in text
-    )
+    assert "1 run of this page ended; 1 run now or died without a row." in text
+    assert "20261122T200100-resnet20B-digits-0000000b.0 its journal cannot be read" in text
     assert "python -m results.recover" in text
 
 
