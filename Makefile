@@ -1,6 +1,8 @@
 # make bench      train ResNet-20 on digits over two ranks and show throughput and time to accuracy
 # make test       run all tests but those that need a real Slurm
 # make test-fast  run those that start no ranks and interpret no kernels: a minute on two cores
+# make test-exporters  run the tests of results.exporters with the libraries that it speaks to, in .venv-exporters
+# make test-page  run the tests of the page in a browser; installs Debian's Chromium where there is none (root)
 # make soak       run what takes minutes to find what is rare: damaged checkpoints, killed saves, ends of runs at 30 moments
 # make slurm-up   bring up a Slurm of four nodes on this machine, to try the launcher on (root on Debian or Ubuntu)
 # make slurm-down take it down
@@ -13,7 +15,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.complete
 
-.PHONY: bench test test-fast soak slurm-up slurm-down test-slurm gpu check setup clean
+.PHONY: bench test test-fast test-exporters test-page soak slurm-up slurm-down test-slurm gpu check setup clean
 .DELETE_ON_ERROR:
 
 bench: setup
@@ -29,6 +31,19 @@ test: setup
 
 test-fast: setup
 	@$(TWO) -m "not (ranks or interpreted or slurm or slow or soak)"
+
+# What these libraries require would replace packages of $(VENV): they lie before it, where it sees none of them.
+EXPORTERS := .venv-exporters
+TRACKERS := wandb trackio mlflow tensorboard
+test-exporters: setup
+	@flock .setup.lock $(MAKE) --no-print-directory $(EXPORTERS)/.complete
+	@RESNET_BENCH_EXPORTERS=1 $(EXPORTERS)/bin/python -m pytest -q tests/results/exporters
+
+$(EXPORTERS)/.complete: pyproject.toml constraints.txt $(STAMP)
+	@rm -f $@
+	@$(RUN) -m venv --clear $(EXPORTERS)
+	@$(EXPORTERS)/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt tensorboard
+	@touch $@
 
 soak: setup
 	@$(RUN) -m pytest -q -m soak -o addopts="--import-mode=importlib -ra --strict-markers -s"
@@ -72,4 +87,4 @@ $(STAMP): pyproject.toml constraints.txt setup_venv.py
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .setup.lock
+	rm -rf $(VENV) $(EXPORTERS) .setup.lock

@@ -43,7 +43,7 @@ ROOMS = {
     "results": [
         "words", "durable", "interrupt", "identity", "statistics", "command_line", "store", "selection", "recover",
         "export", "listing", "check", "baseline", "history", "calibrate", "compare", "query", "plot", "published",
-        "paper", "report",
+        "paper", "report", "exporters",
     ],
 }  # fmt: skip
 MOST_MODULES, MOST_LINES = 16, 400
@@ -58,6 +58,7 @@ COMMANDS = {
     "results/check/command.py",
     "results/compare/command.py",
     "results/export.py",
+    "results/exporters/command.py",
     "results/history/command.py",
     "results/paper/command.py",
     "results/plot/command.py",
@@ -118,6 +119,7 @@ LIGHT = [
     "launch.sweep.submit",
     "results.__main__",
     "results.export",
+    "results.exporters.command",
     "results.query.command",
     "results.recover",
     "results.report.command",

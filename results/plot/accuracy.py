@@ -211,12 +211,15 @@ def _mark_target(axes: Axes, curve: Curve, end_s: float) -> None:
     target_line(axes, curve.target, said, above=curve.target < 0.92)
 
 
-def target_line(axes: Axes, height: float, said: str, *, above: bool = True, color: str = VERMILION) -> None:
-    """Draw a target across a picture, and say at its left what it is."""
+def target_line(
+    axes: Axes, height: float, said: str, *, above: bool = True, at_end: bool = False, color: str = VERMILION
+) -> None:
+    """Draw a target across a picture, and say at its left, or at its end, what it is."""
     axes.axhline(height, color=color, lw=1.2, ls="--", gid="target")
     axes.annotate(
-        plain(said), (0, height), xycoords=("axes fraction", "data"), xytext=(5, 3 if above else -4),
-        textcoords="offset points", va="bottom" if above else "top", color=color,
+        plain(said), (int(at_end), height), xycoords=("axes fraction", "data"),
+        xytext=(-5 if at_end else 5, 3 if above else -4), textcoords="offset points", ha="right" if at_end else "left",
+        va="bottom" if above else "top", color=color,
     )  # fmt: skip
 
 

@@ -80,7 +80,12 @@ class Table:
     @property
     def as_cards(self) -> bool:
         """Whether a row is a card on a phone: more columns than it has room for."""
-        return len(self.columns) > 5 or any(column.wide for column in self.columns)
+        return len(self.columns) > 4 or any(column.wide for column in self.columns)
+
+    @property
+    def many(self) -> bool:
+        """Whether a row is a card on paper as well."""
+        return len(self.columns) > 7
 
 
 @dataclass(frozen=True, kw_only=True)

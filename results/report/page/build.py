@@ -123,7 +123,8 @@ def _rendered(block: Block, slug: str, found: Evidence) -> dict[str, object]:
         count = len(block.rows)
         first = block.first if count > block.first + 1 else count
         return {
-            "kind": "table", "slug": slug, "caption": block.caption, "note": block.note, "cards": block.as_cards,
+            "kind": "table", "slug": slug, "caption": block.caption, "note": block.note, 
+            "kind_of": " cards" * block.as_cards + " many" * block.many,
             "table": Markup(html_of(block, slug, 0, first)) if first else "",
             "more": counted(count - first, "more row" if first else "row") if count > first else "",
             "rest": Markup(html_of(block, f"{slug}-rest", first, count)) if count > first else "",

@@ -1,5 +1,6 @@
 """What the page is made from: the runs of a store, each read once, the check's verdicts, and what cannot be read."""
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,10 +11,12 @@ from typing import Any
 
 import pyarrow as pa
 
+from results.check.baselines import events, faults_of, stands_by_id
 from results.check.gather import HOURS, gather
 from results.check.judge import judge
 from results.check.runs import NEVER, Run, Runs, load, load_pairs, named_as_of_pairs
 from results.check.verdict import Finding
+from results.history.series import History, histories
 from results.identity import canonical, flat_parts
 from results.listing.filters import matching
 from results.listing.settings import is_synthetic
@@ -21,7 +24,7 @@ from results.store.files import journals, read_rows
 from results.store.schema import SCHEMAS, Row
 from results.words import SHORT, ConfigError, chosen_ids, printable
 
-__all__ = ["Evidence", "Group", "gathered", "groups_of", "marks_of", "recent"]
+__all__ = ["MOST_POINTS", "RECENT", "Evidence", "Group", "gathered", "groups_of", "marks_of", "recent"]
 
 MORE = (
     "sample", "recipe", "experiment", "scale", "extension", "kernels_choices", "epochs", "images_per_epoch",
@@ -30,6 +33,8 @@ MORE = (
 )  # fmt: skip
 # Of an id, with what a benchmark adds, such as "-triton-graph".
 _CHANCE = re.compile(r"[0-9a-f]{8}(?:-[a-z][a-z-]*)?$")
+HISTORY_METRIC = "images_per_s"
+MOST_POINTS = 200  # of a cell, the latest, in which changes are looked for: of more it would take too long
 OF_A_SYSTEM = 3  # runs, the latest, of which one has its row
 RECENT = 5  # runs of a cell, the latest, that a figure of today is the median of
 # Of a cell's comparability: what a table over depth and shortcut has on its axes, and what follows from these.
@@ -113,6 +118,20 @@ class Evidence:
         by_id = {row["system_id"]: row for row in rows}
         return {run_id: by_id[system] for system, ids in runs.items() if system in by_id for run_id in ids}
 
+    @cached_property
+    def histories(self) -> list[History]:
+        """The throughput of each cell over time, with the points at which it changed."""
+        known, unread = events(self.root)
+        self.faults += [one for one in unread if one not in self.faults]
+        stands, odd = stands_by_id(known), faults_of(known)
+        marks = [event for event in known if stands(event.baseline_id) and event not in odd]
+        return histories(self.training, HISTORY_METRIC, {}, marks, MOST_POINTS)
+
+    @property
+    def changed(self) -> list[History]:
+        """Histories with a change."""
+        return [one for one in self.histories if len(one.segments) > 1]
+
     def short(self, run_ids: Iterable[str], most: int = 6) -> str:
         """Runs by their short ids, the latest ones, and how many more there are."""
         every = list(run_ids)
@@ -193,10 +212,11 @@ def _judge(found: Evidence, loaded: Runs, now: datetime) -> None:
     newest = max((run.started for run in found.runs if NEVER < run.started <= now), default=None)
     if newest is None:
         return
-    since = newest - timedelta(hours=HOURS)
+    # To tenths of an hour, as it is said.
+    hours = math.ceil((now - newest) / timedelta(hours=0.1)) / 10 + HOURS
     found.judged = f"runs that began in the {HOURS:g} hours up to {newest:%Y-%m-%d %H:%M} UTC, the newest in the store"
     try:
-        evidence = gather(found.root, hours=(now - since) / timedelta(hours=1), now=now, loaded=loaded)
+        evidence = gather(found.root, hours=hours, now=now, loaded=loaded)
         own = found.by_id
         if found.filtered:
             evidence.candidates = [run for run in evidence.candidates if run.run_id in own]
@@ -265,7 +285,7 @@ def marks_of(run: Run) -> list[str]:
             ("REDUCED (scale=small)", row["scale"] == "small"),
             ("SHARED NODE", row["node_shared"]),
             ("MIXED", row["mixed"]),
-            ("resumed: its clock has the pause", row["resumed_from"] or row["restart_count"]),
+            ("resumed: its clock includes the interruption", row["resumed_from"] or row["restart_count"]),
             ("recovered from its journal", row["recovered"]),
             ("changed code", row["dirty"]),
         )

@@ -1,24 +1,23 @@
 """The history of throughput, cell by cell, with the points at which it changed and what changed with them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
-from results.check.baselines import events, faults_of, stands_by_id
 from results.history.e_divisive import LEAST_SEGMENT
-from results.history.series import History, Segment, histories
+from results.history.series import History, Segment
 from results.listing.terminal import rate_text
 from results.plot.picture import BLUE, VERMILION
 from results.report.page.blocks import Column, Picture, Section, Table, Words
 from results.report.page.canvas import INK, drawing, figure, quiet, shortened, stem_of
-from results.report.page.evidence import Evidence, marks_of
+from results.report.page.evidence import MOST_POINTS, Evidence, marks_of
 from results.words import counted, printable
 
 __all__ = ["section"]
 
-METRIC = "images_per_s"
 MOST_PANELS = 9
-MOST_POINTS = 200  # of a cell, the latest, in which changes are looked for: of more it would take too long
+MOST_DRAWN = 90  # runs of a cell, the latest
 MOST_ROWS = 60
 HEIGHT_PX = 230
 
@@ -26,12 +25,7 @@ HEIGHT_PX = 230
 def section(found: Evidence) -> Section:
     """Draw the histories that changed, then the longest of those that did not."""
     made = Section("history", "History")
-    known, unread = events(found.root)
-    found.faults += [one for one in unread if one not in found.faults]
-    stands, odd = stands_by_id(known), faults_of(known)
-    marks = [event for event in known if stands(event.baseline_id) and event not in odd]
-    every = histories(found.training, METRIC, {}, marks, MOST_POINTS)
-    long = [one for one in every if len(one.points) >= 2 * LEAST_SEGMENT]
+    long = [one for one in found.histories if len(one.points) >= 2 * LEAST_SEGMENT]
     if not long:
         made.status = "too short"
         made.blocks.append(
@@ -43,14 +37,14 @@ def section(found: Evidence) -> Section:
     made.blocks.append(
         Words(
             f"images/s of {counted(len(long), 'cell')} with {2 * LEAST_SEGMENT} runs or more: {len(changed)} changed. "
-            f"Change points by E-divisive in the last {MOST_POINTS} runs of each, for the eye alone: by chance in "
-            "at most 5% of cells without one. The verdict is the check's."
+            f"Change points are E-divisive's, looked for in the last {MOST_POINTS} runs of each. They help to find "
+            "when a figure changed, and decide nothing: up to 5% of steady cells show one by chance."
         )
     )
     ordered = sorted(long, key=lambda one: (-_latest(one), -len(one.points)))
     made.blocks += [_picture(one) for one in ordered[:MOST_PANELS]]
     if rows := _rows(changed, found):
-        heads = ("since", "cell", "median before", "median after", "change", "what else changed", "first run")
+        heads = ("since", "cell", "median images/s before", "median after", "change", "what else changed", "first run")
         columns = [
             Column(head, right=head.startswith(("median", "change")), code=head == "first run",
                    wide=head in ("cell", "what else changed"))
@@ -69,21 +63,40 @@ def _latest(one: History) -> float:
     return one.segments[-1].points[0].when.timestamp() if len(one.segments) > 1 else 0.0
 
 
+def _shown(one: History) -> list[Segment]:
+    """Segments as far as they are drawn: the last runs, or enough of those before the last change to see it."""
+    last = len(one.segments[-1].points) if len(one.segments) > 1 else 0
+    left = max(len(one.points) - max(MOST_DRAWN, 2 * last), 0)
+    shown = []
+    for segment in one.segments:
+        if len(segment.points) > left:
+            shown.append(replace(segment, points=segment.points[left:]))
+        left = max(left - len(segment.points), 0)
+    return shown
+
+
 def _picture(one: History) -> Picture:
-    points = one.points
+    segments = _shown(one)
+    points = [point for segment in segments for point in segment.points]
     stem = stem_of("history", points[-1].run.run_id)
     said = []
     with drawing(stem):
         drawn = figure(HEIGHT_PX)
         axes = drawn.add_subplot()
-        for place, segment in enumerate(one.segments):
+        for place, segment in enumerate(segments):
             times, values = zip(*((point.when, point.value) for point in segment.points), strict=True)
             axes.plot(times, values, ls="", marker=".", ms=4, color=BLUE, label="runs" if not place else None)
             axes.plot(
                 [times[0], times[-1]], [segment.median] * 2, color=INK, lw=2, label="median" if not place else None
             )
             if place:
-                axes.axvline(times[0], color=VERMILION, lw=1.5, ls="--", label="change" if place == 1 else None)
+                axes.axvline(
+                    times[0],
+                    color=VERMILION,
+                    lw=1.5,
+                    ls="--",
+                    label=f"change {times[0]:%Y-%m-%d}" if place == 1 else None,
+                )
             said.append(f"from {times[0]:%Y-%m-%d} {counted(len(values), 'run')}, median {rate_text(segment.median)}"
                         + (f" ({segment.change:+.1%})" if segment.change is not None else ""))  # fmt: skip
         locator = AutoDateLocator(minticks=2, maxticks=6)
@@ -92,11 +105,13 @@ def _picture(one: History) -> Picture:
         axes.set_ylabel("images/s")
         axes.margins(y=0.2)
         quiet(axes)
-        drawn.legend(loc="outside upper left", ncols=3)
+        drawn.legend(loc="outside upper left", ncols=3, handlelength=1.2, columnspacing=1)
     marks = dict.fromkeys(mark for point in points for mark in marks_of(point.run))
-    note = f"{', '.join(marks)}." if marks else ""
+    left = len(one.points) - len(points)
+    words = [f"{', '.join(marks)}."] if marks else []
+    words += [f"The last {len(points)} of {len(one.points):,} runs."] if left else []
     return Picture(stem=stem, title=shortened(f"images/s: {one.label}"), of=one.label, alt="; ".join(said),
-                   figure=drawn, note=note, runs=[point.run.run_id for point in points])  # fmt: skip
+                   figure=drawn, note=" ".join(words), runs=[point.run.run_id for point in points])  # fmt: skip
 
 
 def _rows(changed: Sequence[History], found: Evidence) -> list[tuple[str, ...]]:

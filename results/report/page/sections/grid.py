@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import matplotlib
@@ -13,15 +13,18 @@ from results.check.runs import Run
 from results.check.verdict import Verdict
 from results.listing.settings import is_synthetic
 from results.listing.terminal import rate_text
-from results.report.page.blocks import Block, Heading, Picture, Section, Words
+from results.report.page.blocks import Block, Column, Heading, Picture, Section, Table, Words
 from results.report.page.canvas import GREY_INK, INK, RULE, drawing, figure, stem_of
 from results.report.page.evidence import RECENT, Evidence, Group, groups_of, marks_of, recent
+from results.report.page.sections.verdict import suspected
 from results.words import counted
 
 __all__ = ["Map", "cell_of", "headed", "section"]
 
 MOST_GROUPS = 12
-ROW_PX, HEAD_PX = 34, 46
+ROW_PX, HEAD_PX = 34, 64
+WORSE, SUSPECTED, STALE = "\N{BLACK DOWN-POINTING TRIANGLE}", "\N{WHITE DOWN-POINTING TRIANGLE}", "*"
+SPOKEN = {WORSE: "regression", SUSPECTED: "suspected regression", STALE: "an old figure"}
 SHORTCUTS = ("none", "A", "B", "C")
 # Light to dark, by lightness alone, which everybody sees; its ends leave words legible.
 COLORS = matplotlib.colormaps["cividis"]
@@ -35,18 +38,26 @@ class Map:
         metric: the column.
         log: whether colours go by ratio.
         shown: a value in a cell of the map.
+        least: whether less is better, and so lighter.
     """
 
     metric: str
     title: str
     log: bool
     shown: Callable[[float], str]
+    least: bool = False
 
 
 MAPS = (
     Map("images_per_s", "images/s", True, rate_text),
-    Map("final_top1", "top-1 in the end, %", False, lambda value: f"{100 * value:.2f}"),
-    Map("tta_s", "seconds to the target", True, lambda value: f"{value:,.0f}" if value >= 100 else f"{value:.1f}"),
+    Map("final_top1", "final top-1, %", False, lambda value: f"{100 * value:.2f}"),
+    Map(
+        "tta_s",
+        "seconds to the target",
+        True,
+        lambda value: f"{value:,.0f}" if value >= 100 else f"{value:.1f}",
+        least=True,
+    ),
 )
 
 
@@ -60,20 +71,37 @@ def section(found: Evidence) -> Section:
             Words("No training run is here: python launch/local.py depth=20 shortcut=A,B,C dataset=digits")
         )
         return made
-    regressed = {(one.key, one.metric) for one in found.findings if one.verdict is Verdict.REGRESSION}
+    marked = {
+        (one.key, one.metric): WORSE if one.verdict is Verdict.REGRESSION else SUSPECTED
+        for one in found.findings
+        if one.verdict is Verdict.REGRESSION or suspected(one)
+    }
+    marked |= {(one.key, ""): STALE for one in found.findings if one.verdict is Verdict.MISSING}
     made.status = counted(sum(len(group.cells) for group in groups), "cell")
     made.blocks.append(
         Words(
-            f"Each number is the median of the last {RECENT} completed runs of its cell, or of as many as there are. "
-            "A triangle marks what the check calls a regression; never: no run reached its target. Rows of two "
-            "machines, or of other settings, are in maps of their own.",
+            f"Each number is the median of the last {RECENT} completed runs of its cell, or of as many as there are; "
+            f"lighter is better. {WORSE} a regression, {SUSPECTED} a suspected one; {STALE} an old figure: the newest "
+            "run of the cell failed, or the newest night has none. never: no run reached its target. Rows of two "
+            "machines, or of other settings, are in maps of their own."
         )
     )
     if best := _fastest(found, groups):
         made.blocks.append(Words(best, "lead"))
+    alone = []
     for group in groups[:MOST_GROUPS]:
-        pictures = [one for map_ in MAPS if (one := _picture(found, group, map_, regressed)) is not None]
+        if len(group.cells) == 1:
+            alone += _alone(found, group)
+            continue
+        pictures = [one for map_ in MAPS if (one := _picture(found, group, map_, marked)) is not None]
         made.blocks += headed(pictures, group)
+    if alone:
+        heads = ("net", "settings", *(map_.title for map_ in MAPS), "runs")
+        columns = [
+            Column(head, right=2 <= place < 2 + len(MAPS), code=head == "runs", wide=head == "settings")
+            for place, head in enumerate(heads)
+        ]
+        made.blocks.append(Table("Nets that are the only one of their settings", columns, alone))
     if left := groups[MOST_GROUPS:]:
         runs = sum(len(group.runs) for group in left)
         made.blocks.append(
@@ -81,6 +109,19 @@ def section(found: Evidence) -> Section:
                   "python -m results.report lists them; html= takes filters.", "note")
         )  # fmt: skip
     return made
+
+
+def _alone(found: Evidence, group: Group) -> list[tuple[str, ...]]:
+    """The line of a cell that no other is beside."""
+    (((depth, shortcut), runs),) = group.cells.items()
+    texts, of = [], []
+    for map_ in MAPS:
+        value, own = cell_of(runs, map_.metric)
+        texts.append(_text(group, (depth, shortcut), value, map_))
+        of += own
+    marks = dict.fromkeys(mark for run in of for mark in marks_of(run))
+    label = ", ".join([group.label, *marks])
+    return [(_net(group, depth, shortcut), label, *texts, found.short(dict.fromkeys(run.run_id for run in of)))]
 
 
 def headed(pictures: Sequence[Picture], group: Group) -> list[Block]:
@@ -127,7 +168,7 @@ def _net(group: Group, depth: int, shortcut: str) -> str:
     return f"plain-{depth}" if shortcut == "none" else f"ResNet-{depth} with shortcut {shortcut}"
 
 
-def _picture(found: Evidence, group: Group, map_: Map, regressed: set[tuple[str, str]]) -> Picture | None:
+def _picture(found: Evidence, group: Group, map_: Map, marked: Mapping[tuple[str, str], str]) -> Picture | None:
     values = {cell: cell_of(runs, map_.metric) for cell, runs in group.cells.items()}
     known = {cell: value for cell, (value, _) in values.items() if value is not None}
     if not known:
@@ -137,6 +178,8 @@ def _picture(found: Evidence, group: Group, map_: Map, regressed: set[tuple[str,
     stem = stem_of(f"cells-{map_.metric.replace('_', '-')}", group.latest)
     low, high = min(known.values()), max(known.values())
     norm = LogNorm(low, high) if map_.log and 0 < low < high else Normalize(low, high if high > low else low + 1)
+    target = {run.row["target_top1"] for runs in group.cells.values() for run in runs[-1:]} - {None}
+    goal = f" (top-1 {', '.join(f'{one:g}' for one in sorted(target))})" if map_.metric == "tta_s" and target else ""
     said = []
     with drawing(stem):
         drawn = figure(HEAD_PX + ROW_PX * len(depths))
@@ -144,13 +187,13 @@ def _picture(found: Evidence, group: Group, map_: Map, regressed: set[tuple[str,
         for row, depth in enumerate(depths):
             for column, shortcut in enumerate(shortcuts):
                 cell = (depth, shortcut)
-                worse = any((run.key, map_.metric) in regressed for run in group.cells.get(cell, ())[-1:])
-                text = _text(group, cell, known.get(cell), map_) + (
-                    " \N{BLACK DOWN-POINTING TRIANGLE}" if worse else ""
-                )
-                said.append(f"{_net(group, depth, shortcut)} {text}" + (" (regression)" if worse else ""))
+                mark = _mark(group.cells.get(cell, ()), map_.metric, marked)
+                text = f"{_text(group, cell, known.get(cell), map_)} {mark if cell in known else ''}".strip()
+                spoken = f" ({SPOKEN[mark]})" if mark and cell in known else ""
+                said.append(f"{_net(group, depth, shortcut)} {text.removesuffix(mark).strip()}{spoken}")
                 if cell in known:
-                    color = COLORS(0.15 + 0.85 * float(norm(known[cell])))
+                    place = float(norm(known[cell]))
+                    color = COLORS(0.15 + 0.85 * (1 - place if map_.least else place))
                     axes.add_patch(Rectangle((column, row), 1, 1, fc=color, ec="white", lw=1))
                     axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", color=_readable(to_hex(color)))
                 else:
@@ -163,13 +206,23 @@ def _picture(found: Evidence, group: Group, map_: Map, regressed: set[tuple[str,
         axes.set_yticks([place + 0.5 for place in range(len(depths))], [str(depth) for depth in depths])
         axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
         axes.set_ylabel("depth", color=GREY_INK)
+        axes.set_xlabel("shortcut", color=GREY_INK)
+        axes.xaxis.set_label_position("top")
         axes.spines[:].set_visible(False)
     of = [run for _, own in values.values() for run in own]
     marks = dict.fromkeys(mark for run in of for mark in marks_of(run))
     return Picture(
-        stem=stem, title=map_.title, alt=f"{map_.title} by net: {'; '.join(said)}", figure=drawn,
+        stem=stem, title=f"{map_.title}{goal}", alt=f"{map_.title} by net: {'; '.join(said)}", figure=drawn,
         note=f"{', '.join(marks)}." if marks else "", runs=[run.run_id for run in of],
     )  # fmt: skip
+
+
+def _mark(runs: Sequence[Run], metric: str, marked: Mapping[tuple[str, str], str]) -> str:
+    if not runs:
+        return ""
+    key = runs[-1].key
+    stale = STALE if not runs[-1].completed else marked.get((key, ""), "")
+    return marked.get((key, metric), "") or stale
 
 
 def _text(group: Group, cell: tuple[int, str], value: float | None, map_: Map) -> str:

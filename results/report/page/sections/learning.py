@@ -25,6 +25,7 @@ MOST_SEEDS = 5
 HEIGHT_PX = 260
 LABELS = {"none": "plain"}
 MARKS = 6  # of a curve
+BELOW = 25.0  # points of accuracy below the least final one that are drawn at least
 Curve = list[Row]  # epochs of a run, the first first
 
 
@@ -53,7 +54,8 @@ def section(found: Evidence) -> Section:
         Words(
             f"The latest completed run of each seed, {MOST_SEEDS} seeds at most: thin lines are runs, thick ones the "
             "median of their times and of their errors, epoch by epoch. The clock starts before the first training "
-            "data and never pauses: evaluation is inside."
+            "data and never pauses: evaluation is inside. Training error is of the images as they were trained on: "
+            "augmented, at the weights of each step. The first epochs may lie below or above what is drawn."
         )
     )
     pictures: dict[int, list[Picture]] = defaultdict(list)  # by place of the group
@@ -135,6 +137,7 @@ def _median(curves: Sequence[Curve], x: str, y: str) -> list[tuple[float, float]
 def _over_time(group: Group, depth: int, nets: dict[str, list[Run]], curves: dict[str, list[Curve]]) -> Picture | None:
     runs = [run for own in nets.values() for run in own]
     targets = {run.row["target_top1"] for run in runs} - {None}
+    ends: list[float] = []
     stem, said = stem_of(f"accuracy-{depth}", group.latest), []
     with drawing(stem):
         drawn = figure(HEIGHT_PX)
@@ -148,26 +151,30 @@ def _over_time(group: Group, depth: int, nets: dict[str, list[Run]], curves: dic
                 label = LABELS.get(shortcut, f"shortcut {shortcut}")
                 times, tops = zip(*middle, strict=True)
                 axes.plot(times, [100 * top for top in tops], color=color, lw=2, marker=marker, ms=5,
-                          markevery=_staggered(place, len(times)),
+                          markevery=_staggered(place, len(curves), len(times)),
                           label=f"{label}, {counted(len(own), 'seed')}")  # fmt: skip
+                ends.append(100 * tops[-1])
                 said.append(f"{label}: {100 * tops[-1]:.2f}% after {times[-1]:,.1f} s")
         if not said:
             return None
         for target in sorted(targets):
-            target_line(axes, 100 * target, f"target {100 * target:g}%", color=INK)
+            target_line(axes, 100 * target, f"target {100 * target:g}%", color=INK, above=False, at_end=True)
             said.append(f"target {100 * target:g}%")
         axes.set_xlabel("seconds on the run's clock")
         axes.set_ylabel("top-1, %")
         axes.set_xlim(left=0)
+        # The first epochs would take most of the height.
+        low, high = axes.get_ylim()
+        axes.set_ylim(max(low, min(ends) - BELOW), high)
         quiet(axes)
         axes.legend(loc="lower right")
     return _picture(stem, f"Top-1 over time, depth {depth}", "; ".join(said), drawn, runs)
 
 
-def _staggered(place: int, points: int) -> tuple[int, int]:
-    """Which points of a curve have marks: not those of the curves beside it, with which it may coincide."""
-    every = max(points // MARKS, 1)
-    return place * every // len(COLORS), every
+def _staggered(place: int, count: int, points: int) -> tuple[int, int]:
+    """Which points of a curve have marks: not those of the others, with which it may coincide."""
+    every = max(points // MARKS, count)
+    return min(place * every // count, max(points - 1, 0)), every
 
 
 def _over_steps(group: Group, depth: int, nets: dict[str, list[Run]], curves: dict[str, list[Curve]]) -> Picture | None:
@@ -177,6 +184,7 @@ def _over_steps(group: Group, depth: int, nets: dict[str, list[Run]], curves: di
         for row in (run.row for run in runs)
     }
     steps = each.pop() if len(each) == 1 else None
+    errors_in_the_end: list[float] = []
     stem, said = stem_of(f"errors-{depth}", group.latest), []
     with drawing(stem):
         drawn = figure(HEIGHT_PX)
@@ -190,22 +198,22 @@ def _over_steps(group: Group, depth: int, nets: dict[str, list[Run]], curves: di
                     axes.plot([epoch * (steps or 1) for epoch in epochs], errors, color=color, ls=dash,
                               lw=1.8 if dash == "-" else 1.2, label=label if dash == "-" else None,
                               marker=marker if dash == "-" else None, ms=5,
-                              markevery=_staggered(place, len(epochs)))  # fmt: skip
+                              markevery=_staggered(place, len(curves), len(epochs)))  # fmt: skip
+                    errors_in_the_end.append(errors[-1])
                     said.append(f"{label}, {of} error {errors[-1]:.2f}% in the end")
         if not said:
             return None
-        axes.plot([], [], color=GREY_INK, ls="--", lw=1.2, label="training")
+        axes.plot([], [], color=GREY_INK, ls="--", lw=1.2, label="dashed: training")
         axes.set_xlabel("optimizer steps" if steps else "epochs")
         axes.set_ylabel("error, %")
         axes.set_xlim(left=0)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, min(axes.get_ylim()[1], max(errors_in_the_end) + BELOW))
         quiet(axes)
         axes.legend(loc="upper right")
-    note = "Training error is of the images as they were trained on: augmented, at the weights of each step."
-    return _picture(stem, f"Test and training error, depth {depth}", "; ".join(said), drawn, runs, note)
+    return _picture(stem, f"Test and training error, depth {depth}", "; ".join(said), drawn, runs)
 
 
-def _picture(stem: str, title: str, alt: str, drawn: Figure, runs: Sequence[Run], note: str = "") -> Picture:
+def _picture(stem: str, title: str, alt: str, drawn: Figure, runs: Sequence[Run]) -> Picture:
     marks = dict.fromkeys(mark for run in runs for mark in marks_of(run))
-    words = " ".join(filter(None, (f"{', '.join(marks)}." if marks else "", note)))
-    return Picture(stem=stem, title=title, alt=alt, figure=drawn, note=words, runs=[run.run_id for run in runs])
+    note = f"{', '.join(marks)}." if marks else ""
+    return Picture(stem=stem, title=title, alt=alt, figure=drawn, note=note, runs=[run.run_id for run in runs])

@@ -4,13 +4,12 @@ import shlex
 from collections import Counter
 
 from results.check.runs import Run
-from results.check.verdict import Verdict
 from results.command_line import launch_words
 from results.paper.measured import gone_on_from
 from results.report.page.blocks import Column, Commands, Section, Table, Words
 from results.report.page.evidence import Evidence, groups_of
 from results.report.page.sections.sweeps import so_far
-from results.report.page.sections.verdict import once
+from results.report.page.sections.verdict import not_measured
 from results.store.schema import FAILURE_KINDS
 from results.words import counted, printable
 
@@ -26,7 +25,7 @@ def section(found: Evidence) -> Section:
     made = Section("missing", "Failed and missing")
     gone_on = gone_on_from(run.row for run in found.runs)  # another run is their end
     bad = [run for run in reversed(found.runs) if not run.completed and run.run_id not in gone_on]
-    empty = [*_not_measured(found), *_holes(found)]
+    empty = [*not_measured(found), *_holes(found)]
     said = [counted(len(bad), "run") + " failed or killed", f"{counted(len(empty), 'cell')} missing"]
     said += [f"{len(found.running)} without rows yet"] if found.running else []
     made.status = ", ".join(said)
@@ -80,17 +79,6 @@ def section(found: Evidence) -> Section:
     if not made.blocks:
         made.blocks.append(Words("Every run here completed, and no cell between them is empty."))
     return made
-
-
-def _not_measured(found: Evidence) -> list[tuple[str, str]]:
-    """Cells of the baseline of which the newest night has nothing, and the command for each."""
-    lacking = []
-    for one in once(found.findings):
-        run = next((found.by_id[run_id] for run_id in reversed(one.baseline) if run_id in found.by_id), None)
-        if one.verdict is Verdict.MISSING and run is not None:
-            words = shlex.join(["python", "launch/local.py", *launch_words(run.parts["configuration"])])
-            lacking.append((f"{one.cell} (accepted, and not in the newest night)", words))
-    return lacking
 
 
 def _holes(found: Evidence) -> list[tuple[str, str]]:

@@ -39,7 +39,8 @@ def section(found: Evidence) -> Section:
     made.blocks.append(
         Words(
             "A published figure stands only beside one of the same net, images, metric and protocol. Reduced runs and "
-            "other recipes stand apart and are compared with nothing. Errors in %, of the last epoch."
+            "other recipes stand apart. Errors in %, of the last epoch; of several seeds mean \N{PLUS-MINUS SIGN} "
+            "standard deviation."
         )
     )
     for table in filled:
@@ -97,15 +98,20 @@ def _row(line: Line, found: Evidence) -> tuple[str, ...]:
         return (_system(line), _metric(line), *published, "missing", "0", "-", protocol_text(one), "", "")
     return (
         _system(line), _metric(line), *published, group_text(group, best=best_of_runs(line)), str(len(group.values)),
-        _seeds(group), printable(label_text(group.label)), printable("; ".join(group.marks)), _runs(group, found),
+        _seeds(group), printable(label_text(group.label)),
+        printable("; ".join([*_copy(group), *group.marks])), _runs(group, found),
     )  # fmt: skip
 
 
 def _apart(kind: str, group: Group, found: Evidence) -> tuple[str, ...]:
     label = group.label
-    why = "; ".join(filter(None, (kind, label.why, *group.marks)))
+    why = "; ".join(filter(None, (kind, label.why, *_copy(group), *group.marks)))
     return (printable(label.system), label.metric, "-", "-", group_text(group, best=False), str(len(group.values)),
             _seeds(group), printable(label_text(label)), printable(why), _runs(group, found))  # fmt: skip
+
+
+def _copy(group: Group) -> list[str]:
+    return [f"images are {group.label.copy}, not the paper's: not comparable"] if group.label.copy else []
 
 
 def _seeds(group: Group) -> str:

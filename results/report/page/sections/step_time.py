@@ -9,7 +9,7 @@ from results.plot import step_parts
 from results.plot.run_rows import RunRows, run_ids
 from results.report.page.blocks import Column, Picture, Section, Table, Words
 from results.report.page.canvas import drawing, figure, quiet, shortened, stem_of
-from results.report.page.evidence import Evidence, marks_of, recent
+from results.report.page.evidence import RECENT, Evidence, marks_of, recent
 from results.words import ConfigError, counted, printable
 
 __all__ = ["section"]
@@ -35,16 +35,21 @@ def section(found: Evidence) -> Section:
             continue
         found.faults += [line for line in said.getvalue().splitlines() if line not in found.faults]
         if parts is not None:
-            made.blocks.append(_picture(run, parts))
+            made.blocks.append(_picture(run, parts, found.short([run.run_id])))
     if left := list(newest.values())[MOST_RUNS:]:
         made.blocks.append(Words(f"{counted(len(left), 'more cell')} with single steps not drawn: results.plot "
                                  f"draw=steps run={found.short([left[0].run_id])} draws one.", "note"))  # fmt: skip
-    if rows := _steps(found):
-        heads = ("network", "GPU or CPU", "kernels", "CUDA graph", "step, ms", "images/s", "n", "runs")
-        columns = [Column(head, right=head in ("step, ms", "images/s", "n"), code=head == "runs") for head in heads]
+    for of, rows in _steps(found).items():
+        heads = ("kernels", "CUDA graph", "commit", "median step, ms", "images/s", "n", "runs")
+        columns = [
+            Column(head, right=3 <= place < 6, code=head in ("commit", "runs")) for place, head in enumerate(heads)
+        ]
         made.blocks.append(
-            Table("The training step alone, on SYNTHETIC images: forward, backward, update (bench.step)", columns, rows,
-                  note="Medians of the last runs of each; no data are read and no gradients exchanged.")
+            Table(f"The training step alone, on SYNTHETIC images: {of} (bench.step)", columns,
+                  sorted(rows, key=lambda row: float(row[3])),
+                  note="Forward, backward and update; no data are read and no gradients exchanged. Medians of the last "
+                  f"{RECENT} runs of each. kernels: torch is PyTorch op by op, compile torch.compile, triton this "
+                  "suite's own, auto for each convolution the faster of triton and torch.")
         )  # fmt: skip
     if not made.blocks:
         made.status = "no steps"
@@ -52,7 +57,7 @@ def section(found: Evidence) -> Section:
     return made
 
 
-def _picture(run: Run, parts: step_parts.StepParts) -> Picture:
+def _picture(run: Run, parts: step_parts.StepParts, short: str) -> Picture:
     stem = stem_of("steps", run.run_id)
     said = []
     with drawing(stem):
@@ -75,7 +80,7 @@ def _picture(run: Run, parts: step_parts.StepParts) -> Picture:
     note = " ".join([f"{text}.", *(f"{mark}." for mark in marks_of(run))])
     return Picture(
         stem=stem,
-        title=shortened(f"Mean step: {printable(run.label)}"),
+        title=shortened(f"Mean step: {printable(run.label)}, run {short}"),
         of=printable(run.label),
         alt=text,
         figure=drawn,
@@ -84,12 +89,13 @@ def _picture(run: Run, parts: step_parts.StepParts) -> Picture:
     )
 
 
-def _steps(found: Evidence) -> list[tuple[str, ...]]:
+def _steps(found: Evidence) -> dict[str, list[tuple[str, ...]]]:
+    """Lines of the training-step benchmark, by network and processors."""
     cells: dict[str, list[Run]] = {}
     for run in found.runs:
         if run.parts["benchmark"] == "step":
             cells.setdefault(run.key, []).append(run)
-    rows = []
+    rows: dict[str, list[tuple[str, ...]]] = {}
     for runs in cells.values():
         of = [run for run in recent(runs) if run.row["step_ms_p50"] is not None]
         if of:
@@ -101,6 +107,9 @@ def _steps(found: Evidence) -> list[tuple[str, ...]]:
             rates = [run.row["images_per_s"] for run in of if run.row["images_per_s"] is not None]
             rate = f"{statistics.median(rates):,.0f}" if rates else "-"
             processors = str(of[-1].parts["processors"])
-            rows.append((net, processors, str(row["kernels"]), graph, f"{step_ms:.2f}", rate, str(len(of)),
-                         found.short(run.run_id for run in of)))  # fmt: skip
-    return sorted(rows, key=lambda row: (row[1], row[0], float(row[4])))
+            commits = " ".join(dict.fromkeys(run.commit_label for run in of))
+            rows.setdefault(f"{net}, {processors}", []).append(
+                (str(row["kernels"]), graph, commits, f"{step_ms:.2f}", rate, str(len(of)),
+                 found.short(run.run_id for run in of))
+            )  # fmt: skip
+    return rows

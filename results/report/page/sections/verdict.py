@@ -8,24 +8,25 @@ from dataclasses import replace
 
 from results.check.output import commands, level_text, moved_text, number
 from results.check.verdict import Finding, Verdict, worst
+from results.command_line import launch_words
 from results.report.page.blocks import Column, Commands, Section, Table, Words
 from results.report.page.evidence import Evidence
 from results.words import counted, printable
 
-__all__ = ["METRIC_WORDS", "WORDS", "once", "section", "sure"]
+__all__ = ["METRIC_WORDS", "WORDS", "not_measured", "once", "section", "sure", "suspected"]
 
 MOST_ROWS = 60
 # How many cells a verdict is of, in words.
 WORDS = {
     Verdict.REGRESSION: "worse than what was accepted, confirmed",
-    Verdict.NOT_COMPARABLE: "without a figure, or not comparable with what was accepted",
-    Verdict.MISSING: "of the baseline and not measured",
+    Verdict.NOT_COMPARABLE: "failed, or not comparable with what was accepted",
+    Verdict.MISSING: "accepted and not measured",
     Verdict.INCONCLUSIVE: "inconclusive",
-    Verdict.PASS: "as good as what was accepted, as far as could be seen",
+    Verdict.PASS: "passing",
 }
 METRIC_WORDS = {
     "images_per_s": "images/s", "step_ms_p50": "median step", "tta_s": "time to target",
-    "epochs_to_target": "epochs to target", "final_top1": "top-1 in the end", "peak_mem_bytes": "peak memory",
+    "epochs_to_target": "epochs to target", "final_top1": "final top-1", "peak_mem_bytes": "peak memory",
     "p50": "kernel time",
 }  # fmt: skip
 MOST_SAID = 4  # cells that the first sentences name
@@ -42,17 +43,22 @@ def section(found: Evidence) -> Section:
         return made
     counts = Counter(_by_cell(found.findings).values())
     ending = worst(one.verdict for one in found.findings)
-    made.status = f"{counts[ending]} {ending}" if ending is not Verdict.PASS else "pass"
     shown = once(found.findings)
-    worse = [
-        one
-        for one in shown
-        if one.verdict is Verdict.REGRESSION or (one.confirm_with and one.verdict is not Verdict.PASS)
-    ]
-    made.blocks += [Words(line, "lead") for line in _said(worse)]
-    told = "; ".join(f"{counted(counts[one], 'cell')} {WORDS[one]}" for one in Verdict if counts[one])
-    made.blocks.append(Words(f"{told}.", "plain" if worse else "lead"))
-    made.blocks.append(Words(f"Judged: {found.judged}. A cell is one configuration, its seed aside.", "note"))
+    worse = [one for one in shown if one.verdict is Verdict.REGRESSION or suspected(one)]
+    failed = [one for one in shown if one.verdict is Verdict.NOT_COMPARABLE and _of_failed(one, found)]
+    missing = [one for one in shown if one.verdict is Verdict.MISSING]
+    suspects = len({(one.key or one.cell, one.kernel) for one in worse if suspected(one)})
+    told = [(counts[Verdict.REGRESSION], "regression"), (suspects, "suspected"), (len(failed), "failed"),
+            (len(missing), "missing")]  # fmt: skip
+    made.status = ", ".join(f"{count} {word}" for count, word in told if count) or f"{counts[ending]} {ending}"
+    made.blocks += [Words(line, "lead") for line in _said(worse, found)]
+    made.blocks += [Words(line, "lead") for line in _lacking("Failed", failed) + _lacking("Not measured", missing)]
+    each = "; ".join(f"{counted(counts[one], 'cell')} {WORDS[one]}" for one in Verdict if counts[one])
+    made.blocks.append(Words(f"{each}.", "plain" if worse or failed or missing else "lead"))
+    made.blocks.append(
+        Words(f"Judged: {found.judged}. A cell is one configuration; runs of other seeds repeat it. Accepted: what "
+              "results.baseline was told to hold later runs against.", "note")
+    )  # fmt: skip
     bad = [one for one in shown if one.verdict is not Verdict.PASS or one.improved or one.blind]
     bad.sort(key=lambda one: (list(Verdict).index(one.verdict), one.cell, one.metric))
     measured = [one for one in bad if one.metric]
@@ -62,6 +68,9 @@ def section(found: Evidence) -> Section:
         made.blocks.append(_without(without, found))
     if lines := commands(shown, "python"):
         made.blocks.append(Commands("What would settle it, or shows what else differs:", lines))
+    if fill := not_measured(found):
+        lines = [f"{command}  # {label}" for label, command in fill[:MOST_ROWS]]
+        made.blocks.append(Commands("What would fill the cells that were not measured, each with its seeds:", lines))
     passed = [one for one in shown if one not in bad]
     if passed:
         made.blocks.append(_passing(passed, found))
@@ -106,8 +115,51 @@ def once(findings: Sequence[Finding]) -> list[Finding]:
     ]
 
 
-def _said(worse: Sequence[Finding]) -> list[str]:
-    """A sentence for each cell that is worse: which, by how much, how sure; of its metrics the first."""
+def suspected(one: Finding) -> bool:
+    """Whether a finding is a suspicion that pairs are to confirm."""
+    return bool(one.confirm_with) and one.verdict is not Verdict.PASS
+
+
+def _of_failed(one: Finding, found: Evidence) -> bool:
+    runs = [found.by_id[run_id] for run_id in one.candidates if run_id in found.by_id]
+    return bool(runs) and not any(run.completed for run in runs)
+
+
+def not_measured(found: Evidence) -> list[tuple[str, str]]:
+    """Return the accepted cells of which the newest night has nothing, and the command for each."""
+    lacking = []
+    for one in once(found.findings):
+        run = next((found.by_id[run_id] for run_id in reversed(one.baseline) if run_id in found.by_id), None)
+        if one.verdict is Verdict.MISSING and run is not None:
+            seeds = sorted({found.by_id[each].row["seed"] for each in one.baseline if each in found.by_id} - {None})
+            words = ["python", "launch/local.py", *launch_words(run.parts["configuration"])]
+            words += [f"seed={','.join(map(str, seeds))}"] if seeds else []
+            lacking.append((f"{one.cell} (accepted, and not in the newest night)", shlex.join(words)))
+    return lacking
+
+
+def _lacking(what: str, findings: Sequence[Finding]) -> list[str]:
+    """A sentence for the cells that have no figure."""
+    if not findings:
+        return []
+    cells = list(dict.fromkeys(f"{one.cell} {one.kernel}".strip() for one in findings))
+    more = f" and {len(cells) - MOST_SAID} more" if len(cells) > MOST_SAID else ""
+    why = "" if what == "Not measured" else f" ({printable(findings[0].why)[:160]})"
+    return [f"{what}: {', '.join(cells[:MOST_SAID])}{more}{why}."]
+
+
+def _since(cell: Finding, found: Evidence) -> str:
+    """When the last change of a cell's throughput was seen that still holds, where one was; "" else."""
+    if cell.metric != "images_per_s":
+        return ""
+    for one in found.changed:
+        if any(point.run.run_id in cell.candidates for point in one.segments[-1].points):
+            return f", seen since {one.segments[-1].points[0].when:%Y-%m-%d}"
+    return ""
+
+
+def _said(worse: Sequence[Finding], found: Evidence) -> list[str]:
+    """A sentence for each cell that is worse: which, by how much, since when, how sure; of its metrics the first."""
     cells: dict[tuple[str, str], Finding] = {}
     for one in worse:
         cells.setdefault((one.cell, one.kernel), one)
@@ -116,7 +168,8 @@ def _said(worse: Sequence[Finding]) -> list[str]:
         kind = "Regression" if one.verdict is Verdict.REGRESSION else "Suspected, not confirmed"
         name = f"{one.cell} {one.kernel}".strip()
         lines.append(
-            f"{kind}: {name}, {METRIC_WORDS.get(one.metric, one.metric)} {moved_text(one) or '-'} ({_statistics(one)})."
+            f"{kind}: {name}, {METRIC_WORDS.get(one.metric, one.metric)} {moved_text(one) or '-'}{_since(one, found)} "
+            f"({_statistics(one)})."
         )
     if len(cells) > MOST_SAID:
         lines.append(f"And {counted(len(cells) - MOST_SAID, 'more cell')}, below.")
@@ -142,7 +195,7 @@ def _table(bad: Sequence[Finding], found: Evidence) -> Table:
     ]
     note = f"{len(bad) - MOST_ROWS} more: python -m results.check" if len(bad) > MOST_ROWS else ""
     marked = frozenset(place for place, one in enumerate(bad[:MOST_ROWS]) if one.verdict is Verdict.REGRESSION)
-    return Table("What is no plain pass, the worst first", columns, rows, marked, note)
+    return Table("Not a plain pass, the worst first", columns, rows, marked, note)
 
 
 def _without(bad: Sequence[Finding], found: Evidence) -> Table:
@@ -163,9 +216,10 @@ def _without(bad: Sequence[Finding], found: Evidence) -> Table:
 def _medians(one: Finding) -> str:
     if one.candidate_median is None:
         return "-"
-    text = number(one.candidate_median, one.metric)
-    text += f" against {number(one.baseline_median, one.metric)}" if one.baseline_median is not None else ""
-    return f"{text} {one.unit}".strip()
+    unit = "GiB" if one.unit == "bytes" else one.unit
+    values = [one.candidate_median, *([one.baseline_median] if one.baseline_median is not None else [])]
+    texts = [f"{value / 2**30:.3f}" if one.unit == "bytes" else number(value, one.metric) for value in values]
+    return f"{' against '.join(texts)} {unit}".strip()
 
 
 def _statistics(one: Finding) -> str:
@@ -175,7 +229,7 @@ def _statistics(one: Finding) -> str:
             f"{level_text(one.interval.level)} interval {one.interval.low - 1:+.1%} to {one.interval.high - 1:+.1%}"
         )
     if one.p is not None:
-        words.append(f"exact p {one.p:.2g}")
+        words.append(f"exact one-sided p {one.p:.2g}")
         words.append(f"{len(one.candidates)} against {counted(len(one.baseline), 'run')}")
     if one.confirmation is not None:
         pairs = counted(one.confirmation.pairs, "interleaved pair")
@@ -185,7 +239,8 @@ def _statistics(one: Finding) -> str:
 
 def sure(one: Finding) -> str:
     """Return how sure a verdict is: the interval, the exact test, the pairs, and why it is not surer."""
-    why = "interleaved pairs are to confirm it: the command below" if one.confirm_with else printable(one.why)
+    why = "a suspicion until interleaved pairs confirm it: the command below"
+    why = why if one.confirm_with else printable(one.why)
     return "; ".join(filter(None, (_statistics(one), why))) or "-"
 
 
@@ -207,4 +262,4 @@ def _passing(passed: Sequence[Finding], found: Evidence) -> Table:
     more = len(cells) - MOST_ROWS
     note = "Would have seen: the least change of the first of its metrics that these runs would have shown."
     note += f" {more} more cells: python -m results.check details=true" if more > 0 else ""
-    return Table("What passes", columns, rows, note=note)
+    return Table("What passes, by metric", columns, rows, note=note, first=5)

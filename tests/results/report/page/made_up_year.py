@@ -44,7 +44,7 @@ def run_name(first: datetime, night: int, depth: int, shortcut: str, seed: int) 
     """The id of a run."""
     start = first + timedelta(days=night)
     number = 1000 * night + 9 * DEPTHS.index(depth) + 3 * SHORTCUTS.index(shortcut) + seed
-    return f"{start:%Y%m%dT%H%M%S}-resnet{depth}{shortcut}-digits-{number:08x}"
+    return f"{start:%Y%m%dT%H%M%S}-resnet{depth}{shortcut}-cifar10-{number:08x}"
 
 
 def write_year(root: Path, nights: int, accepted: int = 20, first: datetime = FIRST) -> None:
@@ -118,7 +118,7 @@ def _write_run(
     row |= comparability(row)
     if last and (depth, shortcut) == FAILING:
         row |= dict.fromkeys(FIGURES, None)
-        row |= {"status": "failed", "failure_kind": "oom", "failure_message": "out of memory: 81,559 MiB of 81,920"}
+        row |= {"status": "failed", "failure_kind": "oom", "failure_message": "out of memory: 24,071 MiB of 24,105"}
         row["null_reasons"] = dict.fromkeys(FIGURES, "failed (oom) before it was measured")
     own = {"run_id": run_id, "restart": 0}
     epochs = [

@@ -44,19 +44,47 @@ def test_a_cell_of_which_no_run_completed_or_none_is_there_says_so(evidence: Evi
     others = [run for run in evidence.runs if run.row["depth"] == 20 and run.row["shortcut"] != "B"]
     (group,) = groups_of([*others, *failed])
     assert set(group.cells) == {(20, "A"), (20, "C"), (110, "C")}
-    picture = grid._picture(evidence, group, grid.MAPS[0], set())
+    picture = grid._picture(evidence, group, grid.MAPS[0], {})
     assert picture is not None
     assert "ResNet-110 with shortcut A missing" in picture.alt and "ResNet-110 with shortcut C failed" in picture.alt
+    assert "old figure" not in picture.alt
+    # Where it has a figure of before, that is shown as what it is.
+    (group,) = groups_of(evidence.training)
+    picture = grid._picture(evidence, group, grid.MAPS[0], {(group.cells[44, "A"][-1].key, ""): grid.STALE})
+    assert picture is not None and picture.alt.count("(an old figure)") == 2
+    for net in ("ResNet-110 with shortcut C", "ResNet-44 with shortcut A"):
+        assert "(an old figure)" in picture.alt.partition(net)[2].partition(";")[0]
 
 
 def test_a_regression_is_marked_in_its_cell_alone(evidence: Evidence) -> None:
     (group,) = groups_of(evidence.training)
     key = group.cells[56, "B"][-1].key
-    picture = grid._picture(evidence, group, grid.MAPS[0], {(key, "images_per_s")})
+    picture = grid._picture(evidence, group, grid.MAPS[0], {(key, "images_per_s"): grid.WORSE})
     assert picture is not None and picture.alt.count("(regression)") == 1
     assert picture.alt.partition("(regression)")[0].rpartition(";")[2].startswith(" ResNet-56 with shortcut B")
-    other = grid._picture(evidence, group, grid.MAPS[1], {(key, "images_per_s")})
+    other = grid._picture(evidence, group, grid.MAPS[1], {(key, "images_per_s"): grid.WORSE})
     assert other is not None and "(regression)" not in other.alt
+
+
+def test_what_the_check_suspects_and_what_is_old_is_marked_on_the_page(page: Page) -> None:
+    alt = alt_of(page, "cells-images-per-s")
+    assert alt.count("(suspected regression)") == 1 and "(regression)" not in alt
+    assert "(suspected regression)" in alt.partition("ResNet-56 with shortcut B")[2].partition(";")[0]
+    assert alt.count("(an old figure)") == 2  # that which failed, and that which was not measured
+    assert "(suspected" not in alt_of(page, "cells-final")
+
+
+def test_lighter_is_better_on_each_map(evidence: Evidence) -> None:
+    (group,) = groups_of(evidence.training)
+    for map_, best in ((grid.MAPS[0], (20, max)), (grid.MAPS[2], (110, min))):
+        picture = grid._picture(evidence, group, map_, {})
+        assert picture is not None
+        patches = [patch for patch in picture.figure.axes[0].patches if not patch.get_hatch()]
+        light = {sum(patch.get_facecolor()[:3]): patch.get_y() for patch in patches}
+        depths = sorted({depth for depth, _ in group.cells})
+        values = {depth: grid.cell_of(group.cells[depth, "A"], map_.metric)[0] for depth in depths}
+        best_depth = best[1](values, key=lambda depth: values[depth])  # type: ignore[operator]
+        assert depths[int(light[max(light)])] == best_depth
 
 
 def test_the_fastest_net_is_that_with_the_least_median_time(evidence: Evidence, year: Path) -> None:
@@ -111,8 +139,8 @@ def test_of_many_seeds_the_latest_are_drawn(evidence: Evidence) -> None:
     [
         ("synthetic", True, "SYNTHETIC images"), ("loader", "synthetic", "SYNTHETIC images"),
         ("scale", "small", "REDUCED (scale=small)"), ("node_shared", True, "SHARED NODE"), ("mixed", "{}", "MIXED"),
-        ("resumed_from", "r.0", "resumed: its clock has the pause"),
-        ("restart_count", 1, "resumed: its clock has the pause"),
+        ("resumed_from", "r.0", "resumed: its clock includes the interruption"),
+        ("restart_count", 1, "resumed: its clock includes the interruption"),
         ("recovered", True, "recovered from its journal"), ("dirty", True, "changed code"),
     ],
 )  # fmt: skip
@@ -122,6 +150,10 @@ def test_what_must_be_seen_beside_a_figure(evidence: Evidence, column: str, valu
     marked = type(run)({**run.row, column: value}, run.root, run.parts, run.key)
     assert marks_of(marked) == [mark]
     found = Evidence(root=evidence.root, made=evidence.made, runs=[marked])
+    (alone,) = [block for block in grid.section(found).blocks if isinstance(block, Table)]
+    assert mark in alone.rows[0][1]
+    other = type(run)({**marked.row, "depth": 32, "run_id": "other"}, run.root, run.parts, run.key + "32")
+    found = Evidence(root=evidence.root, made=evidence.made, runs=[marked, other])
     pictures = [block for block in grid.section(found).blocks if isinstance(block, Picture)]
     assert pictures and all(mark in picture.note for picture in pictures)
 
@@ -194,7 +226,11 @@ def test_kernels_of_the_record_stand_beside_their_floor() -> None:
         assert all(len(row[0].split()) == int(row[1]) for row in block.rows) and len(block.rows) < 25
     steps = step_time.section(found)
     (times,) = [block for block in steps.blocks if isinstance(block, Table)]
-    assert any(row[2:4] == ("torch", "yes") and row[4].startswith("53.") for row in times.rows)
+    assert "ResNet-50 B v1.5, batch 256, bf16, 1xNVIDIA H200" in times.caption
+    assert any(row[:2] == ("torch", "yes") and row[3].startswith("53.") for row in times.rows)
+    assert [float(row[3]) for row in times.rows] == sorted(float(row[3]) for row in times.rows)
+    ratios = [float(row[4]) for row in table.rows]
+    assert ratios == sorted(ratios)  # where ours is slowest beside the library stands first
 
 
 def test_the_paper_stands_beside_runs_of_its_own_recipe_alone(evidence: Evidence) -> None:

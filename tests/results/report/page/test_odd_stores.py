@@ -31,7 +31,7 @@ def test_one_run(add: Any, tmp_path: Path) -> None:
     add("20261122T200000-resnet20A-digits-0000000a")
     text = text_of(tmp_path)
     assert "1 run of" in text and "no baseline: python -m results.baseline accept" in text
-    assert "images/s by net: ResNet-20 with shortcut A 1,000" in text
+    assert "ResNet-20 with shortcut A digits" in text and " 1,000 " in text
     assert "Every run here completed" in text
 
 
@@ -60,7 +60,7 @@ def test_no_test_images(add: Any, tmp_path: Path) -> None:
     add("20261122T200000-resnet20A-imagenet-0000000a", synthetic=True, loader="synthetic", figures={
         "images_per_s": 500.0, "null_reasons": dict.fromkeys(NULLS[1:], "synthetic images")})  # fmt: skip
     text = text_of(tmp_path)
-    assert "SYNTHETIC images" in text and "ResNet-20 with shortcut A 500" in text
+    assert "SYNTHETIC images" in text and "ResNet-20 with shortcut A SYNTHETIC images" in text and " 500 " in text
     assert "top-1 in the end, % by net" not in text and "seconds to the target by net" not in text
 
 

@@ -49,9 +49,19 @@ def test_the_verdict_comes_first_and_says_which_by_how_much_and_how_sure(page: P
     lead = next(block for block in section(page, "verdict").blocks if isinstance(block, Words))
     assert lead.kind == "lead"
     assert re.match(
-        r"Suspected, not confirmed: resnet56B .*, images/s -[678]\.\d% \(9\d(\.\d)?% interval -\d", lead.text
+        r"Suspected, not confirmed: resnet56B .*, images/s -[678]\.\d%, seen since 2026-01-06 "
+        r"\(9\d(\.\d)?% interval -\d",
+        lead.text,
     )
-    assert "exact p 0." in lead.text and "against 15 runs" in lead.text
+    assert "exact one-sided p 0." in lead.text and "against 15 runs" in lead.text
+    leads = [
+        block.text for block in section(page, "verdict").blocks if isinstance(block, Words) and block.kind == "lead"
+    ]
+    assert leads[1].startswith("Failed: resnet110C") and "out of memory" in leads[1]
+    assert leads[2].startswith("Not measured: resnet44A") and len(leads) == 3
+    assert section(page, "verdict").status == "1 suspected, 1 failed, 1 missing"
+    (fill,) = [line for line in commands_of(page, "verdict") if "depth=44" in line]
+    assert "shortcut=A" in fill and "seed=1,2,3" in fill
     (pairs,) = [line for line in commands_of(page, "verdict") if "bench.pairs" in line]
     assert "depth=56 " in pairs and "shortcut=B" in pairs and "a=commit:00000001" in pairs
     bad, without, passing = tables_of(page, "verdict")
@@ -75,7 +85,8 @@ def test_what_changed_in_the_system_is_said_once(page: Page) -> None:
     changes, systems = tables_of(page, "systems")
     assert [row[2] for row in changes.rows] == ["torch from 2.13.0 to 2.13.1"]
     assert changes.rows[0][0].startswith(f"{made_up_year.FIRST.year}-01-{1 + made_up_year.NIGHTS // 2:02d}")
-    assert len(systems.rows) == 2 and "torch" in [column.head for column in systems.columns][4:6]
+    assert [row[4].partition(";")[0] for row in systems.rows] == ["torch 2.13.1", "torch 2.13.0"]
+    assert {row[3] for row in systems.rows} == {"node07"}
 
 
 def test_a_filter_leaves_out_what_it_does_not_mean(year: Path) -> None:

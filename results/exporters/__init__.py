@@ -1,0 +1,1 @@
+"""Runs for the experiment trackers of others: one thin module for each library."""
