@@ -32,9 +32,10 @@ test: setup
 test-fast: setup
 	@$(TWO) -m "not (ranks or interpreted or slurm or slow or soak)"
 
-# What these libraries require would replace packages of $(VENV): they lie before it, where it sees none of them.
+# What these libraries require would replace packages of $(VENV): they have an environment that sees its packages behind
+# their own, and it sees none of theirs.
 EXPORTERS := .venv-exporters
-TRACKERS := wandb trackio mlflow tensorboard
+TRACKERS := wandb|trackio|mlflow|tensorboard
 test-exporters: setup
 	@flock .setup.lock $(MAKE) --no-print-directory $(EXPORTERS)/.complete
 	@RESNET_BENCH_EXPORTERS=1 $(EXPORTERS)/bin/python -m pytest -q tests/results/exporters
@@ -42,8 +43,16 @@ test-exporters: setup
 $(EXPORTERS)/.complete: pyproject.toml constraints.txt $(STAMP)
 	@rm -f $@
 	@$(RUN) -m venv --clear $(EXPORTERS)
-	@$(EXPORTERS)/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt tensorboard
+	@grep -E '^($(TRACKERS))==' constraints.txt > $(EXPORTERS)/trackers.txt
+	@$(EXPORTERS)/bin/python -m pip install -q --disable-pip-version-check -r $(EXPORTERS)/trackers.txt
+	@$(RUN) -c 'import site; print("import site; site.addsitedir(%r)" % site.getsitepackages()[0])' > behind.pth && \
+	  mv behind.pth "$$($(EXPORTERS)/bin/python -c 'import site; print(site.getsitepackages()[0])')"
 	@touch $@
+
+test-page: setup
+	@command -v chromium >/dev/null || \
+	  { apt-get update -q && apt-get install -y -q --no-install-recommends chromium fonts-dejavu-core; } >/dev/null
+	@RESNET_BENCH_BROWSER=1 $(RUN) -m pytest -q tests/results/report/page/test_browser.py
 
 soak: setup
 	@$(RUN) -m pytest -q -m soak -o addopts="--import-mode=importlib -ra --strict-markers -s"

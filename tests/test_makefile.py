@@ -26,7 +26,9 @@ def selected(target: str, marks: set[str]) -> int:
 
 def test_ci_runs_the_checks_and_all_tests() -> None:
     script = (ROOT / ".ci" / "run").read_text()
-    assert re.findall(r"^make .*$", script, re.M) == ["make check", "make test", "make test-slurm"]
+    assert re.findall(r"^make .*$", script, re.M) == [
+        "make check", "make test", "make test-page", "make test-exporters", "make test-slurm",
+    ]  # fmt: skip
     assert "set -e" in script
 
 
@@ -51,8 +53,8 @@ def test_pages_name_targets_that_are_there() -> None:
     assert set(re.findall(r"^# make ([a-z-]+)", MAKEFILE, re.M)) | {"setup", "clean"} == TARGETS
 
 
-def test_nothing_but_the_slurm_targets_installs_packages_of_the_machine() -> None:
-    for target in TARGETS - {"slurm-up", "test-slurm"}:
+def test_what_installs_packages_of_the_machine() -> None:
+    for target in TARGETS - {"slurm-up", "test-slurm", "test-page"}:
         if found := re.findall(rf"^{target}:.*\n((?:\t.*\n)+)", MAKEFILE, re.M):
             assert "apt" not in found[0] and "make_slurm.py up" not in found[0], target
     assert "make_slurm.py up" in recipe("slurm-up") and "make_slurm.py test" in recipe("test-slurm")

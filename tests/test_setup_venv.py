@@ -38,10 +38,12 @@ def test_an_old_triton_gets_the_numpy_that_it_interprets_beside() -> None:
 
 def test_constraints_pin_everything_that_the_project_names() -> None:
     project = (ROOT / "pyproject.toml").read_text()
-    lists = re.findall(r"^(?:dependencies|test|check) = \[(.*?)\]$", project, re.M | re.S)
+    lists = re.findall(
+        r"^(?:dependencies|wandb|trackio|mlflow|tensorboard|test|check) = \[(.*?)\]$", project, re.M | re.S
+    )
     named = {setup_venv.normal(name) for text in lists for name in re.findall(r'"([\w.-]+)', text)}
     pins = [line for line in PINS if not line.startswith("#")]
-    assert len(lists) == 3 and all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in pins)
+    assert len(lists) == 7 and all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in pins)
     assert {setup_venv.normal(line.partition("==")[0]) for line in pins} == named
 
 

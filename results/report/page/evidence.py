@@ -22,7 +22,7 @@ from results.listing.filters import matching
 from results.listing.settings import is_synthetic
 from results.store.files import journals, read_rows
 from results.store.schema import SCHEMAS, Row
-from results.words import SHORT, ConfigError, chosen_ids, printable
+from results.words import ConfigError, chosen_ids, printable
 
 __all__ = ["MOST_POINTS", "RECENT", "Evidence", "Group", "gathered", "groups_of", "marks_of", "recent"]
 
@@ -71,12 +71,12 @@ class Evidence:
 
     @cached_property
     def ids(self) -> dict[str, str]:
-        """The end of each run's id that no other run's has: from its chance on, eight characters, or longer."""
+        """The end of each run's id that no other run's has: from its chance on, or longer; whole without chance."""
         ids = sorted(run.run_id for run in self.runs)
         found: dict[str, str] = {}
         for one in ids:
             chance = _CHANCE.search(one)
-            width = len(chance[0]) if chance else SHORT
+            width = len(chance[0]) if chance else len(one)
             while width < len(one) and sum(other.endswith(one[-width:]) for other in self._alike(one)) > 1:
                 width += 1
             found[one] = printable(one[-width:].lstrip("-_."))

@@ -31,7 +31,7 @@ def html_of(table: Table, slug: str, first: int, last: int) -> str:
     if code := [name for name, column in zip(names, table.columns, strict=True) if column.code]:
         made = made.tab_style(style.css("font-family: var(--mono)"), loc.body(columns=code))
     if wide := [name for name, column in zip(names, table.columns, strict=True) if column.wide]:
-        made = made.tab_style(style.css("min-width: var(--sentence)"), loc.body(columns=wide))
+        made = made.tab_style(style.css("min-width: var(--sentence); overflow-wrap: anywhere"), loc.body(columns=wide))
     if marked := [place - first for place in sorted(table.marked) if first <= place < last]:
         made = made.tab_style(style.css("font-weight: 700"), loc.body(rows=marked))
     # Its own style has fixed colours, and rules for elements outside it.

@@ -44,14 +44,14 @@ def section(found: Evidence) -> Section:
     ordered = sorted(long, key=lambda one: (-_latest(one), -len(one.points)))
     made.blocks += [_picture(one) for one in ordered[:MOST_PANELS]]
     if rows := _rows(changed, found):
-        heads = ("since", "cell", "median images/s before", "median after", "change", "what else changed", "first run")
+        heads = ("since", "cell", "images/s before", "after", "change", "what else changed", "first run")
         columns = [
-            Column(head, right=head.startswith(("median", "change")), code=head == "first run",
-                   wide=head in ("cell", "what else changed"))
+            Column(head, right=head in ("images/s before", "after", "change"), code=head == "first run",
+                   wide=head == "cell")
             for head in heads
         ]  # fmt: skip
         note = f"{len(rows) - MOST_ROWS} more: python -m results.history" if len(rows) > MOST_ROWS else ""
-        made.blocks.append(Table("Changes, the latest first", columns, rows[:MOST_ROWS], note=note))
+        made.blocks.append(Table("Changes of the median, the latest first", columns, rows[:MOST_ROWS], note=note))
     if left := len(ordered) - MOST_PANELS:
         if left > 0:
             made.blocks.append(Words(f"{counted(left, 'more cell')} not drawn: python -m results.history", "note"))

@@ -117,7 +117,9 @@ def _alone(found: Evidence, group: Group) -> list[tuple[str, ...]]:
     texts, of = [], []
     for map_ in MAPS:
         value, own = cell_of(runs, map_.metric)
-        texts.append(_text(group, (depth, shortcut), value, map_))
+        target = runs[-1].row["target_top1"]
+        goal = f" (top-1 {target:g})" if map_.metric == "tta_s" and target is not None else ""
+        texts.append(_text(group, (depth, shortcut), value, map_) + goal)
         of += own
     marks = dict.fromkeys(mark for run in of for mark in marks_of(run))
     label = ", ".join([group.label, *marks])

@@ -18,7 +18,7 @@ from results.words import ConfigError, counted, parse_json, printable
 __all__ = ["choices_table", "section"]
 
 ROW_PX, HEAD_PX = 34, 96
-MOST_DRAWN, MOST_ROWS = 30, 80
+MOST_DRAWN, MOST_ROWS = 24, 80
 LIBRARY = ("eager", "compile")  # backends that are not ours
 
 
@@ -72,9 +72,11 @@ def _of_gpu(run: Run, gpu: str, points: Sequence[kernels.Point]) -> list[Block]:
         kernels.over_floor(axes, points, shown, styles, ink=GREY_INK)
         # Names beside the marks would leave these no room on a phone: each stands above its own.
         axes.set_yticks([])
+        dtypes = {point.dtype for point in points}
+        same = f"  {next(iter(dtypes))}" if len(dtypes) == 1 else ""  # said below
         for place, label in enumerate(shown):
-            axes.annotate(plain(label), (0, place), xycoords=("axes fraction", "data"), xytext=(2, 6),
-                          textcoords="offset points")  # fmt: skip
+            axes.annotate(plain(label.removesuffix(same)), (0, place), xycoords=("axes fraction", "data"),
+                          xytext=(2, 6), textcoords="offset points")  # fmt: skip
         axes.set_ylim(len(shown) - 0.5, -0.9)
         axes.set_xlabel("time / floor")
         axes.xaxis.set_minor_locator(NullLocator())

@@ -4,7 +4,7 @@ import shlex
 from collections import Counter
 
 from results.check.runs import Run
-from results.command_line import launch_words
+from results.command_line import launch_command
 from results.paper.measured import gone_on_from
 from results.report.page.blocks import Column, Commands, Section, Table, Words
 from results.report.page.evidence import Evidence, groups_of
@@ -97,5 +97,4 @@ def _holes(found: Evidence) -> list[tuple[str, str]]:
 
 
 def _command(like: Run, depth: int, shortcut: str) -> str:
-    words = launch_words({**like.parts["configuration"], "depth": depth, "shortcut": shortcut, "extension": None})
-    return shlex.join(["python", "launch/local.py", *words])
+    return launch_command({**like.parts["configuration"], "depth": depth, "shortcut": shortcut, "extension": None})

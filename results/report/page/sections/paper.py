@@ -62,9 +62,8 @@ def _blocks(table: PaperTable, found: Evidence) -> list[Block]:
     rows = [_row(line, found) for line in table.lines if (_system(line), _metric(line)) in nets]
     for kind, groups in ((REDUCED, table.reduced), (OTHER, table.other)):
         rows += [_apart(kind, group, found) for group in groups]
-    heads = ("system", "metric", "published", "source", "measured", "n", "seeds", "protocol", "to know", "runs")
-    columns = [Column(head, right=head in ("published", "measured", "n"), code=head == "runs",
-                      wide=head in ("protocol", "to know")) for head in heads]  # fmt: skip
+    heads = ("system", "metric", "published", "measured", "seeds", "to know", "runs")
+    columns = [Column(head, right=head == "measured", code=head == "runs", wide=head == "to know") for head in heads]
     missing: dict[str, list[str]] = {}
     for line in table.lines:
         if line.group is None and line.published is not None:
@@ -92,22 +91,21 @@ def _metric(line: Line) -> str:
 
 def _row(line: Line, found: Evidence) -> tuple[str, ...]:
     one, group = line.published, line.group
-    published = (published_text(one), source_text(one)) if one is not None else ("-", "-")
+    published = f"{published_text(one)} ({source_text(one)})" if one is not None else "-"
     if group is None:
         assert one is not None
-        return (_system(line), _metric(line), *published, "missing", "0", "-", protocol_text(one), "", "")
+        return (_system(line), _metric(line), published, "missing", "-", protocol_text(one), "")
     return (
-        _system(line), _metric(line), *published, group_text(group, best=best_of_runs(line)), str(len(group.values)),
-        _seeds(group), printable(label_text(group.label)),
-        printable("; ".join([*_copy(group), *group.marks])), _runs(group, found),
+        _system(line), _metric(line), published, group_text(group, best=best_of_runs(line)), _seeds(group),
+        printable("; ".join([label_text(group.label), *_copy(group), *group.marks])), _runs(group, found),
     )  # fmt: skip
 
 
 def _apart(kind: str, group: Group, found: Evidence) -> tuple[str, ...]:
     label = group.label
-    why = "; ".join(filter(None, (kind, label.why, *_copy(group), *group.marks)))
-    return (printable(label.system), label.metric, "-", "-", group_text(group, best=False), str(len(group.values)),
-            _seeds(group), printable(label_text(label)), printable(why), _runs(group, found))  # fmt: skip
+    why = "; ".join(filter(None, (kind, label.why, label_text(label), *_copy(group), *group.marks)))
+    return (printable(label.system), label.metric, "-", group_text(group, best=False), _seeds(group), printable(why),
+            _runs(group, found))  # fmt: skip
 
 
 def _copy(group: Group) -> list[str]:
@@ -115,7 +113,9 @@ def _copy(group: Group) -> list[str]:
 
 
 def _seeds(group: Group) -> str:
-    return ", ".join(map(str, group.seeds)) or "-"
+    """How many runs there are, and of which seeds."""
+    seeds = ", ".join(map(str, group.seeds))
+    return f"{len(group.values)}: {seeds}" if seeds else str(len(group.values))
 
 
 def _runs(group: Group, found: Evidence) -> str:

@@ -48,7 +48,8 @@ def section(found: Evidence) -> Section:
             Table(f"The training step alone, on SYNTHETIC images: {of} (bench.step)", columns,
                   sorted(rows, key=lambda row: float(row[3])),
                   note="Forward, backward and update; no data are read and no gradients exchanged. Medians of the last "
-                  f"{RECENT} runs of each. kernels: torch is PyTorch op by op, compile torch.compile, triton this "
+                  f"{RECENT} runs of each; images/s is over the whole time, with what lies "
+                  "between steps. kernels: torch is PyTorch op by op, compile torch.compile, triton this "
                   "suite's own, auto for each convolution the faster of triton and torch.")
         )  # fmt: skip
     if not made.blocks:

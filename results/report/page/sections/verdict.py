@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from results.check.output import commands, level_text, moved_text, number
 from results.check.verdict import Finding, Verdict, worst
-from results.command_line import launch_words
+from results.command_line import launch_command
 from results.report.page.blocks import Column, Commands, Section, Table, Words
 from results.report.page.evidence import Evidence
 from results.words import counted, printable
@@ -132,9 +132,8 @@ def not_measured(found: Evidence) -> list[tuple[str, str]]:
         run = next((found.by_id[run_id] for run_id in reversed(one.baseline) if run_id in found.by_id), None)
         if one.verdict is Verdict.MISSING and run is not None:
             seeds = sorted({found.by_id[each].row["seed"] for each in one.baseline if each in found.by_id} - {None})
-            words = ["python", "launch/local.py", *launch_words(run.parts["configuration"])]
-            words += [f"seed={','.join(map(str, seeds))}"] if seeds else []
-            lacking.append((f"{one.cell} (accepted, and not in the newest night)", shlex.join(words)))
+            command = launch_command(run.parts["configuration"], seeds)
+            lacking.append((f"{one.cell} (accepted, and not in the newest night)", command))
     return lacking
 
 
@@ -260,6 +259,9 @@ def _passing(passed: Sequence[Finding], found: Evidence) -> Table:
     heads = ("cell", "metrics that pass", "would have seen", "runs")
     columns = [Column(head, code=head == "runs", wide=head in ("cell", heads[1])) for head in heads]
     more = len(cells) - MOST_ROWS
-    note = "Would have seen: the least change of the first of its metrics that these runs would have shown."
+    note = (
+        "A cell may pass in some metrics and not in others. Would have seen: the least change of the first of its "
+        "metrics that these runs would have shown."
+    )
     note += f" {more} more cells: python -m results.check details=true" if more > 0 else ""
     return Table("What passes, by metric", columns, rows, note=note, first=5)
