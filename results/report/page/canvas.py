@@ -10,6 +10,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from results.plot.picture import STYLES, plain
 
@@ -71,7 +72,8 @@ def figure(height_px: float, *, wide: bool = False) -> Figure:
 
 def stem_of(kind: str, run_id: str) -> str:
     """Return the stem of a picture of a kind, of a run or of what it is the latest of."""
-    return f"{kind}-" + "".join(char if char.isalnum() else "-" for char in run_id[-24:])
+    own = re.sub(r"^\d{8}T\d{6}-", "", run_id)[-48:]  # its time apart, which its chance makes needless
+    return f"{kind}-" + re.sub(r"[^A-Za-z0-9]", "-", own)
 
 
 def shortened(title: str) -> str:
@@ -86,11 +88,16 @@ def quiet(axes: Axes, *, grid: str = "both") -> None:
 
 
 def titled(drawn: Figure, title: str, of: str) -> None:
-    """Write above a figure what the page says around it, and make it as much higher."""
+    """Write below a figure what the page says around it, and make it as much higher."""
     chars = int(drawn.get_figwidth() * 72 / TEXT_PX / 0.62)
     lines = [line for words in (title, of) for line in textwrap.wrap(words, chars)]
-    drawn.set_figheight(drawn.get_figheight() + (len(lines) * TEXT_PX * 1.3 + 6) / 72)
-    drawn.suptitle(plain("\n".join(lines)), x=0.01, ha="left", fontsize=TEXT_PX)
+    words_in = (len(lines) * TEXT_PX * 1.3 + 8) / 72
+    drawn.set_figheight(drawn.get_figheight() + words_in)
+    share = words_in / drawn.get_figheight()
+    engine = drawn.get_layout_engine()
+    if isinstance(engine, ConstrainedLayoutEngine):
+        engine.set(rect=(0, share, 1, 1 - share))  # below, since legends lie above
+    drawn.text(0.01, share - 4 / 72 / drawn.get_figheight(), plain("\n".join(lines)), va="top", linespacing=1.2)
 
 
 def inline(drawn: Figure, stem: str, alt: str) -> str:
@@ -102,11 +109,13 @@ def inline(drawn: Figure, stem: str, alt: str) -> str:
     """
     out = io.StringIO()
     with drawing(stem):
-        # Matplotlib would draw once for the layout alone, and all of it.
-        if (engine := drawn.get_layout_engine()) is not None:
+        # Matplotlib would draw all of it once for the layout alone; also with "none", the engine that does nothing.
+        engine = drawn.get_layout_engine()
+        if engine is not None:
             engine.execute(drawn)
-            drawn.set_layout_engine(None)  # with "none", the engine that does nothing, it still would
+            drawn.set_layout_engine(None)
         drawn.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+        drawn.set_layout_engine(engine)
     svg = out.getvalue()
     svg = svg[svg.index("<svg") :]
     # Its style would hold for the whole page, which has it once.

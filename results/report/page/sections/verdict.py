@@ -19,7 +19,7 @@ MOST_ROWS = 60
 # How many cells a verdict is of, in words.
 WORDS = {
     Verdict.REGRESSION: "worse than what was accepted, confirmed",
-    Verdict.NOT_COMPARABLE: "failed, or not comparable with what was accepted",
+    Verdict.NOT_COMPARABLE: "failed, or without a baseline that is comparable",
     Verdict.MISSING: "accepted and not measured",
     Verdict.INCONCLUSIVE: "inconclusive",
     Verdict.PASS: "passing",
@@ -199,16 +199,20 @@ def _table(bad: Sequence[Finding], found: Evidence) -> Table:
 
 def _without(bad: Sequence[Finding], found: Evidence) -> Table:
     """Cells that have no figure of the newest runs, or none that may be compared."""
+    alike: dict[tuple[str, str], list[Finding]] = {}  # of one reason, such as that there is no baseline yet
+    for one in bad:
+        alike.setdefault((str(one.verdict), sure(one)), []).append(one)
     rows = [
         (
-            str(one.verdict), f"{one.cell} {one.kernel}".strip(), sure(one),
-            found.short(one.candidates) if one.candidates else f"baseline {found.short(one.baseline, 2)}",
+            verdict, "; ".join(f"{one.cell} {one.kernel}".strip() for one in own), why,
+            found.short(run_id for one in own for run_id in one.candidates) or
+            f"baseline {found.short(own[0].baseline, 2)}",
         )
-        for one in bad[:MOST_ROWS]
+        for (verdict, why), own in list(alike.items())[:MOST_ROWS]
     ]  # fmt: skip
     heads = ("verdict", "cell", "why", "runs")
     columns = [Column(head, code=head == "runs", wide=head in ("cell", "why")) for head in heads]
-    note = f"{len(bad) - MOST_ROWS} more: python -m results.check" if len(bad) > MOST_ROWS else ""
+    note = f"{len(alike) - MOST_ROWS} more: python -m results.check" if len(alike) > MOST_ROWS else ""
     return Table("Cells without a figure to judge", columns, rows, note=note)
 
 
