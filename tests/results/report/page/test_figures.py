@@ -1,12 +1,14 @@
 """Each figure of the page by hand: what is the median of what, which cell is missing, what is said of a change."""
 
 import statistics
+from dataclasses import replace
 from pathlib import Path
 
 import made_up_year
 import pytest
 from matplotlib.colors import to_hex
 
+from results.plot import kernels
 from results.report.page.blocks import Picture, Table
 from results.report.page.build import Page
 from results.report.page.evidence import RECENT, Evidence, groups_of, marks_of
@@ -276,3 +278,60 @@ def test_a_night_and_the_nights_before_it_are_one_line_where_they_agree(evidence
     assert len({(one.cell, one.verdict, one.metric, one.kernel, one.against) for one in shown}) == len(shown)
     assert len(shown) < len(evidence.findings)
     assert {one.key for one in shown} == {one.key for one in evidence.findings}
+
+
+def test_a_history_is_drawn_from_enough_before_its_last_change(evidence: Evidence) -> None:
+    (history,) = [one for one in evidence.changed if one.label.startswith("resnet56B")]
+    before, after = history.segments
+    many = replace(history, segments=[replace(before, points=before.points * 30), after])
+    shown = changes._shown(many)
+    assert [len(segment.points) for segment in shown] == [changes.MOST_DRAWN - len(after.points), len(after.points)]
+    assert shown[0].points[-1] is before.points[-1] and shown[1].points == after.points
+    assert changes._shown(history) == history.segments
+    # A change of long ago is shown with as much before it as after it.
+    old = replace(
+        history, segments=[replace(before, points=before.points * 30), replace(after, points=after.points * 20)]
+    )
+    assert len(changes._shown(old)[0].points) == len(after.points) * 20
+
+
+def test_changes_of_a_system_are_those_of_one_host(evidence: Evidence) -> None:
+    """Two nodes of a kind, used in turn, are no change; where the host is not known what hosts differ in is none."""
+    runs = evidence.runs[:4]
+    base = evidence.systems[runs[0].run_id]
+
+    def found(rows: list[dict[str, object]]) -> Evidence:
+        made = Evidence(root=evidence.root, made=evidence.made, runs=runs)
+        own = [{**base, **row, "system_id": str(place)} for place, row in enumerate(rows)]
+        made.__dict__["systems"] = {run.run_id: row for run, row in zip(runs, own, strict=True)}
+        return made
+
+    turns = [{"hostname": f"n{place % 2}", "driver": str(place % 2)} for place in range(4)]
+    assert systems.changes(found(turns)) == []
+    (change,) = systems.changes(found([*turns[:3], {"hostname": "n1", "driver": "2"}]))
+    assert change[1:3] == ("n1", "driver from 1 to 2")
+    nameless = [{"hostname": None, "memory_bytes": place, "torch": str(place // 2)} for place in range(4)]
+    (change,) = systems.changes(found(nameless))
+    assert change[1:3] == ("not recorded", "torch from 0 to 1")
+
+
+def test_bytes_are_shown_in_gib() -> None:
+    assert systems._shown({"memory_bytes": 3 * 2**29}, "memory_bytes") == "1.5 GiB"
+
+
+def test_kernels_farthest_from_their_floor_come_first() -> None:
+    def point(label: str, backend: str, time_s: float) -> kernels.Point:
+        return kernels.Point(label=label, op="o", dtype="bf16", backend=backend, cold=True, time_s=time_s, bytes_min=1,
+                             flops=0, copy_bytes_per_s=1.0, flops_per_s=1.0)  # fmt: skip
+
+    points = [point("near", "triton", 1.2), point("far", "triton", 3.0), point("near", "eager", 9.0),
+              point("twice", "triton", 8.0), point("twice", "ours2", 2.0), point("theirs", "eager", 5.0)]  # fmt: skip
+    assert kernel_floors._farthest(points) == ["far", "twice", "near", "theirs"]
+
+
+def test_seconds_of_runs_that_began_alike_have_ids_of_their_own(evidence: Evidence) -> None:
+    run = evidence.runs[0]
+    names = ["20261126T190000-micro-resnet50-bf16-h200", "20261126T160000-micro-resnet50-bf16-h200", "x-0000abcd"]
+    runs = [type(run)({**run.row, "run_id": name}, run.root, run.parts, run.key) for name in names]
+    ids = Evidence(root=evidence.root, made=evidence.made, runs=runs).ids
+    assert [ids[name] for name in names] == [*names[:2], "0000abcd"]
