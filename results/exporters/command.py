@@ -6,8 +6,9 @@
     WANDB_MODE=online python -m results.exporters library=wandb run=3f0c2a1b
 
 Each run goes there once, as its last attempt: settings, figures, and a series over its epochs. Single steps stay in
-Parquet. What is there already is left as it is. Libraries are optional: pip install 'resnet-bench[wandb]', likewise
-trackio, mlflow and tensorboard. Columns choose runs as they do in results.report.
+Parquet. What is there already is left as it is. Exit status 1: a run was left out, which a line says.
+Libraries are optional: pip install 'resnet-bench[wandb]', likewise trackio, mlflow and tensorboard. Columns choose runs
+as they do in results.report.
 """
 
 import contextlib
@@ -19,10 +20,12 @@ from dataclasses import dataclass, make_dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from results.exporters.runs import ENDED, ExportedRun, exported
+from results.exporters.runs import ENDED, ExportedRun, exported, last_of
 from results.listing.filters import FILTERS, SORT, filter_options, find
+from results.store.files import read_rows
+from results.store.load import stem
 from results.store.schema import to_rows
-from results.words import ConfigError, counted, root_from
+from results.words import ConfigError, counted, printable, root_from
 
 __all__ = ["LIBRARIES", "main"]
 
@@ -69,8 +72,8 @@ def _export(task: Task) -> int:
     with contextlib.redirect_stdout(sys.stderr):  # where libraries say what they do
         tracker = _tracker(task)
     written = there = 0
-    for note in task.notes:
-        print(note, file=sys.stderr)
+    for note in dict.fromkeys(task.notes):
+        print(printable(note), file=sys.stderr)
     for run in task.runs:
         with contextlib.redirect_stdout(sys.stderr):
             known = tracker.has(run.run_id)
@@ -82,7 +85,7 @@ def _export(task: Task) -> int:
             written += 1
             print(run.run_id)
     print(f"{counted(written, 'run')} exported, {there} there already", file=sys.stderr)
-    return 0
+    return 1 if task.notes else 0
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -114,8 +117,14 @@ def main(words: Sequence[str] | None = None) -> int:
         root = root_from(given)
         filters = {column: wanted for column, wanted in given.items() if column in FILTERS}
         found = find(root, SORT, filters, given.get("run", ()))
-        rows = [row for row in to_rows(found.table) if row["run_id"] and row["status"] in ENDED]
-        notes = [f"cannot be read: {bad}" for bad in found.bad]
+        # A run is its last attempt, whichever attempts the filters mean.
+        meant = {(row["run_id"], row["restart_count"]): None for row in to_rows(found.table)}
+        rows, bad = read_rows(root, "runs", {run_id for run_id, _ in meant})
+        lost = {stem(one.path.name)[0] for one in (*bad, *found.bad)}
+        notes = [f"cannot be read, and its run is left out: {one}" for one in (*bad, *found.bad)]
+        kept = [row for row in last_of(rows) if (row["run_id"], row["restart_count"]) in meant]
+        notes += [f"run={row['run_id']}: has not ended, and is left out" for row in kept if row["status"] not in ENDED]
+        rows = [row for row in kept if row["status"] in ENDED and row["run_id"] not in lost]
         project = given.get("project", [PROJECT])[0]
         if not NAME.fullmatch(project):
             near = re.sub(r"[^\w.-]+", "-", project, flags=re.ASCII).strip("-.") or PROJECT

@@ -1,8 +1,9 @@
 """Writes runs to MLflow: settings as parameters, figures and epochs as metrics.
 
 Figures are metrics `runs/COLUMN` at step 0, epochs metrics `epochs/COLUMN` at their number. A text that is longer than
-a parameter may be is an artifact, `COLUMN.txt`. A run carries the tag resnet_bench.run_id; one that was cut short while
-it was exported is not FINISHED there, and is written anew.
+a parameter may be is an artifact, `COLUMN.txt`. MLflow keeps an infinite loss as the
+largest double. A run carries the tag resnet_bench.run_id; one that was cut short while it was exported is not FINISHED
+there, and is written anew.
 """
 
 from datetime import datetime
@@ -12,11 +13,13 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 from mlflow.utils.validation import MAX_METRICS_PER_BATCH, MAX_PARAM_VAL_LENGTH, MAX_PARAMS_TAGS_PER_BATCH
 
+from results.exporters.parts import gone, this_process
 from results.exporters.runs import ExportedRun
+from results.words import ConfigError
 
 __all__ = ["TAG", "Tracker"]
 
-TAG = "resnet_bench.run_id"
+TAG, WRITER = "resnet_bench.run_id", "resnet_bench.writer"
 STATUSES = {"completed": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
 
 
@@ -41,19 +44,31 @@ class Tracker:
         self._experiment = found.experiment_id if found else self._client.create_experiment(project, place)
 
     def has(self, run_id: str) -> bool:
-        """Whether a run was exported; what is left of one that was cut short is removed."""
+        """Whether a run was exported; what is left of one that was cut short is removed.
+
+        Raises:
+            ConfigError: somebody else writes it now, or died on another host.
+        """
         whole = False
         for found in self._client.search_runs([self._experiment], f"tags.`{TAG}` = '{run_id}'"):
             if found.info.status in STATUSES.values():
                 whole = True
-            else:
-                self._client.delete_run(found.info.run_id)
+                continue
+            host, _, pid = found.data.tags.get(WRITER, "").rpartition(":")
+            if not gone(host, pid):
+                raise ConfigError(
+                    f"run={run_id}: {host or 'another'}:{pid} writes it now; if it is dead, delete it there"
+                )
+            self._client.delete_run(found.info.run_id)
         return whole
 
     def write(self, run: ExportedRun) -> None:
         """Export a run."""
         made = self._client.create_run(
-            self._experiment, start_time=_ms(run.started), run_name=run.run_id, tags={TAG: run.run_id}
+            self._experiment,
+            start_time=_ms(run.started),
+            run_name=run.run_id,
+            tags={TAG: run.run_id, WRITER: ":".join(this_process())},
         )
         own = made.info.run_id
         params = []

@@ -11,7 +11,7 @@ from results.store.files import read_rows
 from results.store.schema import FIGURES, INT, REAL, SCHEMAS, Row
 from results.words import ConfigError
 
-__all__ = ["ENDED", "Epoch", "ExportedRun", "Setting", "exported"]
+__all__ = ["ENDED", "Epoch", "ExportedRun", "Setting", "exported", "last_of"]
 
 Setting = str | int | float | bool
 # What was found out, not chosen; the rest of a row is settings.
@@ -28,7 +28,8 @@ class Epoch:
 
     Attributes:
         epoch: 1 is the first.
-        at: when its evaluation had ended, by the run's own clock, UTC.
+        at: when its evaluation had ended, by the run's own clock, UTC. Where the last attempt was killed, epochs of
+            those before it are too late by the time between them.
         values: by column; what is not known is left out.
     """
 
@@ -68,18 +69,25 @@ def exported(root: Path, rows: Iterable[Row]) -> list[ExportedRun]:
     Raises:
         ConfigError: the epochs of one cannot be read, or it does not say when it began.
     """
-    last: dict[str, Row] = {}
-    for row in rows:
-        before = last.get(row["run_id"])
-        if before is None or (row["restart_count"] or 0) >= (before["restart_count"] or 0):
-            last[row["run_id"]] = row
+    last = {row["run_id"]: row for row in last_of(rows)}
     epochs, bad = read_rows(root, "epochs", last)
     if bad:
         raise ConfigError(f"{bad[0].path}: cannot be read: {bad[0].reason}; leave its run out with run= or a filter")
     by_run: dict[str, dict[int, Row]] = {run_id: {} for run_id in last}
     for epoch in sorted(epochs, key=lambda epoch: epoch["restart"] or 0):
-        by_run[epoch["run_id"]][epoch["epoch"]] = epoch
+        if epoch["epoch"] is not None:
+            by_run[epoch["run_id"]][epoch["epoch"]] = epoch
     return [_exported(row, [epoch for _, epoch in sorted(by_run[run_id].items())]) for run_id, row in last.items()]
+
+
+def last_of(rows: Iterable[Row]) -> list[Row]:
+    """Return the last attempt of each run."""
+    last: dict[str, Row] = {}
+    for row in rows:
+        before = last.get(row["run_id"])
+        if before is None or (row["restart_count"] or 0) >= (before["restart_count"] or 0):
+            last[row["run_id"]] = row
+    return list(last.values())
 
 
 def _exported(row: Row, epochs: list[Row]) -> ExportedRun:
@@ -95,12 +103,27 @@ def _exported(row: Row, epochs: list[Row]) -> ExportedRun:
         figures=figures,
         epochs=[
             Epoch(
-                one["epoch"], started + timedelta(seconds=one["elapsed_s"] or 0.0),
+                one["epoch"], _at(_origin(row, started), one["elapsed_s"]),
                 {name: one[name] for name in SCHEMAS["epochs"].names if name not in AXES and one[name] is not None},
             )
             for one in epochs
         ],
     )  # fmt: skip
+
+
+def _origin(row: Row, started: datetime) -> datetime:
+    """When the run's clock began, which never pauses: an attempt that goes on has that of the first one."""
+    if row["run_stop"] is not None and row["elapsed_s"] is not None:
+        return _at(row["run_stop"], -row["elapsed_s"])
+    return _at(started, row["prepare_s"])
+
+
+def _at(origin: datetime, seconds: float | None) -> datetime:
+    """A time on a clock; where that cannot be, its origin."""
+    try:
+        return origin + timedelta(seconds=seconds or 0.0)
+    except (ValueError, OverflowError):  # not finite, or beyond the years
+        return origin
 
 
 def _setting(value: Any) -> Setting:

@@ -34,7 +34,7 @@ class Tracker:
 
     def has(self, run_id: str) -> bool:
         """Whether a run was exported."""
-        return (self.where / run_id).exists()
+        return (self.where / run_id).is_dir()
 
     def write(self, run: ExportedRun) -> None:
         """Export a run.

@@ -7,6 +7,8 @@ its own settings and variables, where runs go.
 
 import importlib
 import os
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from results.exporters.parts import part_of
 from results.exporters.runs import ExportedRun
 
 __all__ = ["Tracker"]
+
+_RUN = re.compile(r"^offline-run-\d{8}_\d{6}-")
 
 
 class Tracker:
@@ -28,14 +32,17 @@ class Tracker:
         """
         if library == "trackio" and to is not None:
             os.environ["TRACKIO_DIR"] = str(to.resolve())  # which it reads when it is imported
-        self._project, self._to, self._library = project, to, library
+        self._project, self._library = project, library
+        self._to = to / project if to is not None and library == "wandb" else None
         self._api: Any = importlib.import_module(library)
 
     def has(self, run_id: str) -> bool:
         """Whether a run was exported, as far as can be seen without asking a server."""
         if self._library == "wandb":
             # With a server the library itself refuses a run that is there.
-            return self._to is not None and any(self._to.glob(f"wandb/offline-run-*-{run_id}"))
+            return self._to is not None and any(
+                _RUN.sub("", one.name) == run_id for one in self._to.glob("wandb/offline-run-*")
+            )
         return any(run.name == run_id for run in self._trackio_runs())
 
     def _trackio_runs(self) -> list[Any]:
@@ -65,12 +72,20 @@ class Tracker:
             self._log(self._wandb_run(run, dir=str(part), mode="offline"), run)
             (self._to / "wandb").mkdir(exist_ok=True)
             for made in part.glob("wandb/offline-run-*"):
+                for folder in ("logs", "tmp", "files"):  # which name paths of this machine, and hold nothing of the run
+                    shutil.rmtree(made / folder, ignore_errors=True)
                 made.rename(self._to / "wandb" / made.name)
 
     def _wandb_run(self, run: ExportedRun, **more: Any) -> Any:
         # What the library would find out of this machine is not of the run.
         quiet = self._api.Settings(
-            console="off", disable_code=True, disable_git=True, silent=True, x_disable_meta=True, x_disable_stats=True
+            console="off",
+            disable_code=True,
+            disable_git=True,
+            silent=True,
+            x_disable_meta=True,
+            x_disable_stats=True,
+            x_save_requirements=False,
         )
         made = self._api.init(project=self._project, id=run.run_id, name=run.run_id, config=dict(run.settings),
                               resume="never", settings=quiet, **more)  # fmt: skip

@@ -113,26 +113,27 @@ def page_of(found: Evidence) -> Page:
 
 def _rendered(block: Block, slug: str, found: Evidence) -> dict[str, object]:
     if isinstance(block, Words):
-        return {"kind": "words", "text": block.text, "of": block.kind}
+        return {"kind": "words", "text": printable(block.text), "of": block.kind}
     if isinstance(block, Heading):
-        return {"kind": "heading", "text": block.text}
+        return {"kind": "heading", "text": printable(block.text)}
     if isinstance(block, Commands):
-        return {"kind": "commands", "lead": block.lead, "lines": list(block.lines)}
+        return {"kind": "commands", "lead": block.lead, "lines": list(map(printable, block.lines))}
     if isinstance(block, Table):
         # One row behind a line that opens would take its room.
         count = len(block.rows)
         first = block.first if count > block.first + 1 else count
         return {
-            "kind": "table", "slug": slug, "caption": block.caption, "note": block.note, 
+            "kind": "table", "slug": slug, "caption": printable(block.caption), "note": printable(block.note), 
             "kind_of": " cards" * block.as_cards + " many" * block.many,
             "table": Markup(html_of(block, slug, 0, first)) if first else "",
             "more": counted(count - first, "more row" if first else "row") if count > first else "",
             "rest": Markup(html_of(block, f"{slug}-rest", first, count)) if count > first else "",
         }  # fmt: skip
     runs = [found.ids.get(run_id, run_id) for run_id in dict.fromkeys(block.runs)]
-    svg = inline(block.figure, block.stem, html.escape(block.alt, quote=True))
+    svg = inline(block.figure, block.stem, html.escape(printable(block.alt), quote=True))
     return {
-        "kind": "picture", "slug": block.stem, "title": block.title, "alt": block.alt, "note": block.note,
+        "kind": "picture", "slug": block.stem, "title": printable(block.title), "alt": printable(block.alt),
+        "note": printable(block.note),
         "wide": block.wide,
         "svg": Markup(svg), "count": counted(len(runs), "run"), "runs": " ".join(runs[-60:]),
         "more": f" and {len(runs) - 60:,} before them" if len(runs) > 60 else "",

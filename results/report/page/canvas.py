@@ -4,6 +4,7 @@ import contextlib
 import io
 import re
 import textwrap
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -72,7 +73,9 @@ def figure(height_px: float, *, wide: bool = False) -> Figure:
 
 def stem_of(kind: str, run_id: str) -> str:
     """Return the stem of a picture of a kind, of a run or of what it is the latest of."""
-    own = re.sub(r"^\d{8}T\d{6}-", "", run_id)[-48:]  # its time apart, which its chance makes needless
+    short = re.sub(r"^\d{8}T\d{6}-", "", run_id)[-48:]
+    # Ids that end in chance differ there; of others the whole tells them apart.
+    own = short if re.search(r"-[0-9a-f]{8}$", short) else f"{short}-{zlib.crc32(run_id.encode(errors='replace')):08x}"
     return f"{kind}-" + re.sub(r"[^A-Za-z0-9]", "-", own)
 
 

@@ -1,10 +1,9 @@
 """What the page is made from: the runs of a store, each read once, the check's verdicts, and what cannot be read."""
 
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from results.check.baselines import events, faults_of, stands_by_id
-from results.check.gather import HOURS, gather
+from results.check.gather import AHEAD, HOURS, gather
 from results.check.judge import judge
 from results.check.runs import NEVER, Run, Runs, load, load_pairs, named_as_of_pairs
 from results.check.verdict import Finding
@@ -22,7 +21,7 @@ from results.listing.filters import matching
 from results.listing.settings import is_synthetic
 from results.store.files import journals, read_rows
 from results.store.schema import SCHEMAS, Row
-from results.words import ConfigError, chosen_ids, printable
+from results.words import ConfigError, chosen_ids, counted, printable
 
 __all__ = ["MOST_POINTS", "RECENT", "Evidence", "Group", "gathered", "groups_of", "marks_of", "recent"]
 
@@ -57,6 +56,7 @@ class Evidence:
         faults: what cannot be read or used, line by line.
         running: journals of runs that have no rows yet.
         filtered: the words by which runs were chosen; "" for all.
+        spoilt: runs of the newest night that cannot be used, by id why.
     """
 
     root: Path
@@ -68,6 +68,7 @@ class Evidence:
     faults: list[str] = field(default_factory=list)
     running: list[Path] = field(default_factory=list)
     filtered: str = ""
+    spoilt: dict[str, str] = field(default_factory=dict)
 
     @cached_property
     def ids(self) -> dict[str, str]:
@@ -125,7 +126,8 @@ class Evidence:
         self.faults += [one for one in unread if one not in self.faults]
         stands, odd = stands_by_id(known), faults_of(known)
         marks = [event for event in known if stands(event.baseline_id) and event not in odd]
-        return histories(self.training, HISTORY_METRIC, {}, marks, MOST_POINTS)
+        dated = [run for run in self.training if run.started > NEVER]
+        return histories(dated, HISTORY_METRIC, {}, marks, MOST_POINTS)
 
     @property
     def changed(self) -> list[History]:
@@ -188,16 +190,30 @@ def gathered(
         runs = [one for one, suits in zip(runs, matching(values, wanted).to_pylist(), strict=True) if suits]
     if chosen is not None:
         runs = [one for one in runs if one.run_id in chosen]
+    if (filters or run) and not runs:
+        words = [*(f"{name}={','.join(map(str, wanted))}" for name, wanted in filters.items())]
+        raise ConfigError(f"no runs with {' '.join([*words, *(f'run={one}' for one in run)])} in {root}")
+    late = [one for one in runs if one.started > now + AHEAD]
+    runs = [one for one in runs if one.started <= now + AHEAD]
     of_pairs = paired.run_ids | set(filter(named_as_of_pairs, loaded.by_id))
     words = [
         f"{name}={','.join(map(str, wanted))}" for name, wanted in {**filters, **({"run": run} if run else {})}.items()
     ]
     found = Evidence(
         root=root, made=now, runs=[one for one in runs if one.run_id not in of_pairs],
-        faults=[*loaded.faults, *paired.unread], running=_journals(root), filtered=" ".join(words),
+        faults=[*loaded.faults, *paired.unread, *_of_the_future(late, now)], running=_journals(root),
+        filtered=" ".join(words),
     )  # fmt: skip
     _judge(found, loaded, now)
     return found
+
+
+def _of_the_future(late: Sequence[Run], now: datetime) -> list[str]:
+    """What to say of runs that begin after the page is made: whose clock is wrong cannot be known."""
+    if not late:
+        return []
+    ids = ", ".join(run.run_id for run in late[:3]) + (", ..." if len(late) > 3 else "")
+    return [f"{counted(len(late), 'run')} said to begin after {now:%Y-%m-%d %H:%M} UTC, when this was made: {ids}"]
 
 
 def _journals(root: Path) -> list[Path]:
@@ -209,15 +225,15 @@ def _journals(root: Path) -> list[Path]:
 
 def _judge(found: Evidence, loaded: Runs, now: datetime) -> None:
     """Judge the newest night of the store, which may be long ago: a page of an old store is a page of that night."""
-    newest = max((run.started for run in found.runs if NEVER < run.started <= now), default=None)
+    newest = max((run.started for run in found.runs if NEVER < run.started), default=None)
     if newest is None:
         return
-    # To tenths of an hour, as it is said.
-    hours = math.ceil((now - newest) / timedelta(hours=0.1)) / 10 + HOURS
-    found.judged = f"runs that began in the {HOURS:g} hours up to {newest:%Y-%m-%d %H:%M} UTC, the newest in the store"
+    of = "of those chosen" if found.filtered else "in the store"
+    found.judged = f"runs that began in the {HOURS:g} hours up to {newest:%Y-%m-%d %H:%M} UTC, the newest {of}"
     try:
-        evidence = gather(found.root, hours=hours, now=now, loaded=loaded)
+        evidence = gather(found.root, now=newest, loaded=loaded)
         own = found.by_id
+        found.spoilt = dict(evidence.spoilt)
         if found.filtered:
             evidence.candidates = [run for run in evidence.candidates if run.run_id in own]
             evidence.whole = False

@@ -8,6 +8,7 @@ import pyarrow as pa
 from great_tables import GT, loc, style
 
 from results.report.page.blocks import Table
+from results.words import printable
 
 __all__ = ["html_of"]
 
@@ -20,7 +21,7 @@ def html_of(table: Table, slug: str, first: int, last: int) -> str:
         first, last: which rows: from the first up to the one before the last.
     """
     names = [f"c{place}" for place in range(len(table.columns))]
-    columns = [[str(row[place]) for row in table.rows[first:last]] for place in range(len(names))]
+    columns = [[printable(str(row[place])) for row in table.rows[first:last]] for place in range(len(names))]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="PyArrow Table support")
         made = GT(pa.table([pa.array(column, pa.string()) for column in columns], names=names), id=slug)

@@ -79,7 +79,7 @@ def wandb(to: Path, project: str, run_id: str) -> Held:
 
     from wandb.proto.wandb_internal_pb2 import Record
 
-    (file,) = to.glob(f"wandb/offline-run-*-{run_id}/run-{run_id}.wandb")
+    (file,) = (to / project).glob(f"wandb/offline-run-*-{run_id}/run-{run_id}.wandb")
     held, logs = Held(), []
     for data in _records(file.read_bytes()):
         record = Record.FromString(data)

@@ -1,6 +1,7 @@
 """What goes to a tracker, and what its command refuses, whatever libraries are there."""
 
 import importlib.util
+import socket
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,14 @@ def test_a_run_is_its_settings_its_figures_and_its_epochs() -> None:
         {one.epoch for one in run.epochs}
     )
     assert run.epochs[-1].values["top1"] == row["final_top1"]
-    assert run.epochs[-1].at - run.started == timedelta(seconds=run.epochs[-1].values["elapsed_s"])
+    # The clock never paused: it began long before this attempt, which two others were before.
+    left_s = (row["run_stop"] - run.epochs[-1].at).total_seconds()
+    assert left_s == pytest.approx(row["elapsed_s"] - run.epochs[-1].values["elapsed_s"], abs=1e-5)
+    (whole,) = exported(RECORD_ROOT, rows("20261126T092646-resnet20A-digits-2a8fc747"))
+    (row,) = rows(whole.run_id)
+    for epoch in whole.epochs:
+        began = epoch.at - timedelta(seconds=epoch.values["elapsed_s"]) - whole.started
+        assert began.total_seconds() == pytest.approx(row["prepare_s"], abs=0.05)
     assert set(run.epochs[0].values) & {"run_id", "restart", "epoch"} == set()
 
 
@@ -65,13 +73,14 @@ def test_epochs_that_cannot_be_read_are_named(tmp_path: Path) -> None:
 
 
 def test_a_part_is_gone_at_the_end_and_those_of_the_dead_with_it(tmp_path: Path) -> None:
-    (tmp_path / ".a.999999999").mkdir()
-    (tmp_path / ".a.1").mkdir()  # of a process that lives
-    (tmp_path / ".b.999999999").mkdir()
+    host = socket.gethostname()
+    kept = [f".a.{host}.1", ".a.elsewhere.999999999", f".b.{host}.999999999"]  # of a process that lives, and of others
+    for name in (*kept, f".a.{host}.999999999"):
+        (tmp_path / name).mkdir()
     with pytest.raises(KeyError), part_of(tmp_path, "a") as part:
         (part / "file").write_text("x")
         raise KeyError
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".a.1", ".b.999999999"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 import pyarrow as pa
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from results.plot import kernels
@@ -191,3 +192,16 @@ def test_numbers_are_grouped():
 def test_it_draws_without_torch():
     code = "import results.plot, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_a_mark_stands_at_its_time_over_its_floor() -> None:
+    def point(label: str, time_s: float) -> kernels.Point:
+        return kernels.Point(label=label, op="o", dtype="bf16", backend="triton", cold=True, time_s=time_s, bytes_min=2,
+                             flops=0, copy_bytes_per_s=1.0, flops_per_s=1.0)  # fmt: skip
+
+    axes = Figure().add_subplot()
+    points, styles = [point("b", 5.0), point("a", 3.0), point("c", 9.0)], {"triton": ("#0072B2", "o")}
+    kernels.over_floor(axes, points, ["a", "b"], styles, ink="#000000")
+    marks = [(line.get_xdata()[0], line.get_ydata()[0]) for line in axes.lines if line.get_marker() == "o"]
+    assert sorted(marks) == [(1.5, 0), (2.5, 1)]  # of the kernel that is not named there is none
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]

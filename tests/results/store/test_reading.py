@@ -361,3 +361,32 @@ def test_what_the_writer_writes_is_as_it_was(tmp_path):
 def test_a_bad_file_is_one_line():
     bad = BadFile(Path("a\nb"), "\n  first \x1b[0m\nsecond")
     assert (bad.reason, str(bad)) == ("first \\x1b[0m", "a\\nb: first \\x1b[0m")
+
+
+def test_text_and_times_of_a_file_of_today_are_checked_as_those_of_an_older_one(tmp_path):
+    """A file that has the schema as it is goes a shorter way, past whatever brings columns into order."""
+    row = {"run_id": "r", "schema_version": 1, "restart_count": 0, "status": "completed", "null_reasons": {"mfu": "x"}}
+    good = to_table("runs", [row])
+    bad_text = pa.Array.from_buffers(
+        pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\2\0\0\0"), pa.py_buffer(b"\xff\xfe")]
+    )
+    far = pa.array([2**62], pa.timestamp("us", tz="UTC"))
+    twice = pa.array([[("mfu", "x"), ("mfu", "y")]], pa.map_(pa.string(), pa.string()))
+    changes = {
+        "recipe": bad_text, "run_start": far, "null_reasons": twice,
+        "schema_version": pa.array([7], pa.int64()),
+    }  # fmt: skip
+    for number, (column, values) in enumerate(changes.items()):
+        place = good.schema.get_field_index(column)
+        table = good.set_column(place, good.schema.field(column), values)
+        assert table.schema.equals(good.schema)
+        path = tmp_path / column / "runs" / "month=2026-11" / "r.0.parquet"
+        path.parent.mkdir(parents=True)
+        pq.write_table(table, path)
+        rows, bad = read_rows(tmp_path / column, "runs")
+        assert rows == [] and len(bad) == 1, (number, column)
+    path = tmp_path / "good" / "runs" / "month=2026-11" / "r.0.parquet"
+    path.parent.mkdir(parents=True)
+    pq.write_table(good, path)
+    rows, bad = read_rows(tmp_path / "good", "runs")
+    assert not bad and rows[0]["null_reasons"] == {"mfu": "x"}

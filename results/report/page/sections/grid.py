@@ -82,8 +82,8 @@ def section(found: Evidence) -> Section:
         Words(
             f"Each number is the median of the last {RECENT} completed runs of its cell, or of as many as there are; "
             f"lighter is better. {WORSE} a regression, {SUSPECTED} a suspected one; {STALE} an old figure: the newest "
-            "run of the cell failed, or the newest night has none. never: no run reached its target. Rows of two "
-            "machines, or of other settings, are in maps of their own."
+            "run of the cell failed, or the newest night has none. never: fewer than half reached its target. Rows "
+            "of two machines, or of other settings, are in maps of their own."
         )
     )
     if best := _fastest(found, groups):
@@ -91,7 +91,7 @@ def section(found: Evidence) -> Section:
     alone = []
     for group in groups[:MOST_GROUPS]:
         if len(group.cells) == 1:
-            alone += _alone(found, group)
+            alone += _alone(found, group, marked)
             continue
         pictures = [one for map_ in MAPS if (one := _picture(found, group, map_, marked)) is not None]
         made.blocks += headed(pictures, group)
@@ -111,7 +111,7 @@ def section(found: Evidence) -> Section:
     return made
 
 
-def _alone(found: Evidence, group: Group) -> list[tuple[str, ...]]:
+def _alone(found: Evidence, group: Group, marked: Mapping[tuple[str, str], str]) -> list[tuple[str, ...]]:
     """The line of a cell that no other is beside."""
     (((depth, shortcut), runs),) = group.cells.items()
     texts, of = [], []
@@ -119,7 +119,8 @@ def _alone(found: Evidence, group: Group) -> list[tuple[str, ...]]:
         value, own = cell_of(runs, map_.metric)
         target = runs[-1].row["target_top1"]
         goal = f" (top-1 {target:g})" if map_.metric == "tta_s" and target is not None else ""
-        texts.append(_text(group, (depth, shortcut), value, map_) + goal)
+        mark = _mark(runs, map_.metric, marked) if value is not None else ""
+        texts.append(f"{_text(group, (depth, shortcut), value, map_)}{goal} {mark}".strip())
         of += own
     marks = dict.fromkeys(mark for run in of for mark in marks_of(run))
     label = ", ".join([group.label, *marks])
@@ -132,15 +133,21 @@ def headed(pictures: Sequence[Picture], group: Group) -> list[Block]:
 
 
 def cell_of(runs: Sequence[Run], metric: str) -> tuple[float | None, list[Run]]:
-    """Return the figure of a cell and the runs that it is the median of; None where none of them has it."""
+    """Return the figure of a cell and the runs that it is the median of; None where there is none.
+
+    A run that did not reach its target took for ever: half of them must have, or the cell has no time to it.
+    """
     key = next((run.key for run in reversed(runs) if run.completed), None)
     of = [run for run in recent([run for run in runs if run.key == key]) if _number(run, metric) is not None]
     values = [value for run in of if (value := _number(run, metric)) is not None]
-    return (statistics.median(values), of) if values else (None, [])
+    middle = statistics.median(values) if values else math.inf
+    return (middle, of) if math.isfinite(middle) else (None, [])
 
 
 def _number(run: Run, metric: str) -> float | None:
     value = run.row[metric]
+    if metric == "tta_s" and value is None and run.row["target_top1"] is not None and not is_synthetic(run.row):
+        return math.inf
     if value is None or not math.isfinite(value) or (metric != "images_per_s" and is_synthetic(run.row)):
         return None
     return float(value)
@@ -152,7 +159,7 @@ def _fastest(found: Evidence, groups: Sequence[Group]) -> str:
         times = {}
         for cell, runs in group.cells.items():
             value, of = cell_of(runs, "tta_s")
-            if value is not None:
+            if value is not None and runs[-1].completed:
                 times[cell] = (value, of)
         if len(times) > 1:
             (depth, shortcut), (value, of) = min(times.items(), key=lambda item: item[1][0])
@@ -234,7 +241,8 @@ def _text(group: Group, cell: tuple[int, str], value: float | None, map_: Map) -
     if not runs:
         return "missing"
     if runs[-1].completed:
-        return "never" if map_.metric == "tta_s" and runs[-1].row["target_top1"] is not None else "none"
+        aimed = runs[-1].row["target_top1"] is not None and not is_synthetic(runs[-1].row)
+        return "never" if map_.metric == "tta_s" and aimed else "none"
     return str(runs[-1].row["status"] or "unknown")
 
 

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from results.check.runs import Run
 from results.listing.settings import is_synthetic
 from results.plot.accuracy import target_line
+from results.plot.picture import plain
 from results.report.page.blocks import Picture, Section, Words
 from results.report.page.canvas import COLORS, GREY_INK, INK, drawing, figure, quiet, stem_of
 from results.report.page.evidence import Evidence, Group, groups_of, marks_of
@@ -95,7 +96,7 @@ def _epochs(found: Evidence, runs: Sequence[Run]) -> dict[str, Curve]:
         before[run.run_id] = [
             (one.rpartition(".")[0], int(epoch))
             for one, _, epoch in (word.partition("@") for word in words)
-            if epoch.isdecimal()
+            if epoch.isdecimal() and len(epoch) < 10
         ]
     wanted = {run.run_id for run in runs} | {one for own in before.values() for one, _ in own}
     rows, bad = read_rows(found.root, "epochs", wanted)
@@ -120,7 +121,9 @@ def _finite(value: float | None) -> bool:
 
 
 def _median(curves: Sequence[Curve], x: str, y: str) -> list[tuple[float, float]]:
-    """By epoch the medians of two columns; of an epoch that one of the runs lacks there is none."""
+    """By epoch the medians of two columns, of the runs that came farthest; of an epoch that one lacks there is none."""
+    farthest = max((curve[-1]["epoch"] for curve in curves if curve), default=0)
+    curves = [curve for curve in curves if curve and curve[-1]["epoch"] == farthest]
     by_epoch: dict[int, list[tuple[float, float]]] = defaultdict(list)
     for curve in curves:
         for row in curve:
@@ -136,7 +139,7 @@ def _median(curves: Sequence[Curve], x: str, y: str) -> list[tuple[float, float]
 
 def _over_time(group: Group, depth: int, nets: dict[str, list[Run]], curves: dict[str, list[Curve]]) -> Picture | None:
     runs = [run for own in nets.values() for run in own]
-    targets = {run.row["target_top1"] for run in runs} - {None}
+    targets = {run.row["target_top1"] for run in runs if _finite(run.row["target_top1"])}
     ends: list[float] = []
     stem, said = stem_of(f"accuracy-{depth}", group.latest), []
     with drawing(stem):
@@ -148,7 +151,7 @@ def _over_time(group: Group, depth: int, nets: dict[str, list[Run]], curves: dic
                 axes.plot(*zip(*points, strict=True), color=color, lw=0.7, alpha=0.6) if points else None
             middle = _median(own, "elapsed_s", "top1")
             if middle:
-                label = LABELS.get(shortcut, f"shortcut {shortcut}")
+                label = _label(shortcut)
                 times, tops = zip(*middle, strict=True)
                 axes.plot(times, [100 * top for top in tops], color=color, lw=2, marker=marker, ms=5,
                           markevery=_staggered(place, len(curves), len(times)),
@@ -156,7 +159,7 @@ def _over_time(group: Group, depth: int, nets: dict[str, list[Run]], curves: dic
                 ends.append(100 * tops[-1])
                 said.append(f"{label}: {100 * tops[-1]:.2f}% after {times[-1]:,.1f} s")
         if not said:
-            return None
+            said, ends = ["no epoch is there of all seeds, and so no median"], [0.0]
         for target in sorted(targets):
             target_line(axes, 100 * target, f"target {100 * target:g}%", color=INK, above=False, at_end=True)
             said.append(f"target {100 * target:g}%")
@@ -167,8 +170,13 @@ def _over_time(group: Group, depth: int, nets: dict[str, list[Run]], curves: dic
         low, high = axes.get_ylim()
         axes.set_ylim(max(low, min(ends) - BELOW), high)
         quiet(axes)
-        axes.legend(loc="lower right")
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(loc="lower right")
     return _picture(stem, f"Top-1 over time, depth {depth}", "; ".join(said), drawn, runs)
+
+
+def _label(shortcut: str) -> str:
+    return plain(LABELS.get(shortcut, f"shortcut {shortcut}"))
 
 
 def _staggered(place: int, count: int, points: int) -> tuple[int, int]:
@@ -190,7 +198,7 @@ def _over_steps(group: Group, depth: int, nets: dict[str, list[Run]], curves: di
         drawn = figure(HEIGHT_PX)
         axes = drawn.add_subplot()
         for place, ((color, marker), (shortcut, own)) in enumerate(zip(COLORS, curves.items(), strict=False)):
-            label = LABELS.get(shortcut, f"shortcut {shortcut}")
+            label = _label(shortcut)
             for column, dash, of in (("top1", "-", "test"), ("train_top1", "--", "training")):
                 if middle := _median(own, "epoch", column):
                     epochs, tops = zip(*middle, strict=True)

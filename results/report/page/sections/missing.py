@@ -27,6 +27,7 @@ def section(found: Evidence) -> Section:
     bad = [run for run in reversed(found.runs) if not run.completed and run.run_id not in gone_on]
     empty = [*not_measured(found), *_holes(found)]
     said = [counted(len(bad), "run") + " failed or killed", f"{counted(len(empty), 'cell')} missing"]
+    said[-1] += ", as far as the filters let see" if found.filtered else ""
     said += [f"{len(found.running)} without rows yet"] if found.running else []
     made.status = ", ".join(said)
     if found.running:

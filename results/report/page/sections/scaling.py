@@ -47,12 +47,13 @@ def section(found: Evidence) -> Section:
         base = known[least][0] / least
         for size, (value, of) in known.items():
             nodes, efficiency = str(of[-1].row["nodes"]), f"{value / size / base:.1%}"
-            rows.append((of[-1].label, str(size), nodes, rate_text(value), efficiency, str(len(of)),
+            began = " to ".join(dict.fromkeys(f"{run.started:%Y-%m-%d}" for run in (of[0], of[-1])))
+            rows.append((of[-1].label, str(size), nodes, rate_text(value), efficiency, str(len(of)), began,
                          found.short(run.run_id for run in of)))  # fmt: skip
         if place < MOST_PANELS:
             made.blocks.append(_picture(known, base))
-    heads = ("cell", "ranks", "nodes", "images/s", "efficiency", "n", "runs")
-    columns = [Column(head, right=head not in ("cell", "runs"), code=head == "runs") for head in heads]
+    heads = ("cell", "ranks", "nodes", "images/s", "efficiency", "n", "began", "runs")
+    columns = [Column(head, right=head not in ("cell", "began", "runs"), code=head == "runs") for head in heads]
     made.blocks.append(Table("Throughput and efficiency by world size", columns, rows))
     return made
 

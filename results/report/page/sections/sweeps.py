@@ -1,8 +1,9 @@
 """Sweeps that were submitted to Slurm: what was planned, what is done, and what has no figure yet."""
 
+import math
 import shlex
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from results.report.page.blocks import Column, Commands, Section, Table, Words
 from results.report.page.evidence import Evidence
 from results.store import journal
 from results.store.files import read_rows
+from results.store.load import stem
 from results.store.schema import Row
 from results.words import counted, parse_json, printable
 
@@ -58,7 +60,7 @@ def section(found: Evidence) -> Section | None:
     made.status = f"{done} of {counted(len(every), 'cell')} done"
     for sweep_id, words, cells in sweeps:
         counts = Counter(cell.state for cell in cells)
-        said = ", ".join(f"{count} {state}" for state, count in counts.most_common())
+        said = ", ".join(f"{count} {state}" for state, count in counts.most_common()) or "none of them planned"
         kind = "note" if counts[COMPLETED] == len(cells) else "lead"
         made.blocks.append(Words(f"{printable(sweep_id)} ({printable(words)}): {counted(len(cells), 'cell')}, {said}.",
                                  "note" if kind == "note" else "lead"))  # fmt: skip
@@ -88,19 +90,30 @@ def _read(found: Evidence, file: Path) -> tuple[str, str, list[_Cell]]:
     stored = parse_json(file.read_text())
     if stored["version"] != VERSION:
         raise ValueError(f"version {stored['version']}, expected {VERSION}")
-    last = [cell["submissions"][-1] if cell["submissions"] else None for cell in stored["cells"]]
-    ids = [one["run_id"] for one in last if one is not None]
+    ids = [one["run_id"] for cell in stored["cells"] for one in cell["submissions"]]
     names = ["run_id", "restart_count", "status", "failure_kind", "failure_message"]
+    read, bad = read_rows(found.root, "runs", ids, columns=names)
+    found.faults += [str(one) for one in bad if str(one) not in found.faults]
     rows: dict[str, Row] = {}
-    for row in sorted(read_rows(found.root, "runs", ids, columns=names)[0], key=lambda row: row["restart_count"] or 0):
+    for row in sorted(read, key=lambda row: row["restart_count"] or 0):
         rows[row["run_id"]] = row
+    lost = {stem(one.path.name)[0] for one in bad} - set(rows)
+    last = [_decisive(cell["submissions"], rows) for cell in stored["cells"]]
     journals = {attempt.rpartition(".")[0]: path for path in found.running for attempt in [path.stem]}
     cells = []
     for cell, one in zip(stored["cells"], last, strict=True):
         state, told = _state(found, one, rows, journals)
+        if one is not None and one["run_id"] in lost:
+            state, told = "its rows cannot be read", "see below: Failed and missing"
         job, run_id = (str(one["job_id"]), str(one["run_id"])) if one is not None else ("-", "")
         cells.append(_Cell(printable(str(cell["label"])), state, told, printable(job), run_id))
     return str(stored["sweep_id"]), " ".join(map(str, stored["words"])), cells
+
+
+def _decisive(submissions: Sequence[Mapping[str, Any]], rows: Mapping[str, Row]) -> Mapping[str, Any] | None:
+    """The submission that says how a cell stands: one that completed, whatever came after it, else the last."""
+    done = [one for one in submissions if one["run_id"] in rows and rows[one["run_id"]]["status"] == COMPLETED]
+    return (done or submissions)[-1] if submissions else None
 
 
 def _state(
@@ -115,7 +128,7 @@ def _state(
     if run_id in journals:  # where it has a row as well, it was begun again
         return UNDER_WAY, so_far(journals[run_id], found)
     if row is None:
-        return "no word of it yet", f"submitted {submission['submitted']}"
+        return "no word of it yet", printable(f"submitted {submission['submitted']}")
     why = ": ".join(str(row[name]) for name in ("failure_kind", "failure_message") if row[name])
     return str(row["status"]), printable(why)[:300]
 
@@ -130,7 +143,7 @@ def so_far(path: Path, found: Evidence) -> str:
     planned = contents.row.get("epochs")
     done = contents.epochs[-1] if contents.epochs else {}
     words = [f"epoch {done.get('epoch', 0)}" + (f" of {planned}" if planned else "")]
-    if (top1 := done.get("top1")) is not None:
+    if (top1 := done.get("top1")) is not None and math.isfinite(top1):
         words.append(f"top-1 {100 * top1:.2f}%")
     age_s = max(0.0, (found.made - contents.last_at).total_seconds())
     words.append(f"last word {_age(age_s)} before this page")

@@ -47,12 +47,19 @@ def section(found: Evidence) -> Section:
     worse = [one for one in shown if one.verdict is Verdict.REGRESSION or suspected(one)]
     failed = [one for one in shown if one.verdict is Verdict.NOT_COMPARABLE and _of_failed(one, found)]
     missing = [one for one in shown if one.verdict is Verdict.MISSING]
-    suspects = len({(one.key or one.cell, one.kernel) for one in worse if suspected(one)})
+    regressed = {(one.key or one.cell, one.kernel) for one in worse if one.verdict is Verdict.REGRESSION}
+    suspects = len({(one.key or one.cell, one.kernel) for one in worse if suspected(one)} - regressed)
     told = [(counts[Verdict.REGRESSION], "regression"), (suspects, "suspected"), (len(failed), "failed"),
             (len(missing), "missing")]  # fmt: skip
     made.status = ", ".join(f"{count} {word}" for count, word in told if count) or f"{counts[ending]} {ending}"
     made.blocks += [Words(line, "lead") for line in _said(worse, found)]
     made.blocks += [Words(line, "lead") for line in _lacking("Failed", failed) + _lacking("Not measured", missing)]
+    if found.spoilt:
+        ids = ", ".join(list(found.spoilt)[:MOST_SAID]) + (", ..." if len(found.spoilt) > MOST_SAID else "")
+        lost = counted(len(found.spoilt), "run")
+        made.blocks.append(
+            Words(f"{lost} of that night cannot be used, and cells may be missing for it: {ids}.", "lead")
+        )
     each = "; ".join(f"{counted(counts[one], 'cell')} {WORDS[one]}" for one in Verdict if counts[one])
     made.blocks.append(Words(f"{each}.", "plain" if worse or failed or missing else "lead"))
     made.blocks.append(
@@ -74,6 +81,8 @@ def section(found: Evidence) -> Section:
     passed = [one for one in shown if one not in bad]
     if passed:
         made.blocks.append(_passing(passed, found))
+    if found.filtered:
+        made.blocks.append(Words("Of chosen runs alone: cells that are missing were not looked for.", "note"))
     if found.check:
         made.blocks.append(Words("The check also says: " + "; ".join(map(printable, found.check[:8])) + ".", "note"))
     again = f"python -m results.check results={shlex.quote(str(found.root))}"
@@ -98,7 +107,9 @@ def once(findings: Sequence[Finding]) -> list[Finding]:
     more: Counter[tuple[object, ...]] = Counter()
     for one in findings:
         cell = _BEFORE.sub("", one.cell)
-        key = (one.verdict, cell, one.key, one.kernel, one.metric, one.against)
+        # Without a metric the reason tells what failed from what has no baseline.
+        why = "" if one.metric else one.why.partition(":")[0]
+        key = (one.verdict, cell, one.key, one.kernel, one.metric, one.against, why)
         if key not in kept:
             kept[key] = replace(one, cell=cell)
             continue
@@ -122,7 +133,7 @@ def suspected(one: Finding) -> bool:
 
 def _of_failed(one: Finding, found: Evidence) -> bool:
     runs = [found.by_id[run_id] for run_id in one.candidates if run_id in found.by_id]
-    return bool(runs) and not any(run.completed for run in runs)
+    return bool(runs) and not any(run.completed for run in runs) and any(run.failed for run in runs)
 
 
 def not_measured(found: Evidence) -> list[tuple[str, str]]:
@@ -152,15 +163,17 @@ def _since(cell: Finding, found: Evidence) -> str:
     if cell.metric != "images_per_s":
         return ""
     for one in found.changed:
-        if any(point.run.run_id in cell.candidates for point in one.segments[-1].points):
-            return f", seen since {one.segments[-1].points[0].when:%Y-%m-%d}"
+        last = one.segments[-1]
+        worse = last.change is not None and last.change < 0
+        if worse and any(point.run.run_id in cell.candidates for point in last.points):
+            return f", seen since {last.points[0].when:%Y-%m-%d}"
     return ""
 
 
 def _said(worse: Sequence[Finding], found: Evidence) -> list[str]:
     """A sentence for each cell that is worse: which, by how much, since when, how sure; of its metrics the first."""
     cells: dict[tuple[str, str], Finding] = {}
-    for one in worse:
+    for one in sorted(worse, key=lambda one: one.verdict is not Verdict.REGRESSION):
         cells.setdefault((one.cell, one.kernel), one)
     lines = []
     for one in list(cells.values())[:MOST_SAID]:

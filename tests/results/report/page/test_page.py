@@ -61,7 +61,7 @@ def test_the_verdict_comes_first_and_says_which_by_how_much_and_how_sure(page: P
     assert leads[2].startswith("Not measured: resnet44A") and len(leads) == 3
     assert section(page, "verdict").status == "1 suspected, 1 failed, 1 missing"
     (fill,) = [line for line in commands_of(page, "verdict") if "depth=44" in line]
-    assert "shortcut=A" in fill and "seed=1,2,3" in fill
+    assert "shortcut=A" in fill and "seed=1,2,3 data=PATH" in fill
     (pairs,) = [line for line in commands_of(page, "verdict") if "bench.pairs" in line]
     assert "depth=56 " in pairs and "shortcut=B" in pairs and "a=commit:00000001" in pairs
     bad, without, passing = tables_of(page, "verdict")

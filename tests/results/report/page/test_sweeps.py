@@ -37,8 +37,9 @@ def journal(root: Path, run_id: str, restart: int = 0) -> None:
     (root / "journal").mkdir(parents=True, exist_ok=True)
     row = {"run_id": run_id, "schema_version": 1, "restart_count": restart, "status": "running", "epochs": 8}
     one = Journal(root / "journal" / f"{run_id}.{restart}.jsonl", row, "2026-11")
-    epoch = {"run_id": run_id, "restart": restart, "epoch": 3, "elapsed_s": 9.0, "top1": 0.625}
-    one.append("epoch", {"row": epoch}, sync=True)
+    for number, top1 in ((2, 0.5), (3, 0.625)):
+        epoch = {"run_id": run_id, "restart": restart, "epoch": number, "elapsed_s": 9.0, "top1": top1}
+        one.append("epoch", {"row": epoch}, sync=True)
     one.close()
 
 
@@ -87,11 +88,33 @@ def test_a_sweep_that_is_done_is_a_line(add: Any, tmp_path: Path) -> None:
     assert status == "2 of 2 cells done" and rows == {} and len(words) == 1
 
 
-def test_sweeps_that_are_not_done_come_first_and_old_ones_are_counted(tmp_path: Path) -> None:
+def test_sweeps_that_are_not_done_come_first_and_old_ones_are_counted(add: Any, tmp_path: Path) -> None:
     for place in range(8):
-        submitted(tmp_path, f"2026112{place}T195900-abcd", cells=1)
+        submitted(tmp_path, f"2026112{place}T195900-abcd", cells=1 if place == 7 else 2)
+    add(IDS[0])
     _, _, words = states(tmp_path)
-    assert words[0].startswith("20261127T") and "2 older sweeps not shown." in words
+    assert words[0].startswith("20261126T") and "2 older sweeps not shown." in words
+    assert [word[:9] for word in words if "1 completed." in word] == ["20261127T"]
+
+
+def test_a_cell_that_completed_is_done_whatever_was_submitted_after_it(add: Any, tmp_path: Path) -> None:
+    made = submitted(tmp_path, cells=1)
+    again = Array(script="b.sh", cells=(0,), run_ids=(IDS[3],))
+    made.begun(again).taken(again, "18").write()
+    add(IDS[0])
+    assert states(tmp_path)[0] == "1 of 1 cell done"
+
+
+def test_a_cell_whose_rows_cannot_be_read_says_so(add: Any, tmp_path: Path) -> None:
+    submitted(tmp_path, cells=1)
+    add(IDS[0])
+    (file,) = (tmp_path / "runs").rglob("*.parquet")
+    file.write_text("no Parquet")
+    found = gathered(tmp_path, {}, ())
+    made = sweeps.section(found)
+    assert made is not None and made.status == "0 of 1 cell done"
+    (table,) = [block for block in made.blocks if isinstance(block, Table)]
+    assert table.rows[0][1] == "its rows cannot be read" and any(IDS[0] in fault for fault in found.faults)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 2}', '{"version": 1}', "[" * 5000, "\ud800"])
