@@ -42,6 +42,7 @@ POLL_S = 0.1
 # When a rank is gone the others mostly see it and write down why; those stuck in a collective never do.
 PATIENCE_S = 15.0
 STOP_S = 10.0  # from SIGTERM to SIGKILL
+SAVE_S = 60.0  # the same of a run that saves before it ends
 NO_TIMEOUT_MIN = 60 * 24 * 365  # submitit's default of two minutes would end a run; here its own end does
 TAIL_LINES = 15
 
@@ -64,8 +65,8 @@ class Outcome:
 class Ranks:
     """The processes of one run: submitit's controller and, under it, one process a rank."""
 
-    def __init__(self, job: submitit.LocalJob[None], size: int) -> None:
-        self.job, self.size = job, size
+    def __init__(self, job: submitit.LocalJob[None], size: int, stop_s: float = STOP_S) -> None:
+        self.job, self.size, self.stop_s = job, size, stop_s
         self.controller = psutil.Process(int(job.job_id))
         self.processes: dict[int, psutil.Process] = {}
         self.killed_by: dict[int, int] = {}  # number of the signal by rank
@@ -122,7 +123,7 @@ class Ranks:
         # Loader workers and compilers too: a killed rank does not take them along.
         family: list[psutil.Process] = []
         try:
-            deadline = time.monotonic() + STOP_S
+            deadline = time.monotonic() + self.stop_s
             while time.monotonic() < deadline:
                 self._find()  # each time: the controller may only be about to start them
                 ranks = list(self.processes.values())
@@ -297,7 +298,7 @@ def _start(config: RunConfig, run_id: str, folder: Path, progress: Path, said: P
             signal.signal(number, handler)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, TERMINAL_SIGNALS)
     assert isinstance(submitted, submitit.LocalJob)
-    return Ranks(submitted, config.world_size)
+    return Ranks(submitted, config.world_size, SAVE_S if config.save else STOP_S)
 
 
 def _environment(config: RunConfig, progress: Path) -> dict[str, str]:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -35,6 +36,11 @@ from results.words import ConfigError
 
 PACKAGES = ("kernels", "bench", "resnet", "results", "launch")
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT, signal.SIGHUP)
+# For a step and a checkpoint, once a training loop is to end a run: before the launcher kills its ranks, before Slurm
+# does after SIGTERM (its KillWait is 30 s), and before its time limit.
+LOCAL_S, SLURM_S, LEAD_S = 50.0, 26.0, 110.0
+OUTLIVE_S = 10.0
+IN_ORDER = ("interrupted", "timeout", "preempted")  # kinds after which all ranks are there to save together
 # Who sends them, as far as that is known.
 SENDERS = {signal.SIGINT: ", as Ctrl-C sends it", signal.SIGHUP: ", as a terminal sends it that closes"}
 SENDERS_IN_SLURM = {
@@ -119,7 +125,9 @@ class Job:
         known: list[Cause] = []
         stop_on_signals(known, self.cause_file)
         if self.launcher_pid is not None:
-            threading.Thread(target=_outlive, args=(self.launcher_pid, known), name="launcher", daemon=True).start()
+            patience_s = LOCAL_S + OUTLIVE_S if self.config.save else OUTLIVE_S
+            outlive = partial(_outlive, self.launcher_pid, known, patience_s)
+            threading.Thread(target=outlive, name="launcher", daemon=True).start()
         from bench.training import run  # torch comes with it: only after the environment is set
 
         run.run(self.config, run_id=self.run_id, restart=restarts(os.environ))
@@ -182,17 +190,26 @@ def stop_on_signals(known: Sequence[Cause] = (), cause_file: str | None = None) 
         told = known[0] if known else Cause.read(cause_file) if cause_file and number == signal.SIGTERM else None
         return told or Cause.of_signal(number, f"rank {os.environ.get('RANK')}", in_slurm=is_task(os.environ))
 
+    def ask(number: int, cause: Cause) -> bool:
+        failure = Failure("killed", cause.kind, cause.message, int(os.environ.get("RANK") or 0))
+        if cause.kind not in IN_ORDER:
+            request.ask(failure)
+            return False
+        patience_s = LOCAL_S if not is_task(os.environ) else LEAD_S if number == signal.SIGUSR2 else SLURM_S
+        return request.ask(failure, patience_s)
+
     def stop(number: int, frame: FrameType | None) -> None:
+        cause = cause_of(number)
+        if ask(number, cause):  # the training loop saves and ends the run; so it does after a second signal
+            return
         for each in numbers:  # the run is ending: a second signal must not end the ending
             signal.signal(each, signal.SIG_IGN)
-        cause = cause_of(number)
         raise Stopped(cause.message, cause.kind)
 
     def listen() -> None:
         while got := os.read(heard, 1):
             if got[0] in numbers:
-                cause = cause_of(got[0])
-                request.ask(Failure("killed", cause.kind, cause.message, int(os.environ.get("RANK") or 0)))
+                ask(got[0], cause_of(got[0]))
 
     for number in numbers:
         signal.signal(number, stop)
@@ -233,7 +250,7 @@ def run_id_in_slurm(config: RunConfig) -> str:
     return given_run_id() or identity.slurm_run_id(config.name(), config.config_hash(), os.environ)
 
 
-def _outlive(pid: int, known: list[Cause], patience_s: float = 10.0) -> None:
+def _outlive(pid: int, known: list[Cause], patience_s: float = OUTLIVE_S) -> None:
     """End this process once `pid` is gone: in order if the main thread still can, else at once."""
     try:
         launcher = psutil.Process(pid)

@@ -19,7 +19,9 @@ from bench.training.checkpoint import compatibility
 from bench.training.engine import COMM_DTYPE
 from bench.training.process_group import World
 from bench.training.progress import Emitter
-from resnet.data import DATASETS
+from bench.training.state import RunState
+from resnet.counts import Counts
+from resnet.data import DATASETS, Splits, shown_left_out
 from resnet.fused.layer_choices import LayerChoices
 from results import identity
 from results.statistics import percentile
@@ -167,6 +169,60 @@ class Recorder:
             # Only now: what cannot be written ends the run as a failure of its own, which has to find its way here.
             self._finished = True
             self._status = status
+
+    def announce(self, world: World, splits: Splits, parameters: int, epochs: int, steps: int) -> None:
+        """Tell whoever watches what begins, and which files of its images are left out."""
+        config = self._config
+        if splits.left_out:
+            self.say(f"{splits.name}: {shown_left_out(splits.left_out)}")
+        where = machine.gpu_name(world.device) or "CPU"
+        images = "SYNTHETIC images" if config.loader == "synthetic" else splits.name
+        self.progress.emit(
+            "start",
+            about=f"{parameters:,} parameters, {world.size} ranks ({where}), {images}, "
+            f"{config.engine}, {config.kernels}, {config.precision}, batch {config.global_batch}",
+            epochs=epochs,
+            steps=steps,
+            target=config.target,
+        )
+
+    def conclude(
+        self, world: World, throughput: metrics.Throughput, counts: Counts, state: RunState, *, elapsed_s: float,
+        energy_j: float | None, **measured: Any,
+    ) -> None:  # fmt: skip
+        """Write the tables of a run that came to its end.
+
+        Args:
+            state: at the end.
+            elapsed_s, energy_j, measured: columns of `runs`; `energy_j` is None where nobody counts it.
+        """
+        row, reasons = outcome(self._config, world, throughput, counts.multiply_adds, counts.parameters)
+        for column, reason in reasons.items():
+            self.null(reason, column)
+        if energy_j is None:
+            self.null("no energy counter", "energy_j")
+        if not state.top1:
+            self.null("synthetic images: nothing to evaluate", "final_top1", "best_top1", "tta_s")
+            self.null("synthetic images", "dataset_hash", "files_left_out", "epochs_to_target")
+        elif self._config.target is None:
+            self.null("no target", "tta_s", "epochs_to_target")
+        else:
+            missed = f"top-1 never reached {self._config.target:g} (best {max(state.top1):.4f})"
+            self.null(missed, "tta_s", "epochs_to_target")
+        self.finish(
+            "completed",
+            **row,
+            best_top1=max(state.top1, default=None),
+            final_top1=state.top1[-1] if state.top1 else None,
+            tta_s=state.tta_s,
+            epochs_to_target=state.epochs_to_target,
+            steps_completed=state.step,
+            elapsed_s=elapsed_s,
+            active_s=elapsed_s - state.downtime_s,
+            train_s=throughput.seconds,
+            energy_j=energy_j,
+            **measured,
+        )
 
     def close(self) -> None:
         """Tell whoever watches that the run has ended."""

@@ -24,6 +24,8 @@ class RunState:
         tta_s: reading of the clock when the target was reached, or None.
         epochs_to_target: epochs done then, or None.
         top1: accuracy (a fraction) after each evaluation.
+        epoch_loss: of the steps of an epoch that has not ended, the sum of their losses, each the mean over the ranks.
+        epoch_hits, epoch_images: of its training images over all ranks, those that were classified right, and all.
     """
 
     epoch: int = 0
@@ -36,17 +38,20 @@ class RunState:
     tta_s: float | None = None
     epochs_to_target: int | None = None
     top1: list[float] = field(default_factory=list)
+    epoch_loss: float = 0.0
+    epoch_hits: int = 0
+    epoch_images: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("epoch", "step", "cold_wrong", "cold_images"):
+        for name in ("epoch", "step", "cold_wrong", "cold_images", "epoch_hits", "epoch_images"):
             if type(value := getattr(self, name)) is not int or not 0 <= value <= MOST:
                 raise ValueError(f"{name}={_shown(value)}: expected a whole number from 0 on")
-        for name in ("elapsed_s", "downtime_s", "tta_s"):
+        for name in ("elapsed_s", "downtime_s", "tta_s", "epoch_loss"):
             value = getattr(self, name)
             if name == "tta_s" and value is None:
                 continue
             if type(value) not in (int, float) or not 0 <= value <= MOST:
-                raise ValueError(f"{name}={_shown(value)}: expected seconds")
+                raise ValueError(f"{name}={_shown(value)}: expected {'a loss' if name == 'epoch_loss' else 'seconds'}")
         if (self.tta_s is None) != (self.epochs_to_target is None):
             raise ValueError(f"tta_s={self.tta_s}, epochs_to_target={self.epochs_to_target}: expected both or neither")
 
@@ -63,6 +68,11 @@ class RunState:
             return False
         self.tta_s, self.epochs_to_target = elapsed_s, self.epoch
         return True
+
+    def end_epoch(self) -> None:
+        """Count an epoch as done."""
+        self.epoch += 1
+        self.epoch_loss, self.epoch_hits, self.epoch_images = 0.0, 0, 0
 
     def resumed(self, away_s: float) -> None:
         """Count the time since the state was stored: the clock of a run never pauses.
@@ -98,6 +108,8 @@ class RunState:
             raise ValueError(f"step={state.step}: fewer than epoch={state.epoch}")
         if state.cold_wrong > state.cold_images:
             raise ValueError(f"cold_wrong={state.cold_wrong}: more than cold_images={state.cold_images}")
+        if state.epoch_hits > state.epoch_images:
+            raise ValueError(f"epoch_hits={state.epoch_hits}: more than epoch_images={state.epoch_images}")
         if state.downtime_s > state.elapsed_s:
             raise ValueError(f"downtime_s={state.downtime_s}: more than elapsed_s={state.elapsed_s}")
         epochs, seconds = state.epochs_to_target, state.tta_s

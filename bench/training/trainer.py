@@ -1,11 +1,14 @@
 """The training loop that every figure of the suite comes from."""
 
+import contextlib
 import dataclasses
 import math
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NoReturn
 
 import torch
 from torch import Tensor
@@ -16,7 +19,7 @@ from bench.config.examined import check_counts
 from bench.config.run_config import RunConfig
 from bench.measure import machine
 from bench.measure.clock import StepClock, Stopwatch, now_s, synchronize, wall_s
-from bench.measure.failure import Diverged
+from bench.measure.failure import Diverged, Stopped
 from bench.measure.metrics import Throughput
 from bench.training.checkpoint.of_run import RunCheckpoints
 from bench.training.checkpoint.writer import Writer
@@ -25,15 +28,18 @@ from bench.training.decoder_warnings import DecoderWarnings
 from bench.training.engine import Engine, build, set_lr
 from bench.training.evaluate import evaluate
 from bench.training.examination import Examiner
+from bench.training.group.agreement import Agreement
+from bench.training.group.stop_request import REQUEST
 from bench.training.model import build_model, describe_choices, warm_up
 from bench.training.process_group import World
-from bench.training.recorder import Recorder, outcome
+from bench.training.recorder import Recorder
 from bench.training.state import RunState
 from bench.training.training_accuracy import TrainingAccuracy
-from resnet.data import Batch, shown_left_out
+from resnet.data import Batch
 from resnet.recipe import lr_factor
 
 DRAIN_S = 1.0  # between two looks at the steps' times and losses
+ECHO_S = 2.0  # for the rank that was asked to stop to say so before those that were not
 COLD_STEPS = 50  # between two looks at the training error while the cold start of very deep nets lasts
 
 
@@ -101,6 +107,9 @@ class Trainer:
         self.cold_seen = torch.zeros(2, dtype=torch.float64, device=world.device)
         self.state = self._begin()
         self.begun = dataclasses.replace(self.state)  # where this attempt begins
+        self.saved_step = self.state.step
+        self.agreement = Agreement(world) if config.save else None
+        self.stopped = False
         self._open_data()
 
     def _open_data(self) -> None:
@@ -133,6 +142,7 @@ class Trainer:
         per_epoch = self.train_loader.steps_per_epoch
         dataset_hash = None if config.loader == "synthetic" else self.splits.hash
         self.checkpoints.check_data(dataset_hash, per_epoch)
+        self.done_in_epoch = self.begun.step - self.begun.epoch * per_epoch  # by earlier attempts
         self.total_steps = min(config.epochs * per_epoch, config.steps or sys.maxsize)
         self.epochs = -(-self.total_steps // per_epoch)
         say = self.recorder.say if self.recorder else lambda line: None
@@ -149,18 +159,7 @@ class Trainer:
                 files_left_out=None if config.loader == "synthetic" else sum(self.splits.left_out.values()),
                 images_per_epoch=self.train_loader.images_per_epoch,
             )
-            if self.splits.left_out:
-                self.recorder.say(f"{self.splits.name}: {shown_left_out(self.splits.left_out)}")
-            where = machine.gpu_name(world.device) or "CPU"
-            images = "SYNTHETIC images" if config.loader == "synthetic" else self.splits.name
-            self.recorder.progress.emit(
-                "start",
-                about=f"{self.counts.parameters:,} parameters, {world.size} ranks ({where}), {images}, "
-                f"{config.engine}, {config.kernels}, {config.precision}, batch {config.global_batch}",
-                epochs=self.epochs,
-                steps=self.total_steps,
-                target=config.target,
-            )
+            self.recorder.announce(world, self.splits, self.counts.parameters, self.epochs, self.total_steps)
 
     def elapsed_s(self) -> float:
         """Seconds of the run's clock: data, training, evaluation and checkpoints, never paused."""
@@ -171,10 +170,11 @@ class Trainer:
 
         Where that fails loaders stay open: what they wait for may never come, and the process is about to end.
         """
-        if not self.begun.epoch:
+        if not self.begun.step:
             self.examiner.after_epoch(self.model, 0)
-        for epoch in range(self.begun.epoch, self.epochs):
-            self._epoch(epoch)
+        with REQUEST.heeded() if self.config.save else contextlib.nullcontext():
+            for epoch in range(self.begun.epoch, self.epochs):
+                self._epoch(epoch)
         self.train_loader.close()
         if self.test_loader:
             self.test_loader.close()
@@ -188,7 +188,9 @@ class Trainer:
     def _epoch(self, epoch: int) -> None:
         before = self.throughput.images, self.throughput.seconds
         trained = self.train_epoch(epoch)
-        self.state.epoch = epoch + 1
+        if self.stopped:
+            self._leave()
+        self.state.end_epoch()
         eval_start = now_s()
         top1, top5 = self._evaluate()
         elapsed_s = self.elapsed_s()
@@ -226,16 +228,34 @@ class Trainer:
                     reached=reached,
                 )
 
+    def _leave(self) -> NoReturn:
+        """End a run that was asked to stop, with all that it has in a checkpoint; every rank comes here.
+
+        Raises:
+            Stopped: by whom, and where it goes on.
+        """
+        if self.state.step > self.saved_step:
+            self._save()
+        why = REQUEST.asked()
+        if why is None:
+            time.sleep(ECHO_S)  # the rank that was asked says why
+        message, kind = (why.message, why.kind) if why else ("another rank was asked to stop", "interrupted")
+        raise Stopped(f"{message}; saved after step {self.state.step}: resume={self.config.save} goes on", kind)
+
     def _left_s(self) -> float:
         """Time left at the pace so far, evaluation included."""
         done = self.state.step - self.begun.step
         return (self.elapsed_s() - self.begun.elapsed_s) / max(done, 1) * (self.total_steps - self.state.step)
 
     def train_epoch(self, epoch: int, limit: int | None = None) -> Epoch:
-        """One epoch of training, or its first `limit` steps."""
-        config, clock, throughput = self.config, self.clock, self.throughput
-        steps = min(self.train_loader.steps_per_epoch, self.total_steps - self.state.step, limit or sys.maxsize)
-        batches = self.train_loader.epoch(epoch)
+        """One epoch of training, or its first `limit` steps; the rest of one that an earlier attempt has begun."""
+        config, clock, throughput, state = self.config, self.clock, self.throughput, self.state
+        done, self.done_in_epoch = self.done_in_epoch, 0
+        if not done:
+            state.epoch_loss, state.epoch_hits, state.epoch_images = 0.0, 0, 0
+        steps = min(self.train_loader.steps_per_epoch - done, self.total_steps - state.step, limit or sys.maxsize)
+        batches = self.train_loader.epoch(epoch, done * config.grad_accum)
+        begun = state.step
         rows: list[tuple[float, ...]] = []
         lr = 0.0
         self.model.train()
@@ -243,6 +263,9 @@ class Trainer:
         throughput.begin(now_s())
         drained_s = now_s()
         for _ in range(steps):
+            if self.agreement and self.agreement.stops():
+                self.stopped = True
+                break
             lr = self._lr()
             set_lr(self.engine, lr)
             loss = self._step(batches)
@@ -260,16 +283,21 @@ class Trainer:
         rows += self._drain(epoch)
         synchronize(self.world.device)
         throughput.end(now_s(), clock.waited_s)
+        done += state.step - begun
         if not rows:
-            return Epoch(float("nan"), lr, steps)
+            return Epoch(float("nan"), lr, done)
         throughput.step_ms += [row[2] for row in rows]
         with self.accounting.running():
-            top1 = self.training_accuracy.take(self.world) if self.training_accuracy else None
+            if self.training_accuracy:
+                hits, images = self.training_accuracy.take(self.world)
+                state.epoch_hits, state.epoch_images = state.epoch_hits + hits, state.epoch_images + images
             parts = self.world.gather(torch.tensor(rows, dtype=torch.float64))
             if self.recorder:
                 for rank, part in enumerate(parts[1:], start=1):
                     self.recorder.steps(rank, [tuple(row) for row in part.tolist()])
-        return Epoch(sum(float(part[:, -1].mean()) for part in parts) / len(parts), lr, steps, top1)
+        state.epoch_loss += sum(float(part[:, -1].sum()) for part in parts) / len(parts)
+        top1 = state.epoch_hits / state.epoch_images if state.epoch_images else None
+        return Epoch(state.epoch_loss / done, lr, done, top1)
 
     def _step(self, batches: Iterator[Batch]) -> Tensor:
         """One optimizer step: `grad_accum` micro-batches. Returns this rank's detached mean loss."""
@@ -341,6 +369,7 @@ class Trainer:
         if self.state.cold:
             self.state.cold_wrong, self.state.cold_images = map(round, self.world.all_reduce(self.cold_seen.tolist()))
         self.checkpoints.save(self.engine, self.state, wall_s(), self.recorder.facts if self.recorder else {})
+        self.saved_step = self.state.step
         return now_s() - start
 
     def _begin(self) -> RunState:
@@ -362,36 +391,10 @@ class Trainer:
         mine = torch.tensor([[machine.peak_memory_bytes(self.world.device), used_j]], dtype=torch.float64)
         memory_bytes, ranks_j = torch.cat(self.world.gather(mine)).T.tolist()
         self.warnings.conclude(self.world, self.recorder)
-        if not self.recorder:
-            return
-        row, reasons = outcome(
-            self.config, self.world, self.throughput, self.counts.multiply_adds, self.counts.parameters
-        )
-        for column, reason in reasons.items():
-            self.recorder.null(reason, column)
-        if math.isnan(sum(ranks_j)):
-            self.recorder.null("no energy counter", "energy_j")
-        if not state.top1:
-            self.recorder.null("synthetic images: nothing to evaluate", "final_top1", "best_top1", "tta_s")
-            self.recorder.null("synthetic images", "dataset_hash", "files_left_out", "epochs_to_target")
-        elif self.config.target is None:
-            self.recorder.null("no target", "tta_s", "epochs_to_target")
-        else:
-            missed = f"top-1 never reached {self.config.target:g} (best {max(state.top1):.4f})"
-            self.recorder.null(missed, "tta_s", "epochs_to_target")
-        self.recorder.finish(
-            "completed",
-            **row,
-            best_top1=max(state.top1, default=None),
-            final_top1=state.top1[-1] if state.top1 else None,
-            tta_s=state.tta_s,
-            epochs_to_target=state.epochs_to_target,
-            epochs_completed=self.epochs,
-            steps_completed=state.step,
-            peak_mem_bytes=int(max(memory_bytes)),
-            energy_j=None if math.isnan(sum(ranks_j)) else sum(ranks_j),
-            instrumentation_s=self.accounting.total_s,
-            elapsed_s=elapsed_s,
-            active_s=elapsed_s - state.downtime_s,
-            train_s=self.throughput.seconds,
-        )
+        if self.recorder:
+            self.recorder.conclude(
+                self.world, self.throughput, self.counts, state, epochs_completed=self.epochs, elapsed_s=elapsed_s,
+                peak_mem_bytes=int(max(memory_bytes)),
+                energy_j=None if math.isnan(sum(ranks_j)) else sum(ranks_j),
+                instrumentation_s=self.accounting.total_s,
+            )  # fmt: skip

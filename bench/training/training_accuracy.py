@@ -34,8 +34,8 @@ class TrainingAccuracy:
         valid = torch.ones_like(hits) if batch.valid is None else batch.valid
         self._counted += torch.stack([(hits & valid).sum(), valid.sum()])
 
-    def take(self, world: World) -> float | None:
-        """The fraction of the images of all ranks that were hits since it was last asked for; None without images."""
+    def take(self, world: World) -> tuple[int, int]:
+        """Hits and images of all ranks since it was last asked for."""
         hits, images = world.all_reduce(self._counted.tolist())
         self._counted.zero_()
-        return hits / images if images else None
+        return round(hits), round(images)

@@ -101,8 +101,11 @@ class Loader(Protocol):
     batches_per_epoch: int
     images_per_epoch: int
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """Iterate over this rank's micro-batches of an epoch, counted from 0.
+
+        Args:
+            first: micro-batches that are left out, as they were seen before; the others are what they are without it.
 
         Raises:
             DataError: While iterating, for a missing, unreadable or truncated image; the message names it.

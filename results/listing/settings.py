@@ -37,6 +37,7 @@ OUTCOMES = (
     "final_top1", "epochs_to_target", "tta_s", "images_per_s", "step_ms_p50", "step_ms_p95", "data_wait_frac", "mfu",
     "peak_mem_bytes", "energy_j", "null_reasons", "epochs_completed", "steps_completed", "elapsed_s", "active_s",
     "train_s", "instrumentation_s", "recovered", "files_left_out", "decoder_warnings", "resumed_from", "resumed_epoch",
+    "resumed_step",
     "lineage", "slurm_gpus", "experiment",
 )  # fmt: skip
 # Null where a run ended before it was known, or its file is older than the column: not another setting.

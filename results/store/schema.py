@@ -98,6 +98,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         experiment=TEXT,  # of the paper, by whose name it was started, such as table6
         scale=TEXT,  # paper: as the paper has it; small: reduced, and never shown under the paper's numbers
         activation_checkpointing=FLAG,  # true: blocks computed in the backward pass what they had not kept; else null
+        resumed_step=INT,  # optimizer steps done in that checkpoint: within an epoch more than those of its epochs
     ),
     "epochs": _columns(
         run_id=TEXT, restart=INT,

@@ -97,7 +97,7 @@ class FakeRun:
     def make_loader(self, kind: str, split: Split, **_: Any) -> Any:
         self.pass_time(BUILD_S)
 
-        def epoch(number: int) -> Iterator[Batch]:
+        def epoch(number: int, first: int = 0) -> Iterator[Batch]:
             for _ in range(STEPS * self.grad_accum):
                 self.pass_time(DATA_S)
                 yield Batch(torch.zeros(BATCH, 3), torch.zeros(BATCH, dtype=torch.int64))

@@ -28,7 +28,7 @@ _CHOSEN = (
     "kernels", "loader", "engine", "zero_stage", "precision", "nodes", "ranks_per_node", "activation_checkpointing",
 )  # fmt: skip
 # Words that older versions lack.
-_LATER = {1: ("weight_decay", "target", "synthetic"), 2: ("synthetic",), 3: ()}
+_LATER = {1: ("weight_decay", "target", "synthetic"), 2: ("synthetic",), 3: (), 4: ()}
 
 
 def net_of(config: RunConfig) -> dict[str, str]:
@@ -90,7 +90,7 @@ def check_data(path: str, checkpoint: Checkpoint, dataset_hash: str | None, step
             f"(here {dataset_hash}): data= has others"
         )
     state = checkpoint.state
-    if state.step != state.epoch * steps_per_epoch:
+    if not 0 <= state.step - state.epoch * steps_per_epoch < (steps_per_epoch if checkpoint.within else 1):
         raise CheckpointError(
             f"resume={path}: state.step={state.step} after {state.epoch} epochs, which have {steps_per_epoch} steps "
             "each here"

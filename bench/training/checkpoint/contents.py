@@ -16,6 +16,7 @@ from bench.training.checkpoint.folder import (
     MOMENTUM,
     NAME,
     STATE,
+    STATISTICS,
     WEIGHTS,
     CheckpointError,
     home_of,
@@ -30,7 +31,8 @@ from bench.training.state import MOST, RunState
 from resnet.architecture import TRAINING
 
 KEY = TRAINING  # of the weights file's metadata
-VERSION = 3  # 1 and 2 had the state there, and the momentum beside the weights file
+VERSION = 4  # 3 had none of within an epoch; 1 and 2 had the state there, and the momentum beside the weights file
+IN_FOLDER = 3  # the first version that has a folder of its own
 PARTS = {WEIGHTS, MOMENTUM, STATE}
 ARCHITECTURE = ("family", "depth", "shortcut", "stride", "num_classes")  # in the weights file's metadata as well
 BUFFERS = (".running_mean", ".running_var", ".num_batches_tracked")  # of BN: in the weights, without a momentum
@@ -74,6 +76,12 @@ class Checkpoint:
     momentum: str = MOMENTUM
 
     @property
+    def within(self) -> int:
+        """Optimizer steps of an epoch that has not ended; 0 at the end of one."""
+        done = self.state.epoch * self.steps_per_epoch if self.steps_per_epoch else self.state.step
+        return max(self.state.step - done, 0)
+
+    @property
     def left(self) -> Ancestor:
         """The attempt that wrote it, as one to go on from."""
         return Ancestor(run_id=self.run_id, restart=self.restart, epoch=self.state.epoch)
@@ -89,7 +97,7 @@ def writer_of(weights: Path) -> Ancestor | None:
     """The attempt that wrote a weights file, by what its metadata says; None where no run did."""
     try:
         version, values = _version(weights, _training(weights))
-        if version >= VERSION:
+        if version >= IN_FOLDER:
             return named(str(values.get("checkpoint")))
         return _parse("", _from_version_1("", values) if version == 1 else values, version).left
     except CheckpointError:
@@ -125,7 +133,7 @@ def locate(path: str) -> Path:
     try:
         text = _training(weights)
         version, pointer = _version(weights, text)
-        if version < VERSION:
+        if version < IN_FOLDER:
             return weights
         name = pointer.get("checkpoint")
         if not isinstance(name, str) or not NAME.fullmatch(name):
@@ -163,12 +171,13 @@ def read_at(path: str, weights: Path) -> Checkpoint:
     """
     try:
         if NAME.fullmatch(weights.parent.name):
-            verify(weights.parent, PARTS)
+            verify(weights.parent, PARTS, {STATISTICS})
             state = weights.parent / STATE
             values = parsed(state, read_text(state))
-            if values.get("version") != VERSION:
-                raise CheckpointError(f"{state}: version={shown(values.get('version'))}: expected {VERSION}")
-            checkpoint = _parse(str(state), values, VERSION)
+            version = values.get("version")
+            if type(version) is not int or not IN_FOLDER <= version <= VERSION:
+                raise CheckpointError(f"{state}: version={shown(version)}: expected {IN_FOLDER} to {VERSION}")
+            checkpoint = _parse(str(state), values, version)
             _check_place(weights, checkpoint)
         else:
             version, values = _version(weights, _training(weights))
@@ -233,7 +242,7 @@ def _version(weights: Path, text: str) -> tuple[int, dict[str, Any]]:
     if type(version) is not int or version < 1:
         raise CheckpointError(f"{where}.version={shown(version)}: expected a whole number")
     if version > VERSION:
-        raise CheckpointError(f"{where}.version={shown(version)}: a later version wrote it; this reader knows 1 to 3")
+        raise CheckpointError(f"{where}.version={shown(version)}: a later version wrote it; this reader knows 1 to 4")
     return version, values
 
 
@@ -296,7 +305,9 @@ def _parse(where: str, values: Mapping[str, Any], version: int) -> Checkpoint:
         raise fault("dataset_hash", "a hash or null")
     if not _is_count(steps := values["steps_per_epoch"]) or not steps:
         raise fault("steps_per_epoch", "a whole number from 1 on")
-    if state.step != state.epoch * steps:
+    within = state.step - state.epoch * steps
+    capped = own["net"].get("steps") == str(state.step)  # whose last epoch may be a part of one, and counts as done
+    if not (0 <= within < (steps if version >= 4 else 1)) and not capped:
         raise CheckpointError(f"{where}.state.step={state.step}: {state.epoch} epochs of {steps} steps are others")
     if not _is_loss_scaler(values["loss_scaler"]):
         raise fault("loss_scaler", "scale and growth_tracker, or null")
@@ -308,6 +319,7 @@ def _parse(where: str, values: Mapping[str, Any], version: int) -> Checkpoint:
         dataset_hash=values["dataset_hash"],
         steps_per_epoch=steps,
         loss_scaler=values["loss_scaler"],
+        version=version,
     )
 
 
@@ -367,6 +379,26 @@ def _check_tensors(weights: Path, checkpoint: Checkpoint) -> None:
     momenta, _ = _header(path)
     if problem := next(_misfits(tensors, momenta), None):
         raise CheckpointError(f"{path}: its momentum does not fit the weights: {problem}")
+    if checkpoint.within:
+        _check_statistics(weights.with_name(STATISTICS), tensors, checkpoint)
+
+
+def statistics_of(rank: int, name: str) -> str:
+    """What a rank's own value of a buffer is called in the file of statistics."""
+    return f"{rank}/{name}"
+
+
+def _check_statistics(path: Path, tensors: Tensors, checkpoint: Checkpoint) -> None:
+    """See that within an epoch each rank has its running statistics, in the shapes of those of the weights."""
+    if not os.path.lexists(path):
+        lost = f"though it is of {checkpoint.within} steps within an epoch"
+        raise CheckpointError(f"{path}: the ranks' statistics are missing, {lost}")
+    found, _ = _header(path)
+    size = int(checkpoint.net["world_size"]) if str(checkpoint.net.get("world_size")).isdecimal() else 0
+    buffers = {name: entry for name, entry in tensors.items() if name.endswith(BUFFERS)}
+    expected = {statistics_of(rank, name): entry for rank in range(size) for name, entry in buffers.items()}
+    if odd := sorted(set(found) ^ set(expected)) or sorted(name for name in found if found[name] != expected[name]):
+        raise CheckpointError(f"{path}: {shown(odd[0])} is not what {size} ranks of this network have")
 
 
 def _misfits(tensors: Tensors, momenta: Tensors) -> Iterator[str]:

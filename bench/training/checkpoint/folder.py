@@ -7,6 +7,7 @@ own, written under a hidden name and renamed once it is whole:
         weights.safetensors    loads into `resnet.build`, like every weights file
         momentum.safetensors   of each parameter one tensor of its shape
         state.json             how far the run had come, and what it is (see `bench.training.checkpoint.contents`)
+        statistics.safetensors within an epoch: BN's running statistics of each rank, which differ until its end
         manifest.json          size and SHA-256 of each of these
         COMPLETE               SHA-256 of the manifest, written last
 
@@ -24,7 +25,7 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from results.durable import NO_LINKS, replace_file, sync_folder, temporary_besid
 from results.words import ConfigError, printable
 
 WEIGHTS, MOMENTUM, STATE = "weights.safetensors", "momentum.safetensors", "state.json"
+STATISTICS = "statistics.safetensors"
 MANIFEST, COMPLETE = "manifest.json", "COMPLETE"
 MANIFEST_VERSION = 1
 MOST_TEXT = 1 << 22  # bytes of a file of JSON: that of a run of 100,000 epochs
@@ -138,11 +140,12 @@ def others(home: Path, name: str = "") -> list[str]:
     return [entry for _, entry in sorted(found, reverse=True)]
 
 
-def verify(folder: Path, known: set[str]) -> None:
+def verify(folder: Path, known: set[str], optional: Set[str] = frozenset()) -> None:
     """See that a folder is a complete checkpoint: every file is there, of its size and SHA-256, and none is a link.
 
     Args:
         known: files that the reader understands, which have to be there.
+        optional: those that it understands as well, and that need not be there.
 
     Raises:
         CheckpointError: one line that names the file, without the word that was typed.
@@ -162,7 +165,7 @@ def verify(folder: Path, known: set[str]) -> None:
     text = read_text(folder / MANIFEST)
     if hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest() != marker:
         raise CheckpointError(f"{folder / MANIFEST}: its SHA-256 is not that in {COMPLETE}")
-    for name, (size, digest) in _manifest(folder / MANIFEST, text, known).items():
+    for name, (size, digest) in _manifest(folder / MANIFEST, text, known, optional).items():
         path = folder / name
         found = regular(path).st_size
         if found != size:
@@ -175,7 +178,7 @@ def verify(folder: Path, known: set[str]) -> None:
             raise CheckpointError(f"{path}: its SHA-256 is not sha256 in {MANIFEST}: it was damaged or changed")
 
 
-def _manifest(path: Path, text: str, known: set[str]) -> dict[str, tuple[int, str]]:
+def _manifest(path: Path, text: str, known: set[str], optional: Set[str]) -> dict[str, tuple[int, str]]:
     values = parsed(path, text)
     version = values.get("version")
     if version != MANIFEST_VERSION or isinstance(version, bool):
@@ -183,7 +186,7 @@ def _manifest(path: Path, text: str, known: set[str]) -> dict[str, tuple[int, st
     files = values.get("files")
     if not isinstance(files, dict):
         raise CheckpointError(f"{path}: files={shown(files)}: expected an object")
-    if unknown := sorted(set(files) - known):
+    if unknown := sorted(set(files) - known - optional):
         raise CheckpointError(f"{path}: files has {shown(unknown[0])}, which a later version wrote")
     if missing := sorted(known - set(files)):
         raise CheckpointError(f"{path}: files lacks {missing[0]}")

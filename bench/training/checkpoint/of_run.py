@@ -48,6 +48,7 @@ class RunCheckpoints:
         self.saved = read_at(path, Path(self._found))
         compatibility.check(path, self.saved, self.config)
         tensors.load_weights(path, self._found, model)
+        tensors.load_statistics(path, self._found, self.saved, model, self.world.rank)
 
     def load(self, engine: Engine) -> None:
         """Load what the engine keeps, once it is there."""
@@ -83,6 +84,7 @@ class RunCheckpoints:
             "best_top1": max(state.top1, default=None),
             "resumed_from": self.saved.left.attempt,
             "resumed_epoch": state.epoch,
+            "resumed_step": state.step,
             "lineage": " ".join(map(str, self.chain)),
         }
 

@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +15,8 @@ from torch import Tensor
 import resnet
 from bench.measure.failure import Diverged
 from bench.training.checkpoint import folder
-from bench.training.checkpoint.contents import KEY, VERSION, Checkpoint, locate, read
-from bench.training.checkpoint.folder import MOMENTUM, STATE, WEIGHTS, CheckpointError, shown
+from bench.training.checkpoint.contents import BUFFERS, KEY, VERSION, Checkpoint, locate, read, statistics_of
+from bench.training.checkpoint.folder import MOMENTUM, STATE, STATISTICS, WEIGHTS, CheckpointError, shown
 from bench.training.engine import Engine, get_momentum, loss_scaler, set_momentum
 from bench.training.process_group import World
 from results.durable import replace_file
@@ -36,6 +37,7 @@ def save(path: str, engine: Engine, world: World, checkpoint: Checkpoint) -> Non
         value = get_momentum(engine, parameter)
         if value is not None and world.rank == 0:
             momenta[name] = value.detach().to("cpu").clone(memory_format=torch.contiguous_format)
+    statistics = _statistics(engine.model, world) if checkpoint.within else {}
     if world.rank == 0:
         _check_finite(engine.model.state_dict(), momenta)
         scaler = loss_scaler(engine)
@@ -52,19 +54,59 @@ def save(path: str, engine: Engine, world: World, checkpoint: Checkpoint) -> Non
             "attempt": checkpoint.left.attempt, "epoch": checkpoint.state.epoch, "net": checkpoint.net,
         })  # fmt: skip
         data, text = safetensors.torch.save(momenta, {"format": "pt"}), checkpoint.to_json().encode()
-        folder.write(
-            weights,
-            name,
-            {
-                WEIGHTS: lambda file: resnet.save_weights(engine.model, file, {KEY: pointer}),
-                MOMENTUM: lambda file: replace_file(file, lambda opened: opened.write(data)),
-                STATE: lambda file: replace_file(file, lambda opened: opened.write(text)),
-            },
-        )
+        parts: dict[str, Callable[[Path], object]] = {
+            WEIGHTS: lambda file: resnet.save_weights(engine.model, file, {KEY: pointer}),
+            MOMENTUM: lambda file: replace_file(file, lambda opened: opened.write(data)),
+            STATE: lambda file: replace_file(file, lambda opened: opened.write(text)),
+        }
+        if statistics:
+            own = safetensors.torch.save(statistics, {"format": "pt"})
+            parts[STATISTICS] = lambda file: replace_file(file, lambda opened: opened.write(own))
+        folder.write(weights, name, parts)
         folder.prune(weights, {name, before})
         if old_momentum is not None:
             old_momentum.unlink(missing_ok=True)
     world.barrier()
+
+
+def _statistics(model: torch.nn.Module, world: World) -> dict[str, Tensor]:
+    """Each rank's own buffers, on the CPU, by `statistics_of`: within an epoch those of BN differ between ranks."""
+    buffers = _statistics_in(model)
+    flat = torch.cat([buffer.detach().double().flatten() for buffer in buffers.values()])  # which holds each exactly
+    found = {}
+    for rank, row in enumerate(world.gather(flat[None])):
+        parts = row[0].split([buffer.numel() for buffer in buffers.values()])
+        for (name, buffer), part in zip(buffers.items(), parts, strict=True):
+            found[statistics_of(rank, name)] = part.view(buffer.shape).to("cpu", buffer.dtype).contiguous()
+    return found
+
+
+def _statistics_in(model: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: buffer for name, buffer in model.named_buffers() if name.endswith(BUFFERS)}
+
+
+def load_statistics(path: str, found: str, checkpoint: Checkpoint, model: torch.nn.Module, rank: int) -> None:
+    """Load this rank's own buffers of a checkpoint that was written within an epoch; of another there is nothing to do.
+
+    Args:
+        path: what was typed, for messages.
+        found: its weights file, see `agreed`.
+
+    Raises:
+        CheckpointError: they cannot be read.
+    """
+    if not checkpoint.within:
+        return
+    file = Path(found).with_name(STATISTICS)
+    try:
+        statistics = safetensors.torch.load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"resume={path}: its statistics {file} cannot be read: {error}") from error
+    for name, buffer in _statistics_in(model).items():
+        value = statistics[statistics_of(rank, name)]
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise CheckpointError(f"resume={path}: {file}: {statistics_of(rank, name)} has values that are not finite")
+        buffer.copy_(value)
 
 
 def _check_finite(*groups: dict[str, Tensor]) -> None:
@@ -92,7 +134,7 @@ def _present(weights: Path, checkpoint: Checkpoint) -> tuple[str, Path | None]:
         if f"-{checkpoint.left.attempt}-" in name:
             return name, old
         try:
-            folder.verify(home / name, {WEIGHTS, MOMENTUM, STATE})
+            folder.verify(home / name, {WEIGHTS, MOMENTUM, STATE}, {STATISTICS})
         except CheckpointError:
             continue
         return name, old

@@ -1,7 +1,9 @@
-"""A signal that asks a run to stop, for a main thread that never gets to Python's handler: it waits in a collective."""
+"""A signal that asks a run to stop: for a training loop that saves first, and for a main thread that waits for ever."""
 
+import contextlib
 import threading
 import time
+from collections.abc import Iterator
 
 from bench.measure.failure import Failure
 
@@ -10,21 +12,47 @@ PATIENCE_S = 4.0
 
 
 class StopRequest:
-    """What the watchdog asks after; see `launch.job.stop_on_signals` for who answers."""
+    """What the watchdog and the training loop ask after; see `launch.job.stop_on_signals` for who answers."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._asked: tuple[float, Failure] | None = None
+        self._heeded = False
 
-    def ask(self, failure: Failure) -> None:
-        """Note that the run is to stop; the first reason stands."""
+    @contextlib.contextmanager
+    def heeded(self) -> Iterator[None]:
+        """For the `with` block the training loop looks whether the run is to stop; it ends it where all ranks agree."""
         with self._lock:
-            self._asked = self._asked or (time.monotonic(), failure)
+            self._heeded = True
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._heeded = False
+
+    def ask(self, failure: Failure, patience_s: float = PATIENCE_S) -> bool:
+        """Note that the run is to stop; the first reason stands.
+
+        Args:
+            patience_s: what a training loop that heeds it has, for its step and for its checkpoint.
+
+        Returns:
+            Whether it is heeded, so that the main thread is to go on.
+        """
+        with self._lock:
+            patience_s = patience_s if self._heeded else PATIENCE_S
+            self._asked = self._asked or (time.monotonic() + patience_s, failure)
+            return self._heeded
+
+    def asked(self) -> Failure | None:
+        """Why the run is to stop; None where nobody asked."""
+        with self._lock:
+            return self._asked[1] if self._asked else None
 
     def overdue(self) -> Failure | None:
         """Why the run is to stop, once its main thread has had the time for it."""
         with self._lock:
-            if self._asked is None or time.monotonic() - self._asked[0] < PATIENCE_S:
+            if self._asked is None or time.monotonic() < self._asked[0]:
                 return None
             return self._asked[1]
 

@@ -100,10 +100,10 @@ class DaliLoader(StreamLoader):
         super().close()
         self._spare = None
 
-    def _open(self, first_epoch: int) -> Generator[Batch, None, None]:
+    def _open(self, first_epoch: int, first: int) -> Generator[Batch, None, None]:
         on_cpu = self._device.type == "cpu"
         look = self._signs.look
-        prefetch = Prefetch(self._produce(first_epoch), _DECODED, "dali-decode", None if on_cpu else look)
+        prefetch = Prefetch(self._produce(first_epoch, first), _DECODED, "dali-decode", None if on_cpu else look)
         if on_cpu:
             prefetch = Prefetch(self._finish(prefetch), _READY, "dali-finish", look)
         reading: collections.deque[tuple[Any, torch.cuda.Event]] = collections.deque()
@@ -130,18 +130,18 @@ class DaliLoader(StreamLoader):
             for _, event in reading:
                 event.synchronize()
 
-    def _produce(self, first_epoch: int) -> Generator[tuple[_Sent, Any], None, None]:
+    def _produce(self, first_epoch: int, first: int) -> Generator[tuple[_Sent, Any], None, None]:
         """Yield batches as DALI leaves them; runs in a thread of its own, the only one that touches the pipeline."""
         graph, self._spare = self._spare or self._build(), None
         try:
-            yield from self._run(graph, first_epoch)
+            yield from self._run(graph, first_epoch, first)
         except RuntimeError as error:
             raise _named(error) from None
         finally:
             graph.pipeline = None
 
-    def _run(self, graph: dali_graph.Graph, first_epoch: int) -> Generator[tuple[_Sent, Any], None, None]:
-        todo = requests(self._sampler, first_epoch, self._epochs)
+    def _run(self, graph: dali_graph.Graph, first_epoch: int, first: int) -> Generator[tuple[_Sent, Any], None, None]:
+        todo = requests(self._sampler, first_epoch, self._epochs, first)
         inside: collections.deque[_Sent] = collections.deque()
         with ThreadPoolExecutor(self._threads, "dali-reader") as pool:
             for epoch, rows in itertools.islice(todo, dali_graph.DEPTH):

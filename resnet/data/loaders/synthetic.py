@@ -62,11 +62,12 @@ class SyntheticLoader(StreamLoader):
             self._batches.append((images, labels))
         self._device = device
 
-    def _open(self, first_epoch: int) -> Generator[Batch, None, None]:
+    def _open(self, first_epoch: int, first: int) -> Generator[Batch, None, None]:
         while True:
-            for index in range(self.batches_per_epoch):
+            for index in range(first, self.batches_per_epoch):
                 images, labels = self._batches[index % len(self._batches)]
                 yield Batch(images, labels, self._valid(index))
+            first = 0
 
     def _valid(self, index: int) -> torch.Tensor | None:
         sampler = self._sampler

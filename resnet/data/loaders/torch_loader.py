@@ -122,13 +122,14 @@ def _shifted(image: np.ndarray, shift: np.ndarray) -> np.ndarray:
 class _Requests(Sampler[Any]):
     """The rest of the run's requests, as the DataLoader wants them."""
 
-    def __init__(self, sampler: order.Sampler, first_epoch: int, epochs: int | None) -> None:
+    def __init__(self, sampler: order.Sampler, first_epoch: int, epochs: int | None, first: int) -> None:
         self._sampler = sampler
         self._first_epoch = first_epoch
         self._epochs = epochs
+        self._first = first
 
     def __iter__(self) -> Iterator[tuple[int, order.Rows]]:
-        return requests(self._sampler, self._first_epoch, self._epochs)
+        return requests(self._sampler, self._first_epoch, self._epochs, self._first)
 
 
 def _as_is(batch: Any) -> Any:
@@ -176,11 +177,11 @@ class TorchLoader(StreamLoader):
         processes = self._processes
         return processes.describe(self._awaited % self._workers) if processes else "loader=torch: its next batch"
 
-    def _open(self, first_epoch: int) -> Generator[Batch, None, None]:
+    def _open(self, first_epoch: int, first: int) -> Generator[Batch, None, None]:
         on_gpu = self._device.type == "cuda"
         loader: DataLoader[Any] = DataLoader(
             self._batches,
-            sampler=_Requests(self._sampler, first_epoch, self._epochs),
+            sampler=_Requests(self._sampler, first_epoch, self._epochs, first),
             batch_size=None,
             num_workers=self._workers,
             collate_fn=_as_is,

@@ -264,7 +264,7 @@ def test_the_chain_goes_on_in_the_next_checkpoint(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"step": 24}, "state.step=24 after 1 epochs, which have 12 steps each here"),
+        ({"step": 11}, "state.step=11 after 1 epochs, which have 12 steps each here"),
         ({"dataset_hash": "other"}, r"dataset_hash=other \(here abc\)"),
     ],
 )

@@ -37,11 +37,11 @@ def test_hits_are_counted_by_hand() -> None:
     accuracy = TrainingAccuracy(CPU)
     for batch in (scored([1, 0, 1]), scored([0, 1])):
         accuracy.add(batch.images, batch)
-    assert accuracy.take(ALONE) == 3 / 5
+    assert accuracy.take(ALONE) == (3, 5)
     padded = scored([1, 1, 0, 1], valid=[1, 0, 1, 0])
     accuracy.add(padded.images, padded)
-    assert accuracy.take(ALONE) == 1 / 2  # of this epoch alone
-    assert accuracy.take(ALONE) is None
+    assert accuracy.take(ALONE) == (1, 2)  # of this epoch alone
+    assert accuracy.take(ALONE) == (0, 0)
 
 
 def test_counting_never_asks_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,7 +72,7 @@ class ScoredRun(FakeRun):
         monkeypatch.setattr(bench.training.trainer, "build_model", lambda config: Scores())
 
     def make_loader(self, kind: str, split: Split, *, train: bool, **_: Any) -> Any:
-        def epoch(number: int) -> Iterator[Batch]:
+        def epoch(number: int, first: int = 0) -> Iterator[Batch]:
             for _ in range(STEPS // 2 * self.grad_accum):
                 # Of the first batch all but one are right; of the second, which meets the opposite, one is.
                 yield scored([1, 1, 1, 0]) if train else scored([0, 0, 0, 0])

@@ -55,6 +55,7 @@ def test_every_specified_column_is_there(table):
                 "experiment",
                 "scale",
                 "activation_checkpointing",
+                "resumed_step",
             ],
         ),  # fmt: skip
         ("kernels", ["status", "copy_bytes_per_s", "matrix_flops_per_s", "config", "predicted_us"]),
