@@ -366,10 +366,9 @@ def test_a_bad_file_is_one_line():
 def test_text_and_times_of_a_file_of_today_are_checked_as_those_of_an_older_one(tmp_path):
     """A file that has the schema as it is goes a shorter way, past whatever brings columns into order."""
     row = {"run_id": "r", "schema_version": 1, "restart_count": 0, "status": "completed", "null_reasons": {"mfu": "x"}}
-    good = to_table("runs", [row])
-    bad_text = pa.Array.from_buffers(
-        pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\2\0\0\0"), pa.py_buffer(b"\xff\xfe")]
-    )
+    good = schema.to_table("runs", [row])
+    ends, letters = pa.py_buffer(b"\0\0\0\0\2\0\0\0"), pa.py_buffer(b"\xff\xfe")
+    bad_text = pa.Array.from_buffers(pa.string(), 1, [None, ends, letters])
     far = pa.array([2**62], pa.timestamp("us", tz="UTC"))
     twice = pa.array([[("mfu", "x"), ("mfu", "y")]], pa.map_(pa.string(), pa.string()))
     changes = {
