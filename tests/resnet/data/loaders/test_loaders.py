@@ -140,6 +140,24 @@ def test_a_run_resumed_at_an_epoch_sees_what_the_whole_run_saw(kind, photographs
     assert any((one[0] != two[0]).any() for one, two in zip(whole[:6], resumed, strict=True))
 
 
+@pytest.mark.parametrize("kind", [*READERS, "synthetic"])
+@pytest.mark.parametrize("first", [1, 4])
+def test_what_is_left_of_an_epoch_is_the_end_of_the_whole_one_and_the_next_one_follows(kind, first, photographs):
+    def batches(loader, *where):
+        return [(batch.images.clone(), batch.labels.clone()) for batch in loader.epoch(*where)]
+
+    whole, rest = (loader(kind, photographs.train, train=True, epochs=3) for _ in range(2))
+    expected = [batches(whole, 0), batches(whole, 1)]
+    found = [batches(rest, 0, first), batches(rest, 1)]
+    with pytest.raises(ValueError, match="first=5: an epoch has micro-batches 0 to 4"):
+        next(rest.epoch(1, 5))
+    for one in (whole, rest):
+        one.close()
+    assert [len(epoch) for epoch in found] == [5 - first, 5]
+    for ours, theirs in zip([*found[0], *found[1]], [*expected[0][first:], *expected[1]], strict=True):
+        assert torch.equal(ours[0], theirs[0]) and torch.equal(ours[1], theirs[1])
+
+
 @pytest.mark.parametrize("kind", READERS)
 def test_two_ranks_together_see_one_rank_with_twice_the_batch(kind, photographs):
     whole = read(kind, photographs.train, train=True, batch=6)
