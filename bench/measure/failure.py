@@ -10,6 +10,7 @@ from results.words import ConfigError
 OWN = ("bench", "kernels", "launch", "resnet", "results")  # packages whose errors say in one line what happened
 
 NAMELESS = "another rank is gone"  # which, `bench.training.causes` finds out
+SAVED = "; saved after step "  # in what a stopped run says, before the step and where it goes on
 
 
 class Diverged(ArithmeticError):

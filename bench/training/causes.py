@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.config.environment import END_VARIABLE, RankEnvironment
 from bench.config.slurm import is_task, this_job
-from bench.measure.failure import NAMELESS, Failure
+from bench.measure.failure import NAMELESS, SAVED, Failure
 
 SCONTROL_S = 5.0
 SHOWN = 8  # ranks that a message names
@@ -28,13 +28,14 @@ def explained(
     """
     by_slurm = failure.kind == "interrupted" and is_task(environ)
     job = _job(environ) if by_slurm else {}
-    said = failure.message.partition(", which Slurm")[0]
+    head, saved, where = failure.message.partition(SAVED)
+    said, saved = head.partition(", which Slurm")[0], saved + where
     if job.get("PreemptTime", "None") != "None":
-        return replace(failure, kind="preempted", message=f"{said}: a job of a higher priority takes the nodes")
+        return replace(failure, kind="preempted", message=f"{said}: a job of a higher priority takes the nodes{saved}")
     if job.get("Reason") == "TimeLimit":
-        return replace(failure, kind="timeout", message=f"{said}: the job has met its time limit")
+        return replace(failure, kind="timeout", message=f"{said}: the job has met its time limit{saved}")
     if by_slurm and job.get("JobState") != "RUNNING":
-        return replace(failure, message=f"{said}: the job was cancelled") if job else failure
+        return replace(failure, message=f"{said}: the job was cancelled{saved}") if job else failure
     if not (by_slurm or failure.message.startswith(NAMELESS)):
         return failure
     ranks = gone()

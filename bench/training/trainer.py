@@ -19,7 +19,7 @@ from bench.config.examined import check_counts
 from bench.config.run_config import RunConfig
 from bench.measure import machine
 from bench.measure.clock import StepClock, Stopwatch, now_s, synchronize, wall_s
-from bench.measure.failure import Diverged, Stopped
+from bench.measure.failure import SAVED, Diverged, Stopped
 from bench.measure.metrics import Throughput
 from bench.training.checkpoint.of_run import RunCheckpoints
 from bench.training.checkpoint.writer import Writer
@@ -240,7 +240,7 @@ class Trainer:
         if why is None:
             time.sleep(ECHO_S)  # the rank that was asked says why
         message, kind = (why.message, why.kind) if why else ("another rank was asked to stop", "interrupted")
-        raise Stopped(f"{message}; saved after step {self.state.step}: resume={self.config.save} goes on", kind)
+        raise Stopped(f"{message}{SAVED}{self.state.step}: resume={self.config.save} goes on", kind)
 
     def _left_s(self) -> float:
         """Time left at the pace so far, evaluation included."""

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bench.config.environment import END_VARIABLE, RankEnvironment
-from bench.measure.failure import NAMELESS, Failure
+from bench.measure.failure import NAMELESS, SAVED, Failure
 from bench.training.causes import explained, note_end
 
 PLACE = RankEnvironment(rank=0, world_size=4, local_rank=0, local_world_size=2, hosts=("n1", "n2"))
@@ -45,6 +45,10 @@ def test_what_slurm_knows_says_why_it_sent_a_signal(name: str, tmp_path: Path, m
         (tmp_path / "scontrol").chmod(0o755)
     found = explained(Failure("killed", "interrupted", SIGNAL, 0), PLACE, lambda: gone, TASK)
     assert (found.status, found.kind, found.message) == expected
+    if expected[0] == "killed":  # whoever stopped it, where it goes on is said as well
+        saved = f"{SAVED}43: resume=/a/b goes on"
+        found = explained(Failure("killed", "interrupted", SIGNAL + saved, 0), PLACE, lambda: gone, TASK)
+        assert (found.status, found.kind, found.message) == (*expected[:2], expected[2] + saved)
 
 
 def test_outside_of_slurm_a_signal_is_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from results.words import ConfigError, counted, parse_json, printable
 __all__ = ["choices_table", "section"]
 
 ROW_PX, HEAD_PX = 34, 96
-MOST_DRAWN, MOST_ROWS = 20, 80
+MOST_DRAWN, MOST_ROWS = 16, 80
 LIBRARY = ("eager", "compile")  # backends that are not ours
 
 
