@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from results.exporters import command
-from results.exporters.parts import part_of
+from results.exporters.parts import gone, part_of
 from results.exporters.runs import exported
 from results.store.files import read_rows
 from results.words import RECORD_ROOT, ConfigError
@@ -81,6 +81,8 @@ def test_a_part_is_gone_at_the_end_and_those_of_the_dead_with_it(tmp_path: Path)
         (part / "file").write_text("x")
         raise KeyError
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
+    # Of another host's processes nobody can say that they are gone.
+    assert gone(host, "999999999") and not gone(host, "1") and not gone("elsewhere", "999999999")
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,13 @@ def test_a_cell_that_is_alone_has_its_marks(nights: Any, tmp_path: Path) -> None
     made = grid.section(gathered(tmp_path, {}, (), now=FIRST + timedelta(days=2)))
     (alone,) = [block for block in made.blocks if isinstance(block, Table)]
     assert alone.rows[0][2] == f"1,001 {grid.STALE}"
+    found = gathered(tmp_path, {}, (), now=FIRST + timedelta(days=2))
+    found.runs = found.runs[:3]
+    one = next(iter(found.findings))
+    key = found.runs[-1].key
+    found.findings = [type(one)(**{**vars(one), "key": key, "metric": "images_per_s", "verdict": Verdict.REGRESSION})]
+    (alone,) = [block for block in grid.section(found).blocks if isinstance(block, Table)]
+    assert alone.rows[0][2] == f"1,001 {grid.WORSE}"
 
 
 def test_time_to_a_target_that_few_reached_is_no_time(evidence: Evidence) -> None:
@@ -246,7 +253,9 @@ def test_efficiency_says_when_its_figures_were_measured(evidence: Evidence) -> N
     wide = [type(run)({**run.row, "world_size": 4, "nodes": 2}, run.root,
                       {**run.parts, "configuration": {**run.parts["configuration"], "nodes": 2}}, run.key + "w")
             for run in runs[-3:]]  # fmt: skip
-    found = Evidence(root=evidence.root, made=evidence.made, runs=[*runs[:3], *wide])
+    found = Evidence(root=evidence.root, made=evidence.made, runs=[*runs[:4], *wide])
     (table,) = [block for block in scaling.section(found).blocks if isinstance(block, Table)]
-    assert [row[6] for row in table.rows] == [f"{runs[0].started:%Y-%m-%d}", f"{runs[-1].started:%Y-%m-%d}"]
+    assert [row[6] for row in table.rows] == [
+        f"{runs[0].started:%Y-%m-%d} to {runs[3].started:%Y-%m-%d}", f"{runs[-1].started:%Y-%m-%d}",
+    ]  # fmt: skip
     assert any(isinstance(block, Picture) for block in scaling.section(found).blocks)
