@@ -32,7 +32,7 @@ from bench.training.progress import Display, Follower
 from bench.training.ranks import free_port
 from launch.gpus import gpus_here
 from launch.interrupts import TERMINAL_SIGNALS, Interrupted, held_back, interruptible
-from launch.job import Cause, Job, given_run_id, new_run_id
+from launch.job import IN_ORDER, Cause, Job, given_run_id, new_run_id
 from results.listing.terminal import failures, show, summary
 from results.recover import recover
 from results.store.files import read_rows, table_files
@@ -65,8 +65,8 @@ class Outcome:
 class Ranks:
     """The processes of one run: submitit's controller and, under it, one process a rank."""
 
-    def __init__(self, job: submitit.LocalJob[None], size: int, stop_s: float = STOP_S) -> None:
-        self.job, self.size, self.stop_s = job, size, stop_s
+    def __init__(self, job: submitit.LocalJob[None], size: int) -> None:
+        self.job, self.size = job, size
         self.controller = psutil.Process(int(job.job_id))
         self.processes: dict[int, psutil.Process] = {}
         self.killed_by: dict[int, int] = {}  # number of the signal by rank
@@ -117,13 +117,17 @@ class Ranks:
             return None
         return Cause("interrupted", f"the process that started the ranks (submitit, {self.controller.pid}) is gone")
 
-    def stop(self) -> None:
-        """End all processes of the run, in order if they can, and wait until they are gone."""
+    def stop(self, patience_s: float = STOP_S) -> None:
+        """End all processes of the run, in order if they can, and wait until they are gone.
+
+        Args:
+            patience_s: from SIGTERM to SIGKILL.
+        """
         told: set[int] = set()
         # Loader workers and compilers too: a killed rank does not take them along.
         family: list[psutil.Process] = []
         try:
-            deadline = time.monotonic() + self.stop_s
+            deadline = time.monotonic() + patience_s
             while time.monotonic() < deadline:
                 self._find()  # each time: the controller may only be about to start them
                 ranks = list(self.processes.values())
@@ -247,7 +251,7 @@ def run_one(config: RunConfig, run_id: str) -> Outcome:
         try:
             if ranks:
                 causes[0].write(said)
-                ranks.stop()
+                ranks.stop(SAVE_S if config.save and causes[0].kind in IN_ORDER else STOP_S)
         finally:  # a second signal hurries the ranks; their rows are written all the same
             with held_back():
                 _conclude(config, run_id, display, follower, causes[0])
@@ -298,7 +302,7 @@ def _start(config: RunConfig, run_id: str, folder: Path, progress: Path, said: P
             signal.signal(number, handler)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, TERMINAL_SIGNALS)
     assert isinstance(submitted, submitit.LocalJob)
-    return Ranks(submitted, config.world_size, SAVE_S if config.save else STOP_S)
+    return Ranks(submitted, config.world_size)
 
 
 def _environment(config: RunConfig, progress: Path) -> dict[str, str]:

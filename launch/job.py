@@ -37,8 +37,9 @@ from results.words import ConfigError
 PACKAGES = ("kernels", "bench", "resnet", "results", "launch")
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT, signal.SIGHUP)
 # For a step and a checkpoint, once a training loop is to end a run: before the launcher kills its ranks, before Slurm
-# does after SIGTERM (its KillWait is 30 s), and before its time limit.
-LOCAL_S, SLURM_S, LEAD_S = 50.0, 26.0, 110.0
+# does after SIGTERM (its KillWait is 30 s, of which it takes up to 10 to find out and write down why), and before its
+# time limit.
+LOCAL_S, SLURM_S, LEAD_S = 50.0, 18.0, 110.0
 OUTLIVE_S = 10.0
 IN_ORDER = ("interrupted", "timeout", "preempted")  # kinds after which all ranks are there to save together
 # Who sends them, as far as that is known.

@@ -97,8 +97,8 @@ def _training(path: str, text: str | None, architecture: Architecture) -> dict[s
     attempt, epoch = values.get("attempt"), values.get("epoch")
     if attempt is not None and not (isinstance(attempt, str) and _ATTEMPT.fullmatch(attempt)):
         raise _untrue(path, "attempt", attempt, "expected RUN.RESTART")
-    if epoch is not None and not (type(epoch) is int and 0 < epoch < 2**31):
-        raise _untrue(path, "epoch", epoch, "expected a whole number from 1 on")
+    if epoch is not None and not (type(epoch) is int and 0 <= epoch < 2**31):
+        raise _untrue(path, "epoch", epoch, "expected a whole number from 0 on")
     return {"words": said, "attempt": attempt, "epoch": epoch}
 
 

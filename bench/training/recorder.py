@@ -20,7 +20,7 @@ from bench.training.engine import COMM_DTYPE
 from bench.training.process_group import World
 from bench.training.progress import Emitter
 from bench.training.state import RunState
-from resnet.counts import Counts
+from resnet import Counts
 from resnet.data import DATASETS, Splits, shown_left_out
 from resnet.fused.layer_choices import LayerChoices
 from results import identity

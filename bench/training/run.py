@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 import traceback
+from dataclasses import replace
 from typing import NoReturn
 
 from bench.config.environment import RankEnvironment
@@ -14,6 +15,7 @@ from bench.measure.failure import Failure, classify, one_line
 from bench.training.causes import explained, note_end
 from bench.training.checkpoint.of_run import claim, restart_of
 from bench.training.checkpoint.writer import Writer
+from bench.training.group.stop_request import REQUEST
 from bench.training.process_group import World, start_process_group
 from bench.training.recorder import Recorder
 from bench.training.starvation import Starvation
@@ -85,6 +87,8 @@ def run(config: RunConfig, *, run_id: str, restart: int = 0) -> None:
         for number in (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         failure = classify(error, rank)
+        if (why := REQUEST.asked()) and failure.kind == "data":  # what stopped it may have ended its loader too
+            failure = replace(why, message=f"{why.message}; {failure.message}", rank=rank)
         if failure.status == "failed":  # whatever the kind: a name that is wrong must not hide the cause
             traceback.print_exc()
         end(failure)

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import math
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +18,7 @@ from bench.config.examined import check_counts
 from bench.config.run_config import RunConfig
 from bench.measure import machine
 from bench.measure.clock import StepClock, Stopwatch, now_s, synchronize, wall_s
-from bench.measure.failure import SAVED, Diverged, Stopped
+from bench.measure.failure import Diverged, Stopped
 from bench.measure.metrics import Throughput
 from bench.training.checkpoint.of_run import RunCheckpoints
 from bench.training.checkpoint.writer import Writer
@@ -28,7 +27,7 @@ from bench.training.decoder_warnings import DecoderWarnings
 from bench.training.engine import Engine, build, set_lr
 from bench.training.evaluate import evaluate
 from bench.training.examination import Examiner
-from bench.training.group.agreement import Agreement
+from bench.training.group.agreement import Agreement, stopped
 from bench.training.group.stop_request import REQUEST
 from bench.training.model import build_model, describe_choices, warm_up
 from bench.training.process_group import World
@@ -39,7 +38,6 @@ from resnet.data import Batch
 from resnet.recipe import lr_factor
 
 DRAIN_S = 1.0  # between two looks at the steps' times and losses
-ECHO_S = 2.0  # for the rank that was asked to stop to say so before those that were not
 COLD_STEPS = 50  # between two looks at the training error while the cold start of very deep nets lasts
 
 
@@ -107,7 +105,7 @@ class Trainer:
         self.cold_seen = torch.zeros(2, dtype=torch.float64, device=world.device)
         self.state = self._begin()
         self.begun = dataclasses.replace(self.state)  # where this attempt begins
-        self.saved_step = self.state.step
+        self.saved, self.saved_step = False, self.state.step
         self.agreement = Agreement(world) if config.save else None
         self.stopped = False
         self._open_data()
@@ -172,7 +170,7 @@ class Trainer:
         """
         if not self.begun.step:
             self.examiner.after_epoch(self.model, 0)
-        with REQUEST.heeded() if self.config.save else contextlib.nullcontext():
+        with REQUEST.heeded(alone=self.world.size == 1) if self.config.save else contextlib.nullcontext():
             for epoch in range(self.begun.epoch, self.epochs):
                 self._epoch(epoch)
         self.train_loader.close()
@@ -180,6 +178,8 @@ class Trainer:
             self.test_loader.close()
         # Its rows first: what ends the run while its net is looked at must not take a whole training along.
         self._conclude()
+        if self.world.size == 1 and self.config.save and (why := REQUEST.asked()):
+            raise Stopped(why.message, why.kind)  # of several ranks the watchdog does it
         torch.backends.cudnn.benchmark = False  # which would time algorithms for each size of multi-scale
         self.examiner.after_training(self.model)
         if self.recorder:
@@ -236,11 +236,9 @@ class Trainer:
         """
         if self.state.step > self.saved_step:
             self._save()
-        why = REQUEST.asked()
-        if why is None:
-            time.sleep(ECHO_S)  # the rank that was asked says why
-        message, kind = (why.message, why.kind) if why else ("another rank was asked to stop", "interrupted")
-        raise Stopped(f"{message}{SAVED}{self.state.step}: resume={self.config.save} goes on", kind)
+        if self.recorder:
+            self.recorder.update(steps_completed=self.state.step)
+        raise stopped(self.state.step, self.config.save if self.saved else None)
 
     def _left_s(self) -> float:
         """Time left at the pace so far, evaluation included."""
@@ -256,6 +254,8 @@ class Trainer:
         steps = min(self.train_loader.steps_per_epoch - done, self.total_steps - state.step, limit or sys.maxsize)
         batches = self.train_loader.epoch(epoch, done * config.grad_accum)
         begun = state.step
+        if self.agreement:
+            self.agreement.ask_next()
         rows: list[tuple[float, ...]] = []
         lr = 0.0
         self.model.train()
@@ -369,7 +369,7 @@ class Trainer:
         if self.state.cold:
             self.state.cold_wrong, self.state.cold_images = map(round, self.world.all_reduce(self.cold_seen.tolist()))
         self.checkpoints.save(self.engine, self.state, wall_s(), self.recorder.facts if self.recorder else {})
-        self.saved_step = self.state.step
+        self.saved, self.saved_step = True, self.state.step
         return now_s() - start
 
     def _begin(self) -> RunState:

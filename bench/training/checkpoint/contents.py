@@ -11,6 +11,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from bench.training.checkpoint import rank_statistics
 from bench.training.checkpoint.ancestor import Ancestor, named
 from bench.training.checkpoint.folder import (
     MOMENTUM,
@@ -27,6 +28,7 @@ from bench.training.checkpoint.folder import (
     shown,
     verify,
 )
+from bench.training.checkpoint.rank_statistics import BUFFERS, Tensors
 from bench.training.state import MOST, RunState
 from resnet.architecture import TRAINING
 
@@ -35,11 +37,9 @@ VERSION = 4  # 3 had none of within an epoch; 1 and 2 had the state there, and t
 IN_FOLDER = 3  # the first version that has a folder of its own
 PARTS = {WEIGHTS, MOMENTUM, STATE}
 ARCHITECTURE = ("family", "depth", "shortcut", "stride", "num_classes")  # in the weights file's metadata as well
-BUFFERS = (".running_mean", ".running_var", ".num_batches_tracked")  # of BN: in the weights, without a momentum
 FLOATS = ("F16", "BF16", "F32", "F64")
 _RUN_ID = re.compile(r"[A-Za-z0-9._-]{0,128}", re.ASCII)
 _WORD = re.compile(r"[a-z_]{1,40}(\.[a-z_]{1,40})?", re.ASCII)
-Tensors = dict[str, tuple[str, tuple[int, ...]]]  # dtype, such as F32, and shape by name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -380,25 +380,9 @@ def _check_tensors(weights: Path, checkpoint: Checkpoint) -> None:
     if problem := next(_misfits(tensors, momenta), None):
         raise CheckpointError(f"{path}: its momentum does not fit the weights: {problem}")
     if checkpoint.within:
-        _check_statistics(weights.with_name(STATISTICS), tensors, checkpoint)
-
-
-def statistics_of(rank: int, name: str) -> str:
-    """What a rank's own value of a buffer is called in the file of statistics."""
-    return f"{rank}/{name}"
-
-
-def _check_statistics(path: Path, tensors: Tensors, checkpoint: Checkpoint) -> None:
-    """See that within an epoch each rank has its running statistics, in the shapes of those of the weights."""
-    if not os.path.lexists(path):
-        lost = f"though it is of {checkpoint.within} steps within an epoch"
-        raise CheckpointError(f"{path}: the ranks' statistics are missing, {lost}")
-    found, _ = _header(path)
-    size = int(checkpoint.net["world_size"]) if str(checkpoint.net.get("world_size")).isdecimal() else 0
-    buffers = {name: entry for name, entry in tensors.items() if name.endswith(BUFFERS)}
-    expected = {statistics_of(rank, name): entry for rank in range(size) for name, entry in buffers.items()}
-    if odd := sorted(set(found) ^ set(expected)) or sorted(name for name in found if found[name] != expected[name]):
-        raise CheckpointError(f"{path}: {shown(odd[0])} is not what {size} ranks of this network have")
+        path = weights.with_name(STATISTICS)
+        found = _header(path)[0] if os.path.lexists(path) else None
+        rank_statistics.check(path, found, tensors, checkpoint.net.get("world_size"), checkpoint.within)
 
 
 def _misfits(tensors: Tensors, momenta: Tensors) -> Iterator[str]:

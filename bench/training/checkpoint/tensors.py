@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,8 +15,9 @@ from torch import Tensor
 import resnet
 from bench.measure.failure import Diverged
 from bench.training.checkpoint import folder
-from bench.training.checkpoint.contents import BUFFERS, KEY, VERSION, Checkpoint, locate, read, statistics_of
+from bench.training.checkpoint.contents import KEY, VERSION, Checkpoint, locate, read
 from bench.training.checkpoint.folder import MOMENTUM, STATE, STATISTICS, WEIGHTS, CheckpointError, shown
+from bench.training.checkpoint.rank_statistics import BUFFERS, statistics_of
 from bench.training.engine import Engine, get_momentum, loss_scaler, set_momentum
 from bench.training.process_group import World
 from results.durable import replace_file
@@ -55,7 +56,7 @@ def save(path: str, engine: Engine, world: World, checkpoint: Checkpoint) -> Non
         })  # fmt: skip
         data, text = safetensors.torch.save(momenta, {"format": "pt"}), checkpoint.to_json().encode()
         parts: dict[str, Callable[[Path], object]] = {
-            WEIGHTS: lambda file: resnet.save_weights(engine.model, file, {KEY: pointer}),
+            WEIGHTS: lambda file: _save_weights(engine.model, statistics, file, {KEY: pointer}),
             MOMENTUM: lambda file: replace_file(file, lambda opened: opened.write(data)),
             STATE: lambda file: replace_file(file, lambda opened: opened.write(text)),
         }
@@ -79,6 +80,21 @@ def _statistics(model: torch.nn.Module, world: World) -> dict[str, Tensor]:
         for (name, buffer), part in zip(buffers.items(), parts, strict=True):
             found[statistics_of(rank, name)] = part.view(buffer.shape).to("cpu", buffer.dtype).contiguous()
     return found
+
+
+def _save_weights(
+    model: torch.nn.Module, statistics: Mapping[str, Tensor], file: Path, metadata: dict[str, str]
+) -> None:
+    """Write the weights; within an epoch with the mean of the ranks' running statistics, as at the end of one."""
+    own = {name: buffer.clone() for name, buffer in _statistics_in(model).items()} if statistics else {}
+    try:
+        for name in own:
+            each = [value for key, value in statistics.items() if key.partition("/")[2] == name]
+            model.get_buffer(name).copy_(torch.stack(each).double().mean(0))
+        resnet.save_weights(model, file, metadata)
+    finally:
+        for name, buffer in own.items():
+            model.get_buffer(name).copy_(buffer)
 
 
 def _statistics_in(model: torch.nn.Module) -> dict[str, Tensor]:

@@ -1,6 +1,8 @@
 """A signal that asks a run to stop: for a training loop that saves first, and for a main thread that waits for ever."""
 
 import contextlib
+import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -15,15 +17,19 @@ class StopRequest:
     """What the watchdog and the training loop ask after; see `launch.job.stop_on_signals` for who answers."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal may come while its own thread asks
         self._asked: tuple[float, Failure] | None = None
-        self._heeded = False
+        self._heeded = self._alone = False
 
     @contextlib.contextmanager
-    def heeded(self) -> Iterator[None]:
-        """For the `with` block the training loop looks whether the run is to stop; it ends it where all ranks agree."""
+    def heeded(self, alone: bool = False) -> Iterator[None]:
+        """For the `with` block the training loop looks whether the run is to stop; it ends it where all ranks agree.
+
+        Args:
+            alone: whether there is one rank, which no watchdog ends when its time is over.
+        """
         with self._lock:
-            self._heeded = True
+            self._heeded, self._alone = True, alone
         try:
             yield
         finally:
@@ -41,8 +47,23 @@ class StopRequest:
         """
         with self._lock:
             patience_s = patience_s if self._heeded else PATIENCE_S
-            self._asked = self._asked or (time.monotonic() + patience_s, failure)
+            deadline = time.monotonic() + patience_s
+            if self._asked is None:
+                self._asked = deadline, failure
+                if self._heeded and self._alone:
+                    hurry = threading.Timer(patience_s, self._hurry)
+                    hurry.daemon = True
+                    hurry.start()
+            self._asked = min(self._asked[0], deadline), self._asked[1]  # a later one may leave less time
             return self._heeded
+
+    def _hurry(self) -> None:
+        """End a run whose training loop has not ended it in time, as if it heeded nothing."""
+        with self._lock:
+            if not self._heeded:
+                return
+            self._heeded = False
+        os.kill(os.getpid(), signal.SIGTERM)
 
     def asked(self) -> Failure | None:
         """Why the run is to stop; None where nobody asked."""

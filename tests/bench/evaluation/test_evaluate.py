@@ -218,7 +218,7 @@ def test_the_recipe_of_the_run_decides_how_images_are_normalized(folder: Path, t
         ),
         ('{"net": {"dataset": "digits", "shortcut": "none"}}', "has shortcut='none'; the weights are of shortcut=A"),
         ('{"net": {"dataset": "digits", "depth": "20"}}', "has depth='20'; the weights are of depth=8"),
-        ('{"net": {}, "epoch": -5}', "its metadata training has epoch=-5; expected a whole number from 1 on"),
+        ('{"net": {}, "epoch": -5}', "its metadata training has epoch=-5; expected a whole number from 0 on"),
         ('{"net": {}, "epoch": "five"}', "its metadata training has epoch='five'; expected"),
         ('{"net": {}, "epoch": true}', "its metadata training has epoch=True; expected"),
         (f'{{"net": {{}}, "epoch": 1{"0" * 30}}}', "its metadata training has epoch=1000"),

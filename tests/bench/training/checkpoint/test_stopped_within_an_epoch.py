@@ -100,7 +100,7 @@ def test_what_goes_on_is_the_run_that_was_never_stopped(kind: str, tmp_path: Pat
                    (tmp_path / "part.checkpoints").glob(f"*-{row['run_id']}.*/state.json"))  # fmt: skip
         assert state["version"] == 4 and step > begun
         assert f"saved after step {step}: resume={tmp_path}/part.safetensors goes on" in row["failure_message"]
-        assert f"saved after step {step}" in said
+        assert f"saved after step {step}" in said and row["steps_completed"] == step
         begun = step
     ended(start(*words, save, resume, root=parts[2]), 0)
     row = row_of(parts[2])
@@ -131,6 +131,9 @@ def test_statistics_of_the_ranks_must_be_there_and_whole(tmp_path: Path) -> None
     found = load_file(checkpoint / "statistics.safetensors")
     name = next(name.partition("/")[2] for name in found if name.endswith("running_mean"))
     assert (found[f"0/{name}"] != found[f"1/{name}"]).any()
+    # The weights have the mean, as at the end of an epoch.
+    mean = (found[f"0/{name}"].astype("float64") + found[f"1/{name}"]) / 2
+    assert (load_file(checkpoint / "weights.safetensors")[name] == mean.astype("float32")).all()
     again = [*KINDS["dali"], f"resume={tmp_path}/part.safetensors"]
     kept = tmp_path / "kept"
     shutil.copytree(checkpoint, kept)
