@@ -7,6 +7,7 @@ MODULES = [
     "bench.check_data", "bench.depth", "bench.evaluate", "bench.gpu", "bench.machine_code", "bench.micro",
     "bench.pairs", "bench.peers", "bench.peers.plain", "results.plot", "bench.roofline", "bench.step",
     "kernels.aot", "results.baseline", "results.calibrate", "results.check", "results.compare", "results.export",
+    "results.exporters",
     "results.history", "results.paper", "results.query", "results.recover", "results.report",
 ]  # fmt: skip
 LAUNCHERS = {"launch/local.py": "local", "launch/slurm.py": "slurm"}

@@ -37,6 +37,7 @@ BASES: dict[str, list[list[str]]] = {
     "results.compare": [["here", "here"], ["x", "y"], ["here"]],
     "results.query": [["SELECT 1 AS one"], ["SELECT * FROM runs"]],
     "results.export": [["run=x"]],
+    "results.exporters": [["library=mlflow"], ["library=tensorboard", "to=x"]],
     "results.plot": [["to=x"]],
     "results.baseline": [
         ["list"],
@@ -48,7 +49,7 @@ BASES: dict[str, list[list[str]]] = {
     "kernels.aot": [["per=first"], ["per=list", "resident=write"]],
 }
 # Readers of rows have some to read.
-for each in ("report", "query", "compare", "history", "check", "export", "baseline"):
+for each in ("report", "query", "compare", "history", "check", "export", "exporters", "baseline"):
     BASES[f"results.{each}"] = [[*base, f"results={RECORD_ROOT}"] for base in BASES.get(f"results.{each}", [[]])]
 # What is said where no word is wrong, but one is missing, a store has nothing, or words are taken together.
 UNNAMED = re.compile(
