@@ -55,7 +55,8 @@ def main() -> None:
     for batch in batches(world.rank):
         training.add(batch.images, batch)
     said = {"rank": world.rank, "buffers": found, "accuracy": vars(accuracy), "modes": model.modes}
-    said["train_top1"] = training.take(world)
+    hits, images = training.take(world)
+    said["train_top1"] = hits / images
     print("FOUND " + json.dumps(said), flush=True)
     world.barrier()
     world.close()
