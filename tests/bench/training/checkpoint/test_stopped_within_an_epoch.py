@@ -78,7 +78,9 @@ def same_weights(one: Path, other: Path) -> bool:
     return ours.keys() == theirs.keys() and all((ours[name] == theirs[name]).all() for name in ours)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [kind if kind == "dali" else pytest.param(kind, marks=pytest.mark.soak) for kind in KINDS]
+)
 def test_what_goes_on_is_the_run_that_was_never_stopped(kind: str, tmp_path: Path) -> None:
     """Stopped twice, in its first and its second epoch: losses of all ranks, epochs and weights are the same bits."""
     words = [*KINDS[kind]]

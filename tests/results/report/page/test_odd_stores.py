@@ -1,14 +1,19 @@
 """Pages of stores that have next to nothing, far too much, or what nobody should have written."""
 
+import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import reading
 
+from results.identity import comparability
 from results.report import command
 from results.report.page.build import page_of
 from results.report.page.evidence import gathered
+from results.store.files import read_rows
+from results.store.schema import to_table
 
 pytestmark = pytest.mark.slow
 HOSTILE = "</td></svg><script>alert(1)</script><img src=x onerror=alert(2)> \x1b[31m 'quoted\" & $x^2$"
@@ -70,11 +75,20 @@ def test_names_of_two_hundred_characters(add: Any, tmp_path: Path) -> None:
     assert long in text_of(tmp_path)
 
 
+@pytest.mark.soak
 def test_a_thousand_cells(add: Any, tmp_path: Path) -> None:
+    first = "20261122T200000-resnet20A-digits-00000000"
+    add(first)
+    (file,) = (tmp_path / "runs").rglob("*.parquet")
+    (row,) = read_rows(tmp_path, "runs")[0]
     for number in range(334):
         for place, shortcut in enumerate("ABC"):
-            row = {"depth": 6 * number + 2, "shortcut": shortcut}
-            add(f"20261122T200000-resnet{number}{shortcut}-digits-{4 * number + place:08x}", config=row, **row)
+            config = {**json.loads(row["config_json"]), "depth": 6 * number + 2, "shortcut": shortcut}
+            run_id = f"20261122T200000-resnet{number}{shortcut}-digits-{4 * number + place + 1:08x}"
+            one = {**row, "run_id": run_id, "depth": config["depth"], "shortcut": shortcut}
+            one |= {"config_json": json.dumps(config), "config_hash": f"{4 * number + place + 1:016x}"}
+            pq.write_table(to_table("runs", [{**one, **comparability(one)}]), file.with_name(f"{run_id}.0.parquet"))
+    file.unlink()
     text = text_of(tmp_path)
     assert "1,002 runs" in text and "ResNet-2000 with shortcut C" in text
 
