@@ -33,7 +33,7 @@ MORE = (
 # Of an id, with what a benchmark adds, such as "-triton-graph".
 _CHANCE = re.compile(r"[0-9a-f]{8}(?:-[a-z][a-z-]*)?$")
 HISTORY_METRIC = "images_per_s"
-MOST_POINTS = 200  # of a cell, the latest, in which changes are looked for: of more it would take too long
+MOST_POINTS = 120  # of a cell, the latest, in which changes are looked for: of more it would take too long
 OF_A_SYSTEM = 3  # runs, the latest, of which one has its row
 RECENT = 5  # runs of a cell, the latest, that a figure of today is the median of
 # Of a cell's comparability: what a table over depth and shortcut has on its axes, and what follows from these.

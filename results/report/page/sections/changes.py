@@ -16,7 +16,7 @@ from results.words import counted, printable
 
 __all__ = ["section"]
 
-MOST_PANELS = 9
+MOST_PANELS = 6
 MOST_DRAWN = 90  # runs of a cell, the latest
 MOST_ROWS = 60
 HEIGHT_PX = 230

@@ -21,7 +21,7 @@ from results.words import counted
 
 __all__ = ["Curve", "section"]
 
-MOST_PANELS = 8
+MOST_PANELS = 6
 MOST_SEEDS = 5
 HEIGHT_PX = 260
 LABELS = {"none": "plain"}
